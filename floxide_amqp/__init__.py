@@ -1,0 +1,1 @@
+"""Durable, distributed, typed workflows for Python, on the RabbitMQ you already run."""

@@ -1,0 +1,1 @@
+"""The composition root: the application object, the command line, settings."""

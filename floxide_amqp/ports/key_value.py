@@ -1,0 +1,313 @@
+"""The key-value port: the one place where anything lasts.
+
+A store holds five kinds of things, each addressed by a `Key` (a partition, normally a run id, and a name) except
+index entries, which live in a named, ordered index:
+
+* **cells**: bytes with a version. An absent cell has version 0; the first put makes it 1, every put adds 1, a delete
+  brings it back to 0.
+* **counters**: integers; absent is 0.
+* **logs**: append-only sequences with absolute positions 0, 1, 2, … that survive trimming.
+* **indexes**: ordered sets of (entry key, value); entry keys sort by their Unicode code points. One index spans all slots of the store;
+  an entry belongs to the slot of the batch that entered it.
+
+Invariants every driver keeps, and `floxide_amqp.testing` checks:
+
+* A batch is atomic: its checks, all evaluated before its first write, hold and everything is written, or nothing is.
+* `commit` applies batches in order, each atomic on its own, each seeing those before it.
+* `When` is evaluated after all other operations of its batch, in the order written.
+* One `Read` is one consistent snapshot; what a commit reported as committed is visible to every later read,
+  from every process.
+* Keys, index names and values are opaque: a driver never looks into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeAlias
+
+from floxide_amqp.core.ids import Slot
+
+
+class Key(NamedTuple):
+    """The address of a cell, a counter or a log."""
+
+    partition: str
+    name: str
+
+
+ABSENT = 0
+"""The version of a cell that is not there."""
+
+PRESENT = -1
+"""`Check` with this version asks only that the cell is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The batch applies only if the cell has this version (`ABSENT`, `PRESENT`, or a number >= 1)."""
+
+    key: Key
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLength:
+    """The batch applies only if the log's next position is `length` (0 for a log never appended to)."""
+
+    log: Key
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a cell; its version rises by one."""
+
+    key: Key
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a cell, a counter and a log of this key, whichever exist; nothing happens where none does."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add to a counter; any integer that fits 64 bits signed."""
+
+    counter: Key
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append entries to a log; `Committed.positions` tells where the first of them went."""
+
+    log: Key
+    entries: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Forget the entries of a log before this absolute position; positions of the others do not change."""
+
+    log: Key
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Put an entry into an index, or replace its value."""
+
+    index: str
+    entry: str
+    value: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Take an entry out of an index; nothing happens where it is not there."""
+
+    index: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """After the batch's own adds: if the counter equals `equals`, apply `then`, else `otherwise`. Both may nest."""
+
+    counter: Key
+    equals: int
+    then: tuple[Write, ...]
+    otherwise: tuple[Write, ...] = ()
+
+
+Write: TypeAlias = Put | Delete | Add | Append | Trim | Enter | Leave | When
+Precondition: TypeAlias = Check | CheckLength
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one step writes, all or nothing, within one slot.
+
+    Attributes:
+        slot: The slot of every key and entry in it.
+        checks: Evaluated first, in order; the first that fails is the conflict reported.
+        writes: Applied in order, `When`s after all others.
+        token: Unique per attempt to commit; with `witness` it settles a commit whose reply was lost.
+        witness: A cell this batch puts whose value contains `token`, if any.
+    """
+
+    slot: Slot
+    checks: tuple[Precondition, ...] = ()
+    writes: tuple[Write, ...] = ()
+    token: bytes = b""
+    witness: Key | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """The batch was applied and is as durable as the driver's `durability` says.
+
+    Attributes:
+        positions: For each `Append` applied, by log: the position of its first entry.
+        counters: The value after the batch of every counter it added to or tested at top level or in an applied branch.
+    """
+
+    positions: dict[Key, int] = field(default_factory=dict)
+    counters: dict[Key, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing of the batch was applied, because of this check."""
+
+    check: Precondition
+
+
+Outcome: TypeAlias = Committed | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReply:
+    """One outcome per batch, in order, and the store's clock when it replied (milliseconds since 1970, UTC)."""
+
+    outcomes: tuple[Outcome, ...]
+    now_ms: int
+
+
+class Cell(NamedTuple):
+    """A cell as read: version 0 and empty bytes where absent."""
+
+    version: int
+    value: bytes
+
+
+class LogPage(NamedTuple):
+    """Entries of a log from `first` on.
+
+    `length` is the log's next position, so `first + len(entries) < length` means there are more. `first` is larger
+    than what was asked for where the log was trimmed.
+    """
+
+    first: int
+    entries: tuple[bytes, ...]
+    length: int
+
+
+class Entry(NamedTuple):
+    """An index entry as read."""
+
+    entry: str
+    value: bytes
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """Ask for at most `limit` entries of a log from absolute position `start` on; limit 0 asks only for its length."""
+
+    log: Key
+    start: int = 0
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRange:
+    """Ask for at most `limit` entries of an index with `after < entry < before`, in order (or backwards)."""
+
+    index: str
+    after: str = ""
+    before: str | None = None
+    limit: int = 1_000
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What to read of one slot, as one consistent snapshot."""
+
+    slot: Slot
+    cells: tuple[Key, ...] = ()
+    counters: tuple[Key, ...] = ()
+    logs: tuple[LogRange, ...] = ()
+    indexes: tuple[IndexRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a `Read` found, in the order it asked."""
+
+    cells: tuple[Cell, ...] = ()
+    counters: tuple[int, ...] = ()
+    logs: tuple[LogPage, ...] = ()
+    indexes: tuple[tuple[Entry, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReply:
+    """One snapshot per read, in order, and the store's clock (milliseconds since 1970, UTC)."""
+
+    snapshots: tuple[Snapshot, ...]
+    now_ms: int
+
+
+class Durability(Enum):
+    """What a commit that was reported survives."""
+
+    NOTHING = "nothing"
+    """Lost with the process."""
+    PROCESS_CRASH = "process crash"
+    """Survives the death of any process, not a power loss."""
+    POWER_LOSS = "power loss"
+    """Synced to disk before it is reported."""
+    NODE_LOSS = "node loss"
+    """Replicated before it is reported."""
+
+
+class KeyValueStore(Protocol):
+    """A store of cells, counters, logs and indexes with atomic batches.
+
+    Methods may be called concurrently from one event loop. Cancelling a call leaves its outcome unknown, never
+    partial. Every method raises `StoreUnavailableError` (retryable) when the server cannot be reached, and
+    `CommitOutcomeUnknownError` (from `commit` only) when a commit was sent but its reply was lost.
+    """
+
+    @property
+    def durability(self) -> Durability:
+        """What this store's commits survive."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open the same data."""
+        ...
+
+    async def commit(self, batches: Sequence[Batch]) -> CommitReply:
+        """Apply batches in one round trip, in order, each atomic on its own, each seeing those before it.
+
+        A conflict of one batch does not disturb the others.
+
+        Raises:
+            StoreUnavailableError: Nothing was applied; safe to repeat.
+            CommitOutcomeUnknownError: Each batch may or may not be applied, as a prefix of the group; resolve each
+                by its witness.
+            StoreError: The group is faulty (a full disk, a type clash); nothing was applied.
+        """
+        ...
+
+    async def read(self, reads: Sequence[Read]) -> ReadReply:
+        """Read in one round trip; each `Read` is one consistent snapshot. Entries of other slots are not returned."""
+        ...
+
+    async def scan(self, index_range: IndexRange) -> Sequence[Entry]:
+        """Read one index over all slots, in the order of the entry keys."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the store holds; a second call does nothing."""
+        ...

@@ -1,0 +1,1 @@
+"""The asyncio runtime: workers, orchestrator, caretaker. It speaks to ports only."""

@@ -1,0 +1,1 @@
+"""Typed records over the key-value port."""

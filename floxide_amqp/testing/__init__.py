@@ -1,0 +1,1 @@
+"""Public testing kit: conformance suites, a virtual clock, service launchers."""
