@@ -5,14 +5,20 @@
       ConfigurationError        fix the deployment: a URL, a missing extra, a missing resource, a version
       RunError                  about one run
         RunNotFoundError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
-        NotStartedError  AlreadyCompletedError  InvalidRunStateError
+        ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
+        InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError
       NodeError                 raised inside a step
-        NodeTimeoutError  IterationLimitError  ResourceNotFoundError  NodeCancelledError
+        NodeTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError  ResourceNotFoundError
+        OutcomeUnknownError  PoisonError
+        UnroutedValueError  ContextChangeError
       CodecError                bytes or values that cannot be encoded or decoded
+        PayloadMismatchError
       BrokerError
-        BrokerUnavailableError  BrokerConnectionLostError  PublishUnconfirmedError  TopologyClashError
+        BrokerUnavailableError  BrokerConnectionLostError  BrokerAccessRefusedError
+        TopologyClashError  ConsumerStoppedError
       StoreError
-        StoreUnavailableError  CommitOutcomeUnknownError
+        StoreUnavailableError  CommitOutcomeUnknownError  StoreClosedError  InvalidBatchError
+        StoreFullError  StoreReadOnlyError  StoreCorruptError  StoreSchemaError
 
 Facts are keyword-only attributes and the class writes the sentence: what failed, with which ids, what to do next.
 `retryable` says whether doing the same again later may succeed.
@@ -46,17 +52,464 @@ class RunError(FloxideError):
     """Something about one run."""
 
 
+class RunNotFoundError(RunError):
+    """No run with this id is in the store."""
+
+    def __init__(self, *, run_id: str) -> None:
+        super().__init__(
+            f"There is no run {run_id!r} in this store. Check the id and the store's URL, or start it.", run_id=run_id
+        )
+
+
+class RunConflictError(RunError):
+    """A run with this id exists and was started with something else."""
+
+    def __init__(self, *, run_id: str, differs: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} exists already and was started with another {differs}. "
+            "Starting is idempotent only for the same workflow, version, input and context: use another run id.",
+            run_id=run_id,
+            differs=differs,
+        )
+
+
+class RunFailedError(RunError):
+    """The run failed; the attributes tell where and why.
+
+    Attributes:
+        node, item_id: The work item that failed for good.
+        error_type, error_message, traceback_text: Its last error; the traceback is text from the worker.
+        attempts: How often it was tried.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        node: str,
+        item_id: str,
+        error_type: str,
+        error_message: str,
+        traceback_text: str,
+        attempts: int,
+    ) -> None:
+        times = "once" if attempts == 1 else f"{attempts} times"
+        super().__init__(
+            f"Run {run_id!r} failed: node {node!r} (item {item_id}) was tried {times} and raised {error_type}: "
+            f"{error_message} Fix the cause and resume the run: it goes on from there.",
+            run_id=run_id,
+            node=node,
+            item_id=item_id,
+            error_type=error_type,
+            error_message=error_message,
+            traceback_text=traceback_text,
+            attempts=attempts,
+        )
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled before it had a result."""
+
+    def __init__(self, *, run_id: str, reason: str = "") -> None:
+        because = f" ({reason})" if reason else ""
+        super().__init__(f"Run {run_id!r} was cancelled{because}; it has no result.", run_id=run_id, reason=reason)
+
+
+class RunTimeoutError(RunError):
+    """The run did not end within its own timeout."""
+
+    def __init__(self, *, run_id: str, timeout_seconds: float) -> None:
+        super().__init__(
+            f"Run {run_id!r} did not end within its timeout of {timeout_seconds:g} s and was failed.",
+            run_id=run_id,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+class ResultTimeoutError(RunError):
+    """The run has not ended within the time the caller was willing to wait; it goes on."""
+
+    retryable = True
+
+    def __init__(self, *, run_id: str, timeout_seconds: float, status: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} is still {status} after {timeout_seconds:g} s of waiting. It goes on; wait again for its result.",
+            run_id=run_id,
+            timeout_seconds=timeout_seconds,
+            status=status,
+        )
+
+
+class RunStalledError(RunError):
+    """Every item left holds, nothing can wake any of them, and there is no output."""
+
+    def __init__(self, *, run_id: str, node: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} stalled: every item left is held (the last at node {node!r}), no other item is alive to change "
+            "what they wait for, and the run has no output. Make one of the arrivals return Next.",
+            run_id=run_id,
+            node=node,
+        )
+
+
+class RunOutputError(RunError):
+    """The run completed, but not with the one output its workflow declares."""
+
+    def __init__(self, *, run_id: str, workflow: str, outputs: int) -> None:
+        super().__init__(
+            f"Run {run_id!r} completed with {outputs} outputs, but workflow {workflow!r} declares a single one. "
+            "Close the fan-out with gather(...) or declare the workflow's output as list[...].",
+            run_id=run_id,
+            workflow=workflow,
+            outputs=outputs,
+        )
+
+
+class NotStartedError(RunError):
+    """`resume` found no checkpoint: the run was never started in this store."""
+
+    def __init__(self, *, run_id: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} was never started in this store, so there is nothing to resume. Use run_with_checkpoint.",
+            run_id=run_id,
+        )
+
+
+class AlreadyCompletedError(RunError):
+    """`resume` found a run that has completed."""
+
+    def __init__(self, *, run_id: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} has completed already. Read its result, or use another run id.", run_id=run_id
+        )
+
+
+class InvalidRunStateError(RunError):
+    """The action does not apply to a run in this status."""
+
+    def __init__(self, *, run_id: str, action: str, status: str) -> None:
+        super().__init__(
+            f"Cannot {action} run {run_id!r}: it is {status}.", run_id=run_id, action=action, status=status
+        )
+
+
+class InvalidRunIdError(RunError):
+    """The run id is empty, too long or holds control characters."""
+
+    def __init__(self, *, run_id: str, limit: int) -> None:
+        super().__init__(
+            f"{run_id[:60]!r} cannot be a run id: use 1 to {limit} printable characters without colons at the ends.",
+            run_id=run_id,
+            limit=limit,
+        )
+
+
+class UnknownWorkflowError(RunError):
+    """This application does not have the workflow."""
+
+    def __init__(self, *, workflow: str, known: tuple[str, ...]) -> None:
+        have = ", ".join(known) or "none"
+        super().__init__(
+            f"There is no workflow {workflow!r} here. This application has: {have}. Add it to Floxide(workflows=[...]).",
+            workflow=workflow,
+            known=known,
+        )
+
+
 class NodeError(FloxideError):
     """Something inside one step."""
+
+
+class NodeTimeoutError(NodeError):
+    """The node did not end within its timeout."""
+
+    retryable = True
+
+    def __init__(self, *, node: str, timeout_seconds: float) -> None:
+        super().__init__(
+            f"Node {node!r} did not end within its timeout of {timeout_seconds:g} s.",
+            node=node,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+class NodeCancelledError(NodeError):
+    """The run of this step was cancelled, paused past its grace or is over: stop and clean up."""
+
+    def __init__(self, *, node: str, run_id: str) -> None:
+        super().__init__(f"Run {run_id!r} was cancelled while node {node!r} was at work.", node=node, run_id=run_id)
+
+
+class NodeInterruptedError(NodeError):
+    """The node's code raised an exit (`SystemExit`, `KeyboardInterrupt`, `CancelledError`) that nobody asked for."""
+
+    def __init__(self, *, node: str, exit_type: str) -> None:
+        super().__init__(
+            f"Node {node!r} raised {exit_type}, which would have ended the worker; it counts as a failed attempt.",
+            node=node,
+            exit_type=exit_type,
+        )
+
+
+class IterationLimitError(NodeError):
+    """A loop ran as often as its `repeat(..., max_iterations=n)` allows."""
+
+    def __init__(self, *, node: str, target: str, limit: int) -> None:
+        super().__init__(
+            f"Node {node!r} asked for another iteration back to {target!r}, but the loop is bounded to {limit}. "
+            "Raise max_iterations, or give the node an on_failure edge.",
+            node=node,
+            target=target,
+            limit=limit,
+        )
+
+
+class UnroutedValueError(NodeError):
+    """A node returned a value that none of its edges takes."""
+
+    def __init__(self, *, node: str, value_type: str, ways: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Node {node!r} returned a value of type {value_type}, which none of its edges takes ({', '.join(ways)}). "
+            "Return a value of the type the node declares.",
+            node=node,
+            value_type=value_type,
+            ways=ways,
+        )
+
+
+class OutcomeUnknownError(NodeError):
+    """A worker died while it ran a node that must run at most once."""
+
+    def __init__(self, *, node: str, item_id: str) -> None:
+        super().__init__(
+            f"A worker died while it ran node {node!r} (item {item_id}), which must run at most once: whether it took "
+            "effect is unknown. Find out, then resume the run to try again, or handle this error with on_failure.",
+            node=node,
+            item_id=item_id,
+        )
+
+
+class PoisonError(NodeError):
+    """Workers died on this item again and again."""
+
+    def __init__(self, *, node: str, item_id: str, deaths: int) -> None:
+        super().__init__(
+            f"{deaths} workers died while they ran node {node!r} (item {item_id}); it is not tried any more. "
+            "Look for what kills the process (memory, a native crash), then resume the run.",
+            node=node,
+            item_id=item_id,
+            deaths=deaths,
+        )
+
+
+class ResourceNotFoundError(NodeError):
+    """The worker's lifespan provides no resource of this type."""
+
+    def __init__(self, *, node: str, resource: str, known: tuple[str, ...]) -> None:
+        have = ", ".join(known) or "none"
+        super().__init__(
+            f"Node {node!r} asked for a resource of type {resource}, but the lifespan provides: {have}. "
+            "Yield it from Floxide(lifespan=...), or pass it to WorkflowCtx.for_test(resources={...}).",
+            node=node,
+            resource=resource,
+            known=known,
+        )
+
+
+class ContextChangeError(NodeError):
+    """A node changed its state in a way that cannot be merged with what others wrote; its change is discarded."""
+
+    def __init__(self, *, context: str, field: str, problem: str, cure: str) -> None:
+        super().__init__(
+            f"{context}.{field} {problem}. To cure it, {cure}.",
+            context=context,
+            field=field,
+            problem=problem,
+            cure=cure,
+        )
 
 
 class CodecError(FloxideError):
     """Bytes or values that cannot be encoded or decoded."""
 
 
+class PayloadMismatchError(CodecError):
+    """A value, or stored data, is not of the type that was declared."""
+
+    def __init__(self, *, expected: str, got: str, problem: str = "", is_stored: bool = False) -> None:
+        subject = "Stored data was to be read" if is_stored else "A value was to be stored"
+        reason = f": {problem}" if problem else ""
+        super().__init__(
+            f"{subject} as {expected}, but it is {got}{reason}.", expected=expected, got=got, problem=problem
+        )
+
+
 class BrokerError(FloxideError):
     """The message broker refused or failed."""
 
 
+class BrokerUnavailableError(BrokerError):
+    """The broker could not be reached, or did not answer in time."""
+
+    retryable = True
+
+    def __init__(self, *, url: str, operation: str, reason: str) -> None:
+        super().__init__(
+            f"{operation} failed: the broker at {url} is unavailable ({reason}). "
+            "Check that it runs and is reachable, then repeat.",
+            url=url,
+            operation=operation,
+            reason=reason,
+        )
+
+
+class BrokerConnectionLostError(BrokerError):
+    """The connection went away during an operation, whose outcome is therefore unknown."""
+
+    retryable = True
+
+    def __init__(self, *, url: str, operation: str, reason: str) -> None:
+        super().__init__(
+            f"{operation} was interrupted: the connection to {url} was lost ({reason}); it may or may not have taken "
+            "effect. The connection heals by itself; repeat.",
+            url=url,
+            operation=operation,
+            reason=reason,
+        )
+
+
+class BrokerAccessRefusedError(BrokerError):
+    """The broker knows the user but refuses the operation, or refuses the login."""
+
+    def __init__(self, *, url: str, operation: str, reason: str) -> None:
+        super().__init__(
+            f"{operation} was refused by the broker at {url}: {reason}. "
+            "Grant the user the permission named there, or use another user.",
+            url=url,
+            operation=operation,
+            reason=reason,
+        )
+
+
+class TopologyClashError(BrokerError):
+    """An exchange or a queue exists already, declared differently."""
+
+    def __init__(self, *, kind: str, name: str, argument: str, existing: str, wanted: str) -> None:
+        super().__init__(
+            f"{kind} {name!r} exists with {argument} = {existing}, but {argument} = {wanted} is needed. "
+            f"Delete the {kind} (its messages are re-created from the store) or use another namespace.",
+            kind=kind,
+            name=name,
+            argument=argument,
+            existing=existing,
+            wanted=wanted,
+        )
+
+
+class ConsumerStoppedError(BrokerError):
+    """A consumer that was stopped is asked to receive."""
+
+    def __init__(self, *, queues: tuple[str, ...]) -> None:
+        super().__init__(
+            f"The consumer of {', '.join(queues)} was stopped; open another with consume() to receive more.",
+            queues=queues,
+        )
+
+
 class StoreError(FloxideError):
     """The store refused or failed; nothing of the call was applied."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store could not be reached or stayed busy; nothing was applied."""
+
+    retryable = True
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"The store {store} is unavailable ({reason}). Nothing was applied; "
+            "check that it runs and is reachable, then repeat.",
+            store=store,
+            reason=reason,
+        )
+
+
+class CommitOutcomeUnknownError(StoreError):
+    """A commit was sent and its reply lost: each batch of the group may or may not be applied."""
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"It is unknown whether the store {store} applied a commit ({reason}). "
+            "Read the witness of each batch before repeating it.",
+            store=store,
+            reason=reason,
+        )
+
+
+class StoreClosedError(StoreError):
+    """A store that was closed is used."""
+
+    def __init__(self, *, store: str) -> None:
+        super().__init__(f"The store {store} is closed; open it again to go on.", store=store)
+
+
+class InvalidBatchError(StoreError):
+    """A batch or a read asks for what no store can do: a number beyond 64 bits, text that is not Unicode."""
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"The store {store} cannot do what was asked: {reason}. Nothing of the group was applied; "
+            "repeating it will fail again.",
+            store=store,
+            reason=reason,
+        )
+
+
+class StoreFullError(StoreError):
+    """No space is left where the store writes; nothing was applied."""
+
+    retryable = True
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"The store {store} has no space left ({reason}). Nothing was applied; make room, then repeat.",
+            store=store,
+            reason=reason,
+        )
+
+
+class StoreReadOnlyError(StoreError):
+    """The store may be read and not written."""
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"The store {store} cannot be written ({reason}). Nothing was applied; give this process write access "
+            "to it and to the folder it is in.",
+            store=store,
+            reason=reason,
+        )
+
+
+class StoreCorruptError(StoreError):
+    """What the store has on disk is damaged, or is not a store."""
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"The store {store} is damaged or is not a store ({reason}). Stop all workers, keep a copy of it, and "
+            "restore a backup, or name another path.",
+            store=store,
+            reason=reason,
+        )
+
+
+class StoreSchemaError(StoreError):
+    """The store was written by another release, or by another program."""
+
+    def __init__(self, *, store: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"The store {store} holds {found}, but this release of floxide_amqp reads {expected}. "
+            "Use the release that wrote it, or name another path.",
+            store=store,
+            found=found,
+            expected=expected,
+        )

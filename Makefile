@@ -1,0 +1,68 @@
+# One command each, the same on a desk and in CI. Bare `make` explains them.
+# Every target makes the virtual environment it needs; nothing has to be installed first but Python 3.11 or newer.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+DEMO_VENV := .venv-demo
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+# What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
+ARGS ?=
+
+.PHONY: help demo demo-cluster test check bench docs format services clean
+
+help: ## Explain the targets
+	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  ARGS=\"…\" hands arguments on (make test ARGS=\"-k retry\"); PYTHON=… names the interpreter to use."
+
+demo: $(DEMO_VENV)/.made ## Run the code census in one process; needs nothing but Python
+	@$(DEMO_VENV)/bin/python -m examples.census $(ARGS)
+
+demo-cluster: $(VENV)/.made services ## Run the same on RabbitMQ with three worker processes, one of them killed on the way
+	@$(BIN)/python -m examples.census --cluster $(ARGS)
+
+test: $(VENV)/.made services check ## Set everything up, check, then run all tests
+	$(PYTEST) -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(ARGS)
+
+check: $(VENV)/.made ## Lint, formatting, types (mypy and pyright), architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(PYTEST) -q tests/typing tests/unit/test_architecture.py
+
+bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.made ## Check the examples and links in the documents; write the API reference to build/docs
+	$(PYTEST) -q tests/unit/test_documents.py
+	$(BIN)/pdoc --docformat google --output-directory build/docs floxide_amqp
+	@echo "the API reference is build/docs/index.html"
+
+format: $(VENV)/.made ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+services: $(VENV)/.made ## Make sure that a RabbitMQ can be reached or launched
+	@$(BIN)/python -m floxide_amqp.testing.services install
+
+clean: ## Remove the environments and everything made
+	rm -rf $(VENV) $(DEMO_VENV) build dist census-output .coverage .coverage.* \
+	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made: pyproject.toml scripts/make-venv
+	@scripts/make-venv $(VENV) dev
+	@touch $@
+
+$(DEMO_VENV)/.made: pyproject.toml scripts/make-venv
+	@scripts/make-venv $(DEMO_VENV)
+	@touch $@

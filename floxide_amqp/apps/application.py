@@ -1,0 +1,215 @@
+"""The application: which workflows, on which broker and store, with which resources. The composition root.
+
+Nothing here is global: an application is a value that opens what it needs when a worker or an orchestrator is entered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from floxide_amqp.apps.stores import StoreLocation, check_location, open_another, open_store
+from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.drivers.amqp.control import AmqpControlBus
+from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.drivers.memory.control import MemoryControlBus
+from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
+from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
+from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.ports.clock import Clock, SystemClock
+from floxide_amqp.ports.control import ControlBus
+from floxide_amqp.ports.key_value import KeyValueStore
+from floxide_amqp.ports.work_queue import WorkQueue
+from floxide_amqp.runtime.heartbeat import Heartbeat, new_record
+from floxide_amqp.runtime.interceptors import Interceptor
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.pool import WorkerPool
+from floxide_amqp.runtime.registry import Registry
+from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.worker import Beating, NoHeartbeat, Worker
+from floxide_amqp.stores.session import Session
+
+
+class Floxide:
+    """An application.
+
+    Args:
+        broker: ``amqp://user:password@host/vhost`` or ``amqps://…``; None for the in-process queue.
+        store: A store's URL (``sqlite:///runs.db``, ``memory://``), an open store, or None for memory.
+        workflows: The workflows its workers run.
+        lifespan: Opens what nodes need, once per worker: an async context manager function that yields one resource,
+            or several as a list, a tuple or a dict by type.
+        namespace: First word of every exchange and queue name on the broker.
+        retry: Policy of nodes for which neither they nor their workflow have one.
+        interceptors: Around start, step and publish; the first is the outermost.
+        limits, timeouts: How much and how long.
+        broker_settings: Deadlines and security of the broker's connections.
+
+    Raises:
+        ConfigurationError: A URL cannot be understood, a broker comes without a shared store, or two workflows have
+            the same name and version.
+    """
+
+    def __init__(
+        self,
+        broker: str | None = None,
+        *,
+        store: StoreLocation = None,
+        workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]] = (),
+        lifespan: Lifespan | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        retry: RetryPolicy = NO_RETRY,
+        interceptors: Sequence[Interceptor] = (),
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        broker_settings: AmqpSettings = DEFAULT_SETTINGS,
+    ) -> None:
+        check_location(store)
+        if broker is not None:
+            broker_url(broker, broker_settings)
+            if store is None or store == "memory://":
+                raise ConfigurationError(
+                    "Several processes need a store they share: give Floxide(broker, store='sqlite:///runs.db'), "
+                    "or leave the broker out to run in one process."
+                )
+        self.registry = Registry(workflows)
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self._broker = broker
+        self._store = store
+        self._namespace = namespace
+        self._lifespan = lifespan
+        self._retry = retry
+        self._interceptors = tuple(interceptors)
+        self._broker_settings = broker_settings
+        self._clock: Clock = SystemClock()
+        self._local_store = MemoryKeyValueStore() if store is None or store == "memory://" else None
+        self._local_queue = MemoryWorkQueue() if broker is None else None
+        self._local_bus = MemoryControlBus() if broker is None else None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether everything runs in this process, without a broker."""
+        return self._broker is None
+
+    @asynccontextmanager
+    async def orchestrator(self, *, with_worker: bool | None = None) -> AsyncIterator[Orchestrator]:
+        """Open an orchestrator.
+
+        Args:
+            with_worker: Whether a worker runs beside it in this process; by default exactly when there is no broker.
+        """
+        async with AsyncExitStack() as stack:
+            runs_worker = self.is_embedded if with_worker is None else with_worker
+            if runs_worker:
+                worker = await stack.enter_async_context(self.worker())
+                await stack.enter_async_context(_running(worker))
+                services = worker.services
+            else:
+                services = await self._services(stack, Resources(), WorkerId(f"client-{_process_name()}"), self.limits)
+            yield await stack.enter_async_context(Orchestrator(services).open())
+
+    @asynccontextmanager
+    async def worker(
+        self, *, concurrency: int | None = None, queues: Sequence[str] = (), name: str | None = None
+    ) -> AsyncIterator[Worker]:
+        """Open a worker; call `Worker.run_forever` or `Worker.run_once` on it.
+
+        Args:
+            concurrency: Steps in flight at a time; by default what `limits` says.
+            queues: Task queues to serve; by default all that the workflows' nodes use.
+            name: The worker's id; by default host, process and a random part.
+
+        Raises:
+            ConfigurationError: The lifespan does not provide what nodes require.
+        """
+        limits = self.limits if concurrency is None else replace(self.limits, concurrency=concurrency)
+        if limits.concurrency < 1:
+            raise ConfigurationError(f"A worker's concurrency must be at least 1, not {limits.concurrency}.")
+        worker_id = WorkerId(name or _process_name())
+        async with AsyncExitStack() as stack:
+            resources = await stack.enter_async_context(open_resources(self._lifespan))
+            resources.check(self.registry.required_resources())
+            services = await self._services(stack, resources, worker_id, limits)
+            served = tuple(queues) or self.registry.queues() or ("default",)
+            yield Worker(services, self._heartbeat(services, served), served)
+
+    def pool(self, size: int, *, concurrency: int | None = None, queues: Sequence[str] = ()) -> WorkerPool:
+        """Return a pool of workers in this process.
+
+        Args:
+            size: How many; at least 1.
+            concurrency: Steps in flight at a time, each.
+            queues: Task queues to serve; by default all that the workflows' nodes use.
+        """
+        return WorkerPool(size, lambda: self.worker(concurrency=concurrency, queues=queues))
+
+    async def _services(self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits) -> Services:
+        store = await stack.enter_async_context(open_store(self._local_store or self._store))
+        session = Session(store, self._clock)
+        stack.push_async_callback(session.drain)
+        executor = ThreadPoolExecutor(limits.threads, thread_name_prefix="floxide-node")
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        return Services(
+            name=name, session=session, queue=await self._queue(stack), bus=await self._bus(stack),
+            registry=self.registry, resources=resources, limits=limits, timeouts=self.timeouts, retry=self._retry,
+            interceptors=self._interceptors, executor=executor,
+        )  # fmt: skip
+
+    async def _queue(self, stack: AsyncExitStack) -> WorkQueue:
+        if self._local_queue is not None:
+            return self._local_queue
+        return await stack.enter_async_context(
+            AmqpWorkQueue(str(self._broker), namespace=self._namespace, settings=self._broker_settings)
+        )
+
+    async def _bus(self, stack: AsyncExitStack) -> ControlBus:
+        if self._local_bus is not None:
+            return self._local_bus
+        return await stack.enter_async_context(
+            AmqpControlBus(str(self._broker), namespace=self._namespace, settings=self._broker_settings)
+        )
+
+    def _heartbeat(self, services: Services, queues: tuple[str, ...]) -> Beating:
+        if not services.session.is_shared:
+            return NoHeartbeat()
+        record = new_record(
+            services.name, now_ms=services.now_ms(), queues=queues, workflows=self.registry.names(),
+            concurrency=services.limits.concurrency,
+        )  # fmt: skip
+        return Heartbeat(record, self._open_another(), self._clock, self.timeouts.heartbeat)
+
+    def _open_another(self) -> Callable[[], Awaitable[KeyValueStore]]:
+        location = self._store
+        if location is None or isinstance(location, str):
+            return lambda: open_another(location)
+        raise ConfigurationError(
+            "A worker on a shared store needs the store's URL, to open a connection for its heartbeat."
+        )
+
+
+@asynccontextmanager
+async def _running(worker: Worker) -> AsyncIterator[None]:
+    """Run a worker beside the block, and drain it at the end."""
+    task = asyncio.create_task(worker.run_forever(), name="floxide.embedded.worker")
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
+
+
+def _process_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -1,0 +1,263 @@
+"""What a decision changes, in the words of the domain; `floxide_amqp.stores` turns it into one atomic batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from floxide_amqp.core.ids import ScopeId, WorkerId, WorkItemId
+from floxide_amqp.core.records import (
+    ErrorRecord,
+    HistoryEntry,
+    Order,
+    Routed,
+    RunHeader,
+    RunState,
+    Scope,
+    ScopePath,
+    Timer,
+    WorkItem,
+)
+from floxide_amqp.core.statuses import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TurnIs:
+    """The item still has this turn; 0 for an item that must not exist."""
+
+    item_id: WorkItemId
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochIs:
+    """No control action has touched the run since this epoch; 0 for a run that must not exist."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeIsOpen:
+    """The scope was not closed."""
+
+    scope_id: ScopeId
+
+
+@dataclass(frozen=True, slots=True)
+class ContextLengthIs:
+    """Nobody appended to the run's context since this length."""
+
+    length: int
+
+
+Condition: TypeAlias = TurnIs | EpochIs | ScopeIsOpen | ContextLengthIs
+
+
+@dataclass(frozen=True, slots=True)
+class PutItem:
+    """Write an item; it stays in the run's list of live items while `is_listed`."""
+
+    item: WorkItem
+    is_listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PutHeader:
+    """Write a run's header and list the run."""
+
+    header: RunHeader
+
+
+@dataclass(frozen=True, slots=True)
+class PutRun:
+    """Write a run's state and move it from the list of its former status, if it had one."""
+
+    state: RunState
+    was: RunStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenScope:
+    """Create a scope."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class CountScope:
+    """Add to the number of a scope's live items; the empty path is the run itself."""
+
+    scope: ScopePath
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Add to one of the run's counters (see `RunCounts`)."""
+
+    name: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrive:
+    """Record a value that reached a join, or with `opener` empty an output of the run."""
+
+    opener: str
+    order: Order
+    item_id: WorkItemId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PutPage:
+    """Keep one page of a fan-out's outputs until its items are created."""
+
+    opener: WorkItemId
+    number: int
+    routes: tuple[Routed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropPage:
+    """Forget a page whose items have been created."""
+
+    opener: WorkItemId
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendDelta:
+    """Append what a node changed to the run's context."""
+
+    item_id: WorkItemId
+    delta: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AppendError:
+    """Append a failed attempt to the run's errors."""
+
+    record: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AppendHistory:
+    """Append an ended item to the run's history."""
+
+    entry: HistoryEntry
+
+
+@dataclass(frozen=True, slots=True)
+class EnterMessage:
+    """Note that a message for this item is about to be published."""
+
+    queue: str
+    entry: str
+    item_id: WorkItemId
+    turn: int
+    publisher: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveMessage:
+    """Forget a message: its chain has ended or has another anchor."""
+
+    queue: str
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnterOwner:
+    """Note that a worker holds this item without a message."""
+
+    worker: WorkerId
+    item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveOwner:
+    """Forget that a worker holds this item."""
+
+    worker: WorkerId
+    item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Set a durable timer."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class DropTimer:
+    """Forget a timer."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class EnterParked:
+    """List an item among those that wait for a worker with this workflow and version."""
+
+    queue: str
+    workflow: str
+    version: str
+    item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveParked:
+    """Take an item off that list."""
+
+    queue: str
+    workflow: str
+    version: str
+    item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class WhenScope:
+    """After the batch's own counts: if the scope has this many live items, change more."""
+
+    scope: ScopePath
+    equals: int
+    then: tuple[Change, ...]
+    otherwise: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WhenCount:
+    """After the batch's own counts: if a counter of the run equals this, change more."""
+
+    name: str
+    equals: int
+    then: tuple[Change, ...]
+    otherwise: tuple[Change, ...] = ()
+
+
+Change: TypeAlias = (
+    PutItem
+    | PutHeader
+    | PutRun
+    | OpenScope
+    | CountScope
+    | Count
+    | Arrive
+    | PutPage
+    | DropPage
+    | AppendDelta
+    | AppendError
+    | AppendHistory
+    | EnterMessage
+    | LeaveMessage
+    | EnterOwner
+    | LeaveOwner
+    | SetTimer
+    | DropTimer
+    | EnterParked
+    | LeaveParked
+    | WhenScope
+    | WhenCount
+)

@@ -1,0 +1,100 @@
+"""Pictures of a graph as text: Graphviz and Mermaid."""
+
+from __future__ import annotations
+
+from floxide_amqp.core.conditions import OnFailure
+from floxide_amqp.core.graph import Edge, Graph, GraphNode
+
+
+def draw_dot(graph: Graph) -> str:
+    """Return a graph in the language of Graphviz.
+
+    Gathers are drawn as trapezia, fan-outs as houses, failure edges dashed and red, edges that lead back dotted.
+    """
+    lines = [
+        f"digraph {_quote(graph.workflow)} {{",
+        "  rankdir=LR;",
+        '  node [shape=box, style=rounded, fontname="Helvetica"];',
+        '  edge [fontname="Helvetica", fontsize=10];',
+        '  "<start>" [shape=circle, style=filled, fillcolor=black, label="", width=0.2];',
+        f'  "<start>" -> {_quote(graph.start)} [label={_quote(graph.input.description)}];',
+    ]
+    for node in graph.nodes.values():
+        label = "\\n".join(_escape(line) for line in _caption(node))
+        lines.append(f'  {_quote(node.name)} [label="{label}"{_dot_shape(node)}];')
+    lines += (
+        f"  {_quote(edge.source)} -> {_quote(edge.target)}{_dot_attributes(edge)};" for edge in graph.edges.values()
+    )
+    return "\n".join([*lines, "}", ""])
+
+
+def draw_mermaid(graph: Graph) -> str:
+    """Return a graph as a Mermaid flowchart, with the same marks as `draw_dot`."""
+    ids = {name: f"n{number}" for number, name in enumerate(graph.nodes)}
+    lines = [
+        "flowchart LR",
+        "  start(( ))",
+        f"  start -->|{_mermaid_text(graph.input.description)}| {ids[graph.start]}",
+    ]
+    for node in graph.nodes.values():
+        opened, closed = _mermaid_shape(node)
+        label = "<br/>".join(_mermaid_text(line, quoted=False) for line in _caption(node))
+        lines.append(f'  {ids[node.name]}{opened}"{label}"{closed}')
+    for edge in graph.edges.values():
+        arrow = "-.->" if isinstance(edge.condition, OnFailure) or edge.repeat else "-->"
+        label = _edge_label(edge)
+        middle = f"|{_mermaid_text(label)}|" if label else ""
+        lines.append(f"  {ids[edge.source]} {arrow}{middle} {ids[edge.target]}")
+    return "\n".join([*lines, ""])
+
+
+def _caption(node: GraphNode) -> list[str]:
+    """Return the lines that stand in a node."""
+    lines = [node.name, f"{node.input.description} -> {node.output.description}"]
+    if node.fan_out is not None and node.fan_out.wave is not None:
+        lines.append(f"at most {node.fan_out.wave} at a time")
+    return lines
+
+
+def _edge_label(edge: Edge) -> str:
+    bound = "" if edge.repeat is None else f"repeat up to {edge.repeat.max_iterations}"
+    return ", ".join(part for part in (edge.label, bound) if part)
+
+
+def _dot_shape(node: GraphNode) -> str:
+    if node.is_gather:
+        return ", shape=invtrapezium, style=solid"
+    return ", shape=house, style=solid" if node.fan_out is not None else ""
+
+
+def _dot_attributes(edge: Edge) -> str:
+    attributes: list[str] = []
+    label = _edge_label(edge)
+    if label:
+        attributes.append(f"label={_quote(label)}")
+    if isinstance(edge.condition, OnFailure):
+        attributes += ("style=dashed", "color=red")
+    elif edge.repeat is not None:
+        attributes.append("style=dotted")
+    return f" [{', '.join(attributes)}]" if attributes else ""
+
+
+def _mermaid_shape(node: GraphNode) -> tuple[str, str]:
+    if node.is_gather:
+        return "[\\", "/]"
+    return ("[/", "\\]") if node.fan_out is not None else ("(", ")")
+
+
+def _quote(text: str) -> str:
+    return f'"{_escape(text)}"'
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def _mermaid_text(text: str, *, quoted: bool = True) -> str:
+    """Return text with the characters Mermaid would read as its own written as entities."""
+    entities = {"&": "&amp;", '"': "#quot;", "<": "&lt;", ">": "&gt;", "|": "#124;", "\n": " ", "#": "#35;"}
+    escaped = "".join(entities.get(character, character) for character in text)
+    return f'"{escaped}"' if quoted else escaped

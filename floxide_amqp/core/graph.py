@@ -1,0 +1,172 @@
+"""The compiled graph of a workflow: immutable, built once when the class is created, read by every step.
+
+It holds nothing but plain nodes, edges and fan-outs: `BatchNode`, `SplitNode`, `CompositeNode` and ``collect`` are
+turned into these before, so that whatever runs a graph needs no special case but `FanOut.wave`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floxide_amqp.core.conditions import ALWAYS, EdgeCondition, describe_condition
+from floxide_amqp.core.options import NodeOptions, WorkflowOptions
+from floxide_amqp.core.routing import FailureRouter, Router
+
+if TYPE_CHECKING:  # these know the graph themselves, or are heavy to import
+    from floxide_amqp.core.context import Context
+    from floxide_amqp.core.node import Node
+    from floxide_amqp.core.payload import PayloadType
+
+__all__ = ["Edge", "FanOut", "Graph", "GraphNode", "NodeOptions", "Repeat", "WorkflowOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """The bound of an edge that leads back.
+
+    Attributes:
+        max_iterations: How often the edge may be taken, 1 or more, counted since an edge around its loop was taken.
+        resets: Ids of the bounded edges nested inside this edge's loop: their counts start again.
+    """
+
+    max_iterations: int
+    resets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanOut:
+    """A node after which more than one item may be alive.
+
+    Attributes:
+        join: Name of the gather that closes it; None where nothing does.
+        wave: At most so many of its elements in flight at a time; None for all. Only with `join`.
+    """
+
+    join: str | None = None
+    wave: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One way from a node to a node.
+
+    Attributes:
+        id: Stable: ``source>target``, with ``#2``, ``#3`` … for further edges between the same nodes.
+        source: Name of the node it leaves.
+        target: Name of the node it enters.
+        condition: When it is taken.
+        repeat: The bound, where it leads back; else None.
+    """
+
+    id: str
+    source: str
+    target: str
+    condition: EdgeCondition = ALWAYS
+    repeat: Repeat | None = None
+
+    @property
+    def label(self) -> str:
+        """The condition as short text; empty for a plain edge."""
+        return describe_condition(self.condition)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphNode:
+    """One node of a graph.
+
+    Attributes:
+        name: Unique in the graph; nodes of an inlined workflow are called ``outer/inner``.
+        node: The node object whose `invoke` runs.
+        input: Type of its input; of a gather the list it receives.
+        element: Type of what arrives at a gather; None for other nodes.
+        output: Type of one value it passes on: of `NextAll`, one element.
+        options: With queue and retry resolved against the workflow.
+        is_gather: Whether it runs once for all that arrived.
+        fan_out: Set where more than one item may follow; else None.
+        success: Edges taken by values, in the order written.
+        failure: Edges taken by errors, in the order written.
+        endings: Conditions of values whose branch is declared to end here.
+        router: Chooses among `success` and `endings`.
+        failure_router: Chooses among `failure`.
+    """
+
+    name: str
+    node: Node[Any, Any]
+    input: PayloadType
+    element: PayloadType | None = None
+    output: PayloadType
+    options: NodeOptions
+    is_gather: bool = False
+    fan_out: FanOut | None = None
+    success: tuple[Edge, ...] = ()
+    failure: tuple[Edge, ...] = ()
+    endings: tuple[EdgeCondition, ...] = ()
+    router: Router
+    failure_router: FailureRouter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A compiled workflow.
+
+    Attributes:
+        workflow: The workflow's name.
+        version: The workflow's version.
+        nodes: Every node by name, in the order met.
+        edges: Every edge by id.
+        start: Name of the node that receives the run's input.
+        input: Type of the run's input.
+        output: Type of the run's output; of one output where there may be many.
+        many_outputs: Whether the result is the list of all outputs.
+        context: The run's context class.
+        options: What holds for whole runs and for nodes that say nothing themselves.
+        fingerprint: Digest of the graph's shape and types, the same in every process; 32 hexadecimal characters.
+    """
+
+    workflow: str
+    version: str
+    nodes: Mapping[str, GraphNode]
+    edges: Mapping[str, Edge]
+    start: str
+    input: PayloadType
+    output: PayloadType
+    many_outputs: bool
+    context: type[Context]
+    options: WorkflowOptions
+    fingerprint: str
+
+    def route(self, node: str, value: object) -> tuple[Edge, ...]:
+        """Return the edges a value takes out of a node; none where its branch ends there.
+
+        Args:
+            node: Name of the node that returned the value.
+            value: One value: of `NextAll`, one element.
+
+        Raises:
+            UnroutedValueError: The node has edges and none takes the value: it is not of the declared type.
+            Exception: Whatever a guard or predicate of the workflow raises.
+        """
+        return self.nodes[node].router.route(value)
+
+    def route_failure(self, node: str, kinds: tuple[str, ...]) -> tuple[Edge, ...]:
+        """Return the edges an error takes out of a node; none where nothing handles it.
+
+        Args:
+            node: Name of the node that failed.
+            kinds: ``module.Class`` of the error's class and its bases.
+        """
+        return self.nodes[node].failure_router.route(kinds)
+
+    def edge(self, edge_id: str) -> Edge:
+        """Return the edge with this id.
+
+        Raises:
+            KeyError: The graph has no such edge.
+        """
+        return self.edges[edge_id]
+
+    def is_terminal(self, node: str) -> bool:
+        """Say whether no success edge leaves a node, so that what it returns is an output or ends its branch."""
+        return not self.nodes[node].success

@@ -1,0 +1,127 @@
+"""A draft with everything the checks ask for looked up once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args, get_origin
+
+from floxide_amqp.core.conditions import OnFailure, ValueCondition, spell_condition
+from floxide_amqp.core.context import Context
+from floxide_amqp.core.draft import Draft, DraftEdge, DraftNode
+from floxide_amqp.core.options import WorkflowOptions
+from floxide_amqp.core.signature import NodeSignature
+from floxide_amqp.core.type_args import list_of, plain_type
+from floxide_amqp.core.type_names import describe_type
+from floxide_amqp.core.typing_rules import covers
+from floxide_amqp.exceptions import DefinitionError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a workflow says about itself.
+
+    Attributes:
+        name, version: How it is called.
+        input, output: Annotations.
+        context: The class of its runs' state.
+        options: For whole runs, and for nodes that leave theirs open.
+    """
+
+    name: str
+    version: str
+    input: Any
+    output: Any
+    context: type[Context]
+    options: WorkflowOptions
+
+
+class Layout:
+    """A draft, numbered, with signatures and edges at hand.
+
+    Attributes:
+        declared: What the workflow says about itself.
+        draft: The graph.
+        names: Of all nodes; a node's number is its position.
+        numbers: The number of each name.
+        signatures: By name.
+        gathers: Names of the nodes that receive lists.
+        success: Edges that values take, by the name they leave.
+        failure: Edges that errors take, by the name they leave.
+        endings: Conditions of branches that end, by the node's name.
+    """
+
+    def __init__(self, declared: Declared, draft: Draft) -> None:
+        self.declared = declared
+        self.draft = draft
+        self.names = list(draft.nodes)
+        self.numbers = {name: number for number, name in enumerate(self.names)}
+        self.signatures: dict[str, NodeSignature] = {name: held.node.signature() for name, held in draft.nodes.items()}
+        self.success: dict[str, list[DraftEdge]] = {name: [] for name in self.names}
+        self.failure: dict[str, list[DraftEdge]] = {name: [] for name in self.names}
+        for edge in draft.edges:
+            (self.failure if isinstance(edge.condition, OnFailure) else self.success)[edge.source].append(edge)
+        self.endings: dict[str, list[ValueCondition]] = {name: [] for name in self.names}
+        for ending in draft.endings:
+            if ending.condition is not None and ending.condition not in self.endings[ending.node]:
+                self.endings[ending.node].append(ending.condition)
+        self.gathers = {edge.target for edge in draft.edges if edge.is_gather}
+        for edge in draft.edges:
+            if edge.target in self.gathers and not edge.is_gather:
+                raise self.error(
+                    f"{self.spell(edge)} enters a node that other paths enter as gather({edge.target}). Write gather "
+                    f"in all of them, or use a second copy here: {edge.target}.named('second_{edge.target}')."
+                )
+
+    def error(self, sentence: str) -> DefinitionError:
+        """Return the error that says what is wrong in this workflow."""
+        return DefinitionError(f"Workflow {self.declared.name!r}: {sentence}")
+
+    def node(self, name: str) -> DraftNode:
+        """Return a node of the draft."""
+        return self.draft.nodes[name]
+
+    def conditions(self, name: str) -> list[ValueCondition]:
+        """Return the conditions of a node's success edges, and of its branches that end."""
+        return self.edge_conditions(name) + self.endings[name]
+
+    def edge_conditions(self, name: str) -> list[ValueCondition]:
+        """Return the conditions of a node's success edges."""
+        return [edge.condition for edge in self.success[name] if not isinstance(edge.condition, OnFailure)]
+
+    def element(self, name: str) -> Any:
+        """Return the type of what arrives at a gather.
+
+        Raises:
+            DefinitionError: The node takes no list.
+        """
+        annotation = plain_type(self.signatures[name].input)
+        args = get_args(annotation)
+        if len(args) == 1 and get_origin(annotation) is not None and covers(annotation, list_of(args[0])):
+            return args[0]
+        raise self.error(
+            f"gather({name}) needs a node that takes a list, but {name!r} takes {describe_type(annotation)}. "
+            f"Annotate its input with list[{describe_type(annotation)}], or connect it with a plain >>."
+        )
+
+    def spell(self, edge: DraftEdge) -> str:
+        """Return an edge as the user wrote it."""
+        target = f"gather({edge.target})" if edge.is_gather else edge.target
+        if edge.max_iterations is not None:
+            target = f"repeat({edge.target}, max_iterations={edge.max_iterations})"
+        return f"{edge.source}{spell_condition(edge.condition)} >> {target}"
+
+    @cached_property
+    def success_numbers(self) -> list[list[int]]:
+        """The targets of each node's success edges, as numbers."""
+        return [[self.numbers[edge.target] for edge in self.success[name]] for name in self.names]
+
+    @cached_property
+    def failure_numbers(self) -> list[list[int]]:
+        """The targets of each node's failure edges, as numbers."""
+        return [[self.numbers[edge.target] for edge in self.failure[name]] for name in self.names]
+
+    @cached_property
+    def all_numbers(self) -> list[list[int]]:
+        """The targets of all edges of each node, as numbers."""
+        return [a + b for a, b in zip(self.success_numbers, self.failure_numbers, strict=True)]

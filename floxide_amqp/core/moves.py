@@ -1,0 +1,245 @@
+"""Transitions of items and runs that no node decides: claims, wakes, returns, control actions.
+
+Each function is pure and returns a `Decision` like those of `decide`: conditions, changes, effects. They check the
+item's turn, and the run's epoch where the run's status matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from floxide_amqp.core.changes import (
+    Change,
+    Count,
+    CountScope,
+    DropTimer,
+    EnterMessage,
+    EnterOwner,
+    EnterParked,
+    EpochIs,
+    LeaveMessage,
+    LeaveOwner,
+    LeaveParked,
+    PutHeader,
+    PutItem,
+    PutRun,
+    SetTimer,
+    TurnIs,
+)
+from floxide_amqp.core.decide import (
+    RUN_ITSELF,
+    Decision,
+    Effects,
+    MessageAnchor,
+    Outgoing,
+    drop_deadline,
+    message_entry,
+)
+from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.records import RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+
+
+def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decision:
+    """A new run with its first item; refused where the run exists."""
+    now = header.created_at_ms
+    out = Outgoing(item, 1, message_entry(now, item.item_id, 1))
+    changes: list[Change] = [
+        PutHeader(header),
+        PutRun(RunState(status=RunStatus.PENDING, updated_at_ms=now), None),
+        PutItem(item, is_listed=True),
+        CountScope(RUN_ITSELF, 1),
+        Count("live", 1),
+        EnterMessage(item.queue, out.entry, item.item_id, 1, publisher),
+    ]
+    if header.deadline_ms is not None:
+        changes.append(SetTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
+    return Decision(conditions=(EpochIs(0),), changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
+
+
+def claim(item: WorkItem, turn: int, epoch: int, worker: WorkerId) -> Decision:
+    """A worker becomes the owner of an item before it runs it, held by the message in its hands."""
+    owned = replace(item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=False, note="")
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
+        changes=(PutItem(owned, is_listed=True),),
+        effects=Effects(keep=owned),
+        epoch_after=epoch,
+    )
+
+
+def anchor(item: WorkItem, turn: int, worker: WorkerId, message: MessageAnchor) -> Decision:
+    """An owner entry takes the message's place, so that the message can be acknowledged while the item runs on."""
+    owned = replace(item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=True)
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn),),
+        changes=(PutItem(owned, is_listed=True), EnterOwner(worker, item.item_id), *forget_message(message)),
+        effects=Effects(keep=owned),
+    )
+
+
+def forget_message(message: MessageAnchor) -> tuple[Change, ...]:
+    """The changes that forget a message's entry."""
+    return (LeaveMessage(message.queue, message.entry),) if message.entry else ()
+
+
+def give_back(
+    item: WorkItem,
+    turn: int,
+    run: RunState,
+    epoch: int,
+    now_ms: int,
+    publisher: WorkerId,
+    *,
+    died: bool,
+    forget: Sequence[Change] = (),
+) -> Decision:
+    """An owned item becomes pending again, because its owner died or hands it back.
+
+    Args:
+        died: Whether the owner died on it; deaths are counted.
+        forget: Entries that led to it and no longer do.
+    """
+    pending = replace(
+        item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, deaths=item.deaths + (1 if died else 0)
+    )
+    cleanup = (LeaveOwner(item.owner, item.item_id), *forget) if item.owner else tuple(forget)
+    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup)
+
+
+def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
+    """A waiting item becomes pending because its timer is due."""
+    pending = replace(item, status=WorkItemStatus.PENDING, due_ms=0, note="")
+    return _repend(item, pending, timer.turn, run, epoch, now_ms, publisher, (DropTimer(timer), Count("waiting", -1)))
+
+
+def unpark(
+    item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId, leave: LeaveParked
+) -> Decision:
+    """A parked item becomes pending because a worker has its node."""
+    pending = replace(item, status=WorkItemStatus.PENDING, note="")
+    return _repend(item, pending, turn, run, epoch, now_ms, publisher, (leave, Count("waiting", -1)))
+
+
+def reset(item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
+    """An item of a run that is resumed becomes pending again; its attempts start from zero if it had failed."""
+    failed = item.status is WorkItemStatus.FAILED
+    pending = replace(
+        item,
+        status=WorkItemStatus.PENDING,
+        owner=WorkerId(""),
+        anchored=False,
+        due_ms=0,
+        note="",
+        attempt=0 if failed else item.attempt,
+        deaths=0 if failed else item.deaths,
+    )
+    cleanup: list[Change] = []
+    if item.status in (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED) or (
+        item.status is WorkItemStatus.HELD and item.due_ms
+    ):
+        cleanup.append(Count("waiting", -1))
+    elif item.status is WorkItemStatus.HELD:
+        cleanup += (Count("held", -1), Count("live", 1), CountScope(item.scope, 1))
+    if item.owner:
+        cleanup.append(LeaveOwner(item.owner, item.item_id))
+    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup)
+
+
+def _repend(
+    item: WorkItem,
+    pending: WorkItem,
+    turn: int,
+    run: RunState,
+    epoch: int,
+    now_ms: int,
+    publisher: WorkerId,
+    cleanup: Sequence[Change],
+) -> Decision:
+    """Put an item pending, with a message unless its run is paused (then resuming the run publishes it)."""
+    changes: list[Change] = [PutItem(pending, is_listed=True), *cleanup]
+    publish: tuple[Outgoing, ...] = ()
+    if run.status in (RunStatus.PENDING, RunStatus.RUNNING):
+        out = Outgoing(pending, turn + 1, message_entry(now_ms, item.item_id, turn + 1))
+        changes.append(EnterMessage(pending.queue, out.entry, item.item_id, out.turn, publisher))
+        publish = (out,)
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
+        changes=tuple(changes),
+        effects=Effects(publish=publish),
+        epoch_after=epoch,
+    )
+
+
+def park(
+    item: WorkItem, turn: int, epoch: int, workflow: str, version: str, note: str, message: MessageAnchor
+) -> Decision:
+    """An item that this worker cannot run waits in the store for one that can."""
+    parked = replace(item, status=WorkItemStatus.PARKED, owner=WorkerId(""), anchored=False, note=note)
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
+        changes=(
+            PutItem(parked, is_listed=True),
+            EnterParked(item.queue, workflow, version, item.item_id),
+            Count("waiting", 1),
+            *forget_message(message),
+        ),
+        epoch_after=epoch,
+    )
+
+
+def republish(item: WorkItem, turn: int, now_ms: int, publisher: WorkerId, forget: Sequence[Change]) -> Decision:
+    """A pending item gets a new message in place of one that is lost; its turn stays."""
+    out = Outgoing(item, turn, message_entry(now_ms, item.item_id, turn))
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn),),
+        changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher)),
+        effects=Effects(publish=(out,)),
+    )
+
+
+def defer_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader, reason: str, out: Outgoing) -> Decision:
+    """A message that no queue took: the item stays pending with the reason, and a timer publishes it again."""
+    noted = replace(item, note=reason)
+    timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn + 1)
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn),),
+        changes=(PutItem(noted, is_listed=True), LeaveMessage(item.queue, out.entry), SetTimer(timer)),
+        effects=Effects(timer=timer),
+    )
+
+
+# --- the run
+
+
+def pause_run(run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
+    """No new step begins from here on."""
+    return _control(run, epoch, RunState(status=RunStatus.PAUSED, updated_at_ms=now_ms, reason=reason))
+
+
+def resume_run(run: RunState, epoch: int, now_ms: int) -> Decision:
+    """A paused or failed run goes on; its items are reset one by one afterwards."""
+    return _control(run, epoch, RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms))
+
+
+def cancel_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
+    """The run ends; late commits are refused."""
+    state = RunState(status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason)
+    return _control(run, epoch, state, drop_deadline(header))
+
+
+def fail_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, failure: RunFailure) -> Decision:
+    """The run fails for a reason that is not an item's own: its timeout."""
+    state = RunState(status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure)
+    return _control(run, epoch, state, drop_deadline(header))
+
+
+def _control(run: RunState, epoch: int, state: RunState, more: Sequence[Change] = ()) -> Decision:
+    finished = state.status if state.status.is_terminal else None
+    return Decision(
+        conditions=(EpochIs(epoch),),
+        changes=(PutRun(state, run.status), *more),
+        effects=Effects(finished=finished),
+        epoch_after=epoch + 1,
+    )

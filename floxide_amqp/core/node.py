@@ -1,0 +1,451 @@
+"""Nodes: functions under `@node`, and `Node` classes that carry configuration.
+
+A node object says what it takes and returns, how it wants to be run, and runs the user's code when told to. It holds no
+state of a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, Self, cast, overload
+
+from typing_extensions import TypeVar
+
+from floxide_amqp.core.class_signature import read_class
+from floxide_amqp.core.context import Context
+from floxide_amqp.core.options import NodeOptions, check_node_options
+from floxide_amqp.core.path import Connections, Entry, Exit, Path
+from floxide_amqp.core.retry import RetryPolicy
+from floxide_amqp.core.signature import EnclosingNames, NodeSignature, read_function
+from floxide_amqp.core.transition import Abort, Hold, Transition
+from floxide_amqp.core.type_args import free_type_vars, type_parameters
+from floxide_amqp.core.type_names import describe_type
+from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp.exceptions import DefinitionError
+
+if TYPE_CHECKING:
+    from floxide_amqp.core.draft import Draft
+
+I = TypeVar("I")  # noqa: E741  # input; the letter every signature of the package uses
+O = TypeVar("O")  # noqa: E741  # output
+C = TypeVar("C", bound=Context)
+N = TypeVar("N", bound="Node[Any, Any]")
+I_contra = TypeVar("I_contra", contravariant=True)
+O_co = TypeVar("O_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True, default=Any)
+
+MAX_NAME_LENGTH: Final = 200
+"""Characters of a node's name: names are parts of ids, queues and drawings."""
+
+OPTION_NAMES: Final = ("queue", "retry", "timeout", "isolated", "at_most_once", "requires")
+
+RESERVED_NAMES: Final = frozenset(
+    (
+        "connections", "context_type", "expand", "input_type", "invoke", "is_async", "may_fan_out", "may_hold",
+        "named", "on_failure", "options", "otherwise", "output_type", "signature", "when", "with_options",
+    )
+)  # fmt: skip
+"""What a `Node` class's own fields and methods cannot be called."""
+
+
+class _DefaultName:
+    """The name of a node that was given none: that of its class, without type arguments.
+
+    It is looked up on instances alone, so that a dataclass may have a field ``name`` without a default.
+    """
+
+    def __get__(self, instance: object, owner: type) -> str:
+        if instance is None:
+            raise AttributeError("name")
+        return str(owner.__dict__.get("_unspecialised", owner).__name__)
+
+
+class Node(Path[I_contra, O_co]):
+    """A step: subclass it where a node carries configuration; for a plain function use `node`.
+
+    ``process`` is the step. Options are class attributes or keywords of the class statement; type arguments are the
+    input and the output. Frozen, slotted and generic dataclasses work; a generic one is used as ``Foo[int](...)``.
+
+    Example:
+        >>> class Scale(Node[float, float], queue="fast"):
+        ...     def __init__(self, factor: float) -> None:
+        ...         self.factor = factor
+        ...
+        ...     async def process(self, ctx: WorkflowCtx[Any], input: float, /) -> float:
+        ...         return input * self.factor
+
+    Attributes:
+        name: Unique in a workflow; the class's name where nothing else is given.
+    """
+
+    name: str = cast(str, _DefaultName())
+    queue: ClassVar[str]
+    retry: ClassVar[RetryPolicy | None]
+    timeout: ClassVar[timedelta | float | None]
+    isolated: ClassVar[bool]
+    at_most_once: ClassVar[bool]
+    requires: ClassVar[tuple[type, ...]]
+
+    _names: ClassVar[EnclosingNames | None] = None
+    _needs_arguments: ClassVar[bool] = True
+    _signature: ClassVar[NodeSignature | None] = None
+    _own_options: NodeOptions | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__()
+        unknown = sorted(set(options) - set(OPTION_NAMES))
+        if unknown:
+            raise DefinitionError(
+                f"class {cls.__name__}: {unknown[0]!r} is no option of a node. "
+                f"The options are {', '.join(OPTION_NAMES)}."
+            )
+        for name, value in options.items():
+            setattr(cls, name, value)
+        if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            _refuse_reserved(cls)
+            cls._names = EnclosingNames(cls.__qualname__, sys.modules[cls.__module__].__dict__)
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+            """Refuse a generic class without its type arguments."""
+            del args, kwargs
+            parameters = type_parameters(cls)
+            if parameters and cls._needs_arguments:
+                holes = ", ".join("int" if len(parameters) == 1 else p.__name__ for p in parameters)
+                raise DefinitionError(
+                    f"{cls.__name__}(...) leaves {', '.join(p.__name__ for p in parameters)} open, but the engine must "
+                    f"know its types. Write {cls.__name__}[{holes}](…) with the types in brackets."
+                )
+            return super().__new__(cls)
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            """Return the class for type arguments: a subclass, since a frozen slotted one takes no alias in 3.11."""
+            alias = super().__class_getitem__(item)
+            arguments = item if isinstance(item, tuple) else (item,)
+            if not cls._needs_arguments or cls.process is Node.process:
+                return alias
+            if any(free_type_vars(argument) for argument in arguments):
+                return alias
+            return _specialise(cls, arguments, alias)
+
+    def process(
+        self, ctx: WorkflowCtx[Any], input: I_contra, /
+    ) -> Transition[O_co] | O_co | Awaitable[Transition[O_co] | O_co]:
+        """Do the step; ``async def`` or ``def``.
+
+        Args:
+            ctx: The run's state and what the step may ask for.
+            input: The value the step works on.
+        """
+        raise NotImplementedError
+
+    def connections(self) -> Connections:
+        """Return the node as a path of one."""
+        return Connections((Entry(self),), (Exit(self),))
+
+    def expand(self) -> Draft | None:
+        """Return the plain nodes this node stands for; None where it is one."""
+        return None
+
+    def signature(self) -> NodeSignature:
+        """Return what the node takes and returns.
+
+        Raises:
+            DefinitionError: Its annotations do not say, or name what is not defined (yet).
+        """
+        cls = type(self)
+        known = cls.__dict__.get("_signature")
+        if isinstance(known, NodeSignature):
+            return known
+        names = cls._names() if cls._names is not None else {}
+        found = read_class(cls, Node, names)
+        cls._signature = found
+        cls._names = None
+        return found
+
+    @property
+    def input_type(self) -> Any:
+        """The annotation of its input."""
+        return self.signature().input
+
+    @property
+    def output_type(self) -> Any:
+        """The annotation of one value it passes on: of `NextAll`, one element."""
+        return self.signature().output
+
+    @property
+    def context_type(self) -> type[Context]:
+        """The context class it reads; `Context` where any will do."""
+        return self.signature().context
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `invoke` gives an awaitable."""
+        return self.signature().is_async
+
+    @property
+    def may_fan_out(self) -> bool:
+        """Whether it may return `NextAll`."""
+        return self.signature().may_fan_out
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether it may return `Hold`."""
+        return self.signature().may_hold
+
+    @property
+    def options(self) -> NodeOptions:
+        """How it wants to be run."""
+        if self._own_options is not None:
+            return self._own_options
+        cls = type(self)
+        given = {name: getattr(cls, name) for name in OPTION_NAMES if hasattr(cls, name)}
+        for name, value in given.items():
+            if inspect.isdatadescriptor(value) or inspect.ismemberdescriptor(value):
+                raise DefinitionError(
+                    f"{cls.__name__}.{name} is a field, but {name!r} is an option of every node. "
+                    f"Give the field another name, or set the option: class {cls.__name__}(Node[...], {name}=...)."
+                )
+        return check_node_options(where=f"class {cls.__name__}", **given)
+
+    def invoke(self, ctx: WorkflowCtx[Any], value: Any) -> Any:
+        """Call the user's code with an input; an awaitable where `is_async`."""
+        return self.process(ctx, value)
+
+    def named(self, name: str) -> Self:
+        """Return a second copy of the node under another name, for use beside the first in one graph.
+
+        Args:
+            name: Unique in the graph; without slashes.
+
+        Raises:
+            DefinitionError: It cannot be a name.
+        """
+        clone = _clone(self)
+        object.__setattr__(clone, "name", check_name(name, where=f"{self.name}.named({name!r})"))
+        return clone
+
+    def with_options(self, **options: Any) -> Self:
+        """Return a copy of the node with some options replaced; it keeps its name.
+
+        Raises:
+            DefinitionError: Something given is no option, or has a wrong value.
+        """
+        current = self.options
+        given = {name: getattr(current, name) for name in OPTION_NAMES} | options
+        clone = _clone(self)
+        object.__setattr__(clone, "_own_options", check_node_options(where=f"node {self.name!r}", **given))
+        return clone
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class FunctionNode(Node[I_contra, O_co], Generic[C, I_contra, O_co, R_co]):
+    """A function as a node. Called, it is still the function: ``await charge(ctx, order)``."""
+
+    _needs_arguments = False
+
+    def __init__(self, function: Callable[..., Any], options: NodeOptions) -> None:
+        self.name = check_name(getattr(function, "__name__", ""), where="@node")
+        self._function = function
+        self._own_options = options
+        self._enclosing: EnclosingNames | None = EnclosingNames(
+            getattr(function, "__qualname__", ""), getattr(function, "__globals__", {})
+        )
+        self._known: NodeSignature | None = None
+        functools.update_wrapper(cast("Callable[..., Any]", self), function, updated=())
+        try:
+            self.signature()
+        except DefinitionError as error:
+            if not isinstance(error.__cause__, NameError):
+                raise
+
+    def signature(self) -> NodeSignature:
+        """Return what the function takes and returns.
+
+        Raises:
+            DefinitionError: Its annotations name what is not defined (yet).
+        """
+        if self._known is None:
+            names = self._enclosing() if self._enclosing is not None else {}
+            self._known = read_function(self._function, names, where=f"node {self.name!r}")
+            self._enclosing = None
+        return self._known
+
+    @overload
+    def __call__(self, ctx: WorkflowCtx[C], input: I_contra, /) -> R_co: ...
+    @overload
+    def __call__(self: FunctionNode[Context, I, O_co, R_co], input: I, /) -> R_co: ...
+    def __call__(self, *args: Any) -> Any:
+        """Call the function itself, as a unit test does; one without `WorkflowCtx` takes its input alone."""
+        return self._function(*args) if self.signature().takes_ctx else self._function(args[-1])
+
+    def process(self, ctx: WorkflowCtx[Any], input: I_contra, /) -> Any:
+        """Call the function."""
+        return self._function(ctx, input) if self.signature().takes_ctx else self._function(input)
+
+
+class _Decorate(Protocol):
+    """What `node` with options returns."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[[WorkflowCtx[C], I], Awaitable[Transition[O]]], /
+    ) -> FunctionNode[C, I, O, Coroutine[Any, Any, Transition[O]]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[WorkflowCtx[C], I], Awaitable[O | Hold | Abort]], /
+    ) -> FunctionNode[C, I, O, Coroutine[Any, Any, O]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[I], Awaitable[Transition[O]]], /
+    ) -> FunctionNode[Context, I, O, Coroutine[Any, Any, Transition[O]]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[I], Awaitable[O | Hold | Abort]], /
+    ) -> FunctionNode[Context, I, O, Coroutine[Any, Any, O]]: ...
+    @overload
+    def __call__(self, fn: Callable[[WorkflowCtx[C], I], Transition[O]], /) -> FunctionNode[C, I, O, Transition[O]]: ...
+    @overload
+    def __call__(self, fn: Callable[[WorkflowCtx[C], I], O | Hold | Abort], /) -> FunctionNode[C, I, O, O]: ...
+    @overload
+    def __call__(self, fn: Callable[[I], Transition[O]], /) -> FunctionNode[Context, I, O, Transition[O]]: ...
+    @overload
+    def __call__(self, fn: Callable[[I], O | Hold | Abort], /) -> FunctionNode[Context, I, O, O]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Make a node of a function."""
+        ...
+
+
+@overload
+def node(
+    fn: Callable[[WorkflowCtx[C], I], Awaitable[Transition[O]]], /
+) -> FunctionNode[C, I, O, Coroutine[Any, Any, Transition[O]]]: ...
+@overload
+def node(
+    fn: Callable[[WorkflowCtx[C], I], Awaitable[O | Hold | Abort]], /
+) -> FunctionNode[C, I, O, Coroutine[Any, Any, O]]: ...
+@overload
+def node(
+    fn: Callable[[I], Awaitable[Transition[O]]], /
+) -> FunctionNode[Context, I, O, Coroutine[Any, Any, Transition[O]]]: ...
+@overload
+def node(fn: Callable[[I], Awaitable[O | Hold | Abort]], /) -> FunctionNode[Context, I, O, Coroutine[Any, Any, O]]: ...
+@overload
+def node(fn: Callable[[WorkflowCtx[C], I], Transition[O]], /) -> FunctionNode[C, I, O, Transition[O]]: ...
+@overload
+def node(fn: Callable[[WorkflowCtx[C], I], O | Hold | Abort], /) -> FunctionNode[C, I, O, O]: ...
+@overload
+def node(fn: Callable[[I], Transition[O]], /) -> FunctionNode[Context, I, O, Transition[O]]: ...
+@overload
+def node(fn: Callable[[I], O | Hold | Abort], /) -> FunctionNode[Context, I, O, O]: ...
+@overload
+def node(
+    *,
+    queue: str = "",
+    retry: RetryPolicy | None = None,
+    timeout: timedelta | float | None = None,
+    isolated: bool = False,
+    at_most_once: bool = False,
+    requires: tuple[type, ...] = (),
+) -> _Decorate: ...
+def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options are described one by one
+    """Make a node of a function; use it bare or with options.
+
+    The function takes its input, or a `WorkflowCtx` and its input; it is ``async def`` or ``def`` (then it runs in a
+    thread). What it returns is passed on: a value, or a `Transition`.
+
+    Args:
+        fn: The function.
+        queue: Task queue whose workers run it; empty for the workflow's.
+        retry: What happens after an error; None for the workflow's policy.
+        timeout: Longest time of one attempt, `timedelta` or seconds; more than 0.
+        isolated: Commit only if no other step changed the context meanwhile; else run again.
+        at_most_once: Never start the body twice, even after a crash.
+        requires: Types of resources that must be there when a worker starts.
+
+    Raises:
+        DefinitionError: The function cannot be a node, or an option is wrong; names the cure.
+    """
+    if fn is None:
+        return lambda function: _make_node(function, options)  # pyright: ignore[reportUnknownLambdaType,reportUnknownVariableType]  # what is decorated
+    return _make_node(fn, options)
+
+
+def with_retry(node: N, policy: RetryPolicy) -> N:
+    """Return a copy of a node with another retry policy, under the same name.
+
+    Args:
+        node: Any node; of a `BatchNode` or `CompositeNode` the policy of inner nodes without their own.
+        policy: The policy.
+    """
+    return node.with_options(retry=policy)
+
+
+def check_name(name: object, *, where: str) -> str:
+    """Return a node's name; the error names `where`."""
+    if isinstance(name, str) and 0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and not set(name) & set("/>#"):
+        return name
+    raise DefinitionError(
+        f"{where}: {name!r} cannot be the name of a node. Use 1 to {MAX_NAME_LENGTH} printable characters without "
+        "'/', '>' and '#', which ids of nodes and edges are made with; a lambda needs a def."
+    )
+
+
+def _make_node(function: Any, options: dict[str, Any]) -> FunctionNode[Any, Any, Any, Any]:
+    if isinstance(function, Node):
+        raise DefinitionError(f"{cast(Any, function).name!r} is a node already. Use .named(...) for a second copy.")
+    if isinstance(function, type) or not callable(function) or not inspect.isroutine(function):
+        raise DefinitionError(
+            f"@node takes a function, not {function!r}. Where a node carries configuration, subclass Node[In, Out]."
+        )
+    unknown = sorted(set(options) - set(OPTION_NAMES))
+    if unknown:
+        raise DefinitionError(
+            f"@node: {unknown[0]!r} is no option of a node. The options are {', '.join(OPTION_NAMES)}."
+        )
+    name = getattr(function, "__name__", "?")
+    return FunctionNode(function, check_node_options(where=f"node {name!r}", **options))
+
+
+@functools.cache
+def _specialise(cls: type[Node[Any, Any]], arguments: tuple[Any, ...], alias: Any) -> type[Node[Any, Any]]:
+    shown = f"{cls.__name__}[{', '.join(describe_type(argument) for argument in arguments)}]"
+    namespace = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+        "__slots__": (),
+        "__orig_bases__": (alias,),
+        "_unspecialised": cls,
+    }
+    metaclass: Any = type(cls)
+    return cast("type[Node[Any, Any]]", metaclass(shown, (cls,), namespace))
+
+
+def _refuse_reserved(cls: type) -> None:
+    own = (set(cls.__dict__) | set(inspect.get_annotations(cls))) & RESERVED_NAMES
+    if own:
+        name = min(own)
+        raise DefinitionError(
+            f"class {cls.__name__} defines {name!r}, which every node has already. Give yours another name."
+        )
+
+
+def _clone(node: N) -> N:
+    """Copy a node field by field: `copy.copy` of a frozen slotted dataclass would lose what is in its `__dict__`."""
+    clone = object.__new__(type(node))
+    for cls in type(node).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if slot not in ("__dict__", "__weakref__") and hasattr(node, slot):
+                object.__setattr__(clone, slot, getattr(node, slot))
+    for name, value in vars(node).items():
+        object.__setattr__(clone, name, value)
+    return clone

@@ -1,0 +1,131 @@
+"""How a node and a workflow want to be run: queue, retry, timeouts and guarantees."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
+
+from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.exceptions import DefinitionError
+
+DEFAULT_QUEUE = "default"
+"""The task queue of a node where neither it nor its workflow names one."""
+
+MAX_QUEUE_LENGTH = 100
+"""Characters of a task queue's name: with a namespace before it the broker's limit of 255 bytes is never reached."""
+
+MAX_TIMEOUT = timedelta(days=3_650)
+"""The longest timeout: ten years, far below what a timer can store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """How one node is run.
+
+    Attributes:
+        queue: Task queue; empty on a node means its workflow's, and there `DEFAULT_QUEUE`.
+        retry: What happens after an error; None means the workflow's, and there the worker's.
+        timeout: Longest time of one attempt; None for no limit.
+        isolated: Commit only if no other step changed the context meanwhile; else run again.
+        at_most_once: Never start the body twice, even after a crash: the step then fails as *outcome unknown*.
+        requires: Types of the resources that must be there when a worker starts.
+    """
+
+    queue: str = ""
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
+    isolated: bool = False
+    at_most_once: bool = False
+    requires: tuple[type, ...] = ()
+
+    def within(self, outer: WorkflowOptions | NodeOptions) -> NodeOptions:
+        """Return these options with what they leave open taken from `outer`: the nearest wins."""
+        retry = self.retry if self.retry is not None else outer.retry
+        return replace(self, queue=self.queue or outer.queue, retry=NO_RETRY if self.at_most_once else retry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowOptions:
+    """How the runs of one workflow are run.
+
+    Attributes:
+        retry: Policy of nodes without their own; None means the worker's.
+        timeout: Longest time of a whole run; None for no limit.
+        queue: Task queue of nodes without their own.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
+    queue: str = DEFAULT_QUEUE
+
+
+def check_timeout(given: object, *, where: str) -> timedelta | None:
+    """Return a timeout as a `timedelta`; the error names `where`."""
+    if given is None:
+        return None
+    seconds: float = math.nan
+    if isinstance(given, timedelta):
+        seconds = given.total_seconds()
+    elif isinstance(given, int | float) and not isinstance(given, bool):
+        seconds = float(given)
+    if not 0 < seconds <= MAX_TIMEOUT.total_seconds():
+        raise DefinitionError(
+            f"{where}: timeout={given!r} must be a timedelta or seconds, more than 0 and at most "
+            f"{MAX_TIMEOUT.days} days."
+        )
+    return timedelta(seconds=seconds)
+
+
+def check_queue(given: object, *, where: str) -> str:
+    """Return the name of a task queue; the error names `where`."""
+    if isinstance(given, str) and len(given) <= MAX_QUEUE_LENGTH and given.isprintable() and not set(given) & set(" /"):
+        return given
+    raise DefinitionError(
+        f"{where}: queue={given!r} must be at most {MAX_QUEUE_LENGTH} printable characters without spaces and slashes."
+    )
+
+
+def check_retry(given: object, *, where: str) -> RetryPolicy | None:
+    """Return a retry policy; the error names `where`."""
+    if given is None or isinstance(given, RetryPolicy):
+        return given
+    raise DefinitionError(f"{where}: retry={given!r} must be a RetryPolicy, such as RetryPolicy(max_attempts=3).")
+
+
+def check_node_options(
+    *,
+    where: str,
+    queue: object = "",
+    retry: object = None,
+    timeout: object = None,
+    isolated: object = False,
+    at_most_once: object = False,
+    requires: object = (),
+) -> NodeOptions:
+    """Return the options of a node; each error names `where` and the option."""
+    policy = check_retry(retry, where=where)
+    for name, flag in (("isolated", isolated), ("at_most_once", at_most_once)):
+        if not isinstance(flag, bool):
+            raise DefinitionError(f"{where}: {name}={flag!r} must be True or False.")
+    if at_most_once and policy is not None and policy.max_attempts > 1:
+        raise DefinitionError(
+            f"{where}: at_most_once=True and a retry policy of {policy.max_attempts} attempts contradict each other. "
+            "Leave out one of them; an on_failure edge can still handle the error."
+        )
+    return NodeOptions(
+        queue=check_queue(queue, where=where),
+        retry=policy,
+        timeout=check_timeout(timeout, where=where),
+        isolated=bool(isolated),
+        at_most_once=bool(at_most_once),
+        requires=_check_requires(requires, where=where),
+    )
+
+
+def _check_requires(given: object, *, where: str) -> tuple[type, ...]:
+    kinds = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
+    if not all(isinstance(kind, type) for kind in kinds):
+        raise DefinitionError(f"{where}: requires={given!r} must be a tuple of classes, such as (PaymentApi,).")
+    return cast("tuple[type, ...]", kinds)

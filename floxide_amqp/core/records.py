@@ -1,0 +1,301 @@
+"""What the store remembers of a run: its header and state, its items, its scopes, and the envelope of a message.
+
+Every record is an immutable value. An item's *turn* and a run's *epoch* are the versions of their cells: each
+transition or change of owner raises the turn, each control action raises the epoch, and every commit checks both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+
+ScopePath: TypeAlias = tuple[ScopeId, ...]
+"""The scopes around an item, outermost first; empty for the run itself."""
+
+Order: TypeAlias = tuple[int, ...]
+"""Where an item stands among those of its fan-outs; tuples compare in fan-out order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHeader:
+    """What never changes of a run.
+
+    Attributes:
+        input: The encoded payload the run was started with.
+        input_digest: Tells whether another start with the same id has the same input and context.
+        context: The initial context, encoded.
+        deadline_ms: When the run fails by timeout, store time; None for never.
+        reply_to: Routing key of the client that waits for its end.
+        start_item: The first item's id.
+    """
+
+    run_id: RunId
+    workflow: str
+    version: str
+    input: bytes
+    input_digest: str
+    context: bytes
+    created_at_ms: int
+    deadline_ms: int | None
+    reply_to: str
+    start_item: WorkItemId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailure:
+    """Why a run failed: the item, its node, its last error and how often it was tried."""
+
+    node: str
+    item_id: WorkItemId
+    error: ErrorInfo
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """What changes of a run; the version of its cell is the run's epoch."""
+
+    status: RunStatus
+    updated_at_ms: int
+    finished_at_ms: int | None = None
+    failure: RunFailure | None = None
+    reason: str = ""
+
+
+class InputKind(Enum):
+    """Where an item's input is."""
+
+    PAYLOAD = 0
+    """In the item."""
+    ARRIVALS = 1
+    """The arrivals of the fan-out that `opener` opened, in fan-out order."""
+    PAGE = 2
+    """Not for a node: the page `number` of `pages` of the outputs of `opener`, to be turned into items."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemInput:
+    """An item's input, or where it is."""
+
+    kind: InputKind = InputKind.PAYLOAD
+    payload: bytes = b""
+    opener: str = ""
+    number: int = 0
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """One execution of one node.
+
+    Attributes:
+        attempt: Failures so far; the next try is number ``attempt + 1``.
+        owner: The worker that claimed it; empty exactly when the status is not IN_PROGRESS.
+        anchored: Whether an owner entry leads to it (its message was acknowledged early).
+        deaths: How many claiming owners died on it.
+        loops: Iterations so far of each repeat edge it came by.
+        failure: Why a fallback branch runs; inherited along the branch.
+        due_ms: When a waiting item becomes pending, store time.
+        successors: The items its completion created.
+        kept: The successor that the same worker went on with.
+        token: The commit that last wrote it.
+        note: Why it is where it is, for people: a returned publish, a missing node.
+    """
+
+    item_id: WorkItemId
+    node: str
+    queue: str
+    status: WorkItemStatus
+    input: ItemInput
+    scope: ScopePath = ()
+    order: Order = ()
+    parent: str = ""
+    attempt: int = 0
+    owner: WorkerId = WorkerId("")
+    anchored: bool = False
+    deaths: int = 0
+    loops: tuple[tuple[str, int], ...] = ()
+    failure: FailureInfo | None = None
+    due_ms: int = 0
+    successors: tuple[WorkItemId, ...] = ()
+    kept: WorkItemId | None = None
+    token: bytes = b""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The life of one fan-out that ends in a join: when its live items reach zero, `then` is put.
+
+    The version of its cell is the scope's epoch: 1 while it is open.
+    """
+
+    scope_id: ScopeId
+    parent: ScopePath
+    then: WorkItem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What a work item message says: where to look, never what is true.
+
+    Attributes:
+        turn: The turn of the item when the message was written.
+        position: Length of the context log after the commit that caused the message; None forces a read.
+        entry: The message's own entry in the index of messages, deleted when its chain ends.
+        trace: Trace context of the causing step (W3C ``traceparent``), may be empty.
+    """
+
+    run_id: RunId
+    item_id: WorkItemId
+    node: str
+    workflow: str
+    version: str
+    queue: str
+    turn: int
+    scope: ScopePath = ()
+    position: int | None = None
+    entry: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A numbered message that shows that a queue delivers what was put before it."""
+
+    queue: str
+    number: int
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """One value on its way along one edge.
+
+    Attributes:
+        edge: The edge's id; empty where the branch ends and the value is an output.
+        suffix: What the successor's order adds to its parent's.
+        payload: The encoded value.
+    """
+
+    edge: str
+    payload: bytes
+    suffix: Order = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One line of a run's history: an item that ended."""
+
+    item_id: WorkItemId
+    node: str
+    status: WorkItemStatus
+    attempts: int
+    ended_at_ms: int
+    duration_us: int
+    worker: str
+    parent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRecord:
+    """One failed attempt of one item."""
+
+    item_id: WorkItemId
+    node: str
+    attempt: int
+    at_ms: int
+    error: ErrorInfo
+    worker: str
+    will_retry: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """What a worker says of itself at each heartbeat.
+
+    Attributes:
+        beat: Rises by one each time; a watcher compares it with its own monotonic clock.
+        at_ms: Store time of the beat, for people.
+        host, boot, pid, process_started: Let a watcher on the same machine see at once that the process is gone.
+        current_items: Up to 20 of the items in its hands, as ``run/item``.
+    """
+
+    worker_id: WorkerId
+    beat: int
+    at_ms: int
+    started_at_ms: int
+    host: str
+    boot: str
+    pid: int
+    process_started: str
+    status: str
+    queues: tuple[str, ...]
+    workflows: tuple[str, ...]
+    concurrency: int
+    current_items: tuple[str, ...] = ()
+    items_done: int = 0
+    errors: int = 0
+
+
+class TimerKind(Enum):
+    """What a due timer does."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    REPUBLISH = "republish"
+    RUN_TIMEOUT = "run timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """A durable wake: fires when store time reaches `due_ms`, if the item still has the turn."""
+
+    due_ms: int
+    run_id: RunId
+    item_id: WorkItemId = WorkItemId("")
+    kind: TimerKind = TimerKind.RETRY
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A message nobody could read: its bytes and why."""
+
+    quarantine_id: str
+    queue: str
+    reason: str
+    body: bytes
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCounts:
+    """Counters of a run.
+
+    Attributes:
+        live: Items that are not final and not held without a wake.
+        waiting: Live items that wait for a retry, a timer or a worker.
+        held: Items held without a wake condition.
+        outputs: Outputs that have arrived.
+        completed, failed, retried: Items completed, attempts failed, retries made.
+        busy_us: Time spent in node bodies, microseconds.
+    """
+
+    live: int = 0
+    waiting: int = 0
+    held: int = 0
+    outputs: int = 0
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    busy_us: int = 0
+
+
+COUNT_NAMES = tuple(RunCounts.__dataclass_fields__)
+"""The counters of a run, by name."""

@@ -1,0 +1,141 @@
+"""Which edges a value or an error takes out of one node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from floxide_amqp.core.conditions import (
+    Always,
+    OnFailure,
+    Otherwise,
+    ValueCondition,
+    WhenMember,
+    WhenTrue,
+    WhenType,
+    spell_condition,
+)
+from floxide_amqp.core.failure import kind_of
+from floxide_amqp.core.typing_rules import covers, runtime_class
+from floxide_amqp.exceptions import UnroutedValueError
+
+if TYPE_CHECKING:
+    from floxide_amqp.core.graph import Edge
+    from floxide_amqp.core.payload import PayloadType
+
+ValueTest = Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way out of a node.
+
+    Attributes:
+        condition: When it is taken.
+        test: Says so for a value; None for a plain way and for ``otherwise``.
+        edge: Where it leads; None where the branch ends.
+    """
+
+    condition: ValueCondition
+    test: ValueTest | None
+    edge: Edge | None
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Chooses the ways a value takes.
+
+    Every plain way is taken and every ``when`` that matches; ``otherwise`` where no ``when`` matched.
+
+    Attributes:
+        node: Name of the node, for the error.
+        ways: In the order written.
+    """
+
+    node: str
+    ways: tuple[Way, ...] = ()
+
+    def route(self, value: object) -> tuple[Edge, ...]:
+        """Return the edges the value takes; none where its branch ends.
+
+        Raises:
+            UnroutedValueError: There are ways and none takes the value.
+            Exception: Whatever a guard or predicate raises.
+        """
+        if not self.ways:
+            return ()
+        matched = [way.test is not None and way.test(value) for way in self.ways]
+        is_matched = any(matched)
+        taken = [
+            way
+            for way, is_match in zip(self.ways, matched, strict=True)
+            if is_match
+            or isinstance(way.condition, Always)
+            or (isinstance(way.condition, Otherwise) and not is_matched)
+        ]
+        if not taken:
+            ways = tuple(f"{self.node}{spell_condition(way.condition)}" for way in self.ways)
+            raise UnroutedValueError(node=self.node, value_type=type(value).__name__, ways=ways)
+        return tuple(way.edge for way in taken if way.edge is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRouter:
+    """Chooses the edges an error takes: every typed one that matches; the bare ones where none did.
+
+    Attributes:
+        edges: In the order written, each with the ``module.Class`` names it is for; empty for a bare one.
+    """
+
+    edges: tuple[tuple[Edge, frozenset[str]], ...] = ()
+
+    def route(self, kinds: tuple[str, ...]) -> tuple[Edge, ...]:
+        """Return the edges an error with these ``module.Class`` names takes."""
+        typed = tuple(edge for edge, wanted in self.edges if not wanted.isdisjoint(kinds))
+        return typed or tuple(edge for edge, wanted in self.edges if not wanted)
+
+
+def failure_router(edges: tuple[Edge, ...]) -> FailureRouter:
+    """Return the router of a node's failure edges."""
+    pairs: list[tuple[Edge, frozenset[str]]] = []
+    for edge in edges:
+        errors = edge.condition.errors if isinstance(edge.condition, OnFailure) else ()
+        pairs.append((edge, frozenset(kind_of(error) for error in errors)))
+    return FailureRouter(tuple(pairs))
+
+
+def make_way(condition: ValueCondition, edge: Edge | None, output: PayloadType) -> Way:
+    """Return the way for a condition on values of a payload type."""
+    return Way(condition, _value_test(condition, output), edge)
+
+
+def _value_test(condition: ValueCondition, output: PayloadType) -> ValueTest | None:
+    match condition:
+        case Always() | Otherwise():
+            return None
+        case WhenTrue(predicate):
+            return predicate
+        case WhenMember(member, guard):
+            return _guarded(lambda value: value is member or (type(value) is type(member) and value == member), guard)
+        case WhenType(variant, guard):
+            return _guarded(_type_test(variant, output), guard)
+
+
+def _type_test(variant: object, output: PayloadType) -> ValueTest:
+    """Decide by the member of the union that the value belongs to; by class where the variant is narrower."""
+    covered = [member for member in output.members if covers(variant, member.annotation)]
+    others = [member for member in output.members if member not in covered]
+    narrower = runtime_class(variant) if any(covers(member.annotation, variant) for member in others) else None
+    if len(covered) == len(output.members):
+        return lambda _: True
+    if narrower is not None:
+        wanted = narrower
+        return lambda value: isinstance(value, wanted) or any(member.matches(value) for member in covered)
+    return lambda value: any(member.matches(value) for member in covered)
+
+
+def _guarded(test: ValueTest, guard: Callable[[Any], bool] | None) -> ValueTest:
+    if guard is None:
+        return test
+    return lambda value: test(value) and guard(value)

@@ -1,0 +1,254 @@
+"""Which gather closes which fan-out, and whether a run may have more than one output.
+
+A fan-out is a node after which several items may be alive. The nodes between it and the gather that closes it are its
+*region*: they run in a scope of their own, and nothing may enter or leave it but through the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from floxide_amqp.core.analysis import UNREACHED, dominators, predecessors, region, reverse_postorder
+from floxide_amqp.core.choices import most_taken, taken_type
+from floxide_amqp.core.conditions import OnFailure
+from floxide_amqp.core.draft import Ending
+from floxide_amqp.core.layout import Layout
+from floxide_amqp.core.type_args import is_never, list_of, make_union, plain_type, union_members
+from floxide_amqp.core.type_names import describe_both, describe_type
+from floxide_amqp.core.typing_rules import assignable, covers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What a run returns.
+
+    Attributes:
+        annotation: Type of its output; of one output where there may be many.
+        are_many: Whether there may be more than one.
+        outlets: Where they come from.
+    """
+
+    annotation: Any
+    are_many: bool
+    outlets: tuple[Ending, ...]
+
+
+class Scopes:
+    """The fan-outs of a graph and the gathers that close them.
+
+    Raises:
+        DefinitionError: A gather closes nothing, or a region is entered, left or ended otherwise.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._start = layout.numbers[layout.draft.entry]
+        self._gathers = {layout.numbers[name] for name in layout.gathers}
+        self.fan_outs = {number for number, name in enumerate(layout.names) if self._may_go_on_more_than_once(name)}
+        self.opener_of: dict[int, int] = {}
+        self.join_of: dict[int, int] = {}
+        self._inner: set[int] = set()
+        if self._gathers:
+            self._close_all()
+
+    def join_name(self, name: str) -> str | None:
+        """Return the name of the gather that closes a fan-out; None where nothing does."""
+        join = self.join_of.get(self._layout.numbers[name])
+        return None if join is None else self._layout.names[join]
+
+    def _may_go_on_more_than_once(self, name: str) -> bool:
+        layout = self._layout
+        if layout.signatures[name].may_fan_out:
+            return True
+        edges = layout.edge_conditions(name)
+        return len(edges) > 1 and most_taken(edges, layout.conditions(name), layout.signatures[name].output) > 1
+
+    # --- gathers
+
+    def _close_all(self) -> None:
+        edges = self._layout.all_numbers
+        nearest = dominators(edges, self._start)
+        for join in reverse_postorder(edges, self._start):
+            if join in self._gathers:
+                opener = self._nearest_open(join, nearest)
+                if opener in self.join_of:
+                    self._refuse_two_joins(opener, join)
+                self.opener_of[join], self.join_of[opener] = opener, join
+                self._inner |= self._check_region(opener, join)
+
+    def _nearest_open(self, join: int, nearest: Sequence[int]) -> int:
+        """Walk up from a gather; a gather met on the way has closed its fan-out, and what is around that comes next."""
+        current = nearest[join]
+        while current != UNREACHED:
+            if current in self.fan_outs:
+                return current
+            while current in self.opener_of:
+                current = self.opener_of[current]
+            current = nearest[current]
+        name = self._layout.names[join]
+        raise self._layout.error(
+            f"gather({name}) closes no fan-out: no node on every way to {name!r} goes on more than once. Return "
+            f"NextAll from a node before it, branch with a tuple, or connect {name!r} with a plain >>."
+        )
+
+    def _refuse_two_joins(self, opener: int, join: int) -> None:
+        name, first, second = (self._layout.names[n] for n in (opener, self.join_of[opener], join))
+        raise self._layout.error(
+            f"gather({first}) and gather({second}) both close the fan-out of {name!r}. Lead all its branches to one "
+            "of them, or put a fan-out of its own before the other."
+        )
+
+    def _check_region(self, opener: int, join: int) -> set[int]:
+        layout = self._layout
+        inside = region(layout.all_numbers, layout.success_numbers[opener], join)
+        members = set(inside)
+        fan_out, gather = layout.names[opener], f"gather({layout.names[join]})"
+        if opener in members:
+            raise layout.error(
+                f"a path leads from {fan_out!r} back to it without passing {gather}, which closes its fan-out. "
+                f"Lead back from behind {gather}, or loop over a node inside."
+            )
+        self._check_entries([*inside, join], members, opener, join)
+        for number in inside:
+            self._check_ends_well(layout.names[number], fan_out, gather)
+        return members
+
+    def _check_entries(self, inside: list[int], members: set[int], opener: int, join: int) -> None:
+        layout = self._layout
+        fan_out, gather = layout.names[opener], f"gather({layout.names[join]})"
+        if self._start in members:
+            raise layout.error(
+                f"the start {layout.names[self._start]!r} lies between {fan_out!r} and {gather}. "
+                "Let a second copy run there: .named('second')."
+            )
+        after_success = set(layout.success_numbers[opener])
+        for number in inside:
+            for source in self._before[number]:
+                if source in members or (source == opener and number in after_success):
+                    continue
+                name, outside = layout.names[number], layout.names[source]
+                raise layout.error(
+                    f"{name!r} is reached from {outside!r}, which is outside the fan-out of {fan_out!r} that "
+                    f"{gather} closes. Lead only its branches there, or use a second copy outside: "
+                    f"{name}.named('second_{name}')."
+                )
+        if any(edge.target == layout.names[join] for edge in layout.failure[fan_out]):
+            raise layout.error(
+                f"{fan_out}.on_failure leads to {gather}, but the fan-out it closes was never opened then. "
+                "Lead the failure to a node behind it."
+            )
+
+    @cached_property
+    def _before(self) -> list[list[int]]:
+        return predecessors(self._layout.all_numbers)
+
+    def _check_ends_well(self, name: str, fan_out: str, gather: str) -> None:
+        layout = self._layout
+        output = layout.signatures[name].output
+        if layout.success[name] or layout.endings[name] or assignable(output, NoneType):
+            return
+        first = describe_type(union_members(output)[0])
+        raise layout.error(
+            f"node {name!r} ends a branch between {fan_out!r} and {gather}, so the {describe_type(output)} it returns "
+            f"would be lost. Lead it to {gather}, let it return None, or list {name}.when({first}) alone."
+        )
+
+    # --- outputs
+
+    def outputs(self) -> Outputs:
+        """Return what a run returns.
+
+        Raises:
+            DefinitionError: It is not what the workflow declares.
+        """
+        layout = self._layout
+        outlets = self._outlets()
+        many = self._reached_often()
+        many |= {layout.numbers[name] for name, signature in layout.signatures.items() if signature.may_fan_out}
+        several = [outlet for outlet in outlets if layout.numbers[outlet.node] in many]
+        declared = plain_type(layout.declared.output)
+        if several:
+            declared = self._element_of_output(several[0])
+        for outlet in outlets:
+            self._check_outlet(outlet, declared, are_many=bool(several))
+        return Outputs(annotation=declared, are_many=bool(several), outlets=outlets)
+
+    def _outlets(self) -> tuple[Ending, ...]:
+        """Return where values leave the graph: ends outside every region, and of no fan-out that is closed."""
+        layout = self._layout
+        found: list[Ending] = []
+        for number, name in enumerate(layout.names):
+            if number in self._inner or number in self.join_of:
+                continue
+            if layout.endings[name]:
+                found += (Ending(node=name, condition=condition) for condition in layout.endings[name])
+            elif not layout.success[name] and not is_never(layout.signatures[name].output):
+                found.append(Ending(node=name))
+        return tuple(found)
+
+    def _reached_often(self) -> set[int]:
+        """Return the nodes outside every region that may run for several items alive at once."""
+        layout = self._layout
+        todo: list[int] = []
+        for number, name in enumerate(layout.names):
+            if number in self._inner:
+                continue
+            if number in self.fan_outs and number not in self.join_of:
+                todo += layout.success_numbers[number]
+            if self._may_fail_more_than_once(name):
+                todo += layout.failure_numbers[number]
+        often: set[int] = set()
+        while todo:
+            number = todo.pop()
+            if number in often:
+                continue
+            often.add(number)
+            todo += layout.failure_numbers[number]
+            if number in self.join_of:
+                todo.append(self.join_of[number])
+            elif not layout.signatures[layout.names[number]].may_hold:
+                todo += layout.success_numbers[number]
+        return {number for number in often if not layout.signatures[layout.names[number]].may_hold}
+
+    def _may_fail_more_than_once(self, name: str) -> bool:
+        """Say whether one error may take two edges: a class and one of its bases, or the same class twice."""
+        typed = [e.condition.errors for e in self._layout.failure[name] if isinstance(e.condition, OnFailure)]
+        bare = sum(not errors for errors in typed)
+        return bare > 1 or any(
+            sum(any(issubclass(error, wanted) for wanted in others) for others in typed) > 1
+            for errors in typed
+            for error in errors
+        )
+
+    def _element_of_output(self, outlet: Ending) -> Any:
+        layout = self._layout
+        declared = plain_type(layout.declared.output)
+        args = [arg for arg in get_args(declared) if arg is not Ellipsis]
+        if len(args) == 1 and get_origin(declared) is not None and covers(declared, list_of(args[0])):
+            return args[0]
+        given = describe_type(layout.signatures[outlet.node].output)
+        raise layout.error(
+            f"several items may be alive where it ends at {outlet.node!r}, and nothing gathers them, so its result "
+            f"is a list; it is declared to return {describe_type(declared)}. Declare list[{given}], close the fan-out "
+            "with gather(...), or use .otherwise where only one of several conditions should be taken."
+        )
+
+    def _check_outlet(self, outlet: Ending, declared: Any, *, are_many: bool) -> None:
+        layout = self._layout
+        output = layout.signatures[outlet.node].output
+        if outlet.condition is not None:
+            output = taken_type(outlet.condition, output, layout.conditions(outlet.node))
+        if assignable(output, declared):
+            return
+        gives, wants = describe_both(output, declared)
+        should = make_union([declared, output])
+        declare = describe_type(list_of(should) if are_many else should)
+        whole = f"list[{wants}]" if are_many else wants
+        raise layout.error(
+            f"it is declared to return {whole}, but it may end at {outlet.node!r} with {gives}. "
+            f"Declare {declare}, or lead {outlet.node!r} to a node that returns {wants}."
+        )

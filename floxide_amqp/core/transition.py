@@ -1,0 +1,108 @@
+"""What a node says happens next.
+
+A transition is a value: nothing in it acts. A node that returns anything else has returned ``Next`` of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, Never, cast
+
+from typing_extensions import TypeVar
+
+from floxide_amqp.exceptions import DefinitionError
+
+O_co = TypeVar("O_co", covariant=True)
+
+MAX_HOLD = timedelta(days=3_650)
+"""The longest time an item may be held before it runs again: ten years, far below what a timer can store."""
+
+
+class Transition(Generic[O_co]):
+    """The base of what a node may return: `Next`, `NextAll`, `Hold` or `Abort`."""
+
+    __slots__ = ()
+
+
+# The slots are written out: `dataclass(slots=True)` makes a second class, on which `Next[int](5)` fails in 3.11.
+@dataclass(frozen=True)
+class Next(Transition[O_co]):
+    """Go on with one value.
+
+    Attributes:
+        value: What the next nodes receive; the run's output where no edge leads on.
+    """
+
+    __slots__ = ("value",)
+    value: O_co
+
+
+@dataclass(frozen=True)
+class NextAll(Transition[O_co]):
+    """Go on once per value: each is routed on its own.
+
+    Attributes:
+        values: The values, in the order in which a `gather` will return their results. May be empty.
+    """
+
+    __slots__ = ("values",)
+    values: Sequence[O_co]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
+
+
+@dataclass(frozen=True, init=False)
+class Hold(Transition[Never]):
+    """Wait: the node runs again with the same input later, without occupying a worker meanwhile.
+
+    Without `for_` it runs again whenever another step changes the run's context.
+
+    Attributes:
+        for_: How long at most, a `timedelta` or seconds, 0 to 3,650 days; None to wait for a change alone.
+    """
+
+    __slots__ = ("for_",)
+    for_: timedelta | None
+
+    def __init__(self, *, for_: timedelta | float | None = None) -> None:
+        object.__setattr__(self, "for_", _hold_time(for_))
+
+
+@dataclass(frozen=True)
+class Abort(Transition[Never]):
+    """Fail now and for good: no retry; the ``on_failure`` edges are taken, else the run fails.
+
+    Attributes:
+        error: Why; its class decides which ``on_failure`` edge is taken.
+    """
+
+    __slots__ = ("error",)
+    error: Exception
+
+    def __post_init__(self) -> None:
+        given = cast(object, self.error)
+        if not isinstance(given, Exception):
+            raise DefinitionError(
+                f"Abort({given!r}): it takes an exception instance, such as Abort(ValueError('no stock'))."
+            )
+
+
+def as_transition(raw: object) -> Transition[Any]:
+    """Return what a node returned as a transition: a bare value is `Next` of it."""
+    if isinstance(raw, Transition):
+        known: Transition[Any] = raw
+        return known
+    return Next(raw)
+
+
+def _hold_time(given: timedelta | float | None) -> timedelta | None:
+    if given is None:
+        return None
+    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
+    if not math.isfinite(seconds) or not 0 <= seconds <= MAX_HOLD.total_seconds():
+        raise DefinitionError(f"Hold(for_={given!r}): the time must be from 0 seconds to {MAX_HOLD.days} days.")
+    return timedelta(seconds=seconds)

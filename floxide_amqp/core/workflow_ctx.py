@@ -1,0 +1,380 @@
+"""What a node receives: the run's state, who it is, and what it may ask for while it works.
+
+The facts are fixed for the step; the powers reach into whatever runs it and are a protocol, so that a test needs no
+engine: see `WorkflowCtx.for_test`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Protocol, Self, cast, overload
+
+from typing_extensions import TypeVar
+
+from floxide_amqp.core.context import Context, NoContext
+from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.exceptions import NodeCancelledError, ResourceNotFoundError
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Context)
+C_co = TypeVar("C_co", bound=Context, covariant=True)
+
+
+class StepLogger(Protocol):
+    """A logger bound to the step: structlog's, or anything with these methods."""
+
+    def debug(self, event: str, **fields: Any) -> Any:
+        """Log an event with its fields."""
+        ...
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Log an event with its fields."""
+        ...
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Log an event with its fields."""
+        ...
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Log an event with its fields."""
+        ...
+
+    def exception(self, event: str, **fields: Any) -> Any:
+        """Log an event with its fields and the exception being handled."""
+        ...
+
+    def bind(self, **fields: Any) -> Self:
+        """Return a logger that adds these fields to every event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFacts:
+    """What is fixed for one attempt of one step.
+
+    Attributes:
+        run_id: The run.
+        item_id: The work item; the same over all its attempts.
+        node: Name of the node.
+        workflow: Name of the workflow.
+        worker_id: The worker that runs the attempt.
+        attempt: 1 for the first.
+        failure: In a fallback branch, why it runs.
+        deadline: When this attempt must have ended; None where nothing limits it.
+    """
+
+    run_id: str
+    item_id: str
+    node: str
+    workflow: str
+    worker_id: str
+    attempt: int = 1
+    failure: FailureInfo | None = None
+    deadline: datetime | None = None
+
+
+class StepPowers(Protocol):
+    """What whoever runs a step does for it."""
+
+    def resource(self, kind: type[T]) -> T:
+        """Return the resource of a type.
+
+        Raises:
+            ResourceNotFoundError: There is none.
+        """
+        ...
+
+    def is_cancelled(self) -> bool:
+        """Say whether the step should stop."""
+        ...
+
+    async def wait_cancelled(self) -> None:
+        """Return once the step should stop."""
+        ...
+
+    async def cancel_run(self) -> None:
+        """Ask for the cancellation of the step's run."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after a time."""
+        ...
+
+    def now_ms(self) -> int:
+        """Return the time, milliseconds since 1970, UTC."""
+        ...
+
+    def logger(self) -> StepLogger:
+        """Return a logger bound to the step."""
+        ...
+
+
+class WorkflowCtx(Generic[C_co]):
+    """What a node receives beside its input.
+
+    Everything but `state` is the same however often the body runs; `attempt` counts how often it did.
+    """
+
+    __slots__ = ("_facts", "_logger", "_powers", "_state")
+
+    def __init__(self, facts: StepFacts, powers: StepPowers, state: C_co) -> None:
+        self._facts = facts
+        self._powers = powers
+        self._state = state
+        self._logger: StepLogger | None = None
+
+    def __repr__(self) -> str:
+        facts = self._facts
+        return f"<WorkflowCtx of {facts.node!r}, run {facts.run_id!r}, attempt {facts.attempt}>"
+
+    @property
+    def state(self) -> C_co:
+        """The run's context as this step sees it. What the step changes is merged when the node returns."""
+        return self._state
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self._facts.run_id
+
+    @property
+    def item_id(self) -> str:
+        """The work item's id, the same over all attempts."""
+        return self._facts.item_id
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self._facts.node
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self._facts.workflow
+
+    @property
+    def worker_id(self) -> str:
+        """The id of the worker that runs this attempt."""
+        return self._facts.worker_id
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is; 1 for the first."""
+        return self._facts.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that is the same over all attempts of this step and of no other: give it to what must act once."""
+        return f"{self._facts.run_id}:{self._facts.item_id}"
+
+    @property
+    def failure(self) -> FailureInfo | None:
+        """In a fallback branch, which node failed and why; else None."""
+        return self._facts.failure
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When this attempt must have ended, aware, UTC; None where nothing limits it."""
+        return self._facts.deadline
+
+    @property
+    def time_left(self) -> timedelta | None:
+        """The time until the deadline, not negative; None where nothing limits the attempt."""
+        if self._facts.deadline is None:
+            return None
+        now = datetime.fromtimestamp(self._powers.now_ms() / 1000, UTC)
+        return max(self._facts.deadline - now, timedelta())
+
+    @property
+    def log(self) -> StepLogger:
+        """A logger that has the run, the item, the node and the attempt bound."""
+        if self._logger is None:
+            self._logger = self._powers.logger()
+        return self._logger
+
+    def resource(self, kind: type[T]) -> T:
+        """Return what the worker's lifespan provides under a type.
+
+        Raises:
+            ResourceNotFoundError: It provides none.
+        """
+        return self._powers.resource(kind)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the step should stop: its run was cancelled or is over."""
+        return self._powers.is_cancelled()
+
+    async def cancelled(self) -> None:
+        """Return once the step should stop."""
+        await self._powers.wait_cancelled()
+
+    async def cancel(self) -> None:
+        """Cancel the own run. The step itself is told by `is_cancelled` and may still clean up."""
+        await self._powers.cancel_run()
+
+    async def sleep(self, duration: timedelta | float) -> None:
+        """Wait, occupying the worker; for more than seconds return ``Hold(for_=...)`` instead.
+
+        Args:
+            duration: A `timedelta` or seconds.
+
+        Raises:
+            NodeCancelledError: The step should stop.
+        """
+        seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+        await self.run_future(self._powers.sleep(seconds))
+
+    async def run_future(self, awaitable: Awaitable[T]) -> T:
+        """Return what an awaitable returns, unless the step should stop first; then it is cancelled.
+
+        Raises:
+            NodeCancelledError: The step should stop.
+            Exception: Whatever the awaitable raises.
+        """
+        work: asyncio.Future[T] = asyncio.ensure_future(awaitable)
+        stop = asyncio.ensure_future(self._powers.wait_cancelled())
+        either: set[asyncio.Future[Any]] = {work, stop}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            raise NodeCancelledError(node=self._facts.node, run_id=self._facts.run_id)
+        finally:
+            await _cancel(either)
+
+    @overload
+    @classmethod
+    def for_test(
+        cls,
+        state: C,
+        *,
+        resources: Mapping[type[Any], object] | None = None,
+        attempt: int = 1,
+        failure: FailureInfo | None = None,
+        run_id: str = "test-run",
+        item_id: str = "test-item",
+        node: str = "test-node",
+        workflow: str = "TestWorkflow",
+        worker_id: str = "test-worker",
+        deadline: datetime | None = None,
+        is_cancelled: bool = False,
+    ) -> WorkflowCtx[C]: ...
+    @overload
+    @classmethod
+    def for_test(
+        cls,
+        state: None = None,
+        *,
+        resources: Mapping[type[Any], object] | None = None,
+        attempt: int = 1,
+        failure: FailureInfo | None = None,
+        run_id: str = "test-run",
+        item_id: str = "test-item",
+        node: str = "test-node",
+        workflow: str = "TestWorkflow",
+        worker_id: str = "test-worker",
+        deadline: datetime | None = None,
+        is_cancelled: bool = False,
+    ) -> WorkflowCtx[NoContext]: ...
+    @classmethod
+    def for_test(  # noqa: D417  # facts that are any text share a line
+        cls,
+        state: Context | None = None,
+        *,
+        resources: Mapping[type[Any], object] | None = None,
+        is_cancelled: bool = False,
+        run_id: str = "test-run",
+        item_id: str = "test-item",
+        node: str = "test-node",
+        workflow: str = "TestWorkflow",
+        worker_id: str = "test-worker",
+        **facts: Any,
+    ) -> WorkflowCtx[Any]:
+        """Return a context for calling a node directly: no engine, no waiting, resources as given.
+
+        Args:
+            state: The run's context; none means `NoContext`.
+            resources: What `resource` returns, by type.
+            attempt: Which attempt to play.
+            failure: What a fallback node is told.
+            run_id, item_id, node, workflow, worker_id: Any text.
+            deadline: The attempt's deadline; aware.
+            is_cancelled: Start as cancelled; ``await ctx.cancel()`` does the same later.
+        """
+        step = StepFacts(run_id=run_id, item_id=item_id, node=node, workflow=workflow, worker_id=worker_id, **facts)
+        powers = FakePowers(node=node, resources=resources or {}, is_cancelled=is_cancelled)
+        return WorkflowCtx(step, powers, NoContext() if state is None else state)
+
+
+class FakePowers:
+    """Powers for tests: time stands still except for sleeps, which pass at once."""
+
+    def __init__(self, *, node: str, resources: Mapping[type[Any], object], is_cancelled: bool) -> None:
+        self._node = node
+        self._resources = resources
+        self._cancelled = asyncio.Event()
+        self._slept_ms = 0
+        if is_cancelled:
+            self._cancelled.set()
+
+    def resource(self, kind: type[T]) -> T:
+        """Return what was given under a type, or the only thing given that is an instance of it."""
+        if kind in self._resources:
+            return cast(T, self._resources[kind])
+        fitting = [given for given in self._resources.values() if isinstance(given, kind)]
+        if len(fitting) == 1:
+            return fitting[0]
+        known = tuple(known.__name__ for known in self._resources)
+        raise ResourceNotFoundError(node=self._node, resource=kind.__name__, known=known)
+
+    def is_cancelled(self) -> bool:
+        """Say whether `cancel_run` was called."""
+        return self._cancelled.is_set()
+
+    async def wait_cancelled(self) -> None:
+        """Return once `cancel_run` was called."""
+        await self._cancelled.wait()
+
+    async def cancel_run(self) -> None:
+        """Be cancelled from now on."""
+        self._cancelled.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass without waiting."""
+        self._slept_ms += round(seconds * 1000)
+        await asyncio.sleep(0)
+
+    def now_ms(self) -> int:
+        """Return the time slept since 1970 began."""
+        return self._slept_ms
+
+    def logger(self) -> StepLogger:
+        """Return a logger that drops everything."""
+        return SilentLogger()
+
+
+class SilentLogger:
+    """Takes every event and drops it."""
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Drop an event."""
+
+    info = warning = error = exception = debug
+
+    def bind(self, **fields: Any) -> Self:
+        """Return itself."""
+        del fields
+        return self
+
+
+async def _cancel(futures: set[asyncio.Future[Any]]) -> None:
+    """Cancel what is not done, and wait until it is, so that nothing outlives the step."""
+    running = [future for future in futures if not future.done()]
+    for future in running:
+        future.cancel()
+    if running:
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,223 @@
+"""The control port over RabbitMQ: a fanout exchange to all workers, a topic exchange for events.
+
+Each listener and each subscriber has an exclusive queue of its own, freshly named on every connection: the old one may
+stay locked until the broker notices that its connection is gone. Messages are transient and unconfirmed, for they are
+hints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+import aiormq
+import aiormq.abc
+from pamqp.commands import Basic
+
+from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp.connection import Link, RoleHealth
+from floxide_amqp.drivers.amqp.keeper import Keeper
+from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
+from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
+from floxide_amqp.drivers.amqp.topology import Names, count_messages, ensure_exchange
+from floxide_amqp.drivers.amqp.work_queue import connection_name
+from floxide_amqp.drivers.hint_buffer import HintBuffer
+from floxide_amqp.exceptions import BrokerError
+from floxide_amqp.logs import get_logger
+
+_logger = get_logger(__name__)
+
+HINT_DEADLINE_SECONDS: Final = 1.0
+"""How long a sender may wait for a hint to be handed to the socket; it is dropped then."""
+
+TRANSIENT: Final = 1
+"""AMQP delivery mode: not written to disk."""
+
+
+class HintLane:
+    """One generation of a subscription: a channel with an exclusive queue."""
+
+    def __init__(self, session: Session, channel: aiormq.Channel, queue: str) -> None:
+        self.session = session
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.disturbed = asyncio.Event()
+        self.queue = queue
+        self._channel = channel
+        when_closed(channel, lambda _: self._end())
+        channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
+
+    async def subscribe(self, exchange: str, routing_key: str, buffer: HintBuffer) -> None:
+        """Declare the queue, bind it, and have what arrives put into the buffer."""
+        channel, call = self._channel, self.session.call
+
+        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
+            buffer.put(message.body)
+
+        await call(f"Declaring queue {self.queue}", channel.queue_declare(self.queue, exclusive=True, auto_delete=True))
+        await call(f"Binding queue {self.queue}", channel.queue_bind(self.queue, exchange, routing_key))
+        await call(
+            f"Consuming {self.queue}",
+            channel.basic_consume(self.queue, on_message, no_ack=True),
+        )
+
+    async def mend(self) -> None:
+        """Give this generation up: a fresh queue on a fresh channel takes its place."""
+        self._end()
+
+    async def probe(self) -> None:
+        """See whether the broker still knows the queue and its consumer."""
+        found = await count_messages(self.session, self.queue)
+        if found is None or found[1] == 0 or not self._channel.consumers:
+            _logger.warning("broker.consumer_missing", queue=self.queue)
+            self.disturbed.set()
+
+    async def close(self) -> None:
+        """Close the channel; the queue goes with its last consumer."""
+        await self.session.close_channel(self._channel)
+        self._end()
+
+    def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
+        _logger.warning("broker.consumer_cancelled", queue=self.queue, consumer_tag=frame.consumer_tag)
+        self.disturbed.set()
+
+    def _end(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+class AmqpControlBus:
+    """Broadcast and events on RabbitMQ, over one connection of its own; open it with ``async with``."""
+
+    def __init__(
+        self, url: str, *, namespace: str = DEFAULT_NAMESPACE, settings: AmqpSettings = DEFAULT_SETTINGS
+    ) -> None:
+        """Describe the bus; nothing is connected yet. Arguments as for `AmqpWorkQueue`.
+
+        Raises:
+            ConfigurationError: The URL or the namespace is wrong.
+        """
+        self._names = Names(namespace)
+        self._settings = settings
+        self._channel: aiormq.Channel | None = None
+        self._link = Link(
+            "control",
+            broker_url(url, settings),
+            settings,
+            name=connection_name(namespace),
+            prepare=self._prepare,
+        )
+        self._buffers: set[HintBuffer] = set()
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises as `AmqpWorkQueue` does."""
+        self._link.open()
+        try:
+            await self._link.session(within=self._settings.open_deadline)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End every subscription and close the connection; a second call does nothing."""
+        for buffer in tuple(self._buffers):
+            buffer.close()
+        await self._link.aclose()
+
+    def health(self) -> RoleHealth:
+        """Return what is known about the connection, without asking the broker."""
+        return self._link.health()
+
+    async def broadcast(self, body: bytes) -> None:
+        """Hand a control message to every worker that listens now; best effort."""
+        await self._send(self._names.control_exchange, "", body)
+
+    def listen(self, worker_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Receive every control message from when the context is entered on; heals by itself."""
+        return self._subscribed(
+            self._names.control_exchange, "", lambda: self._names.control_queue(worker_id, uuid4().hex[:12])
+        )
+
+    async def announce(self, routing_key: str, body: bytes) -> None:
+        """Hand an event to whoever subscribed to its routing key; best effort."""
+        await self._send(self._names.event_exchange, routing_key, body)
+
+    def subscribe(self, pattern: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Receive events whose routing key matches, from when the context is entered on; heals by itself."""
+        return self._subscribed(self._names.event_exchange, pattern, lambda: self._names.event_queue(uuid4().hex))
+
+    async def _prepare(self, session: Session) -> None:
+        await ensure_exchange(session, self._names.control_exchange, "fanout")
+        await ensure_exchange(session, self._names.event_exchange, "topic")
+        self._channel = await session.open_channel()
+
+    async def _send(self, exchange: str, routing_key: str, body: bytes) -> None:
+        session, channel = self._link.current, self._channel
+        if session is None or session.is_blocked or channel is None or channel.is_closed:
+            _logger.warning("broker.hint_dropped", exchange=exchange, reason="not connected")
+            return
+        publish = channel.basic_publish(
+            body,
+            exchange=exchange,
+            routing_key=routing_key,
+            properties=Basic.Properties(delivery_mode=TRANSIENT, content_type="application/octet-stream"),
+            wait=False,
+        )
+        task = session.keep(quietly(publish))
+        await asyncio.wait({task}, timeout=HINT_DEADLINE_SECONDS)
+        problem = task.result() if task.done() and not task.cancelled() else TimeoutError()
+        if problem is not None:
+            _logger.warning("broker.hint_dropped", exchange=exchange, reason=describe(problem))
+
+    @asynccontextmanager
+    async def _subscribed(
+        self, exchange: str, routing_key: str, fresh_name: Callable[[], str]
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        buffer = HintBuffer()
+        generations = 0
+
+        async def attach(session: Session) -> HintLane:
+            lane = HintLane(session, await session.open_channel(), fresh_name())
+            try:
+                await lane.subscribe(exchange, routing_key, buffer)
+            except BaseException:
+                await lane.close()
+                raise
+            return lane
+
+        def on_attached(_: HintLane) -> None:
+            nonlocal generations
+            generations += 1
+            if generations > 1:
+                buffer.mark_gap()
+
+        keeper = Keeper[HintLane](
+            self._link,
+            self._settings,
+            what=f"subscription to {exchange}",
+            attach=attach,
+            on_attached=on_attached,
+            on_failure=_ignore,
+        )
+        self._buffers.add(buffer)
+        try:
+            await keeper.open()
+            yield buffer
+        finally:
+            self._buffers.discard(buffer)
+            await keeper.aclose()
+            buffer.close()
+
+
+def _ignore(_: BrokerError) -> None:
+    """The log has it; a subscription waits for better times, for its reader polls the store anyway."""

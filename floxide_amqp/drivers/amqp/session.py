@@ -1,0 +1,256 @@
+"""One connection, from its handshake to its loss.
+
+What belongs to a session (channels, delivery tags, confirms) is worthless after it; its generation tells it from those
+before and after.
+
+Invariants:
+
+* No call to the broker is ever cancelled: aiormq closes the channel of a cancelled call, and a cancelled publish can
+  kill its channel's reader. A call that takes too long costs the whole connection, whose socket is then cut.
+* A CancelledError that nobody asked for never leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar, cast
+
+import aio_pika
+import aiormq
+import aiormq.abc
+from aiormq.connection import TransportFactory
+from yarl import URL
+
+from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, reason_for
+from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
+from floxide_amqp.exceptions import BrokerConnectionLostError, BrokerError, BrokerUnavailableError
+from floxide_amqp.logs import get_logger
+
+_logger = get_logger(__name__)
+
+BLOCKED_POLL_SECONDS: Final = 0.25
+"""How often a connection is asked whether the broker blocks it; aiormq tells nobody by itself."""
+
+FAREWELL_SECONDS: Final = 1.0
+"""How long the remains of a connection may take to end after its socket was cut."""
+
+T = TypeVar("T")
+
+
+class CuttableTransport(TransportFactory):
+    """Opens the socket for aiormq and keeps hold of it, so that it can be cut without asking anybody."""
+
+    def __init__(self, factory: TransportFactory) -> None:
+        """Wrap the factory that knows how to open it."""
+        self._factory = factory
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open the socket."""
+        reader, self._writer = await self._factory.create(url, **kwargs)
+        return reader, self._writer
+
+    def cut(self) -> None:
+        """Close the socket at once, whatever is unsent."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+class Session:
+    """One connection from its handshake to its loss."""
+
+    def __init__(
+        self,
+        connection: aio_pika.Connection,
+        transport: CuttableTransport,
+        settings: AmqpSettings,
+        *,
+        role: str,
+        generation: int,
+    ) -> None:
+        self.generation = generation
+        self.role = role
+        self.url = redacted(connection.url)
+        self.is_blocked = False
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self._connection = connection
+        self._transport = transport
+        self._settings = settings
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._answered_at = loop.time()
+        if connection.transport is None:
+            raise self.lost_error("Connecting")
+        self._underlay = connection.transport.connection
+        when_closed(self._underlay, self._on_closed)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the connection is neither lost nor given up."""
+        return not self.lost.done()
+
+    @property
+    def round_trip_age_seconds(self) -> float:
+        """Time since the broker last answered."""
+        return asyncio.get_running_loop().time() - self._answered_at
+
+    def touch(self) -> None:
+        """Note that the broker has just answered."""
+        self._answered_at = asyncio.get_running_loop().time()
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up and cut its socket; whatever waits for an answer on it fails soon."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        self._transport.cut()
+
+    def lost_error(self, operation: str) -> BrokerConnectionLostError:
+        """Return the error of an operation that this connection did not live to finish."""
+        reason = self.lost.result() if self.lost.done() else "connection lost"
+        return BrokerConnectionLostError(url=self.url, operation=operation, reason=reason)
+
+    def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something to its end whatever becomes of the caller."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    async def call(self, operation: str, work: Coroutine[Any, Any, T]) -> T:
+        """Make one call to the broker, in a task of its own, under the deadline for calls.
+
+        Args:
+            operation: What is done, for the error's sentence.
+            work: The call.
+
+        Raises:
+            BrokerConnectionLostError: The connection, or the channel of the call, did not live to answer it.
+            BrokerAccessRefusedError: The user lacks a permission.
+            TopologyClashError: A declaration differs from what exists.
+            BrokerUnavailableError: The broker blocks this connection.
+        """
+        if not self.is_usable:
+            work.close()
+            raise self.lost_error(operation)
+        task = self.keep(work)
+        watched: set[asyncio.Future[Any]] = {task, self.lost}
+        await asyncio.wait(watched, timeout=self._settings.rpc_deadline, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return self._answer(operation, task)
+        if self.is_blocked and not self.lost.done():
+            raise BrokerUnavailableError(url=self.url, operation=operation, reason="the broker blocks this connection")
+        self.abort(f"no answer within {self._settings.rpc_deadline:g} s to: {operation}")
+        raise self.lost_error(operation)
+
+    async def open_channel(self, *, publisher_confirms: bool = False) -> aiormq.Channel:
+        """Open a channel; with confirms, an unroutable mandatory message raises."""
+        channel = await self.call(
+            "Opening a channel",
+            self._underlay.channel(publisher_confirms=publisher_confirms, on_return_raises=publisher_confirms),
+        )
+        return cast("aiormq.Channel", channel)  # the abstract class lacks `consumers` and `basic_publish(wait=)`
+
+    @asynccontextmanager
+    async def short_channel(self) -> AsyncGenerator[aiormq.Channel, None]:
+        """Open a channel for one declaration, which the broker may answer by closing it."""
+        channel = await self.open_channel()
+        try:
+            yield channel
+        finally:
+            await self.close_channel(channel)
+
+    async def close_channel(self, channel: aiormq.Channel) -> None:
+        """Close a channel; one that is closed already, or whose connection is lost, is fine."""
+        if channel.is_closed or not self.is_usable:
+            return
+        try:
+            await self.call("Closing a channel", channel.close())
+        except BrokerError as error:
+            _logger.debug("broker.channel_close_failed", role=self.role, problem=str(error))
+
+    async def probe(self) -> None:
+        """Make a round trip for its own sake; a connection that does not answer is given up."""
+        async with self.short_channel():
+            self.touch()
+
+    async def watch_blocked(self, on_change: Callable[[], None]) -> None:
+        """Keep `is_blocked` true while the broker blocks this connection, until cancelled."""
+        while True:
+            waiter = asyncio.ensure_future(self._underlay.ready())
+            try:
+                done, _ = await asyncio.wait({waiter}, timeout=BLOCKED_POLL_SECONDS)
+                if not done:
+                    self._set_blocked(blocked=True, on_change=on_change)
+                    await waiter
+                    self._set_blocked(blocked=False, on_change=on_change)
+            finally:
+                waiter.cancel()
+            await asyncio.sleep(BLOCKED_POLL_SECONDS)
+
+    async def close(self) -> None:
+        """Say goodbye within the deadline for it, or cut the socket."""
+        if not self.lost.done():
+            self.lost.set_result("closed by this process")
+        farewell = asyncio.ensure_future(self._connection.close())
+        await asyncio.wait({farewell}, timeout=self._settings.close_deadline)
+        self._transport.cut()
+        remains = {farewell, *self._tasks}
+        await asyncio.wait(remains, timeout=FAREWELL_SECONDS)
+        for task in remains:
+            task.cancel()
+        await asyncio.gather(*remains, return_exceptions=True)
+
+    def _answer(self, operation: str, task: asyncio.Task[T]) -> T:
+        if task.cancelled():
+            raise self.lost_error(operation)
+        error = task.exception()
+        if error is None:
+            self.touch()
+            return task.result()
+        if isinstance(error, RuntimeError) and (not self.is_usable or not self._underlay.is_opened):
+            raise self.lost_error(operation) from error  # aiormq's word for a connection that is closed
+        raise reason_for(error, url=self.url, operation=operation)
+
+    def _set_blocked(self, *, blocked: bool, on_change: Callable[[], None]) -> None:
+        self.is_blocked = blocked
+        event = "broker.connection_blocked" if blocked else "broker.connection_unblocked"
+        _logger.warning(event, role=self.role, generation=self.generation)
+        on_change()
+
+    def _on_closed(self, error: BaseException | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result("connection closed" if error is None else describe(error))
+
+    def _forget(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still cared has taken it
+
+
+def when_closed(
+    resource: aiormq.abc.AbstractConnection | aiormq.Channel, callback: Callable[[BaseException | None], None]
+) -> None:
+    """Have a function called with the reason once a connection or a channel is closed, by whomever."""
+
+    def on_closing(closing: asyncio.Future[Any]) -> None:
+        callback(None if closing.cancelled() else closing.exception())
+
+    closing: asyncio.Future[Any] = resource.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    closing.add_done_callback(on_closing)
+
+
+async def quietly(work: Awaitable[object]) -> BaseException | None:
+    """Await something of aiormq's and return what the loss of a connection made of it; programming errors raise."""
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        if not is_unrequested_cancellation():
+            raise
+        return error
+    except Exception as error:
+        if not is_foreign(error):
+            raise
+        return error
+    return None

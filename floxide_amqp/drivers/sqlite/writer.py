@@ -1,0 +1,100 @@
+"""The one connection of this process that writes; everything here runs in the writer thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from floxide_amqp.drivers.sqlite import schema
+from floxide_amqp.drivers.sqlite.errors import is_busy, patiently, primary_code, store_error
+from floxide_amqp.drivers.sqlite.group import GroupState
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError
+from floxide_amqp.ports.key_value import Batch, Outcome
+
+_FOREIGN = (sqlite3.Error, UnicodeError, OverflowError, TypeError)
+"""What `sqlite3` raises: its own errors, and the built-in ones for parameters it cannot bind."""
+
+_NOT_APPLIED_AT_COMMIT = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY})
+"""Failures of COMMIT after which the log certainly holds no commit record. After any other (a failed sync, say) the
+record may be on disk and be found at the next recovery."""
+
+
+class Writer:
+    """Commits groups, each as one transaction with one sync."""
+
+    def __init__(self, path: Path, *, store: str, synchronous: schema.Synchronous, lock_timeout: float) -> None:
+        self._path = path
+        self._store = store
+        self._synchronous = synchronous
+        self._lock_timeout = lock_timeout
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open the file, creating it where it is missing, and check that it is a store.
+
+        Raises:
+            StoreError: It is not, or cannot be opened or written.
+        """
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = opened = schema.connect(self._path)
+            patiently(lambda: self._set_up(opened), timeout=self._lock_timeout)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, _FOREIGN):
+                raise store_error(error, store=self._store) from error
+            raise
+        self._connection = connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        schema.set_up_connection(connection, self._synchronous)
+        schema.set_up_file(connection, store=self._store)
+
+    def close(self) -> None:
+        """Close the connection; the last one of all processes empties the write-ahead log into the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def commit(self, batches: Sequence[Batch]) -> tuple[Outcome, ...]:
+        """Apply a group in one transaction.
+
+        Raises:
+            CommitOutcomeUnknownError: The disk failed while the commit was being synced.
+            StoreError: Nothing was applied.
+        """
+        connection = self._connection
+        if connection is None:
+            raise StoreError(f"The store {self._store} is not open.", store=self._store)
+        try:
+            state = GroupState(batches, store=self._store)
+            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), timeout=self._lock_timeout)
+            state.load(connection)
+            outcomes = tuple([state.apply(batch) for batch in batches])
+            state.flush(connection)
+        except BaseException as error:
+            self._roll_back(connection)
+            if isinstance(error, _FOREIGN):
+                raise store_error(error, store=self._store) from error
+            raise
+        self._end(connection)
+        return outcomes
+
+    def _end(self, connection: sqlite3.Connection) -> None:
+        try:
+            patiently(lambda: connection.execute("COMMIT"), timeout=self._lock_timeout)
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            if primary_code(error) in _NOT_APPLIED_AT_COMMIT or is_busy(error):
+                raise store_error(error, store=self._store) from error
+            raise CommitOutcomeUnknownError(store=self._store, reason=str(error)) from error
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        """End the transaction, if SQLite has not already done so."""
+        if connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise store_error(error, store=self._store) from error

@@ -1,0 +1,261 @@
+"""From a message to the item to run, or to the reason why there is nothing to do.
+
+The message only says where to look. What is acknowledged without running anything is decided on the fresh read made
+here. A completed item is walked, along the successors its worker went on with, to the frontier of its chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from floxide_amqp.core import moves
+from floxide_amqp.core.changes import LeaveMessage
+from floxide_amqp.core.decide import MessageAnchor, Outgoing
+from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.exceptions import OutcomeUnknownError, PoisonError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Cell, Conflict, Key, LogRange, Read
+from floxide_amqp.runtime.cache import CachedRun
+from floxide_amqp.runtime.deaths import DeathWatch, Verdict
+from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.writes import BatchWriter
+
+_log = get_logger("floxide_amqp.admission")
+
+TAIL = 1_000
+"""Deltas read along with an admission."""
+
+MAX_TRIES = 20
+"""Conflicts in a row before an admission gives the message back: somebody else is at the item all the time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """An item to run, and what its commit will check.
+
+    Attributes:
+        verdict: Set where the item must not run: an error that it fails with for good.
+    """
+
+    run: CachedRun
+    state: RunState
+    epoch: int
+    item: WorkItem
+    turn: int
+    scope: Scope | None
+    verdict: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dismissed:
+    """Nothing to run.
+
+    Attributes:
+        reason: Why, for the log.
+        forget: Whether the message's entry may go: the item is reachable otherwise, or needs to be reached no more.
+    """
+
+    reason: str
+    forget: bool = True
+
+
+Admission: TypeAlias = Admitted | Dismissed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    header: RunHeader
+    state: RunState
+    epoch: int
+    stored: StoredItem | None
+
+
+class Admissions:
+    """Admits messages."""
+
+    def __init__(self, services: Services, deaths: DeathWatch) -> None:
+        self._services = services
+        self._deaths = deaths
+
+    async def admit(self, envelope: Envelope, *, redelivered: bool) -> Admission:
+        """Return what to do for a message.
+
+        Args:
+            envelope: The message.
+            redelivered: Whether a consumer may have died holding it.
+        """
+        for _ in range(MAX_TRIES):
+            admission = await self._try(envelope, redelivered=redelivered)
+            if admission is not None:
+                return admission
+        return Dismissed(reason="contended", forget=False)
+
+    async def _try(self, envelope: Envelope, *, redelivered: bool) -> Admission | None:
+        """One attempt; None after a conflict."""
+        found = await self._read(envelope)
+        if isinstance(found, Dismissed):
+            return found
+        stored = found.stored
+        if stored is None:
+            _log.warning("work_item.unknown", run_id=envelope.run_id, item_id=envelope.item_id)
+            return Dismissed(reason="item unknown")
+        message = MessageAnchor(envelope.queue, envelope.entry)
+        if found.state.status.is_terminal:
+            return Dismissed(reason=f"run {found.state.status.value}")
+        walked = stored.item.status in (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED)
+        while stored is not None and stored.item.status in (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED):
+            if redelivered:
+                await self._republish_successors(found.header, stored.item)
+            stored = await self._follow(envelope.run_id, stored.item)
+        if stored is None:
+            return Dismissed(reason="done")
+        if found.state.status is RunStatus.PAUSED:
+            return Dismissed(reason="run paused")
+        return await self._frontier(found, stored, envelope, message, redelivered=redelivered or walked)
+
+    async def _frontier(
+        self, found: _Found, stored: StoredItem, envelope: Envelope, message: MessageAnchor, *, redelivered: bool
+    ) -> Admission | None:
+        item, turn, status = stored.item, stored.turn, stored.item.status
+        if status is WorkItemStatus.IN_PROGRESS:
+            return await self._in_progress(found, stored, message)
+        if status is not WorkItemStatus.PENDING:
+            return Dismissed(reason=status.value)
+        if item.item_id == envelope.item_id and envelope.turn < turn:
+            return Dismissed(reason="old turn")
+        graph = self._services.registry.find(found.header.workflow, found.header.version)
+        if graph is None or item.node not in graph.nodes:
+            return await self._park(found, item, turn, message)
+        if redelivered or item.deaths or graph.nodes[item.node].options.at_most_once:
+            return await self._claim(found, item, turn, graph)
+        return await self._admitted(found, item, turn, graph)
+
+    async def _in_progress(self, found: _Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
+        """Somebody has claimed the item: this worker, a dead one, or one that works on it right now."""
+        item, turn, me = stored.item, stored.turn, self._services.name
+        is_here = item.owner == me and self._services.inflight.has(found.header.run_id, item.item_id)
+        verdict = Verdict.GONE if item.owner == me else await self._deaths.verdict(item.owner)
+        if is_here or verdict is Verdict.ALIVE:
+            if item.anchored:
+                return Dismissed(reason="owned")
+            decision = moves.anchor(item, turn, item.owner, message)
+            outcome = await self._services.commit(_writer(found.header), decision)
+            return None if isinstance(outcome, Conflict) else Dismissed(reason="owned", forget=False)
+        decision = moves.give_back(
+            item, turn, found.state, found.epoch, self._services.now_ms(), me,
+            died=verdict is Verdict.DEAD, forget=(LeaveMessage(message.queue, message.entry),) if message.entry else (),
+        )  # fmt: skip
+        if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
+            return None
+        await publish(self._services, found.header, decision.effects.publish)
+        return Dismissed(reason="given back", forget=False)
+
+    async def _claim(self, found: _Found, item: WorkItem, turn: int, graph: Graph) -> Admission | None:
+        decision = moves.claim(item, turn, found.epoch, self._services.name)
+        self._services.inflight.reserve(found.header.run_id, item.item_id)
+        if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
+            self._services.inflight.release(found.header.run_id, item.item_id)
+            return None
+        owned = decision.effects.keep or item
+        verdict: Exception | None = None
+        if item.deaths and graph.nodes[item.node].options.at_most_once:
+            verdict = OutcomeUnknownError(node=item.node, item_id=item.item_id)
+        elif item.deaths >= self._services.limits.deaths:
+            verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=item.deaths)
+        return await self._admitted(found, owned, turn + 1, graph, verdict)
+
+    async def _admitted(
+        self, found: _Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
+    ) -> Admission:
+        run = self._services.cache.find(found.header.run_id)
+        if run is None:
+            run = self._services.cache.add(CachedRun(found.header, graph))
+        return Admitted(
+            run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,
+            scope=await self.scope_of(run, item),
+        )  # fmt: skip
+
+    async def scope_of(self, run: CachedRun, item: WorkItem) -> Scope | None:
+        """Return the innermost scope around an item."""
+        if not item.scope:
+            return None
+        known = run.scope(item.scope[-1])
+        if known is None:
+            key = keys.scope(run.header.run_id, item.scope[-1])
+            cell = (await self._services.session.read(Read(slot=slot_of(run.header.run_id), cells=(key,)))).cells[0]
+            known = codec.decode_scope(cell.value)
+            run.remember_scope(known)
+        return known
+
+    async def _park(self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
+        header = found.header
+        note = f"this worker has no node {item.node!r} of workflow {header.workflow!r} version {header.version!r}"
+        decision = moves.park(item, turn, found.epoch, header.workflow, header.version, note, message)
+        if isinstance(await self._services.commit(_writer(header), decision), Conflict):
+            return None
+        _log.warning(
+            "work_item.parked", run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
+            version=header.version,
+        )  # fmt: skip
+        return Dismissed(reason="parked", forget=False)
+
+    async def _follow(self, run_id: RunId, item: WorkItem) -> StoredItem | None:
+        """Return the successor that the worker of a completed item went on with."""
+        if item.kept is None:
+            return None
+        return (await self._services.items.find(run_id, (item.kept,)))[0]
+
+    async def _republish_successors(self, header: RunHeader, item: WorkItem) -> None:
+        """After a crash between commit and publish: publish what is pending and unowned."""
+        if not item.successors:
+            return
+        outgoing: list[Outgoing] = []
+        for found in await self._services.items.find(header.run_id, item.successors):
+            if found is not None and found.item.status is WorkItemStatus.PENDING and found.item.item_id != item.kept:
+                outgoing.append(Outgoing(found.item, found.turn, ""))  # its first message's entry stands
+        await publish(self._services, header, outgoing)
+
+    async def _read(self, envelope: Envelope) -> _Found | Dismissed:
+        """Read run, item and the context's tail as one snapshot; the tail goes to the cache."""
+        services, run_id = self._services, envelope.run_id
+        cached = services.cache.find(run_id)
+        cells: list[Key] = [keys.state(run_id), keys.item(run_id, envelope.item_id)]
+        if cached is None:
+            cells.append(keys.header(run_id))
+        logs: tuple[LogRange, ...] = ()
+        if cached is not None and cached.has_context and cached.is_loaded:
+            logs = (LogRange(keys.context_log(run_id), cached.position, TAIL),)
+        snapshot = await services.session.read(Read(slot=slot_of(run_id), cells=tuple(cells), logs=logs))
+        state = snapshot.cells[0]
+        if state.version == 0:
+            _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
+            return Dismissed(reason="run unknown")
+        header = cached.header if cached is not None else codec.decode_header(snapshot.cells[2].value)
+        if cached is None:
+            cached = self._remember(header)
+        if cached is not None and cached.has_context and not (logs and cached.absorb(snapshot.logs[0])):
+            await cached.refresh(services.contexts)
+        return _Found(
+            header=header, state=codec.decode_state(state.value), epoch=state.version,
+            stored=_stored(snapshot.cells[1]),
+        )  # fmt: skip
+
+    def _remember(self, header: RunHeader) -> CachedRun | None:
+        graph = self._services.registry.find(header.workflow, header.version)
+        return None if graph is None else self._services.cache.add(CachedRun(header, graph))
+
+
+def _stored(cell: Cell) -> StoredItem | None:
+    return StoredItem(codec.decode_item(cell.value), cell.version) if cell.version else None
+
+
+def _writer(header: RunHeader) -> BatchWriter:
+    return BatchWriter(header.run_id, header.created_at_ms)

@@ -1,0 +1,122 @@
+"""What a worker remembers of runs: header, graph, scopes, and the merged context up to a log position.
+
+The cache is only ever optimistic: every commit checks what it stands on, and whatever is acknowledged without a
+commit is decided on a fresh read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Any
+
+from floxide_amqp.core.context import Context, ContextState, NoContext
+from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.ids import RunId, ScopeId
+from floxide_amqp.core.records import RunHeader, Scope
+from floxide_amqp.ports.key_value import LogPage
+from floxide_amqp.stores.contexts import ContextStore, apply_page
+from floxide_amqp.stores.encoding import unpack
+from floxide_amqp.stores.writes import BatchWriter
+
+MAX_SCOPES = 1_000
+"""Scopes remembered of one run; they are small, and all items of a fan-out share one."""
+
+
+class CachedRun:
+    """One run as this worker knows it.
+
+    Attributes:
+        position: Log position that the context reaches.
+        serial: Held by isolated steps that have conflicted too often, so that they go one at a time.
+    """
+
+    def __init__(self, header: RunHeader, graph: Graph) -> None:
+        self.header = header
+        self.graph = graph
+        self.writer = BatchWriter(header.run_id, header.created_at_ms)
+        self.position = 0
+        self.serial = asyncio.Lock()
+        self._context: ContextState[Any] | None = None
+        self._loading = asyncio.Lock()
+        self._scopes: OrderedDict[ScopeId, Scope] = OrderedDict()
+
+    @property
+    def has_context(self) -> bool:
+        """Whether the workflow has a context at all."""
+        return self.graph.context is not NoContext
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the context was read at all."""
+        return self._context is not None
+
+    def scope(self, scope_id: ScopeId) -> Scope | None:
+        """Return a scope if it is remembered."""
+        return self._scopes.get(scope_id)
+
+    def remember_scope(self, scope: Scope) -> None:
+        """Remember a scope."""
+        self._scopes[scope.scope_id] = scope
+        if len(self._scopes) > MAX_SCOPES:
+            self._scopes.popitem(last=False)
+
+    async def refresh(self, contexts: ContextStore) -> None:
+        """Bring the context up to the log's end."""
+        if not self.has_context:
+            return
+        async with self._loading:
+            if self._context is None:
+                self._context, self.position = await contexts.load(self.header, self.graph.context)
+                return
+            while True:
+                page = await contexts.tail(self.header.run_id, self.position)
+                if self.absorb(page):
+                    return
+
+    def absorb(self, page: LogPage) -> bool:
+        """Apply a page of the log; return whether the context reaches the log's end. False also where it has a gap."""
+        if self._context is None or page.first > self.position:
+            self._context = None if page.first > self.position else self._context
+            return False
+        self.position = apply_page(self._context, self.position, page)
+        return self.position >= page.length
+
+    def advance(self, first: int | None, delta: bytes) -> None:
+        """Apply an own delta that was committed at position `first`, if the context reaches just there."""
+        if self._context is not None and first == self.position:
+            self._context.apply(unpack(delta))
+            self.position += 1
+
+    def view(self, origin: str) -> tuple[Context, int]:
+        """Return a copy of the context for one step, and the log position it reaches."""
+        if self._context is None:
+            return NoContext(), 0
+        state: Context = self._context.view(origin)
+        return state, self.position
+
+
+class RunCache:
+    """The runs a worker remembers, least recently used dropped first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._runs: OrderedDict[RunId, CachedRun] = OrderedDict()
+
+    def find(self, run_id: RunId) -> CachedRun | None:
+        """Return a run if it is remembered."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._runs.move_to_end(run_id)
+        return run
+
+    def add(self, run: CachedRun) -> CachedRun:
+        """Remember a run; return the one to use."""
+        kept = self._runs.setdefault(run.header.run_id, run)
+        while len(self._runs) > self._limit:
+            self._runs.popitem(last=False)
+        return kept
+
+    def forget(self, run_id: RunId) -> None:
+        """Drop a run that is over."""
+        self._runs.pop(run_id, None)

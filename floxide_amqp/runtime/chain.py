@@ -1,0 +1,316 @@
+"""One delivery, from message to acknowledgement, along as many steps as the worker goes on with.
+
+A chain runs a step, commits it, publishes what the step put pending, and goes on with the successor it kept, under
+the same unacknowledged message. What holds the chain is its *anchor*: the message, or, once a step has run for long,
+an owner entry in the store, after which the message is acknowledged early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from floxide_amqp.core import moves
+from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
+from floxide_amqp.core.decide import (
+    RUN_ITSELF,
+    Anchor,
+    Decision,
+    Effects,
+    Failed,
+    MessageAnchor,
+    OwnerAnchor,
+    Step,
+    decide,
+)
+from floxide_amqp.core.records import Envelope, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Check, CheckLength, Committed, Conflict
+from floxide_amqp.ports.work_queue import Delivery
+from floxide_amqp.runtime.admission import Admissions, Admitted, Dismissed
+from floxide_amqp.runtime.execution import Interrupted
+from floxide_amqp.runtime.inflight import StepHandle
+from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.steps import Performance, Performed, perform, policy_of
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.writes import BatchWriter
+
+_log = get_logger("floxide_amqp.chain")
+
+SERIAL_AFTER = 3
+"""Conflicts over the context after which a run's isolated steps go one at a time in this worker."""
+
+
+class Chain:
+    """Works one delivery off.
+
+    Args:
+        services: The process's parts.
+        admissions: Admits the message.
+        delivery: The message, unacknowledged.
+        envelope: What it says.
+        keep: Task queues whose items this worker may go on with; asked again after each step.
+    """
+
+    def __init__(
+        self, services: Services, admissions: Admissions, delivery: Delivery, envelope: Envelope, keep: frozenset[str]
+    ) -> None:
+        self._services = services
+        self._admissions = admissions
+        self._delivery = delivery
+        self._envelope = envelope
+        self._keep = keep
+        self._anchor: Anchor = MessageAnchor(envelope.queue, envelope.entry)
+        self._steps = 0
+        self._until = asyncio.get_running_loop().time() + services.timeouts.chain
+        self._is_acknowledged = False
+        self._must_release = False
+
+    def stop_keeping(self) -> None:
+        """Publish the next successor instead of going on with it: the worker drains."""
+        self._keep = frozenset()
+
+    async def run(self) -> None:
+        """Work the delivery off, then acknowledge it; on an error of the store or the engine it is given back."""
+        admission = await self._admissions.admit(self._envelope, redelivered=self._delivery.redelivered)
+        if isinstance(admission, Dismissed):
+            await self._dismiss(admission)
+            return
+        current: Admitted | None = admission
+        while current is not None:
+            current = await self._step(current)
+        if self._must_release and not self._is_acknowledged:
+            await self._delivery.release()
+        else:
+            await self._acknowledge()
+
+    async def _dismiss(self, dismissed: Dismissed) -> None:
+        envelope = self._envelope
+        _log.debug("delivery.dismissed", run_id=envelope.run_id, item_id=envelope.item_id, reason=dismissed.reason)
+        if dismissed.reason == "contended":
+            await self._delivery.release()
+            return
+        if dismissed.forget and envelope.entry:
+            await self._forget((LeaveMessage(envelope.queue, envelope.entry),))
+        await self._acknowledge()
+
+    async def _forget(self, changes: tuple[Change, ...]) -> None:
+        writer = BatchWriter(self._envelope.run_id, 0)
+        await self._services.session.commit(writer.batch((), changes))
+
+    async def _acknowledge(self) -> None:
+        if not self._is_acknowledged:
+            self._is_acknowledged = True
+            await self._delivery.acknowledge()
+
+    # --- one step
+
+    async def _step(self, admitted: Admitted) -> Admitted | None:
+        """Run and commit one step; return the next item of the chain, if there is one."""
+        run, item = admitted.run, admitted.item
+        self._steps += 1
+        handle = StepHandle(run.header.run_id, item.item_id, item.node)
+        inflight = self._services.inflight
+        inflight.add(handle)
+        inflight.release(run.header.run_id, item.item_id)
+        try:
+            return await self._until_committed(admitted, handle)
+        finally:
+            inflight.remove(handle)
+
+    async def _until_committed(self, admitted: Admitted, handle: StepHandle) -> Admitted | None:
+        conflicts = 0
+        while True:
+            if conflicts >= SERIAL_AFTER:
+                async with admitted.run.serial:
+                    await admitted.run.refresh(self._services.contexts)
+                    admitted, performed = await self._perform(admitted, handle)
+                    settled = await self._settle(admitted, performed)
+            else:
+                admitted, performed = await self._perform(admitted, handle)
+                settled = await self._settle(admitted, performed)
+            if not isinstance(settled, _Again):
+                return settled
+            conflicts += 1
+            admitted = settled.admitted
+            await admitted.run.refresh(self._services.contexts)
+
+    async def _perform(self, admitted: Admitted, handle: StepHandle) -> tuple[Admitted, Performance]:
+        """Run the body; if it takes long, anchor the chain in the store meanwhile and acknowledge early."""
+        if isinstance(self._anchor, OwnerAnchor):
+            return admitted, await perform(self._services, admitted, handle)
+        body = asyncio.ensure_future(perform(self._services, admitted, handle))
+        try:
+            done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.early_acknowledge)
+            if not done:
+                admitted = await self._move_to_store(admitted)
+            return admitted, await body
+        except asyncio.CancelledError:
+            body.cancel()
+            await asyncio.wait({body})
+            raise
+
+    async def _move_to_store(self, admitted: Admitted) -> Admitted:
+        message = self._anchor
+        if not isinstance(message, MessageAnchor):
+            return admitted
+        decision = moves.anchor(admitted.item, admitted.turn, self._services.name, message)
+        if isinstance(await self._services.commit(admitted.run.writer, decision), Conflict):
+            return admitted  # whoever touched the item is met at the commit
+        self._anchor = OwnerAnchor()
+        await self._acknowledge()
+        owned = decision.effects.keep or admitted.item
+        return replace(admitted, item=owned, turn=admitted.turn + 1)
+
+    async def _settle(self, admitted: Admitted, performed: Performance) -> Admitted | _Again | None:
+        """Commit what a step came to; after a conflict look again, decide again, or drop it."""
+        if isinstance(performed, Interrupted):
+            await self._discard(admitted)
+            return None
+        while True:
+            decision = decide(self._step_of(admitted, performed), performed.outcome)
+            kept = decision.effects.keep or decision.closing_effects.keep
+            if kept is not None:
+                self._services.inflight.reserve(admitted.run.header.run_id, kept.item_id)
+            outcome = await self._services.commit(admitted.run.writer, decision)
+            if isinstance(outcome, Committed):
+                return await self._follow(admitted, performed, decision, outcome, kept)
+            if kept is not None:
+                self._services.inflight.release(admitted.run.header.run_id, kept.item_id)
+            if isinstance(outcome.check, CheckLength):
+                return _Again(admitted)
+            again = await self._look_again(admitted, outcome.check)
+            if again is None:
+                await self._discard(admitted)
+                return None
+            admitted = again
+
+    def _step_of(self, admitted: Admitted, performed: Performed) -> Step:
+        services, run = self._services, admitted.run
+        node = run.graph.nodes[admitted.item.node]
+        may_keep = self._steps < services.limits.chain_steps and asyncio.get_running_loop().time() < self._until
+        return Step(
+            graph=run.graph, header=run.header, run=admitted.state, epoch=admitted.epoch, item=admitted.item,
+            turn=admitted.turn, scope=admitted.scope, anchor=self._anchor, worker=services.name,
+            now_ms=services.now_ms(), retry=policy_of(services, node), context_length=performed.position,
+            is_isolated=node.options.isolated and run.has_context, keep=self._keep if may_keep else frozenset(),
+            jitter=services.random.random(), duration_us=performed.duration_us,
+        )  # fmt: skip
+
+    async def _look_again(self, admitted: Admitted, check: Check) -> Admitted | None:
+        """After a conflict: what the step stands on now, or None where its result is void."""
+        services, run_id, item_id = self._services, admitted.run.header.run_id, admitted.item.item_id
+        if check.key == keys.state(run_id):
+            stored = await services.runs.find(run_id)
+            if stored is None or stored.state.status.is_terminal:
+                return None
+            return replace(admitted, state=stored.state, epoch=stored.epoch)
+        if check.key != keys.item(run_id, item_id):
+            return None  # a scope around it was closed
+        found = (await services.items.find(run_id, (item_id,)))[0]
+        if found is None or found.item.owner != services.name or found.item.status is not WorkItemStatus.IN_PROGRESS:
+            return None
+        if found.turn == admitted.turn:
+            return None
+        if found.item.anchored:
+            self._anchor = OwnerAnchor()
+        return replace(admitted, item=found.item, turn=found.turn)
+
+    async def _discard(self, admitted: Admitted) -> None:
+        """The step's result is void.
+
+        Where the run is over, what led to the item is forgotten. Else somebody else changed the item, or the step was
+        interrupted in vain: the message goes back, and its next delivery finds out what is left to do.
+        """
+        item, run = admitted.item, admitted.run
+        _log.info("step.discarded", run_id=run.header.run_id, item_id=item.item_id, node=item.node)
+        stored = await self._services.runs.find(run.header.run_id)
+        if stored is None or not stored.state.status.is_terminal:
+            self._must_release = True
+            return
+        self._services.cache.forget(run.header.run_id)
+        if isinstance(self._anchor, OwnerAnchor):
+            await self._forget((LeaveOwner(self._services.name, item.item_id),))
+        elif self._anchor.entry:
+            await self._forget((LeaveMessage(self._anchor.queue, self._anchor.entry),))
+
+    # --- after the commit
+
+    async def _follow(
+        self, admitted: Admitted, performed: Performed, decision: Decision, committed: Committed, kept: WorkItem | None
+    ) -> Admitted | None:
+        run = admitted.run
+        if decision.closing is not None and not committed.counters:
+            return await self._find_frontier(admitted)
+        effects = self._effects_of(admitted, decision, committed)
+        if effects.keep is None and kept is not None:
+            self._services.inflight.release(run.header.run_id, kept.item_id)
+        self._log_step(admitted, performed, effects)
+        if performed.delta is not None:
+            run.advance(committed.positions.get(keys.context_log(run.header.run_id)), performed.delta)
+        if effects.timer is not None:
+            self._services.on_timer(effects.timer)
+        await publish(self._services, run.header, effects.publish, position=run.position if run.has_context else 0)
+        if effects.finished is not None:
+            self._services.cache.forget(run.header.run_id)
+            await self._services.announce_end(run.header, effects.finished)
+        if effects.keep is None:
+            return None
+        if performed.delta is not None:
+            await run.refresh(self._services.contexts)
+        state = admitted.state
+        if decision.epoch_after != admitted.epoch:
+            state = replace(state, status=RunStatus.RUNNING)
+        return replace(
+            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None,
+            scope=await self._admissions.scope_of(run, effects.keep),
+        )  # fmt: skip
+
+    async def _find_frontier(self, admitted: Admitted) -> Admitted | None:
+        """After a commit whose reply was lost: whether it closed its scope is found by walking from the item."""
+        item, header = admitted.item, admitted.run.header
+        envelope = Envelope(
+            run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
+            version=header.version, queue=item.queue, turn=admitted.turn, scope=item.scope,
+        )  # fmt: skip
+        admission = await self._admissions.admit(envelope, redelivered=True)
+        return admission if isinstance(admission, Admitted) else None
+
+    def _effects_of(self, admitted: Admitted, decision: Decision, committed: Committed) -> Effects:
+        """Return the effects: those of the closed scope, if this very commit brought it to zero."""
+        if decision.closing is None:
+            return decision.effects
+        run_id = admitted.run.header.run_id
+        if committed.counters.get(keys.scope_count(run_id, decision.closing)) != 0:
+            return decision.effects
+        if decision.closing != RUN_ITSELF:
+            return decision.closing_effects
+        outputs = committed.counters.get(keys.count(run_id, "outputs"), 0)
+        held = committed.counters.get(keys.count(run_id, "held"), 0)
+        stalled = outputs == 0 and held > 0
+        return replace(decision.closing_effects, finished=RunStatus.FAILED if stalled else RunStatus.COMPLETED)
+
+    def _log_step(self, admitted: Admitted, performed: Performed, effects: Effects) -> None:
+        item = admitted.item
+        facts = {"run_id": admitted.run.header.run_id, "item_id": item.item_id, "node": item.node}
+        if isinstance(performed.outcome, Failed):
+            error = performed.outcome.error
+            _log.warning(
+                "work_item.attempt_failed", attempt=item.attempt + 1, error_type=error.error_type,
+                message=error.message, will_retry=effects.timer is not None, **facts,
+            )  # fmt: skip
+        else:
+            _log.debug("work_item.committed", duration_us=performed.duration_us, **facts)
+        if effects.finished is not None:
+            _log.info("run.finished", run_id=facts["run_id"], status=effects.finished.value)
+
+
+class _Again:
+    """The context changed since the body saw it: run it again."""
+
+    __slots__ = ("admitted",)
+
+    def __init__(self, admitted: Admitted) -> None:
+        self.admitted = admitted

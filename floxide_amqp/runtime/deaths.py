@@ -1,0 +1,109 @@
+"""Tells dead workers from slow ones.
+
+Three proofs: the worker said goodbye (its record is gone); its process is gone from this very machine; or its
+heartbeat has not moved for long enough on *this* process's monotonic clock while this process's own heartbeats got
+through. The last condition keeps a store that is out of reach from looking like everyone's death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
+from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.ports.key_value import Read
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.record_codec import decode_worker
+from floxide_amqp.stores.session import Session
+
+LEAST_OWN_BEATS = 3
+"""Own heartbeats that must have succeeded while another's stood still."""
+
+
+class Verdict(Enum):
+    """What is known of a worker."""
+
+    ALIVE = "alive"
+    """Nothing proves its death."""
+    GONE = "gone"
+    """It said goodbye, or was taken off the list after its death was dealt with."""
+    DEAD = "dead"
+    """It died with what it had in its hands."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    beat: int
+    since: float
+    own_beats: int
+
+
+class DeathWatch:
+    """Decides whether a worker is dead.
+
+    Args:
+        session: The store.
+        dead_after_seconds: Silence that counts as death.
+        own_beats: Returns how many heartbeats of this process have succeeded.
+    """
+
+    def __init__(self, session: Session, dead_after_seconds: float, own_beats: Callable[[], int]) -> None:
+        self._session = session
+        self._dead_after = dead_after_seconds
+        self._own_beats = own_beats
+        self._seen: dict[WorkerId, _Seen] = {}
+
+    async def verdict(self, worker_id: WorkerId) -> Verdict:
+        """Return what is known of a worker; asking again later may prove its death."""
+        cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(keys.worker(worker_id),)))).cells[0]
+        if cell.version == 0:
+            self._seen.pop(worker_id, None)
+            return Verdict.GONE
+        return Verdict.DEAD if self.has_died(decode_worker(cell.value)) else Verdict.ALIVE
+
+    def has_died(self, record: WorkerRecord) -> bool:
+        """Return whether the worker of a heartbeat just read is known to be dead."""
+        if is_gone(record):
+            return True
+        now, own = asyncio.get_running_loop().time(), self._own_beats()
+        seen = self._seen.get(record.worker_id)
+        if seen is None or seen.beat != record.beat:
+            self._seen[record.worker_id] = _Seen(record.beat, now, own)
+            return False
+        return now - seen.since >= self._dead_after and own - seen.own_beats >= LEAST_OWN_BEATS
+
+    def forget(self, worker_id: WorkerId) -> None:
+        """Drop what was seen of a worker that is no more."""
+        self._seen.pop(worker_id, None)
+
+
+def is_gone(record: WorkerRecord) -> bool:
+    """Return whether the worker ran on this machine, since its last boot, and its process is gone."""
+    if not record.boot or record.host != socket.gethostname() or record.boot != boot_id():
+        return False
+    return process_start(record.pid) != record.process_started
+
+
+def boot_id() -> str:
+    """Return what tells this boot of this machine (and its process namespace) from others; empty where unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def process_start(pid: int) -> str:
+    """Return what tells this process from an earlier one with its number; empty where there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ("Z", "X") else fields[19]

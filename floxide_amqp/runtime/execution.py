@@ -1,0 +1,132 @@
+"""Runs a node's body: under its timeout, interruptible, sync nodes in a thread, nothing it raises escapes.
+
+A body that ignores cancellation is left alone after a grace period: its worker goes on, and its late result is
+dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from floxide_amqp.core.graph import GraphNode
+from floxide_amqp.core.transition import Transition, as_transition
+from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp.exceptions import NodeInterruptedError, NodeTimeoutError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.inflight import StepHandle
+from floxide_amqp.runtime.interceptors import StepCall, chain_step
+from floxide_amqp.runtime.services import Services
+
+_log = get_logger("floxide_amqp.execution")
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The body returned."""
+
+    transition: Transition[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The body raised, or did not end in time."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The run is over or the step was cancelled; nothing of it counts."""
+
+
+BodyResult: TypeAlias = Returned | Raised | Interrupted
+
+
+async def run_body(
+    services: Services, node: GraphNode, ctx: WorkflowCtx[Any], call: StepCall, handle: StepHandle
+) -> BodyResult:
+    """Run a node's body once and return what came of it; raises only if the worker itself is cancelled.
+
+    Args:
+        services: The process's parts.
+        node: The node.
+        ctx: What the body receives.
+        call: Its input and place, for interceptors.
+        handle: By which the step can be interrupted.
+    """
+    body = chain_step(services.interceptors, call, lambda: _invoke(services, node, ctx, call.input))
+    task = asyncio.create_task(_guarded(body), name=f"floxide.node.{node.name}")
+    handle.task = task
+    if handle.is_interrupted:
+        task.cancel()
+    timeout = node.options.timeout.total_seconds() if node.options.timeout else None
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+    except asyncio.CancelledError:
+        task.cancel()
+        await _leave_alone_after(task, services.timeouts.cancel_grace, node.name)
+        raise
+    if not done:
+        return await _stop(task, node, timeout, services.timeouts.cancel_grace, handle)
+    return _result(task, node.name, handle)
+
+
+async def _invoke(services: Services, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
+    if node.node.is_async:
+        return as_transition(await node.node.invoke(ctx, value))
+    run = contextvars.copy_context().run
+    loop = asyncio.get_running_loop()
+    return as_transition(await loop.run_in_executor(services.executor, run, node.node.invoke, ctx, value))
+
+
+async def _guarded(body: Callable[[], Awaitable[Transition[Any]]]) -> BodyResult:
+    """Turn whatever user code raises into a value: `SystemExit` in a task would end the whole process."""
+    try:
+        return Returned(await body())
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # user code: its exits must not end the worker
+        return Raised(error)
+
+
+async def _stop(
+    task: asyncio.Task[BodyResult], node: GraphNode, timeout: float | None, grace: float, handle: StepHandle
+) -> BodyResult:
+    """Cancel a body that is out of time, and leave it alone if it does not heed."""
+    task.cancel()
+    await _leave_alone_after(task, grace, node.name)
+    if handle.is_interrupted:
+        return Interrupted()
+    return Raised(NodeTimeoutError(node=node.name, timeout_seconds=timeout or 0.0))
+
+
+async def _leave_alone_after(task: asyncio.Task[BodyResult], grace: float, node: str) -> None:
+    done, _ = await asyncio.wait({task}, timeout=grace)
+    if not done:
+        _log.warning("step.ignores_cancellation", node=node, waited_seconds=grace)
+        task.add_done_callback(_drop_result)
+
+
+def _drop_result(task: asyncio.Task[BodyResult]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _result(task: asyncio.Task[BodyResult], node: str, handle: StepHandle) -> BodyResult:
+    if handle.is_interrupted:
+        if not task.cancelled():
+            task.exception()
+        return Interrupted()
+    if task.cancelled():
+        return Raised(NodeInterruptedError(node=node, exit_type="CancelledError"))
+    result = task.result()
+    if isinstance(result, Raised) and not isinstance(result.error, Exception):
+        exit_type = type(result.error).__name__
+        interrupted = NodeInterruptedError(node=node, exit_type=exit_type)
+        interrupted.__cause__ = result.error
+        return Raised(interrupted)
+    return result

@@ -1,0 +1,102 @@
+"""The steps in a worker's hands, so that a cancel finds them and a heartbeat can name them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from floxide_amqp.core.ids import RunId, WorkItemId
+
+
+class StepHandle:
+    """One step at work: how others reach it.
+
+    Attributes:
+        is_interrupted: Whether the run was cancelled, failed or is over.
+        since: When it began, by the event loop's clock.
+    """
+
+    __slots__ = ("_event", "is_interrupted", "item_id", "node", "run_id", "since", "task")
+
+    def __init__(self, run_id: RunId, item_id: WorkItemId, node: str) -> None:
+        self.run_id = run_id
+        self.item_id = item_id
+        self.node = node
+        self.is_interrupted = False
+        self.since = asyncio.get_running_loop().time()
+        self.task: asyncio.Task[object] | None = None
+        self._event: asyncio.Event | None = None
+
+    def tell(self) -> None:
+        """Set the node's flag, and let it end by itself."""
+        self.is_interrupted = True
+        if self._event is not None:
+            self._event.set()
+
+    def interrupt(self) -> None:
+        """Tell the node to stop: its flag is set, and an async body gets a CancelledError."""
+        if self.is_interrupted:
+            return
+        self.tell()
+        if self.task is not None:
+            self.task.cancel()
+
+    async def wait_interrupted(self) -> None:
+        """Return when the step is interrupted."""
+        if self._event is None:
+            self._event = asyncio.Event()
+            if self.is_interrupted:
+                self._event.set()
+        await self._event.wait()
+
+
+class InFlight:
+    """All steps at work in this process."""
+
+    def __init__(self) -> None:
+        self._by_run: dict[RunId, dict[WorkItemId, StepHandle]] = {}
+        self._reserved: set[tuple[RunId, WorkItemId]] = set()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[StepHandle]:
+        for steps in list(self._by_run.values()):
+            yield from list(steps.values())
+
+    def add(self, handle: StepHandle) -> None:
+        """Note a step."""
+        self._by_run.setdefault(handle.run_id, {})[handle.item_id] = handle
+        self._count += 1
+
+    def remove(self, handle: StepHandle) -> None:
+        """Forget a step."""
+        steps = self._by_run.get(handle.run_id, {})
+        if steps.pop(handle.item_id, None) is not None:
+            self._count -= 1
+        if not steps:
+            self._by_run.pop(handle.run_id, None)
+
+    def has(self, run_id: RunId, item_id: WorkItemId) -> bool:
+        """Whether this item is at work here, or about to be."""
+        return (run_id, item_id) in self._reserved or item_id in self._by_run.get(run_id, {})
+
+    def reserve(self, run_id: RunId, item_id: WorkItemId) -> None:
+        """Note that an item is being claimed here and will be at work at once."""
+        self._reserved.add((run_id, item_id))
+
+    def release(self, run_id: RunId, item_id: WorkItemId) -> None:
+        """Forget a reservation."""
+        self._reserved.discard((run_id, item_id))
+
+    def interrupt(self, run_id: RunId) -> int:
+        """Interrupt every step of a run; return how many."""
+        steps = list(self._by_run.get(run_id, {}).values())
+        for step in steps:
+            step.interrupt()
+        return len(steps)
+
+    def runs(self) -> tuple[RunId, ...]:
+        """The runs with steps at work."""
+        return tuple(self._by_run)

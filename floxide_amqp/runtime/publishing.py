@@ -1,0 +1,79 @@
+"""Publishing work item messages, and what happens to those no queue takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from floxide_amqp.core import moves
+from floxide_amqp.core.decide import Outgoing
+from floxide_amqp.core.records import Envelope, RunHeader
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.ports.work_queue import Message, PublishOutcome
+from floxide_amqp.runtime.interceptors import chain_publish
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.record_codec import encode_envelope
+from floxide_amqp.stores.writes import BatchWriter
+
+_log = get_logger("floxide_amqp.publishing")
+
+REASONS = {
+    PublishOutcome.RETURNED: "no queue is bound for its task queue",
+    PublishOutcome.REFUSED: "the broker refused its message",
+    PublishOutcome.UNKNOWN: "its message was not confirmed",
+}
+"""What is noted on an item whose message was not confirmed."""
+
+
+def message_of(header: RunHeader, out: Outgoing, position: int | None) -> Message:
+    """Return the message for an item."""
+    item = out.item
+    envelope = Envelope(
+        run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow, version=header.version,
+        queue=item.queue, turn=out.turn, scope=item.scope, position=position, entry=out.entry,
+    )  # fmt: skip
+    return Message(queue=item.queue, body=encode_envelope(envelope), correlation_id=item.item_id)
+
+
+async def publish(
+    services: Services, header: RunHeader, outgoing: Sequence[Outgoing], *, position: int | None = None
+) -> None:
+    """Publish messages of one run; what is not confirmed stays pending in the store and is published again later.
+
+    Args:
+        services: The process's parts.
+        header: The run.
+        outgoing: Items, already pending in the store.
+        position: Length of the context log after the commit that caused them.
+    """
+    if not outgoing:
+        return
+    messages = [message_of(header, out, position) for out in outgoing]
+    body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
+    for out, outcome in zip(outgoing, await body(), strict=True):
+        if outcome is not PublishOutcome.CONFIRMED:
+            await _defer(services, header, out, outcome)
+
+
+async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Outgoing]]) -> None:
+    """Publish first messages of many runs in one go."""
+    messages = [message_of(header, out, 0) for header, out in starts]
+    body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
+    for (header, out), outcome in zip(starts, await body(), strict=True):
+        if outcome is not PublishOutcome.CONFIRMED:
+            await _defer(services, header, out, outcome)
+
+
+async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome) -> None:
+    """Note why the item is not on its way, and set a timer that publishes it again."""
+    pause = services.timeouts.publish_retry * services.random.uniform(0.5, 1.0)
+    decision = moves.defer_publish(
+        out.item, out.turn, services.now_ms() + round(pause * 1000), header, REASONS[outcome], out
+    )
+    result = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
+    _log.warning(
+        "publish.deferred", run_id=header.run_id, item_id=out.item.item_id, queue=out.item.queue,
+        outcome=outcome.value, retry_in_seconds=round(pause, 1),
+    )  # fmt: skip
+    if not isinstance(result, Conflict) and decision.effects.timer is not None:
+        services.on_timer(decision.effects.timer)

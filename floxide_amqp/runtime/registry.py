@@ -1,0 +1,68 @@
+"""Which workflows a process has, by name and version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.exceptions import ConfigurationError, UnknownWorkflowError
+
+
+class Registry:
+    """The workflows of one application.
+
+    Raises:
+        ConfigurationError: Two classes have the same name and version.
+    """
+
+    def __init__(self, workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]]) -> None:
+        self._graphs: dict[tuple[str, str], Graph] = {}
+        self._classes: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
+        for workflow in workflows:
+            graph = workflow.graph
+            key = (graph.workflow, graph.version)
+            if key in self._graphs and self._graphs[key] is not graph:
+                raise ConfigurationError(
+                    f"Two workflows are called {graph.workflow!r} with version {graph.version!r}. "
+                    "Give one of them another name=... or version=...."
+                )
+            self._graphs[key] = graph
+            self._classes[graph.workflow] = workflow
+
+    @property
+    def graphs(self) -> Mapping[tuple[str, str], Graph]:
+        """Every graph by workflow name and version."""
+        return self._graphs
+
+    def find(self, workflow: str, version: str) -> Graph | None:
+        """Return the graph of a workflow's version, or None."""
+        return self._graphs.get((workflow, version))
+
+    def workflow(self, name: str) -> type[WorkflowDefinition[Any, Any, Any]]:
+        """Return a workflow's class by name: the one registered last, if there are several versions.
+
+        Raises:
+            UnknownWorkflowError: There is none; the message lists those there are.
+        """
+        if name not in self._classes:
+            raise UnknownWorkflowError(workflow=name, known=tuple(sorted(self._classes)))
+        return self._classes[name]
+
+    def names(self) -> tuple[str, ...]:
+        """The workflows as ``name@version``, sorted."""
+        return tuple(sorted(f"{name}@{version}" for name, version in self._graphs))
+
+    def queues(self) -> tuple[str, ...]:
+        """Every task queue that a node of these workflows uses, sorted."""
+        return tuple(sorted({node.options.queue for graph in self._graphs.values() for node in graph.nodes.values()}))
+
+    def required_resources(self) -> dict[type, list[str]]:
+        """Resource types that nodes require, with the nodes that do."""
+        wanted: dict[type, list[str]] = {}
+        for graph in self._graphs.values():
+            for name, node in graph.nodes.items():
+                for kind in node.options.requires:
+                    wanted.setdefault(kind, []).append(f"{graph.workflow}.{name}")
+        return wanted

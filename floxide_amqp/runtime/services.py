@@ -1,0 +1,101 @@
+"""What the parts of one process share: the store's session, the queue, the bus, the workflows, the resources."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from floxide_amqp.core.decide import Decision
+from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.records import RunHeader, Timer
+from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.ports.control import ControlBus
+from floxide_amqp.ports.key_value import Outcome
+from floxide_amqp.ports.work_queue import WorkQueue
+from floxide_amqp.runtime.cache import RunCache
+from floxide_amqp.runtime.inflight import InFlight
+from floxide_amqp.runtime.interceptors import Interceptor
+from floxide_amqp.runtime.messages import (
+    ControlKind,
+    ControlMessage,
+    RunEvent,
+    encode_control,
+    encode_event,
+)
+from floxide_amqp.runtime.registry import Registry
+from floxide_amqp.runtime.resources import Resources
+from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.stores.contexts import ContextStore
+from floxide_amqp.stores.indexes import IndexStore
+from floxide_amqp.stores.items import ItemStore
+from floxide_amqp.stores.liveness import LivenessStore
+from floxide_amqp.stores.quarantine import QuarantineStore
+from floxide_amqp.stores.runs import RunStore
+from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.writes import BatchWriter
+
+ALL_RUNS = "runs"
+"""Routing key of events of runs whose starter asked for none."""
+
+
+@dataclass(kw_only=True)
+class Services:
+    """Everything a worker, the maintenance and an orchestrator of one process share.
+
+    Attributes:
+        name: This process towards the others: publisher of its messages, owner of its items.
+        on_timer: Told of every timer this process sets, so that it fires to the millisecond.
+    """
+
+    name: WorkerId
+    session: Session
+    queue: WorkQueue
+    bus: ControlBus
+    registry: Registry
+    resources: Resources = field(default_factory=Resources)
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retry: RetryPolicy = NO_RETRY
+    interceptors: Sequence[Interceptor] = ()
+    executor: Executor | None = None
+    random: random.Random = field(default_factory=random.Random)
+    on_timer: Callable[[Timer], None] = lambda timer: None
+
+    def __post_init__(self) -> None:
+        self.runs = RunStore(self.session)
+        self.items = ItemStore(self.session)
+        self.contexts = ContextStore(self.session)
+        self.indexes = IndexStore(self.session)
+        self.liveness = LivenessStore(self.session)
+        self.quarantine = QuarantineStore(self.session)
+        self.cache = RunCache(self.limits.cached_runs)
+        self.inflight = InFlight()
+
+    def now_ms(self) -> int:
+        """The store's time."""
+        return self.session.now_ms()
+
+    async def commit(self, writer: BatchWriter, decision: Decision, *, witness: bool = True) -> Outcome:
+        """Commit a decision."""
+        token = self.session.new_token()
+        item_id = None
+        if witness and decision.conditions:
+            item_id = getattr(decision.conditions[0], "item_id", None)
+        batch = writer.batch(decision.conditions, decision.changes, token=token, witness=item_id)
+        return await self.session.commit(batch)
+
+    async def announce_end(self, header: RunHeader, status: RunStatus) -> None:
+        """Tell whoever waits that a run has ended, and the other workers if their steps of it are in vain."""
+        body = encode_event(RunEvent(run_id=header.run_id, status=status))
+        await self.bus.announce(header.reply_to or ALL_RUNS, body)
+        if status is not RunStatus.COMPLETED:
+            await self.broadcast(ControlKind.STOP, header.run_id)
+
+    async def broadcast(self, kind: ControlKind, *runs: RunId, workflow: str = "", version: str = "") -> None:
+        """Send a hint to every worker."""
+        await self.bus.broadcast(
+            encode_control(ControlMessage(kind=kind, runs=runs, workflow=workflow, version=version))
+        )

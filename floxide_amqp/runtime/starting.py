@@ -1,0 +1,124 @@
+"""Starting runs: ids, digests, the first commit, the first message. Idempotent by run id."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from floxide_amqp.core import moves
+from floxide_amqp.core.context import Context, context_to_plain
+from floxide_amqp.core.decide import Outgoing
+from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
+from floxide_amqp.core.records import ItemInput, RunHeader, WorkItem
+from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.exceptions import DefinitionError, InvalidRunIdError, RunConflictError
+from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.interceptors import StartCall, chain_start
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.encoding import encode_payload, pack
+from floxide_amqp.stores.writes import BatchWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """A run to be started: where it is going to be stored, and its first item."""
+
+    header: RunHeader
+    item: WorkItem
+
+
+def prepare(
+    services: Services, graph: Graph, input_: Any, context: Context | None, run_id: RunId, reply_to: str
+) -> StartRequest:
+    """Return the header and the first item of a run; nothing is stored yet.
+
+    Raises:
+        InvalidRunIdError: The id cannot be one.
+        CodecError: The input is not of the workflow's input type.
+        DefinitionError: The context is missing or of another class.
+    """
+    _check_run_id(run_id)
+    payload = encode_payload(graph.input, input_)
+    state = pack(context_to_plain(_context_for(graph, context)))
+    now = services.now_ms()
+    timeout = graph.options.timeout
+    start_item = derive_item_id(run_id, "", "start")
+    header = RunHeader(
+        run_id=run_id, workflow=graph.workflow, version=graph.version, input=payload,
+        input_digest=_digest(graph.workflow, graph.version, payload, state), context=state, created_at_ms=now,
+        deadline_ms=None if timeout is None else now + round(timeout.total_seconds() * 1000), reply_to=reply_to,
+        start_item=start_item,
+    )  # fmt: skip
+    item = WorkItem(
+        item_id=start_item, node=graph.start, queue=graph.nodes[graph.start].options.queue,
+        status=WorkItemStatus.PENDING, input=ItemInput(payload=payload),
+    )  # fmt: skip
+    return StartRequest(header=header, item=item)
+
+
+async def store(services: Services, request: StartRequest) -> Outgoing | None:
+    """Store a run; return its first message, or None where the same run exists already.
+
+    Raises:
+        RunConflictError: A run with this id exists and was started with something else.
+    """
+    header = request.header
+    decision = moves.start_run(header, request.item, services.name)
+    is_new = False
+
+    async def commit() -> None:
+        nonlocal is_new
+        outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision, witness=False)
+        if not isinstance(outcome, Conflict):
+            is_new = True
+            return
+        existing = (await services.runs.load(header.run_id)).header
+        if existing.input_digest != header.input_digest:
+            raise RunConflictError(run_id=header.run_id, differs=_difference(existing, header))
+
+    call = StartCall(run_id=header.run_id, workflow=header.workflow, version=header.version)
+    await chain_start(services.interceptors, call, commit)()
+    return decision.effects.publish[0] if is_new else None
+
+
+def _check_run_id(run_id: str) -> None:
+    fits = 0 < len(run_id) <= MAX_RUN_ID_LENGTH and run_id == run_id.strip()
+    if not fits or any(unicodedata.category(character).startswith("C") for character in run_id):
+        raise InvalidRunIdError(run_id=run_id, limit=MAX_RUN_ID_LENGTH)
+
+
+def _context_for(graph: Graph, context: Context | None) -> Context:
+    if context is None:
+        try:
+            return graph.context()
+        except TypeError as error:
+            raise DefinitionError(
+                f"Workflow {graph.workflow!r} needs a context: pass context={graph.context.__name__}(...). {error}"
+            ) from error
+    if not isinstance(context, graph.context):
+        raise DefinitionError(
+            f"Workflow {graph.workflow!r} has the context {graph.context.__name__}, not {type(context).__name__}."
+        )
+    return context
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
+
+
+def _difference(existing: RunHeader, given: RunHeader) -> str:
+    pairs: Sequence[tuple[str, object, object]] = (
+        ("workflow", existing.workflow, given.workflow),
+        ("version of its workflow", existing.version, given.version),
+        ("input", existing.input, given.input),
+        ("context", existing.context, given.context),
+    )
+    return next((name for name, a, b in pairs if a != b), "input")

@@ -1,0 +1,178 @@
+"""One step: resolve the input, run the body, route what it returned, and say what the outcome is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from floxide_amqp.core.context import Context, delta_of
+from floxide_amqp.core.decide import Failed, Held, Outcome, PageRead, Succeeded
+from floxide_amqp.core.failure import describe_error
+from floxide_amqp.core.graph import Graph, GraphNode
+from floxide_amqp.core.records import InputKind, Routed, WorkItem
+from floxide_amqp.core.retry import RetryPolicy
+from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
+from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
+from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.execution import Interrupted, Raised, run_body
+from floxide_amqp.runtime.inflight import StepHandle
+from floxide_amqp.runtime.interceptors import StepCall
+from floxide_amqp.runtime.powers import Powers
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
+
+YIELD_EVERY = 200
+"""Values encoded or decoded before the event loop gets a turn, so that a large fan-out does not starve heartbeats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performed:
+    """What a step came to.
+
+    Attributes:
+        outcome: For `decide`.
+        delta: What is to be applied to the cached context once committed.
+        position: Log position of the context the body saw.
+        duration_us: Time the body took.
+        error: The live error, for the retry policy and the log.
+    """
+
+    outcome: Outcome
+    position: int
+    duration_us: int
+    error: BaseException | None = None
+
+    @property
+    def delta(self) -> bytes | None:
+        """What the node changed of the context, encoded."""
+        return self.outcome.delta if isinstance(self.outcome, Succeeded | Held) else None
+
+
+Performance: TypeAlias = Performed | Interrupted
+
+
+def policy_of(services: Services, node: GraphNode) -> RetryPolicy:
+    """Return the retry policy of a node: its own or its workflow's, else the worker's."""
+    return node.options.retry if node.options.retry is not None else services.retry
+
+
+async def perform(services: Services, admitted: Admitted, handle: StepHandle) -> Performance:
+    """Run one step and return what it came to; only the worker's own cancellation escapes."""
+    run, item = admitted.run, admitted.item
+    if item.input.kind is InputKind.PAGE:
+        routes = await services.items.page(run.header.run_id, item.input.opener, item.input.number)
+        return Performed(outcome=PageRead(routes), position=run.position, duration_us=0)
+    node = run.graph.nodes[item.node]
+    if admitted.verdict is not None:
+        return _failed(services, node, admitted.verdict, run.position, 0)
+    view, position = run.view(f"{item.item_id}:{admitted.turn}")
+    try:
+        value = await _input(services, admitted, node)
+    except Exception as error:  # user types decode here
+        return _failed(services, node, error, position, 0)
+    ctx = _context(services, admitted, view, handle)
+    call = StepCall(
+        run_id=run.header.run_id, item_id=item.item_id, workflow=run.graph.workflow, node=item.node,
+        attempt=item.attempt + 1, input=value,
+    )  # fmt: skip
+    started = time.perf_counter_ns()
+    result = await run_body(services, node, ctx, call, handle)
+    duration_us = (time.perf_counter_ns() - started) // 1000
+    if isinstance(result, Interrupted):
+        return result
+    if isinstance(result, Raised):
+        return _failed(services, node, result.error, position, duration_us, await _join_payload(node, item, value))
+    try:
+        outcome = await _outcome(run.graph, node, result.transition, view)
+    except Exception as error:  # user guards, user types and context changes are checked here
+        return _failed(services, node, error, position, duration_us, await _join_payload(node, item, value))
+    if isinstance(outcome, Abort):
+        return _failed(
+            services, node, outcome.error, position, duration_us, await _join_payload(node, item, value), aborted=True
+        )
+    return Performed(outcome=outcome, position=position, duration_us=duration_us)
+
+
+def _failed(
+    services: Services, node: GraphNode, error: BaseException, position: int, duration_us: int, payload: bytes = b"",
+    *, aborted: bool = False,
+) -> Performed:  # fmt: skip
+    is_final = aborted or not policy_of(services, node).is_retryable(error)
+    outcome = Failed(describe_error(error), is_final=is_final, payload=payload)
+    return Performed(outcome=outcome, position=position, duration_us=duration_us, error=error)
+
+
+async def _input(services: Services, admitted: Admitted, node: GraphNode) -> Any:
+    item = admitted.item
+    if item.input.kind is InputKind.PAYLOAD:
+        return decode_payload(node.input, item.input.payload)
+    payloads = await services.runs.all_arrivals(admitted.run.header.run_id, item.input.opener)
+    values: list[Any] = []
+    element = node.element if node.element is not None else node.input
+    for number, payload in enumerate(payloads):
+        if number % YIELD_EVERY == YIELD_EVERY - 1:
+            await asyncio.sleep(0)
+        values.append(decode_payload(element, payload))
+    return values
+
+
+def _context(services: Services, admitted: Admitted, view: Context, handle: StepHandle) -> WorkflowCtx[Any]:
+    item, header = admitted.item, admitted.run.header
+    options = admitted.run.graph.nodes[item.node].options
+    ends = [header.deadline_ms] if header.deadline_ms is not None else []
+    if options.timeout is not None:
+        ends.append(services.now_ms() + round(options.timeout.total_seconds() * 1000))
+    deadline = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(ends)) if ends else None
+    facts = StepFacts(
+        run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
+        worker_id=services.name, attempt=item.attempt + 1, failure=item.failure, deadline=deadline,
+    )  # fmt: skip
+    return WorkflowCtx(facts, Powers(services, handle, item.attempt + 1), view)
+
+
+async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], view: Context) -> Outcome | Abort:
+    match transition:
+        case Abort():
+            return transition
+        case Hold():
+            plain = delta_of(view)
+            return Held(
+                None if transition.for_ is None else round(transition.for_.total_seconds() * 1000), _packed(plain)
+            )
+        case NextAll():
+            routes: list[Routed] = []
+            for number, value in enumerate(transition.values):
+                if number % YIELD_EVERY == YIELD_EVERY - 1:
+                    await asyncio.sleep(0)
+                routes += route_value(graph, node, value, (number,))
+            return Succeeded(tuple(routes), _packed(delta_of(view)))
+        case Next():
+            return Succeeded(tuple(route_value(graph, node, transition.value, ())), _packed(delta_of(view)))
+        case _:
+            raise TypeError(f"{type(transition).__name__} is not a transition this engine knows.")
+
+
+def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ...]) -> Sequence[Routed]:
+    """Return one `Routed` per edge a value takes, or one without edge where its branch ends."""
+    payload = encode_payload(node.output, value)
+    edges = graph.route(node.name, value)
+    if not edges:
+        return (Routed(edge="", payload=payload, suffix=prefix),)
+    if len(edges) == 1:
+        return (Routed(edge=edges[0].id, payload=payload, suffix=prefix),)
+    return [Routed(edge=edge.id, payload=payload, suffix=(*prefix, n)) for n, edge in enumerate(edges)]
+
+
+async def _join_payload(node: GraphNode, item: WorkItem, value: Any) -> bytes:
+    """The input of a failed join, encoded, for the case that its fallback is a join as well."""
+    if item.input.kind is not InputKind.ARRIVALS or not node.failure:
+        return b""
+    return encode_payload(node.input, value)
+
+
+def _packed(plain: object) -> bytes | None:
+    return None if plain is None else pack(plain)

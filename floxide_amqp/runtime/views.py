@@ -1,0 +1,196 @@
+"""What the orchestrator shows of runs, items and workers: plain values for people and dashboards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+from floxide_amqp.core.records import ErrorRecord, HistoryEntry, RunCounts, WorkerRecord, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.stores.runs import StoredRun
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def at(ms: int) -> datetime:
+    """Return an instant from milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run as shown.
+
+    Attributes:
+        failure: Why it failed, in one line; empty otherwise.
+        reason: What was said when it was paused or cancelled; may be empty.
+        deadline_at: When it fails by its own timeout.
+    """
+
+    run_id: str
+    workflow: str
+    version: str
+    status: RunStatus
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    deadline_at: datetime | None
+    failure: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """A page of runs, newest first; `next_cursor` is empty on the last."""
+
+    runs: Sequence[RunInfo]
+    next_cursor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMetrics:
+    """Counters of a run.
+
+    Attributes:
+        live_items: Items not ended.
+        waiting_items: Live items that wait for a retry, a timer or a worker.
+        completed_items: Items completed.
+        failed_attempts: Attempts that failed.
+        retries: Retries scheduled.
+        busy_time: Time spent in node bodies, over all workers.
+    """
+
+    live_items: int
+    waiting_items: int
+    completed_items: int
+    failed_attempts: int
+    retries: int
+    busy_time: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItemInfo:
+    """A work item as shown.
+
+    Attributes:
+        attempts: Tries so far.
+        due_at: When a waiting item goes on.
+        note: Why it is where it is; may be empty.
+        ended_at, duration: Of an ended item.
+    """
+
+    item_id: str
+    node: str
+    status: WorkItemStatus
+    attempts: int
+    owner: str = ""
+    queue: str = ""
+    parent: str = ""
+    due_at: datetime | None = None
+    note: str = ""
+    ended_at: datetime | None = None
+    duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptError:
+    """A failed attempt as shown."""
+
+    item_id: str
+    node: str
+    attempt: int
+    at: datetime
+    error_type: str
+    message: str
+    traceback: str
+    worker: str
+    will_retry: bool
+
+
+class Liveness(Enum):
+    """How fresh a worker's heartbeat is."""
+
+    ALIVE = "alive"
+    STALE = "stale"
+    """Late, but not long enough to be called dead."""
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """A worker as shown."""
+
+    worker_id: str
+    liveness: Liveness
+    status: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    workflows: tuple[str, ...]
+    concurrency: int
+    started_at: datetime
+    last_beat_at: datetime
+    current_items: tuple[str, ...]
+    items_done: int
+    error_count: int
+
+
+def run_info(run: StoredRun) -> RunInfo:
+    """Return a stored run as shown."""
+    header, state = run.header, run.state
+    failure = ""
+    if state.failure is not None:
+        where = f"{state.failure.node}: " if state.failure.node else ""
+        failure = f"{where}{state.failure.error.error_type}: {state.failure.error.message}"
+    return RunInfo(
+        run_id=header.run_id, workflow=header.workflow, version=header.version, status=run.status,
+        created_at=at(header.created_at_ms), updated_at=at(state.updated_at_ms),
+        finished_at=None if state.finished_at_ms is None else at(state.finished_at_ms),
+        deadline_at=None if header.deadline_ms is None else at(header.deadline_ms), failure=failure, reason=state.reason,
+    )  # fmt: skip
+
+
+def metrics(counts: RunCounts) -> RunMetrics:
+    """Return a run's counters as shown."""
+    return RunMetrics(
+        live_items=counts.live, waiting_items=counts.waiting, completed_items=counts.completed,
+        failed_attempts=counts.failed, retries=counts.retried, busy_time=timedelta(microseconds=counts.busy_us),
+    )  # fmt: skip
+
+
+def live_item(item: WorkItem, run_status: RunStatus) -> WorkItemInfo:
+    """Return an item that has not ended as shown; in a cancelled run it is cancelled."""
+    return WorkItemInfo(
+        item_id=item.item_id, node=item.node, attempts=item.attempt, owner=item.owner, queue=item.queue,
+        status=WorkItemStatus.CANCELLED if run_status is RunStatus.CANCELLED else item.status,
+        parent=item.parent, due_at=at(item.due_ms) if item.due_ms else None, note=item.note,
+    )  # fmt: skip
+
+
+def ended_item(entry: HistoryEntry) -> WorkItemInfo:
+    """Return a line of history as shown."""
+    return WorkItemInfo(
+        item_id=entry.item_id, node=entry.node, status=entry.status, attempts=entry.attempts, owner=entry.worker,
+        parent=entry.parent, ended_at=at(entry.ended_at_ms), duration=timedelta(microseconds=entry.duration_us),
+    )  # fmt: skip
+
+
+def attempt_error(record: ErrorRecord) -> AttemptError:
+    """Return a failed attempt as shown."""
+    return AttemptError(
+        item_id=record.item_id, node=record.node, attempt=record.attempt, at=at(record.at_ms),
+        error_type=record.error.error_type, message=record.error.message, traceback=record.error.traceback,
+        worker=record.worker, will_retry=record.will_retry,
+    )  # fmt: skip
+
+
+def worker_info(record: WorkerRecord, liveness: Liveness) -> WorkerInfo:
+    """Return a worker as shown."""
+    return WorkerInfo(
+        worker_id=record.worker_id, liveness=liveness, status=record.status, host=record.host, pid=record.pid,
+        queues=record.queues, workflows=record.workflows, concurrency=record.concurrency,
+        started_at=at(record.started_at_ms), last_beat_at=at(record.at_ms), current_items=record.current_items,
+        items_done=record.items_done, error_count=record.errors,
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""Waiting for runs to end: events wake the waiter, the store tells the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.messages import decode_event
+from floxide_amqp.runtime.services import Services
+
+_log = get_logger("floxide_amqp.waiting")
+
+
+class Waiters:
+    """Wakes whoever waits for a run of this client.
+
+    Args:
+        services: The process's parts.
+        key: Routing key of this client's events.
+    """
+
+    def __init__(self, services: Services, key: str) -> None:
+        self._services = services
+        self.key = key
+        self._events: dict[RunId, asyncio.Event] = {}
+        self._waiting: dict[RunId, int] = {}
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Receive events while the block is open."""
+        async with self._services.bus.subscribe(self.key) as events:
+            task = asyncio.create_task(self._listen(events), name="floxide.client.events")
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _listen(self, events: AsyncIterator[bytes]) -> None:
+        async for body in events:
+            if body == b"":  # events may have been missed: everybody looks at the store
+                for event in self._events.values():
+                    event.set()
+                continue
+            try:
+                found = self._events.get(decode_event(body).run_id)
+            except CodecError as error:
+                _log.warning("event.unreadable", error=str(error))
+                continue
+            if found is not None:
+                found.set()
+
+    @asynccontextmanager
+    async def expecting(self, run_id: RunId) -> AsyncIterator[asyncio.Event]:
+        """Return an event that is set when something was heard of the run."""
+        event = self._events.setdefault(run_id, asyncio.Event())
+        self._waiting[run_id] = self._waiting.get(run_id, 0) + 1
+        try:
+            yield event
+        finally:
+            self._waiting[run_id] -= 1
+            if not self._waiting[run_id]:
+                del self._waiting[run_id], self._events[run_id]

@@ -1,0 +1,354 @@
+"""Plain data as bytes and back: msgpack, with extension types for what msgpack lacks.
+
+Wire form. A tuple, a set or a frozenset is an array whose first element is an empty extension that says which; a set is
+sorted, so that equal sets give equal bytes in every process. ``datetime``, ``date``, ``time``, ``timedelta``, ``UUID``,
+``Decimal`` and integers beyond 64 bits are extensions with a short text or binary form.
+
+Limits hold in both directions, so that what is packed can be unpacked: `MAX_PACKED_BYTES`, `MAX_CONTAINERS`,
+`MAX_DEPTH`. `unpack` raises `CodecError` and nothing else, whatever the bytes; nothing in them names code.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final, cast
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
+
+from floxide_amqp.core.payload import PayloadType, flatten, type_name
+from floxide_amqp.exceptions import CodecError
+
+_msgpack: Any = msgpack
+
+MAX_PACKED_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of one packed value."""
+
+MAX_CONTAINERS: Final = 1_000_000
+"""Lists, dicts, tuples and sets in one packed value. An empty one is one byte packed and about 60 in memory."""
+
+MAX_DEPTH: Final = 1_023
+"""Containers inside each other: what msgpack's decoder can follow; a tuple or set counts as one."""
+
+_TUPLE, _SET, _FROZENSET = 1, 2, 3
+_DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _INTEGER = 10, 11, 12, 13, 14, 15, 16
+
+_MARKS: Final = {code: _msgpack.ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET)}
+_TIMEDELTA_FORM: Final = struct.Struct("!iII")
+_SORTED_AS_THEY_ARE: Final = ({str}, {int}, {bytes})
+
+Builder = Callable[[list[object]], object]
+
+
+class _Mark:
+    """What stands first in an array that is no list."""
+
+    __slots__ = ("build",)
+
+    def __init__(self, build: Builder) -> None:
+        self.build = build
+
+
+_BUILDERS: Final = {_TUPLE: _Mark(tuple), _SET: _Mark(set), _FROZENSET: _Mark(frozenset)}
+
+
+class _MarkedArrayError(Exception):
+    """There are arrays that are no lists: decode again, looking at each."""
+
+
+def pack(plain: object) -> bytes:
+    """Return plain data as bytes; equal data with equally ordered dicts gives equal bytes.
+
+    Raises:
+        CodecError: Something in it is not plain, or it is beyond a limit.
+    """
+    try:
+        packed = cast(bytes, _packer().pack(plain))
+    except CodecError:
+        raise
+    except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError, UnicodeEncodeError
+        raise CodecError(f"A {type_name(plain)} cannot be packed: {_shorten(error)}.") from error
+    if len(packed) > MAX_DEPTH:  # fewer bytes cannot hold more levels
+        _check_limits(packed)
+    return packed
+
+
+def unpack(data: bytes, *, max_bytes: int = MAX_PACKED_BYTES, max_containers: int = MAX_CONTAINERS) -> object:
+    """Return the plain data that bytes stand for.
+
+    Memory stays below about 80 times the input and below what the limits allow, whatever the bytes.
+
+    Args:
+        data: What `pack` returned, or anything.
+        max_bytes: Longest input accepted; lower it where input is not trusted.
+        max_containers: Most lists, dicts, tuples and sets accepted; lower it where input is not trusted.
+
+    Raises:
+        CodecError: It is not what `pack` returns, has bytes left over, or is beyond a limit.
+    """
+    if len(data) > max_bytes:
+        raise CodecError(f"{len(data)} bytes are to be unpacked, and at most {max_bytes} are accepted.")
+    limit = max_containers if len(data) > max_containers else None  # each container takes at least a byte
+    try:
+        try:
+            return _decode_flat(data, limit)
+        except _MarkedArrayError:
+            return _Assembler(limit).decode(data)
+    except CodecError:
+        raise
+    except Exception as error:  # msgpack and the types' constructors raise whatever the bytes make them raise
+        raise CodecError(f"{len(data)} bytes cannot be unpacked: {_shorten(error)}.") from error
+
+
+def encode_payload(payload_type: PayloadType, value: object) -> bytes:
+    """Return a payload as bytes, with the tag of its type.
+
+    Raises:
+        CodecError: The value is not of the type, or is beyond a limit.
+    """
+    return pack(payload_type.dump(value))
+
+
+def decode_payload(payload_type: PayloadType, data: bytes) -> object:
+    """Return the payload that bytes stand for.
+
+    Raises:
+        CodecError: The bytes are no payload, or not of this type.
+    """
+    parts = unpack(data)
+    if isinstance(parts, list | tuple):
+        tag, *rest = cast("list[object]", parts) or [None]
+        if isinstance(tag, str) and len(rest) == 1:
+            return payload_type.load(tag, rest[0])
+    raise CodecError(f"A {payload_type.description} was to be decoded, but the bytes hold no tag and data.")
+
+
+# --- packing -----------------------------------------------------------------------------------------------------
+
+
+class _Packers(threading.local):
+    """A packer per thread: making one costs more than packing a small value, and one is not safe to share."""
+
+    packer: Any = None
+
+
+_packers: Final = _Packers()
+
+
+def _packer() -> Any:
+    if _packers.packer is None:
+        _packers.packer = _new_packer()
+    return _packers.packer
+
+
+def _new_packer() -> Any:
+    return _msgpack.Packer(default=_extend, strict_types=True)
+
+
+def _extend(value: object) -> object:
+    """Return something msgpack can pack for a value that it cannot."""
+    for base in type(value).__mro__:
+        encode = _ENCODERS.get(base)
+        if encode is not None:
+            return encode(value)
+    return flatten(value)
+
+
+def _extension(code: int, encode: Callable[[Any], bytes]) -> Callable[[Any], object]:
+    def extend(value: Any) -> object:
+        return _msgpack.ExtType(code, encode(value))
+
+    return extend
+
+
+def _marked(code: int) -> Callable[[Any], object]:
+    mark = _MARKS[code]
+
+    def extend(value: Iterable[object]) -> object:
+        return [mark, *(value if code == _TUPLE else _sorted(value))]
+
+    return extend
+
+
+def _sorted(members: Iterable[object]) -> list[object]:
+    found: list[Any] = list(members)
+    if {type(member) for member in found} in _SORTED_AS_THEY_ARE:
+        return sorted(found)
+    packer = _new_packer()  # the thread's own is in the middle of packing the set
+    return sorted(found, key=packer.pack)
+
+
+def _encode_datetime(value: datetime | time) -> bytes:
+    """Write the ISO form; the zone's name and the fold where they say more than it does."""
+    zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key else ""
+    text = value.isoformat()
+    return (f"{text}|{value.fold}|{zone}" if zone or value.fold else text).encode()
+
+
+def _encode_integer(value: int) -> bytes:
+    number = int(value)
+    return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _encode_timedelta(value: timedelta) -> bytes:
+    return _TIMEDELTA_FORM.pack(value.days, value.seconds, value.microseconds)
+
+
+def _encode_plain_integer(value: int) -> object:
+    number = int.__int__(value)
+    if type(value) is not int and -(2**63) <= number < 2**64:
+        return number  # an IntEnum or another subclass
+    return _msgpack.ExtType(_INTEGER, _encode_integer(number))
+
+
+_ENCODERS: Final[dict[type, Callable[[Any], object]]] = {
+    tuple: _marked(_TUPLE),
+    set: _marked(_SET),
+    frozenset: _marked(_FROZENSET),
+    datetime: _extension(_DATETIME, _encode_datetime),
+    date: _extension(_DATE, lambda value: value.isoformat().encode()),
+    time: _extension(_TIME, _encode_datetime),
+    timedelta: _extension(_TIMEDELTA, _encode_timedelta),
+    UUID: _extension(_UUID, lambda value: value.bytes),
+    Decimal: _extension(_DECIMAL, lambda value: str(value).encode()),
+    int: _encode_plain_integer,
+}
+
+
+def _check_limits(packed: bytes) -> None:
+    """Raise `CodecError` where `unpack` would: better now than when the value is needed."""
+    if len(packed) > MAX_PACKED_BYTES:
+        raise CodecError(f"A value packs to {len(packed)} bytes, and at most {MAX_PACKED_BYTES} are accepted.")
+    if len(packed) > MAX_CONTAINERS:
+        unpack(packed)
+        return
+    probe = _msgpack.Unpacker(max_buffer_size=len(packed), strict_map_key=False)
+    probe.feed(packed)
+    try:
+        probe.skip()
+    except Exception as error:  # what it raises at too many levels has no common base
+        raise CodecError(f"A value is nested more than {MAX_DEPTH} levels deep.") from error
+
+
+# --- unpacking ---------------------------------------------------------------------------------------------------
+
+
+class _Assembler:
+    """Decodes one input, building tuples and sets, and counting containers.
+
+    Counting while decoding drops a hostile input before it fills the memory.
+    """
+
+    __slots__ = ("_left", "_limit", "_marks")
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._left = limit or 0
+        self._marks = 0
+
+    def decode(self, data: bytes) -> object:
+        """Return what the bytes stand for."""
+        count = self.count if self._limit is not None else None
+        value = _unpackb(data, ext_hook=self.read, list_hook=self.build, object_hook=count)
+        if self._marks:
+            raise CodecError("There is the mark of a tuple or a set where none can be.")
+        return value
+
+    def read(self, code: int, data: bytes) -> object:
+        """Return what an extension stands for."""
+        mark = _BUILDERS.get(code)
+        if mark is None:
+            return _read_value(code, data)
+        self._marks += 1
+        return mark
+
+    def build(self, items: list[object]) -> object:
+        """Make of an array what its mark says."""
+        if self._limit is not None:
+            self.count(items)
+        if items and isinstance(mark := items[0], _Mark):
+            self._marks -= 1
+            return mark.build(items[1:])
+        return items
+
+    def count(self, container: Any) -> Any:
+        """Count a container."""
+        self._left -= 1
+        if self._left < 0:
+            raise CodecError(f"There are more than {self._limit} lists, dicts, tuples and sets in one value.")
+        return container
+
+
+def _decode_flat(data: bytes, limit: int | None) -> object:
+    """Decode what has no tuples and sets, with as little Python on the way as can be."""
+    if limit is None:
+        return _unpackb(data, ext_hook=_read_value)
+    count = _Assembler(limit).count
+    return _unpackb(data, ext_hook=_read_value, list_hook=count, object_hook=count)
+
+
+def _unpackb(data: bytes, **hooks: Any) -> object:
+    # timestamp=3: msgpack's own timestamps, which pack() does not write, become datetimes and not objects of msgpack's
+    return cast(object, _msgpack.unpackb(data, strict_map_key=False, timestamp=3, **hooks))
+
+
+def _read_value(code: int, data: bytes) -> object:
+    decode = _DECODERS.get(code)
+    if decode is None:
+        if code in _BUILDERS:
+            raise _MarkedArrayError
+        raise CodecError(f"There is an extension of the unknown type {code}; a newer release may have written it.")
+    return decode(data)
+
+
+def _decode_datetime(data: bytes) -> datetime:
+    text, _, rest = data.decode().partition("|")
+    value = datetime.fromisoformat(text)
+    fold, _, zone = rest.partition("|")
+    return value.replace(fold=int(fold or 0), tzinfo=_zone(zone) or value.tzinfo)
+
+
+def _decode_time(data: bytes) -> time:
+    text, _, rest = data.decode().partition("|")
+    value = time.fromisoformat(text)
+    fold, _, zone = rest.partition("|")
+    return value.replace(fold=int(fold or 0), tzinfo=_zone(zone) or value.tzinfo)
+
+
+def _zone(key: str) -> ZoneInfo | None:
+    """Return a time zone; None where this machine does not know it, and the offset has to do."""
+    try:
+        return ZoneInfo(key) if key else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+def _decode_timedelta(data: bytes) -> timedelta:
+    days, seconds, microseconds = _TIMEDELTA_FORM.unpack(data)
+    return timedelta(days=days, seconds=seconds, microseconds=microseconds)
+
+
+def _decode_integer(data: bytes) -> int:
+    return int.from_bytes(data, "big", signed=True)
+
+
+_DECODERS: Final[dict[int, Callable[[bytes], object]]] = {
+    _DATETIME: _decode_datetime,
+    _DATE: lambda data: date.fromisoformat(data.decode()),
+    _TIME: _decode_time,
+    _TIMEDELTA: _decode_timedelta,
+    _UUID: lambda data: UUID(bytes=data),
+    _DECIMAL: lambda data: Decimal(data.decode()),
+    _INTEGER: _decode_integer,
+}
+
+
+def _shorten(error: Exception) -> str:
+    """Return the kind and the first words of an error's text."""
+    text = str(error).partition("\n")[0][:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

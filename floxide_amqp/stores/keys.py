@@ -1,0 +1,159 @@
+"""Where each record lives: the names of cells, counters, logs and indexes. The only place that knows them.
+
+A run's records share the partition of its id. Indexes that belong to a run carry its id in their name; the others
+span all runs. Entry keys that must sort by time begin with a fixed-width number of milliseconds.
+"""
+
+from __future__ import annotations
+
+from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
+from floxide_amqp.core.records import Order, ScopePath, Timer, TimerKind
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.ports.key_value import Key
+
+SYSTEM = "floxide"
+"""Partition of records that belong to a server; the slot is `SYSTEM_SLOT`."""
+
+RUNS = "runs"
+TIMERS = "timers"
+WORKERS = "workers"
+QUARANTINE = "quarantine"
+
+_LATEST = 10**14
+"""Later than any time in milliseconds, so that ``_LATEST - t`` sorts the newest first."""
+
+
+def header(run_id: RunId) -> Key:
+    """The run's header cell."""
+    return Key(run_id, "header")
+
+
+def state(run_id: RunId) -> Key:
+    """The run's state cell; its version is the epoch."""
+    return Key(run_id, "state")
+
+
+def item(run_id: RunId, item_id: WorkItemId) -> Key:
+    """An item's cell; its version is the turn."""
+    return Key(run_id, f"i:{item_id}")
+
+
+def scope(run_id: RunId, scope_id: ScopeId) -> Key:
+    """A scope's cell; its version is the scope's epoch."""
+    return Key(run_id, f"s:{scope_id}")
+
+
+def scope_count(run_id: RunId, path: ScopePath) -> Key:
+    """The counter of a scope's live items."""
+    return Key(run_id, f"n:{path[-1] if path else ''}")
+
+
+def count(run_id: RunId, name: str) -> Key:
+    """One of the run's counters."""
+    return Key(run_id, f"c:{name}")
+
+
+def page(run_id: RunId, opener: str, number: int) -> Key:
+    """One page of a large fan-out's outputs."""
+    return Key(run_id, f"p:{opener}:{number}")
+
+
+def context_log(run_id: RunId) -> Key:
+    """The log of the context's deltas."""
+    return Key(run_id, "x")
+
+
+def context_snapshot(run_id: RunId) -> Key:
+    """The context's latest snapshot, where one was taken."""
+    return Key(run_id, "xs")
+
+
+def errors(run_id: RunId) -> Key:
+    """The log of failed attempts."""
+    return Key(run_id, "e")
+
+
+def history(run_id: RunId) -> Key:
+    """The log of ended items."""
+    return Key(run_id, "h")
+
+
+def live_items(run_id: RunId) -> str:
+    """The index of the run's live items."""
+    return f"live:{run_id}"
+
+
+def arrivals(run_id: RunId, opener: str) -> str:
+    """The index of values that reached a join, or with no opener the run's outputs."""
+    return f"in:{run_id}:{opener}"
+
+
+def arrival_entry(order: Order, item_id: WorkItemId) -> str:
+    """An arrival's entry: fan-out order first."""
+    return "".join(f"{n:08x}" for n in order) + f"~{item_id}"
+
+
+def messages(queue: str) -> str:
+    """The index of messages published to a task queue."""
+    return f"messages:{queue}"
+
+
+def owned(worker: WorkerId) -> str:
+    """The index of items that a worker holds without a message."""
+    return f"owned:{worker}"
+
+
+def owned_entry(run_id: RunId, item_id: WorkItemId) -> str:
+    """An owner entry."""
+    return f"{item_id}:{run_id}"
+
+
+def timer_entry(timer: Timer) -> str:
+    """A timer's entry: earliest first."""
+    target = timer.item_id if timer.kind is not TimerKind.RUN_TIMEOUT else "run"
+    return f"{timer.due_ms:014d}:{target}:{timer.run_id}"
+
+
+def timers_until(now_ms: int) -> str:
+    """An entry just after every timer that is due."""
+    return f"{now_ms + 1:014d}"
+
+
+def parked(queue: str, workflow: str, version: str) -> str:
+    """The index of items that wait for a worker with this workflow and version."""
+    return f"parked:{queue}:{workflow}:{version}"
+
+
+def parked_entry(run_id: RunId, item_id: WorkItemId) -> str:
+    """A parked item's entry."""
+    return f"{item_id}:{run_id}"
+
+
+def run_entry(created_at_ms: int, run_id: RunId) -> str:
+    """A run's entry in the lists of runs: newest first."""
+    return f"{_LATEST - created_at_ms:014d}:{run_id}"
+
+
+def run_of(entry: str) -> RunId:
+    """The run an entry of a list of runs is about."""
+    return RunId(entry.split(":", 1)[1])
+
+
+def runs_with_status(status: RunStatus) -> str:
+    """The index of runs with a stored status."""
+    return f"runs.status:{status.value}"
+
+
+def runs_of_workflow(workflow: str) -> str:
+    """The index of a workflow's runs."""
+    return f"runs.workflow:{workflow}"
+
+
+def worker(worker_id: WorkerId) -> Key:
+    """A worker's heartbeat record."""
+    return Key(SYSTEM, f"worker:{worker_id}")
+
+
+def maintenance_lease() -> Key:
+    """The lease of the maintenance leader."""
+    return Key(SYSTEM, "maintenance")

@@ -1,0 +1,69 @@
+"""Heartbeats: what each worker says of itself, and the lease of the maintenance leader."""
+
+from __future__ import annotations
+
+from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
+from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.ports.key_value import (
+    ABSENT,
+    Batch,
+    Check,
+    Committed,
+    Delete,
+    Enter,
+    IndexRange,
+    Leave,
+    Put,
+    Read,
+)
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.session import Session
+
+
+class LivenessStore:
+    """Reads and writes heartbeats."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def beat(self, record: WorkerRecord) -> None:
+        """Write a worker's heartbeat."""
+        await self._session.commit(
+            Batch(
+                slot=SYSTEM_SLOT,
+                writes=(
+                    Put(keys.worker(record.worker_id), codec.encode_worker(record)),
+                    Enter(keys.WORKERS, record.worker_id),
+                ),
+            )
+        )
+
+    async def forget(self, worker_id: WorkerId) -> None:
+        """Remove a worker that has stopped, or whose items were all taken back."""
+        await self._session.commit(
+            Batch(slot=SYSTEM_SLOT, writes=(Delete(keys.worker(worker_id)), Leave(keys.WORKERS, worker_id)))
+        )
+
+    async def all(self) -> list[WorkerRecord]:
+        """Return every worker's last heartbeat, in the order of their ids."""
+        entries = await self._session.scan(IndexRange(keys.WORKERS, limit=10_000))
+        if not entries:
+            return []
+        cells = tuple(keys.worker(WorkerId(entry.entry)) for entry in entries)
+        snapshot = await self._session.read(Read(slot=SYSTEM_SLOT, cells=cells))
+        return [codec.decode_worker(cell.value) for cell in snapshot.cells if cell.version]
+
+    async def lease_holder(self) -> tuple[str, int]:
+        """Return who leads maintenance ("" for nobody) and the version of the lease."""
+        cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(keys.maintenance_lease(),)))).cells[0]
+        return cell.value.decode(), cell.version
+
+    async def take_lease(self, worker_id: WorkerId, version: int) -> bool:
+        """Take or renew the maintenance lease if nobody touched it since `version`."""
+        lease = keys.maintenance_lease()
+        check = Check(lease, version if version else ABSENT)
+        outcome = await self._session.commit(
+            Batch(slot=SYSTEM_SLOT, checks=(check,), writes=(Put(lease, worker_id.encode()),))
+        )
+        return isinstance(outcome, Committed)

@@ -1,0 +1,114 @@
+"""Runs as stored: header, state, counters, lists, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from floxide_amqp.core.ids import RunId, Slot, slot_of
+from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import RunNotFoundError
+from floxide_amqp.ports.key_value import IndexRange, Read
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.writes import BatchWriter
+
+PAGE = 1_000
+"""Entries read in one round trip."""
+
+STORED_AS = {RunStatus.WAITING: RunStatus.RUNNING}
+"""Where to look for runs whose status is derived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run as one snapshot."""
+
+    header: RunHeader
+    state: RunState
+    epoch: int
+    counts: RunCounts
+
+    @property
+    def status(self) -> RunStatus:
+        """The status as shown: a running run whose live items all wait is waiting."""
+        counts = self.counts
+        if self.state.status is RunStatus.RUNNING and 0 < counts.live == counts.waiting:
+            return RunStatus.WAITING
+        return self.state.status
+
+    @property
+    def writer(self) -> BatchWriter:
+        """Builds batches for this run."""
+        return BatchWriter(self.header.run_id, self.header.created_at_ms)
+
+
+class RunStore:
+    """Reads runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def find(self, run_id: RunId) -> StoredRun | None:
+        """Return a run, or None where there is none."""
+        counters = tuple(keys.count(run_id, name) for name in COUNT_NAMES)
+        snapshot = await self._session.read(
+            Read(slot=slot_of(run_id), cells=(keys.header(run_id), keys.state(run_id)), counters=counters)
+        )
+        header, state = snapshot.cells
+        if header.version == 0 or state.version == 0:
+            return None
+        return StoredRun(
+            header=codec.decode_header(header.value),
+            state=codec.decode_state(state.value),
+            epoch=state.version,
+            counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
+        )
+
+    async def load(self, run_id: RunId) -> StoredRun:
+        """Return a run.
+
+        Raises:
+            RunNotFoundError: There is none with this id.
+        """
+        found = await self.find(run_id)
+        if found is None:
+            raise RunNotFoundError(run_id=run_id)
+        return found
+
+    async def outputs(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
+        """Return outputs in fan-out order as (entry, payload)."""
+        return await self.arrivals(run_id, "", after=after, limit=limit)
+
+    async def arrivals(
+        self, run_id: RunId, opener: str, *, after: str = "", limit: int = PAGE
+    ) -> list[tuple[str, bytes]]:
+        """Return what arrived at the join of a fan-out, in fan-out order, as (entry, payload)."""
+        wanted = IndexRange(keys.arrivals(run_id, opener), after=after, limit=limit)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
+        return [(entry.entry, entry.value) for entry in snapshot.indexes[0]]
+
+    async def all_arrivals(self, run_id: RunId, opener: str) -> list[bytes]:
+        """Return everything that arrived at a join, in fan-out order."""
+        payloads: list[bytes] = []
+        after = ""
+        while True:
+            page = await self.arrivals(run_id, opener, after=after)
+            payloads += [payload for _, payload in page]
+            if len(page) < PAGE:
+                return payloads
+            after = page[-1][0]
+
+    async def list_ids(
+        self, *, status: RunStatus | None = None, workflow: str | None = None, after: str = "", limit: int = PAGE
+    ) -> Sequence[tuple[str, Slot]]:
+        """Return entries of a list of runs, newest first: of a status, else of a workflow, else all."""
+        index = keys.RUNS
+        if status is not None:
+            index = keys.runs_with_status(STORED_AS.get(status, status))
+        elif workflow is not None:
+            index = keys.runs_of_workflow(workflow)
+        entries = await self._session.scan(IndexRange(index, after=after, limit=limit))
+        return [(entry.entry, entry.slot) for entry in entries]

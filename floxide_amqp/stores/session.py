@@ -1,0 +1,226 @@
+"""One process's conversation with a store: natural batching, patience, and the store's clock.
+
+Commits that arrive while a round trip is in flight go together in the next one; the same for reads. Nothing is added
+to the latency when idle, and groups grow when busy. A group that fails as a whole is split until the faulty batch
+fails alone, and a commit whose reply was lost is settled by reading its witness.
+
+Invariant: a batch handed to `commit` is applied at most once, and `commit` returns only what it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreUnavailableError
+from floxide_amqp.ports.clock import Clock
+from floxide_amqp.ports.key_value import (
+    Batch,
+    Committed,
+    Conflict,
+    Durability,
+    Entry,
+    IndexRange,
+    KeyValueStore,
+    Outcome,
+    Read,
+    Snapshot,
+)
+
+MAX_GROUP = 256
+"""Batches or reads in one round trip: large enough to amortise a sync, small enough to bound a lock's time."""
+
+FIRST_PAUSE_SECONDS = 0.05
+"""Pause before the first repeat of a call the store could not take; doubles, with jitter."""
+
+LONGEST_PAUSE_SECONDS = 2.0
+"""Longest pause between repeats."""
+
+DEFAULT_PATIENCE_SECONDS = 60.0
+"""How long an unreachable store is waited for before its error is raised."""
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Grouper(Generic[A, R]):
+    """Sends what arrives while a round trip is in flight together in the next."""
+
+    def __init__(
+        self, send: Callable[[list[A]], Awaitable[Sequence[R | BaseException]]], *, limit: int = MAX_GROUP
+    ) -> None:
+        self._send = send
+        self._limit = limit
+        self._waiting: list[tuple[A, asyncio.Future[R]]] = []
+        self._pump: asyncio.Task[None] | None = None
+
+    async def submit(self, request: A) -> R:
+        """Send one request with the next group; cancelling the caller does not take it out of the group."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._run(), name="floxide.store.group")
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                await self._send_group(group)
+        finally:
+            self._pump = None
+
+    async def _send_group(self, group: list[tuple[A, asyncio.Future[R]]]) -> None:
+        replies: Sequence[R | BaseException]
+        try:
+            replies = await self._send([request for request, _ in group])
+        except asyncio.CancelledError:
+            for _, future in [*group, *self._waiting]:
+                future.cancel()
+            self._waiting.clear()
+            raise
+        except Exception as error:  # each caller gets it; the pump serves the next group
+            replies = [error] * len(group)
+        for (_, future), reply in zip(group, replies, strict=True):
+            if future.done():
+                continue
+            if isinstance(reply, BaseException):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+    async def drain(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._pump is not None:
+            await asyncio.wait({self._pump})
+
+
+class Session:
+    """One process's conversation with a store.
+
+    Args:
+        store: The driver.
+        clock: This process's clock; the store's is kept as an offset to it.
+        patience_seconds: How long an unreachable store is waited for; 0 or more.
+    """
+
+    def __init__(
+        self, store: KeyValueStore, clock: Clock, *, patience_seconds: float = DEFAULT_PATIENCE_SECONDS
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._patience = patience_seconds
+        self._offset_ms = 0
+        self._commits: Grouper[Batch, Outcome] = Grouper(self._commit_group)
+        self._reads: Grouper[Read, Snapshot] = Grouper(self._read_group)
+        self._random = random.Random()
+        self._token_prefix = secrets.token_bytes(8)
+        self._token_numbers = itertools.count(1)
+
+    @property
+    def durability(self) -> Durability:
+        """What the store's commits survive."""
+        return self._store.durability
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes can open the same store."""
+        return self._store.is_shared
+
+    def now_ms(self) -> int:
+        """The store's time, as well as this process knows it."""
+        return self._clock.now_ms() + self._offset_ms
+
+    def new_token(self) -> bytes:
+        """A commit token that no other commit has: 16 bytes."""
+        return self._token_prefix + next(self._token_numbers).to_bytes(8, "big")
+
+    async def commit(self, batch: Batch) -> Outcome:
+        """Apply one batch with the next group.
+
+        Raises:
+            StoreUnavailableError: The store was out of reach for longer than the patience; nothing was applied.
+            StoreError: The batch is faulty; nothing of it was applied.
+        """
+        return await self._commits.submit(batch)
+
+    async def read(self, read: Read) -> Snapshot:
+        """Read one consistent snapshot with the next group.
+
+        Raises:
+            StoreUnavailableError: The store was out of reach for longer than the patience.
+        """
+        return await self._reads.submit(read)
+
+    async def scan(self, index_range: IndexRange) -> Sequence[Entry]:
+        """Read one index over all slots.
+
+        Raises:
+            StoreUnavailableError: The store was out of reach for longer than the patience.
+        """
+        return await self._patiently(lambda: self._store.scan(index_range))
+
+    async def drain(self) -> None:
+        """Wait until nothing is in flight."""
+        await self._commits.drain()
+        await self._reads.drain()
+
+    async def _read_group(self, reads: list[Read]) -> Sequence[Snapshot]:
+        reply = await self._patiently(lambda: self._store.read(reads))
+        self._offset_ms = reply.now_ms - self._clock.now_ms()
+        return reply.snapshots
+
+    async def _commit_group(self, batches: list[Batch]) -> Sequence[Outcome | BaseException]:
+        try:
+            return await self._patiently(lambda: self._commit_once(batches))
+        except CommitOutcomeUnknownError:
+            return [await self._settle(batch) for batch in batches]
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            if len(batches) == 1:
+                return [error]
+        outcomes: list[Outcome | BaseException] = []
+        for batch in batches:
+            outcomes += await self._commit_group([batch])
+        return outcomes
+
+    async def _commit_once(self, batches: list[Batch]) -> Sequence[Outcome]:
+        reply = await self._store.commit(batches)
+        self._offset_ms = reply.now_ms - self._clock.now_ms()
+        return reply.outcomes
+
+    async def _settle(self, batch: Batch) -> Outcome | BaseException:
+        """Find out what became of a batch whose reply was lost: its own token in the witness means applied."""
+        try:
+            if batch.witness is not None:
+                found = await self._read_group([Read(slot=batch.slot, cells=(batch.witness,))])
+                if batch.token in found[0].cells[0].value:
+                    return Committed()
+            # Not applied, or applied and overwritten since: then its checks conflict, and the caller reads again.
+            (outcome,) = await self._commit_group([batch])
+        except StoreError as error:
+            return error
+        return outcome
+
+    async def _patiently(self, call: Callable[[], Awaitable[R]]) -> R:
+        """Repeat a call that the store could not take, with growing pauses, until the patience is over."""
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + self._patience, FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await call()
+            except StoreUnavailableError:
+                if loop.time() + pause > until:
+                    raise
+            await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def is_committed(outcome: Outcome) -> bool:
+    """Return whether the batch was applied."""
+    return not isinstance(outcome, Conflict)

@@ -1,0 +1,162 @@
+"""Turns a decision, in the words of the domain, into one atomic batch of the key-value port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from floxide_amqp.core import changes as c
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.ports.key_value import (
+    Add,
+    Append,
+    Batch,
+    Check,
+    CheckLength,
+    Delete,
+    Enter,
+    Key,
+    Leave,
+    Precondition,
+    Put,
+    When,
+    Write,
+)
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+
+_LETTERS = {status: status.value[0:2].encode() for status in WorkItemStatus}
+
+
+class BatchWriter:
+    """Builds the batches of one run.
+
+    Attributes:
+        run_entry: The run's entry in the lists of runs, from its header's creation time.
+    """
+
+    def __init__(self, run_id: RunId, created_at_ms: int) -> None:
+        self.run_id = run_id
+        self.run_entry = keys.run_entry(created_at_ms, run_id)
+
+    def batch(
+        self,
+        conditions: Iterable[c.Condition],
+        changes: Iterable[c.Change],
+        *,
+        token: bytes = b"",
+        witness: WorkItemId | None = None,
+    ) -> Batch:
+        """Return one atomic batch.
+
+        Args:
+            conditions: What must still hold.
+            changes: What is written if it does.
+            token: Unique per commit; kept in every item it writes.
+            witness: The item by which a lost reply is settled; one that the changes put unconditionally.
+        """
+        return Batch(
+            slot=slot_of(self.run_id),
+            checks=tuple(self._condition(condition) for condition in conditions),
+            writes=self.writes(changes, token),
+            token=token,
+            witness=None if witness is None else keys.item(self.run_id, witness),
+        )
+
+    def writes(self, changes: Iterable[c.Change], token: bytes = b"") -> tuple[Write, ...]:
+        """Return the operations of some changes, in order."""
+        writes: list[Write] = []
+        for change in changes:
+            self._change(change, token, writes)
+        return tuple(writes)
+
+    def _condition(self, condition: c.Condition) -> Precondition:
+        match condition:
+            case c.TurnIs(item_id, turn):
+                return Check(keys.item(self.run_id, item_id), turn)
+            case c.EpochIs(epoch):
+                return Check(keys.state(self.run_id), epoch)
+            case c.ScopeIsOpen(scope_id):
+                return Check(keys.scope(self.run_id, scope_id), 1)
+            case c.ContextLengthIs(length):
+                return CheckLength(keys.context_log(self.run_id), length)
+
+    def _change(self, change: c.Change, token: bytes, out: list[Write]) -> None:
+        run_id = self.run_id
+        match change:
+            case c.PutItem(item, is_listed):
+                out.append(Put(keys.item(run_id, item.item_id), codec.encode_item(item, token)))
+                live = keys.live_items(run_id)
+                out.append(Enter(live, item.item_id, _LETTERS[item.status]) if is_listed else Leave(live, item.item_id))
+            case c.PutHeader(header):
+                out.append(Put(keys.header(run_id), codec.encode_header(header)))
+                out.append(Enter(keys.RUNS, self.run_entry))
+                out.append(Enter(keys.runs_of_workflow(header.workflow), self.run_entry))
+            case c.PutRun(state, was):
+                out.append(Put(keys.state(run_id), codec.encode_state(state)))
+                if was is not state.status:
+                    self._move(was, state.status, out)
+            case c.OpenScope(scope):
+                out.append(Put(keys.scope(run_id, scope.scope_id), codec.encode_scope(scope)))
+            case c.CountScope(path, amount):
+                out.append(Add(keys.scope_count(run_id, path), amount))
+            case c.Count(name, amount):
+                out.append(Add(keys.count(run_id, name), amount))
+            case c.Arrive(opener, order, item_id, payload):
+                out.append(Enter(keys.arrivals(run_id, opener), keys.arrival_entry(order, item_id), payload))
+            case c.PutPage(opener, number, routes):
+                out.append(Put(keys.page(run_id, opener, number), codec.encode_page(routes)))
+            case c.DropPage(opener, number):
+                out.append(Delete(keys.page(run_id, opener, number)))
+            case c.AppendDelta(item_id, delta):
+                out.append(Append(keys.context_log(run_id), (codec.encode_delta(item_id, delta),)))
+            case c.AppendError(record):
+                out.append(Append(keys.errors(run_id), (codec.encode_error(record),)))
+            case c.AppendHistory(entry):
+                out.append(Append(keys.history(run_id), (codec.encode_history(entry),)))
+            case c.WhenScope(path, equals, then, otherwise):
+                out.append(self._when(keys.scope_count(run_id, path), equals, then, otherwise, token))
+            case c.WhenCount(name, equals, then, otherwise):
+                out.append(self._when(keys.count(run_id, name), equals, then, otherwise, token))
+            case _:
+                out.append(self._entry(change))
+
+    def _entry(
+        self,
+        change: c.EnterMessage
+        | c.LeaveMessage
+        | c.EnterOwner
+        | c.LeaveOwner
+        | c.SetTimer
+        | c.DropTimer
+        | c.EnterParked
+        | c.LeaveParked,
+    ) -> Write:
+        run_id = self.run_id
+        match change:
+            case c.EnterMessage(queue, entry, item_id, turn, publisher):
+                return Enter(keys.messages(queue), entry, codec.encode_message_note(run_id, item_id, turn, publisher))
+            case c.LeaveMessage(queue, entry):
+                return Leave(keys.messages(queue), entry)
+            case c.EnterOwner(worker, item_id):
+                return Enter(keys.owned(worker), keys.owned_entry(run_id, item_id))
+            case c.LeaveOwner(worker, item_id):
+                return Leave(keys.owned(worker), keys.owned_entry(run_id, item_id))
+            case c.SetTimer(timer):
+                return Enter(keys.TIMERS, keys.timer_entry(timer), codec.encode_timer_value(timer.kind, timer.turn))
+            case c.DropTimer(timer):
+                return Leave(keys.TIMERS, keys.timer_entry(timer))
+            case c.EnterParked(queue, workflow, version, item_id):
+                return Enter(keys.parked(queue, workflow, version), keys.parked_entry(run_id, item_id))
+            case c.LeaveParked(queue, workflow, version, item_id):
+                return Leave(keys.parked(queue, workflow, version), keys.parked_entry(run_id, item_id))
+
+    def _when(
+        self, counter: Key, equals: int, then: tuple[c.Change, ...], otherwise: tuple[c.Change, ...], token: bytes
+    ) -> When:
+        return When(counter, equals, self.writes(then, token), self.writes(otherwise, token))
+
+    def _move(self, was: RunStatus | None, now: RunStatus, out: list[Write]) -> None:
+        if was is not None:
+            out.append(Leave(keys.runs_with_status(was), self.run_entry))
+        out.append(Enter(keys.runs_with_status(now), self.run_entry))

@@ -1,0 +1,40 @@
+"""What holds for every test: how long it may take, the mark of its room, how hard Hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).parent
+
+ROOM_TIMEOUTS_SECONDS = {
+    "unit": 30,  # no sockets and no real sleeps: a unit test that takes a second is wrong already
+    "conformance": 60,
+    "typing": 180,  # starts mypy and pyright
+    "integration": 120,  # waits for servers to start
+    "acceptance": 300,  # starts, kills and restarts processes
+}
+"""Most a test may take, on a slow machine with another worker beside it. `@pytest.mark.timeout` on a test wins."""
+
+MARKED_ROOMS = {"integration", "acceptance"}
+
+# Wall-clock deadlines per example fail on busy machines only; the test's own timeout is the bound.
+settings.register_profile("dev", deadline=None, max_examples=100)
+settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
+settings.register_profile("thorough", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the mark and the timeout of its room."""
+    for item in items:
+        if not item.path.is_relative_to(TESTS):
+            continue
+        room = item.path.relative_to(TESTS).parts[0]
+        if room in MARKED_ROOMS:
+            item.add_marker(getattr(pytest.mark, room))
+        if room in ROOM_TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(ROOM_TIMEOUTS_SECONDS[room]))

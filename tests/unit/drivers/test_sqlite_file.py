@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from floxide_amqp.core.ids import Slot
+from floxide_amqp.drivers.sqlite import SqliteKeyValueStore, Synchronous, schema, statements
+from floxide_amqp.exceptions import (
+    ConfigurationError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreSchemaError,
+    StoreUnavailableError,
+)
+from floxide_amqp.ports.key_value import Add, Batch, Durability, Enter, IndexRange, Key, Put, Read
+
+KEY = Key("run-1", "a")
+SLOT = Slot(1)
+
+
+def files_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_synchronous_decides_what_is_promised(tmp_path: Path) -> None:
+    for synchronous, durability, number in (
+        (Synchronous.FULL, Durability.POWER_LOSS, 2),
+        (Synchronous.NORMAL, Durability.PROCESS_CRASH, 1),
+    ):
+        store = await SqliteKeyValueStore.open(tmp_path / "s.db", synchronous=synchronous)
+        assert store.durability is durability
+        assert store._writer._connection is not None
+        assert store._writer._connection.execute("PRAGMA synchronous").fetchone() == (number,)
+        assert store.is_shared
+        await store.aclose()
+
+
+async def test_a_new_file_is_marked_as_a_store_and_logs_ahead(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(str(tmp_path / "s.db"))
+    assert store.path == tmp_path / "s.db"
+    await store.aclose()
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        assert connection.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+async def test_closing_leaves_one_file(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    await store.commit([Batch(slot=SLOT, writes=(Put(KEY, b"x"),))])
+    await store.aclose()
+    assert files_in(tmp_path) == ["s.db"]
+
+
+async def test_a_file_of_another_schema_version_is_refused_with_both_versions(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    await (await SqliteKeyValueStore.open(path)).aclose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(StoreSchemaError) as caught:
+        await SqliteKeyValueStore.open(path)
+    assert str(caught.value) == (
+        f"The store {path} holds schema version 99, but this release of floxide_amqp reads schema version "
+        f"{schema.SCHEMA_VERSION}. Use the release that wrote it, or name another path."
+    )
+
+
+@pytest.mark.parametrize("mark", ["CREATE TABLE users (id)", "PRAGMA user_version=1", "PRAGMA application_id=7"])
+async def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(mark)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreSchemaError, match="an SQLite database of another program"):
+        await SqliteKeyValueStore.open(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("Dear diary, " * 1_000)
+    with pytest.raises(StoreCorruptError, match="the file is not an SQLite database"):
+        await SqliteKeyValueStore.open(path)
+    assert path.read_text() == "Dear diary, " * 1_000
+
+
+@pytest.mark.parametrize("name", ["missing/s.db", "."])
+async def test_a_path_that_cannot_be_opened_says_so(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreUnavailableError, match=re.escape("is its folder there and accessible?")):
+        await SqliteKeyValueStore.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("path", [":memory:", "", Path()])
+async def test_what_names_no_file_is_a_configuration_error(path: str | Path) -> None:
+    with pytest.raises(ConfigurationError, match="needs the path of a file"):
+        await SqliteKeyValueStore.open(path)
+
+
+async def test_a_negative_lock_timeout_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="at least 0 seconds, not -1"):
+        await SqliteKeyValueStore.open(tmp_path / "s.db", lock_timeout=-1)
+
+
+async def test_a_file_locked_by_another_program_cannot_be_opened_in_time(tmp_path: Path) -> None:
+    await (await SqliteKeyValueStore.open(tmp_path / "s.db")).aclose()
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreUnavailableError, match="another process kept it locked"):
+        await SqliteKeyValueStore.open(tmp_path / "s.db", lock_timeout=0)
+    other.close()
+
+
+async def test_a_failed_open_leaves_no_thread_behind(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with pytest.raises(StoreUnavailableError):
+        await SqliteKeyValueStore.open(tmp_path / "missing" / "s.db")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("floxide-sqlite")]
+    assert threading.active_count() <= before + 1  # the loop's own executor closed it
+
+
+async def test_closed_from_two_tasks_at_once_both_wait(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    await asyncio.gather(store.aclose(), store.aclose())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("floxide-sqlite")]
+    with pytest.raises(StoreClosedError, match="is closed; open it again to go on"):
+        await store.read([])
+
+
+async def test_replies_carry_the_time_of_the_clock_given(tmp_path: Path) -> None:
+    class Stopped:
+        def now_ms(self) -> int:
+            return 42
+
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db", clock=Stopped())
+    assert (await store.commit([])).now_ms == 42
+    assert (await store.read([])).now_ms == 42
+    await store.aclose()
+
+
+async def test_a_second_event_loop_may_use_the_store(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+
+    async def work() -> None:
+        for number in range(30):
+            await store.commit([Batch(slot=SLOT, writes=(Add(KEY, 1), Enter("i", str(number))))])
+            await store.scan(IndexRange("i"))
+
+    with ThreadPoolExecutor(1) as threads:
+        other = asyncio.get_running_loop().run_in_executor(threads, lambda: asyncio.run(work()))
+        await asyncio.gather(work(), other)
+    assert (await store.read([Read(slot=SLOT, counters=(KEY,))])).snapshots[0].counters == (60,)
+    await store.aclose()
+
+
+async def test_the_event_loop_runs_on_while_a_commit_waits_for_the_lock(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    commit = asyncio.create_task(store.commit([Batch(slot=SLOT, writes=(Add(KEY, 1),))]))
+    found = await store.read([Read(slot=SLOT, counters=(KEY,))])
+    assert found.snapshots[0].counters == (0,)
+    assert not commit.done()
+    other.execute("COMMIT")
+    other.close()
+    await commit
+    await store.aclose()
+
+
+def every_statement() -> list[str]:
+    writes = [statements.leave_index, *(statements.delete_from(t) for t in ("cells", "counters", "log_entries"))]
+    reads = [statements._VERSION, statements._CELL, statements._COUNTER, statements._LOG]
+    ranges = [
+        statements.index_query(bounded=bounded, one_slot=one_slot, reverse=reverse)
+        for bounded in (False, True)
+        for one_slot in (False, True)
+        for reverse in (False, True)
+    ]
+    return [
+        *(statement(count) for statement in writes for count in (1, 2, statements.MOST_ROWS)),
+        *(f"SELECT {columns}" for columns in reads),
+        statements.TRIM_LOG,
+        *ranges,
+    ]
+
+
+@pytest.mark.parametrize("sql", every_statement(), ids=lambda sql: f"{sql[:60]}, {sql.count('?')} parameters")
+def test_every_statement_searches_by_key_and_sorts_nothing(sql: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(schema.TABLES)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("0",) * sql.count("?"))]
+    connection.close()
+    assert any(step.startswith("SEARCH") for step in plan)
+    assert not [step for step in plan if step.startswith("SCAN") and "CONSTANT ROW" not in step]
+    assert not [step for step in plan if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 3, 50, 63, 64, 65, 1_000])
+def test_rows_are_split_into_few_sizes_that_cover_them(total: int) -> None:
+    parts = list(statements.split(total))
+    assert [row for first, count in parts for row in range(first, first + count)] == list(range(total))
+    assert {count for _, count in parts} <= {1, 2, 4, 8, 16, 32, 64}
