@@ -2,6 +2,118 @@
 
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.local import Workflow
-from floxide_amqp.core.node import node
-from floxide_amqp.core.transition import Abort, Hold, Next, NextAll
+from floxide_amqp.core.builder import GraphBuilder
+from floxide_amqp.core.compose import BatchNode, CompositeNode, SplitNode, collect
+from floxide_amqp.core.context import Context, Fixed, NoContext
+from floxide_amqp.core.event_log import EventLog
+from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.node import Node, node, with_retry
+from floxide_amqp.core.path import Path, fan_out, gather, repeat
+from floxide_amqp.core.reducers import Append, LastWrite, Max, Min, Reducer, Sum, Union
+from floxide_amqp.core.retry import Backoff, BackoffStrategy, RetryPolicy
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp.exceptions import (
+    AlreadyCompletedError,
+    BrokerError,
+    CodecError,
+    ConfigurationError,
+    DefinitionError,
+    FloxideError,
+    NodeCancelledError,
+    NodeError,
+    NodeTimeoutError,
+    NotStartedError,
+    RunCancelledError,
+    RunConflictError,
+    RunError,
+    RunFailedError,
+    RunNotFoundError,
+    RunTimeoutError,
+    StoreError,
+)
+from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
+from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
+from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.source import Channel, Source
+from floxide_amqp.runtime.views import Liveness, RunInfo, RunMetrics, RunPage, WorkerInfo, WorkItemInfo
+from floxide_amqp.runtime.worker import Worker, WorkerHealth
+from floxide_amqp.runtime.pool import WorkerPool
+
+__all__ = [
+    "Abort",
+    "AlreadyCompletedError",
+    "Append",
+    "Backoff",
+    "BackoffStrategy",
+    "BatchNode",
+    "BrokerError",
+    "Channel",
+    "CodecError",
+    "CompositeNode",
+    "ConfigurationError",
+    "Context",
+    "DefinitionError",
+    "EventLog",
+    "FailureInfo",
+    "Fixed",
+    "Floxide",
+    "FloxideError",
+    "GraphBuilder",
+    "Hold",
+    "Interceptor",
+    "LastWrite",
+    "Limits",
+    "Liveness",
+    "LoggingInterceptor",
+    "Max",
+    "Min",
+    "Next",
+    "NextAll",
+    "NoContext",
+    "Node",
+    "NodeCancelledError",
+    "NodeError",
+    "NodeTimeoutError",
+    "NotStartedError",
+    "Orchestrator",
+    "Path",
+    "Reducer",
+    "RetryPolicy",
+    "RunCancelledError",
+    "RunConflictError",
+    "RunError",
+    "RunFailedError",
+    "RunHandle",
+    "RunInfo",
+    "RunMetrics",
+    "RunNotFoundError",
+    "RunPage",
+    "RunStatus",
+    "RunTimeoutError",
+    "Source",
+    "SplitNode",
+    "Start",
+    "StartCall",
+    "StepCall",
+    "StoreError",
+    "Sum",
+    "Timeouts",
+    "Transition",
+    "Union",
+    "WorkItemInfo",
+    "WorkItemStatus",
+    "Worker",
+    "WorkerHealth",
+    "WorkerInfo",
+    "WorkerPool",
+    "Workflow",
+    "WorkflowCtx",
+    "collect",
+    "fan_out",
+    "gather",
+    "node",
+    "repeat",
+    "with_retry",
+]

@@ -125,6 +125,9 @@ class Context:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in type(self).__context_fields__)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), context_to_plain(self))
+
     __hash__ = None  # type: ignore[assignment]  # a context changes
 
     def __repr__(self) -> str:
@@ -246,6 +249,10 @@ def delta_of(view: Context) -> dict[str, object] | None:
         if delta is not None:
             changes[name] = delta
     return changes or None
+
+
+def _restored(context: type[C], plain: object) -> C:
+    return _open(object.__new__(context), _cells_from_plain(context, plain), INITIAL_ORIGIN)
 
 
 def _open(context: C, cells: Cells, origin: str) -> C:

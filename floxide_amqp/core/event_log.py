@@ -65,7 +65,8 @@ class EventLog(Generic[T]):
         Raises:
             CodecError: The event is not of the log's type; only in a context, where the type is known.
         """
-        event_id = f"{self._origin}:{self._count}"
+        while self._has(event_id := f"{self._origin}:{self._count}"):  # the log already holds events of this origin
+            self._count += 1
         self._add(event_id, event)
         self._count += 1
 
@@ -104,7 +105,6 @@ class EventLog(Generic[T]):
         """Return a log of its own with the same events under the same ids."""
         twin: EventLog[T] = EventLog(origin=self._origin)
         twin.merge(self)
-        twin._count = self._count
         return twin
 
     def __iter__(self) -> Iterator[T]:
@@ -119,6 +119,9 @@ class EventLog(Generic[T]):
 
     def __eq__(self, other: object) -> bool:
         return list(self.items()) == list(other.items()) if is_event_log(other) else NotImplemented
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._origin, list(self.items()))
 
     __hash__ = None  # type: ignore[assignment]  # a log grows
 
@@ -145,6 +148,13 @@ class EventLog(Generic[T]):
             entries = self._base.entries
             self._base_events = [cast("T", load(*entries[n][1:])) for n in range(self._length)]
         return self._base_events
+
+
+def _restored(origin: str, items: list[tuple[str, Any]]) -> EventLog[Any]:
+    log: EventLog[Any] = EventLog(origin=origin)
+    for event_id, event in items:
+        log._add(event_id, event)  # pyright: ignore[reportPrivateUsage]  # this module's own class
+    return log
 
 
 def is_event_log(value: object) -> TypeGuard[EventLog[Any]]:

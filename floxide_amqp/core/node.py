@@ -11,12 +11,13 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, Self, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, cast, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeIs, TypeVar
 
 from floxide_amqp.core.class_signature import read_class
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.node_names import OPTION_NAMES, DefaultName, check_name, refuse_reserved_names
 from floxide_amqp.core.options import NodeOptions, check_node_options
 from floxide_amqp.core.path import Connections, Entry, Exit, Path
 from floxide_amqp.core.retry import RetryPolicy
@@ -38,31 +39,6 @@ I_contra = TypeVar("I_contra", contravariant=True)
 O_co = TypeVar("O_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True, default=Any)
 
-MAX_NAME_LENGTH: Final = 200
-"""Characters of a node's name: names are parts of ids, queues and drawings."""
-
-OPTION_NAMES: Final = ("queue", "retry", "timeout", "isolated", "at_most_once", "requires")
-
-RESERVED_NAMES: Final = frozenset(
-    (
-        "connections", "context_type", "expand", "input_type", "invoke", "is_async", "may_fan_out", "may_hold",
-        "named", "on_failure", "options", "otherwise", "output_type", "signature", "when", "with_options",
-    )
-)  # fmt: skip
-"""What a `Node` class's own fields and methods cannot be called."""
-
-
-class _DefaultName:
-    """The name of a node that was given none: that of its class, without type arguments.
-
-    It is looked up on instances alone, so that a dataclass may have a field ``name`` without a default.
-    """
-
-    def __get__(self, instance: object, owner: type) -> str:
-        if instance is None:
-            raise AttributeError("name")
-        return str(owner.__dict__.get("_unspecialised", owner).__name__)
-
 
 class Node(Path[I_contra, O_co]):
     """A step: subclass it where a node carries configuration; for a plain function use `node`.
@@ -82,7 +58,7 @@ class Node(Path[I_contra, O_co]):
         name: Unique in a workflow; the class's name where nothing else is given.
     """
 
-    name: str = cast(str, _DefaultName())
+    name: str = cast(str, DefaultName())
     queue: ClassVar[str]
     retry: ClassVar[RetryPolicy | None]
     timeout: ClassVar[timedelta | float | None]
@@ -106,7 +82,7 @@ class Node(Path[I_contra, O_co]):
         for name, value in options.items():
             setattr(cls, name, value)
         if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
-            _refuse_reserved(cls)
+            refuse_reserved_names(cls)
             cls._names = EnclosingNames(cls.__qualname__, sys.modules[cls.__module__].__dict__)
 
     if not TYPE_CHECKING:
@@ -378,6 +354,11 @@ def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options
     return _make_node(fn, options)
 
 
+def is_node(given: object) -> TypeIs[Node[Any, Any]]:
+    """Say whether something is a node."""
+    return isinstance(given, Node)
+
+
 def with_retry(node: N, policy: RetryPolicy) -> N:
     """Return a copy of a node with another retry policy, under the same name.
 
@@ -386,16 +367,6 @@ def with_retry(node: N, policy: RetryPolicy) -> N:
         policy: The policy.
     """
     return node.with_options(retry=policy)
-
-
-def check_name(name: object, *, where: str) -> str:
-    """Return a node's name; the error names `where`."""
-    if isinstance(name, str) and 0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and not set(name) & set("/>#"):
-        return name
-    raise DefinitionError(
-        f"{where}: {name!r} cannot be the name of a node. Use 1 to {MAX_NAME_LENGTH} printable characters without "
-        "'/', '>' and '#', which ids of nodes and edges are made with; a lambda needs a def."
-    )
 
 
 def _make_node(function: Any, options: dict[str, Any]) -> FunctionNode[Any, Any, Any, Any]:
@@ -427,15 +398,6 @@ def _specialise(cls: type[Node[Any, Any]], arguments: tuple[Any, ...], alias: An
     }
     metaclass: Any = type(cls)
     return cast("type[Node[Any, Any]]", metaclass(shown, (cls,), namespace))
-
-
-def _refuse_reserved(cls: type) -> None:
-    own = (set(cls.__dict__) | set(inspect.get_annotations(cls))) & RESERVED_NAMES
-    if own:
-        name = min(own)
-        raise DefinitionError(
-            f"class {cls.__name__} defines {name!r}, which every node has already. Give yours another name."
-        )
 
 
 def _clone(node: N) -> N:

@@ -266,6 +266,11 @@ class FailurePath(DrawnPath[I, I]):
         return FailurePath(self._connections, OnFailure(errors))
 
 
+def is_path(given: object) -> TypeIs[Path[Any, Any]]:
+    """Say whether something can stand in ``>>``."""
+    return isinstance(given, Path)
+
+
 def gather(node: Path[list[T], O]) -> Path[T, O]:
     """Enter a node once for everything that its fan-out leads to, as a list in fan-out order.
 
@@ -332,9 +337,8 @@ def _side_by_side(paths: tuple[object, ...], where: str) -> Connections:
 
 
 def _connections_of(given: object) -> Connections:
-    if isinstance(given, Path):
-        known: Path[Any, Any] = given
-        return known.connections()
+    if is_path(given):
+        return given.connections()
     if isinstance(given, tuple):
         return _side_by_side(cast("tuple[object, ...]", given), "A tuple of parallel branches")
     if isinstance(given, list):

@@ -150,16 +150,17 @@ def shape_of(annotation: Any) -> Shape:
     return shape
 
 
-def caller_locals() -> dict[str, Any]:
-    """Return the local names of the user's functions on the stack, innermost last.
+def caller_locals(module: str | None = None) -> dict[str, Any]:
+    """Return the local names of the functions on the stack, innermost last; of one module's where it is given.
 
     Types defined inside a function can be named in string annotations only with these.
     """
     frames: list[FrameType] = []
     frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # the only way to a caller's names
     while frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if frame.f_locals is not frame.f_globals and not module.startswith(("floxide_amqp.core", "pydantic")):
+        name = str(frame.f_globals.get("__name__", ""))
+        is_wanted = name == module if module else not name.startswith(("floxide_amqp.core", "pydantic"))
+        if is_wanted and frame.f_locals is not frame.f_globals:
             frames.append(frame)
         frame = frame.f_back
     names: dict[str, Any] = {}
@@ -173,7 +174,7 @@ def type_hints(owner: Any) -> dict[str, Any]:
     try:
         return typing_extensions.get_type_hints(owner, include_extras=True)
     except NameError:
-        return typing_extensions.get_type_hints(owner, localns=caller_locals(), include_extras=True)
+        return typing_extensions.get_type_hints(owner, localns=caller_locals(owner.__module__), include_extras=True)
 
 
 class _Reader:

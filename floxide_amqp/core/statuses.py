@@ -7,11 +7,11 @@ makes in tests. WAITING and CANCELLED (of an item) are derived when read, never 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 
 
-class RunStatus(str, Enum):
+class RunStatus(StrEnum):
     """Where a run is."""
 
     PENDING = "pending"
@@ -35,7 +35,7 @@ class RunStatus(str, Enum):
         return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
-class WorkItemStatus(str, Enum):
+class WorkItemStatus(StrEnum):
     """Where a work item is."""
 
     PENDING = "pending"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, Never, cast
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeIs, TypeVar
 
 from floxide_amqp.exceptions import DefinitionError
 
@@ -93,10 +93,12 @@ class Abort(Transition[Never]):
 
 def as_transition(raw: object) -> Transition[Any]:
     """Return what a node returned as a transition: a bare value is `Next` of it."""
-    if isinstance(raw, Transition):
-        known: Transition[Any] = raw
-        return known
-    return Next(raw)
+    return raw if is_transition(raw) else Next(raw)
+
+
+def is_transition(raw: object) -> TypeIs[Transition[Any]]:
+    """Say whether what a node returned is a transition, and no bare value."""
+    return isinstance(raw, Transition)
 
 
 def _hold_time(given: timedelta | float | None) -> timedelta | None:

@@ -15,7 +15,7 @@ from floxide_amqp.core.draft import Draft, draft_paths
 from floxide_amqp.core.drawing import draw_dot, draw_mermaid
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.layout import Declared
-from floxide_amqp.core.node import Node
+from floxide_amqp.core.node import Node, is_node
 from floxide_amqp.core.options import (
     DEFAULT_QUEUE,
     NodeOptions,
@@ -141,9 +141,8 @@ def _check_context(annotation: object, where: str) -> type[Context]:
 
 
 def _check_start(start: object, where: str) -> Node[Any, Any]:
-    if isinstance(start, Node):
-        known: Node[Any, Any] = start
-        return known
+    if is_node(start):
+        return start
     shown = f"the class {start.__name__}" if isinstance(start, type) else repr(start)
     raise DefinitionError(
         f"{where}: start is {shown}; it must be one node. Write start = charge, and in edges: charge >> (a, b)."

@@ -127,10 +127,13 @@ class GroupState:
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the present state of everything the batches may ask about."""
         cells, counters, logs = list(self._versions), list(self._counters), list(self._log_addresses)
-        self._versions = dict(zip(cells, statements.read_versions(connection, cells), strict=True))
-        self._counters = dict(zip(counters, statements.read_counters(connection, counters), strict=True))
-        bounds = statements.read_logs(connection, logs)
-        self._logs = {at: _LogChanges(*found) for at, found in zip(logs, bounds, strict=True)}
+        asked = ((statements.VERSION, cells), (statements.COUNTER, counters), (statements.LOG, logs))
+        versions, values, bounds = statements.look_up(connection, *asked)
+        self._versions = dict(zip(cells, statements.versions_of(versions), strict=True))
+        self._counters = dict(zip(counters, statements.versions_of(values), strict=True))
+        self._logs = {
+            at: _LogChanges(first, end) for at, (first, end) in zip(logs, statements.bounds_of(bounds), strict=True)
+        }
 
     def apply(self, batch: Batch) -> Outcome:
         """Check a batch and apply it, in memory.

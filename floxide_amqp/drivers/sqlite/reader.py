@@ -12,7 +12,7 @@ from typing import TypeVar
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.sqlite import schema, statements
 from floxide_amqp.drivers.sqlite.errors import patiently, store_error
-from floxide_amqp.drivers.sqlite.statements import Address, address_of
+from floxide_amqp.drivers.sqlite.statements import address_of
 from floxide_amqp.ports.key_value import Cell, Entry, IndexRange, LogPage, LogRange, Read, Snapshot
 
 _FOREIGN = (sqlite3.Error, UnicodeError, OverflowError, TypeError)
@@ -74,39 +74,49 @@ def _set_up(connection: sqlite3.Connection) -> None:
 
 
 def _in_one_snapshot(connection: sqlite3.Connection, reads: Sequence[Read]) -> tuple[Snapshot, ...]:
+    # One statement alone is a snapshot of its own.
+    if not any(read.logs or read.indexes for read in reads):
+        return _snapshots(connection, reads)
     connection.execute("BEGIN")
     try:
-        cells = statements.read_cells(connection, [address_of(read.slot, key) for read in reads for key in read.cells])
-        counters = statements.read_counters(
-            connection, [address_of(read.slot, key) for read in reads for key in read.counters]
-        )
-        return tuple(
-            [
-                Snapshot(
-                    cells=tuple([Cell(*next(cells)) for _ in read.cells]),
-                    counters=tuple([next(counters) for _ in read.counters]),
-                    logs=_log_pages(connection, read.slot, read.logs),
-                    indexes=tuple([_index_range(connection, asked, read.slot) for asked in read.indexes]),
-                )
-                for read in reads
-            ]
-        )
+        return _snapshots(connection, reads)
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
 
 
-def _log_pages(connection: sqlite3.Connection, slot: Slot, ranges: Sequence[LogRange]) -> tuple[LogPage, ...]:
-    addresses: list[Address] = [address_of(slot, asked.log) for asked in ranges]
-    pages: list[LogPage] = []
-    bounds = list(statements.read_logs(connection, addresses))
-    for asked, address, (kept_from, length) in zip(ranges, addresses, bounds, strict=True):
-        first = max(asked.start, kept_from)
-        entries: tuple[bytes, ...] = ()
-        if first < length and asked.limit > 0:
-            entries = statements.read_log_entries(connection, address, first, asked.limit)
-        pages.append(LogPage(first, entries, length))
-    return tuple(pages)
+def _snapshots(connection: sqlite3.Connection, reads: Sequence[Read]) -> tuple[Snapshot, ...]:
+    cell_addresses = [address_of(read.slot, key) for read in reads for key in read.cells]
+    counter_addresses = [address_of(read.slot, key) for read in reads for key in read.counters]
+    log_addresses = [address_of(read.slot, asked.log) for read in reads for asked in read.logs]
+    found = statements.look_up(
+        connection,
+        (statements.CELL, cell_addresses),
+        (statements.COUNTER, counter_addresses),
+        (statements.LOG, log_addresses),
+    )
+    cells, counters = statements.cells_of(found[0]), statements.versions_of(found[1])
+    bounds = statements.bounds_of(found[2])
+    return tuple(
+        [
+            Snapshot(
+                cells=tuple([Cell(*next(cells)) for _ in read.cells]),
+                counters=tuple([next(counters) for _ in read.counters]),
+                logs=tuple([_log_page(connection, read.slot, asked, *next(bounds)) for asked in read.logs]),
+                indexes=tuple([_index_range(connection, asked, read.slot) for asked in read.indexes]),
+            )
+            for read in reads
+        ]
+    )
+
+
+def _log_page(connection: sqlite3.Connection, slot: Slot, asked: LogRange, kept_from: int, length: int) -> LogPage:
+    first = max(asked.start, kept_from)
+    if first >= length or asked.limit <= 0:
+        return LogPage(first, (), length)
+    parameters = (*address_of(slot, asked.log), first, asked.limit)
+    rows = statements.read_rows(connection, statements.LOG_QUERY, "value", parameters)
+    return LogPage(first, tuple([value for (value,) in rows]), length)
 
 
 def _index_range(connection: sqlite3.Connection, asked: IndexRange, slot: Slot | None) -> tuple[Entry, ...]:
@@ -117,5 +127,5 @@ def _index_range(connection: sqlite3.Connection, asked: IndexRange, slot: Slot |
         parameters.append(slot)
     parameters.append(max(asked.limit, 0))
     query = statements.index_query(bounded=asked.before is not None, one_slot=slot is not None, reverse=asked.reverse)
-    rows = connection.execute(query, parameters).fetchall()
-    return tuple([Entry(entry, value, Slot(home)) for entry, value, home in rows])
+    rows = statements.read_rows(connection, query, "entry,value,slot", parameters)
+    return tuple([Entry(entry.decode(), value, Slot(int(home))) for entry, value, home in rows])

@@ -1,9 +1,12 @@
 """SQL for many rows at once.
 
-The `sqlite3` module gives up the interpreter lock at every step of every statement, and gets it back only when the
-event loop's thread lets go of it: a statement per row would wait for a busy loop once per row. So a group is read and
-written with one statement per kind of thing. Their texts come in sizes that are powers of two, so that few are ever
-prepared.
+The `sqlite3` module gives up the interpreter lock at every step of every statement, and where another thread computes
+(a busy event loop, a synchronous node) it gets it back only 5 ms later. With a statement per row a group of fifty took
+seconds then. So whatever a group asks about is one result row of scalar subqueries, each kind of thing is written by
+one statement of many rows, and a range comes back folded into one row.
+
+Statements come in a few sizes, filled up by repeating the last row, so that their texts are few and stay prepared;
+reading twice, putting the same row twice and deleting twice change nothing.
 """
 
 # ruff: noqa: S608 - every text is put together from constants of this module; all data goes through parameters
@@ -11,10 +14,11 @@ prepared.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from floxide_amqp.ports.key_value import Key
 
@@ -27,8 +31,12 @@ def address_of(slot: int, key: Key) -> Address:
     return (slot, key[0], key[1])
 
 
-MOST_ROWS = 64
-"""Rows of the largest statement; more gained nothing."""
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Rows of a statement: steps of at most a half, so that at most a third of the rows are filling."""
+MOST_ROWS = SIZES[-1]
+"""Keeps the widest row far below SQLite's 2,000 columns."""
+
+_RowT = TypeVar("_RowT")
 
 _AT = "slot=? AND partition=? AND name=?"
 
@@ -44,11 +52,6 @@ def _any_of(condition: str, count: int) -> str:
     return " OR ".join([f"({condition})"] * count)
 
 
-@cache
-def _repeated(columns: str, count: int) -> str:
-    return "SELECT " + ",".join([columns] * count)
-
-
 def put_cells(count: int) -> str:
     """Rows of slot, partition, name, version, value."""
     return f"INSERT OR REPLACE INTO cells VALUES {_rows(count, 5)}"
@@ -61,7 +64,7 @@ def put_counters(count: int) -> str:
 
 def append_entries(count: int) -> str:
     """Rows of slot, partition, name, position, value."""
-    return f"INSERT INTO log_entries VALUES {_rows(count, 5)}"
+    return f"INSERT OR REPLACE INTO log_entries VALUES {_rows(count, 5)}"
 
 
 def put_log_starts(count: int) -> str:
@@ -86,67 +89,95 @@ def delete_from(table: str) -> Callable[[int], str]:
 
 TRIM_LOG = f"DELETE FROM log_entries WHERE {_AT} AND position<?"
 
-_VERSION = f"(SELECT version FROM cells WHERE {_AT})"
-_CELL = f"{_VERSION},(SELECT value FROM cells WHERE {_AT})"
-_COUNTER = f"(SELECT value FROM counters WHERE {_AT})"
-_LOG = f"(SELECT start FROM log_starts WHERE {_AT}),(SELECT max(position)+1 FROM log_entries WHERE {_AT})"
+
+class Lookup(NamedTuple):
+    """What to find out about an address, as `columns` of scalar subqueries that each take the address."""
+
+    sql: str
+    columns: int
 
 
-def split(total: int) -> Iterator[tuple[int, int]]:
-    """Yield (first row, rows) of statements that cover `total` rows, each a power of two and at most `MOST_ROWS`."""
-    first = 0
-    while first < total:
-        count = min(MOST_ROWS, 1 << ((total - first).bit_length() - 1))
-        yield first, count
-        first += count
+VERSION = Lookup(f"(SELECT version FROM cells WHERE {_AT})", 1)
+CELL = Lookup(f"{VERSION.sql},(SELECT value FROM cells WHERE {_AT})", 2)
+COUNTER = Lookup(f"(SELECT value FROM counters WHERE {_AT})", 1)
+LOG = Lookup(f"(SELECT start FROM log_starts WHERE {_AT}),(SELECT max(position)+1 FROM log_entries WHERE {_AT})", 2)
+
+
+def filled(rows: Sequence[_RowT]) -> list[_RowT]:
+    """Return the rows (at most `MOST_ROWS`) and the last of them again, until one of the sizes is reached."""
+    if not rows:
+        return []
+    size = SIZES[bisect_left(SIZES, len(rows))]
+    return [*rows, *[rows[-1]] * (size - len(rows))]
 
 
 def write_rows(
     connection: sqlite3.Connection, statement: Callable[[int], str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Execute `statement` for all rows."""
-    for first, count in split(len(rows)):
-        connection.execute(statement(count), tuple(chain.from_iterable(rows[first : first + count])))
+    for first in range(0, len(rows), MOST_ROWS):
+        part = filled(rows[first : first + MOST_ROWS])
+        connection.execute(statement(len(part)), tuple(chain.from_iterable(part)))
 
 
-def _lookup(connection: sqlite3.Connection, columns: str, parameters: Sequence[tuple[int | str, ...]]) -> Iterator[Any]:
-    """Yield the values of scalar subqueries, once per tuple of parameters, in one result row per statement."""
-    for first, count in split(len(parameters)):
-        flat = tuple(chain.from_iterable(parameters[first : first + count]))
-        yield from connection.execute(_repeated(columns, count), flat).fetchone()
+def look_up(connection: sqlite3.Connection, *asked: tuple[Lookup, Sequence[Address]]) -> list[list[Any]]:
+    """Return, for each kind of lookup, the values of its columns for all its addresses, one after the other."""
+    found: list[list[Any]] = [[] for _ in asked]
+    for first in range(0, max((len(addresses) for _, addresses in asked), default=0), MOST_ROWS):
+        parts = [addresses[first : first + MOST_ROWS] for _, addresses in asked]
+        fillings = [filled(part) for part in parts]
+        shape = tuple([(kind, len(filling)) for (kind, _), filling in zip(asked, fillings, strict=True) if filling])
+        parameters = [
+            address * kind.columns for (kind, _), filling in zip(asked, fillings, strict=True) for address in filling
+        ]
+        row = connection.execute(_select(shape), tuple(chain.from_iterable(parameters))).fetchone()
+        start = 0
+        for (kind, _), part, filling, values in zip(asked, parts, fillings, found, strict=True):
+            values += row[start : start + kind.columns * len(part)]
+            start += kind.columns * len(filling)
+    return found
 
 
-def read_versions(connection: sqlite3.Connection, addresses: Sequence[Address]) -> Iterator[int]:
-    """Yield the version of each cell, 0 where absent."""
-    return (version or 0 for version in _lookup(connection, _VERSION, addresses))
+@lru_cache(256)
+def _select(shape: tuple[tuple[Lookup, int], ...]) -> str:
+    return "SELECT " + ",".join([kind.sql for kind, count in shape for _ in range(count)])
 
 
-def read_cells(connection: sqlite3.Connection, addresses: Sequence[Address]) -> Iterator[tuple[int, bytes]]:
+def versions_of(values: Sequence[Any]) -> Iterator[int]:
+    """Yield versions or counters, 0 where absent."""
+    return (value or 0 for value in values)
+
+
+def cells_of(values: Sequence[Any]) -> Iterator[tuple[int, bytes]]:
     """Yield version and value of each cell, 0 and empty where absent."""
-    found = _lookup(connection, _CELL, [address + address for address in addresses])
-    return ((version or 0, value or b"") for version, value in zip(found, found, strict=True))
+    return ((version or 0, value or b"") for version, value in zip(values[::2], values[1::2], strict=True))
 
 
-def read_counters(connection: sqlite3.Connection, addresses: Sequence[Address]) -> Iterator[int]:
-    """Yield each counter, 0 where absent."""
-    return (value or 0 for value in _lookup(connection, _COUNTER, addresses))
-
-
-def read_logs(connection: sqlite3.Connection, addresses: Sequence[Address]) -> Iterator[tuple[int, int]]:
+def bounds_of(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
     """Yield the first kept position and the next position of each log."""
-    found = _lookup(connection, _LOG, [address + address for address in addresses])
-    for start, end in zip(found, found, strict=True):
+    for start, end in zip(values[::2], values[1::2], strict=True):
         first = start or 0
         yield first, first if end is None else end
 
 
-def read_log_entries(connection: sqlite3.Connection, address: Address, start: int, limit: int) -> tuple[bytes, ...]:
-    """Return at most `limit` entries of a log from a position on."""
-    rows = connection.execute(
-        f"SELECT value FROM log_entries WHERE {_AT} AND position>=? ORDER BY position LIMIT ?",
-        (*address, start, limit),
-    )
-    return tuple([row[0] for row in rows.fetchall()])
+LOG_QUERY = f"SELECT value FROM log_entries WHERE {_AT} AND position>=? ORDER BY position LIMIT ?"
+"""Parameters: slot, partition, name, first position, limit."""
+
+
+def folded(query: str, columns: str) -> str:
+    """Fold the rows of a query, in their order, into one text: ``;`` before a row, ``,`` between hexadecimal columns."""
+    row = "||','||".join(f"hex({column})" for column in columns.split(","))
+    return f"SELECT group_concat(';'||{row},'') FROM ({query})"
+
+
+def read_rows(
+    connection: sqlite3.Connection, query: str, columns: str, parameters: Sequence[int | str]
+) -> list[list[bytes]]:
+    """Return all rows of a query, every value as bytes."""
+    text: str | None = connection.execute(folded(query, columns), parameters).fetchone()[0]
+    if text is None:
+        return []
+    return [[bytes.fromhex(value) for value in row.split(",")] for row in text[1:].split(";")]
 
 
 def index_query(*, bounded: bool, one_slot: bool, reverse: bool) -> str:

@@ -177,7 +177,6 @@ async def test_the_event_loop_runs_on_while_a_commit_waits_for_the_lock(tmp_path
 
 def every_statement() -> list[str]:
     writes = [statements.leave_index, *(statements.delete_from(t) for t in ("cells", "counters", "log_entries"))]
-    reads = [statements._VERSION, statements._CELL, statements._COUNTER, statements._LOG]
     ranges = [
         statements.index_query(bounded=bounded, one_slot=one_slot, reverse=reverse)
         for bounded in (False, True)
@@ -186,8 +185,9 @@ def every_statement() -> list[str]:
     ]
     return [
         *(statement(count) for statement in writes for count in (1, 2, statements.MOST_ROWS)),
-        *(f"SELECT {columns}" for columns in reads),
+        *(f"SELECT {kind.sql}" for kind in (statements.VERSION, statements.CELL, statements.COUNTER, statements.LOG)),
         statements.TRIM_LOG,
+        statements.LOG_QUERY,
         *ranges,
     ]
 
@@ -203,8 +203,28 @@ def test_every_statement_searches_by_key_and_sorts_nothing(sql: str) -> None:
     assert not [step for step in plan if "TEMP B-TREE" in step]
 
 
-@pytest.mark.parametrize("total", [0, 1, 2, 3, 50, 63, 64, 65, 1_000])
-def test_rows_are_split_into_few_sizes_that_cover_them(total: int) -> None:
-    parts = list(statements.split(total))
-    assert [row for first, count in parts for row in range(first, first + count)] == list(range(total))
-    assert {count for _, count in parts} <= {1, 2, 4, 8, 16, 32, 64}
+@pytest.mark.parametrize(
+    "sql", [statements.LOG_QUERY, statements.index_query(bounded=True, one_slot=True, reverse=True)]
+)
+def test_folding_rows_into_one_changes_nothing_about_how_they_are_found(sql: str) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(schema.TABLES)
+    columns = sql.split()[1]
+    folded = statements.folded(sql, columns)
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {folded}", ("0",) * sql.count("?"))]
+    connection.close()
+    assert [step.split()[0] for step in plan] == ["CO-ROUTINE", "SEARCH", "SCAN"]
+    assert not [step for step in plan if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7, 33, 127, 128])
+def test_rows_are_filled_up_to_few_sizes_with_the_last_of_them(count: int) -> None:
+    rows = list(range(count))
+    found = statements.filled(rows)
+    assert len(found) in statements.SIZES
+    assert found == rows + [count - 1] * (len(found) - count)
+    assert len(found) <= 1.5 * count
+
+
+def test_no_rows_are_filled_up_to_none() -> None:
+    assert statements.filled([]) == []

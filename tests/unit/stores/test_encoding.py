@@ -52,7 +52,9 @@ def test_plain_data_of_any_shape_comes_back_with_the_same_values_and_types(value
     assert is_same_plain(unpack(pack(value)), value)
 
 
-@given(st.one_of(st.binary(max_size=200), plain_values.map(pack).flatmap(lambda b: st.permutations(list(b)).map(bytes))))
+@given(
+    st.one_of(st.binary(max_size=200), plain_values.map(pack).flatmap(lambda b: st.permutations(list(b)).map(bytes)))
+)
 def test_arbitrary_bytes_give_plain_data_or_a_codec_error_and_nothing_else(data: bytes) -> None:
     try:
         value = unpack(data)

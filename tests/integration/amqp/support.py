@@ -1,0 +1,56 @@
+"""Small things the tests of the RabbitMQ drivers share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from floxide_amqp.drivers.amqp.settings import AmqpSettings
+from floxide_amqp.ports.work_queue import Consumer, Message
+
+SWIFT: Final = AmqpSettings(
+    open_deadline=30.0,
+    connect_deadline=3.0,
+    rpc_deadline=1.0,
+    publish_deadline=1.5,
+    close_deadline=1.0,
+    probe_interval=0.4,
+    backoff_initial=0.05,
+    backoff_max=0.5,
+)
+"""Deadlines short enough to be waited for."""
+
+
+def message(body: bytes, queue: str = "a") -> Message:
+    """Return a message for a task queue."""
+    return Message(queue=queue, body=body, correlation_id=f"item-{body[:20]!r}")
+
+
+async def until(holds: Callable[[], bool], within: float = 30.0) -> None:
+    """Wait until something holds, which must be soon."""
+    async with asyncio.timeout(within):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def draining(consumer: Consumer) -> AsyncIterator[Counter[bytes]]:
+    """Acknowledge everything that comes, and count the bodies."""
+    seen: Counter[bytes] = Counter()
+
+    async def drain() -> None:
+        while True:
+            delivery = await consumer.receive()
+            seen[delivery.body] += 1
+            await delivery.acknowledge()
+
+    task = asyncio.create_task(drain())
+    try:
+        yield seen
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

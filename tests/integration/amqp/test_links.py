@@ -1,0 +1,169 @@
+"""Bad networks: half-open links, cuts in the middle of a frame, resets, delays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from floxide_amqp.drivers.amqp.connection import ConnectionState
+from floxide_amqp.drivers.amqp.control import AmqpControlBus
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.exceptions import BrokerUnavailableError
+from floxide_amqp.ports.work_queue import PublishOutcome
+from floxide_amqp.testing.proxy import TcpProxy
+from tests.integration.amqp.support import SWIFT, draining, message, until
+
+
+async def test_publishes_on_a_half_open_link_end_as_unknown_and_the_link_heals(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue:
+        async with work_queue.consume(["a"], prefetch=1):
+            pass
+        proxy.blackhole()
+        began = time.monotonic()
+        assert await work_queue.publish([message(b"1"), message(b"2")]) == [PublishOutcome.UNKNOWN] * 2
+        assert time.monotonic() - began < 3 * SWIFT.publish_deadline
+        proxy.pass_through()
+        assert await work_queue.publish([message(b"3")]) == [PublishOutcome.CONFIRMED]
+
+
+async def test_a_publish_rides_out_a_short_outage(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
+    settings = replace(SWIFT, publish_deadline=20.0)
+    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
+        async with work_queue.consume(["a"], prefetch=1):
+            pass
+        proxy.blackhole()
+        publishing = asyncio.ensure_future(work_queue.publish([message(b"%d" % n) for n in range(300)]))
+        await asyncio.sleep(0.1)
+        proxy.reset()
+        await asyncio.sleep(0.1)
+        proxy.pass_through()
+        assert set(await publishing) == {PublishOutcome.CONFIRMED}
+
+
+async def test_a_half_open_consumer_is_replaced_and_nothing_is_lost(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy, work_queue: AmqpWorkQueue
+) -> None:
+    async with (
+        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as behind,
+        behind.consume(["a"], prefetch=5) as consumer,
+    ):
+        await work_queue.publish([message(b"1"), message(b"2")])
+        held = await consumer.receive()
+        proxy.blackhole()
+        await until(lambda: behind.health()[1].state is ConnectionState.CONNECTING)
+        proxy.pass_through()
+        await until(lambda: behind.health()[1].state is ConnectionState.READY)
+        await held.acknowledge()  # of a channel that is gone: forgotten in silence
+        again = {(await consumer.receive()).body for _ in range(2)}
+        assert again == {b"1", b"2"}
+
+
+@pytest.mark.parametrize("harm", ["reset", "cut_mid_frame"])
+async def test_a_broken_connection_heals_and_loses_nothing(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy, harm: str
+) -> None:
+    settings = replace(SWIFT, publish_deadline=20.0)
+    async with (
+        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue,
+        work_queue.consume(["a"], prefetch=50) as consumer,
+        draining(consumer) as seen,
+    ):
+        bodies = [b"%d-" % number + b"x" * 2000 for number in range(600)]
+        publishing = asyncio.ensure_future(work_queue.publish([message(body) for body in bodies]))
+        for _ in range(4):
+            await asyncio.sleep(0.1)
+            getattr(proxy, harm)()
+        assert set(await publishing) == {PublishOutcome.CONFIRMED}
+        await until(lambda: len(seen) == 600)
+        assert set(seen) == set(bodies)
+
+
+async def test_a_slow_link_is_not_taken_for_a_dead_one(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
+    settings = replace(SWIFT, rpc_deadline=5.0, publish_deadline=10.0)
+    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
+        proxy.delay(0.1)
+        async with work_queue.consume(["a"], prefetch=1) as consumer:
+            assert await work_queue.publish([message(b"1")]) == [PublishOutcome.CONFIRMED]
+            assert (await consumer.receive()).body == b"1"
+        assert [health.generation for health in work_queue.health()] == [1, 1]
+        proxy.delay(0.0)
+
+
+async def test_opening_gives_up_on_a_broker_that_does_not_answer(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    proxy.blackhole()
+    settings = replace(SWIFT, connect_deadline=0.3, open_deadline=1.0)
+    with pytest.raises(BrokerUnavailableError, match=r"no answer within 0\.3 s"):
+        await AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings).__aenter__()
+
+
+async def test_opening_gives_up_where_nobody_listens(namespace: str) -> None:
+    settings = replace(SWIFT, open_deadline=0.5)
+    with pytest.raises(BrokerUnavailableError, match="is unavailable"):
+        await AmqpWorkQueue("amqp://guest:secret@127.0.0.1:1/", namespace=namespace, settings=settings).__aenter__()
+
+
+async def test_closing_a_half_open_link_takes_no_longer_than_its_deadline(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    settings = replace(SWIFT, probe_interval=60.0, close_deadline=0.5)
+    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
+        async with work_queue.consume(["a"], prefetch=1):
+            proxy.blackhole()
+            began = time.monotonic()
+    assert time.monotonic() - began < 8
+
+
+async def test_nobody_is_cancelled_who_was_not_asked_to_be(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
+    async with (
+        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
+        work_queue.consume(["a"], prefetch=5) as consumer,
+    ):
+        receiving = asyncio.ensure_future(consumer.receive())
+        publishing = [asyncio.ensure_future(work_queue.publish([message(b"x" * 100_000)] * 20)) for _ in range(3)]
+        await asyncio.sleep(0)
+        proxy.blackhole()
+        await asyncio.sleep(1.0)
+        proxy.reset()
+        done, _ = await asyncio.wait(publishing, timeout=20)
+        assert len(done) == 3
+        assert not any(task.cancelled() for task in publishing)
+        proxy.pass_through()
+        assert len((await asyncio.wait_for(receiving, 20)).body) == 100_000
+
+
+async def test_listeners_behind_a_broken_link_are_told_of_the_gap(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    async with (
+        AmqpControlBus(rabbitmq_url, namespace=namespace) as sender,
+        AmqpControlBus(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as bus,
+        bus.listen("w") as listener,
+        bus.subscribe("#") as events,
+    ):
+        await sender.broadcast(b"1")
+        assert await anext(listener) == b"1"
+        proxy.reset()
+        assert await asyncio.wait_for(anext(listener), 20) == b""
+        assert await asyncio.wait_for(anext(events), 20) == b""
+        await sender.broadcast(b"2")
+        await sender.announce("x", b"3")
+        assert await asyncio.wait_for(anext(listener), 20) == b"2"
+        assert await asyncio.wait_for(anext(events), 20) == b"3"
+
+
+async def test_a_broadcast_without_a_connection_is_dropped_and_not_raised(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    async with AmqpControlBus(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as bus:
+        proxy.blackhole()
+        proxy.reset()
+        await until(lambda: bus.health().state is ConnectionState.CONNECTING)
+        await bus.broadcast(b"1")
+        await bus.announce("x", b"1")
