@@ -35,11 +35,11 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
+from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.settings import Limits, Timeouts
 from floxide_amqp.runtime.source import Channel, Source
 from floxide_amqp.runtime.views import Liveness, RunInfo, RunMetrics, RunPage, WorkerInfo, WorkItemInfo
 from floxide_amqp.runtime.worker import Worker, WorkerHealth
-from floxide_amqp.runtime.pool import WorkerPool
 
 __all__ = [
     "Abort",

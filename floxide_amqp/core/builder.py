@@ -37,7 +37,7 @@ class GraphBuilder(Generic[I, O, C]):
     Args:
         start: The node that receives the input.
         output: Type of the workflow's output.
-        context: Class of the runs' state.
+        context: Class of the runs' state; None for `NoContext`.
         name, version, retry, timeout, queue: As in the class statement of a workflow.
     """
 
@@ -50,7 +50,7 @@ class GraphBuilder(Generic[I, O, C]):
         *,
         output: type[O],
         name: str,
-        context: type[C] = cast("type[Any]", NoContext),  # noqa: B008  # a class; the cast is for the type checkers
+        context: type[C] | None = None,
         version: str = "1",
         retry: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
@@ -58,7 +58,7 @@ class GraphBuilder(Generic[I, O, C]):
     ) -> None:
         self._start = start
         self._output = output
-        self._context = context
+        self._context = NoContext if context is None else context
         self._name = name
         self._options: dict[str, Any] = {
             "version": version, "name": name, "retry": retry, "timeout": timeout, "queue": queue

@@ -14,7 +14,8 @@ from typing_extensions import TypeVar
 
 from floxide_amqp.core.conditions import ALWAYS, describe_function
 from floxide_amqp.core.draft import Draft, DraftEdge, DraftNode
-from floxide_amqp.core.node import Node, check_name
+from floxide_amqp.core.node import Node
+from floxide_amqp.core.node_names import check_name
 from floxide_amqp.core.options import NodeOptions
 from floxide_amqp.core.path import Path, gather
 from floxide_amqp.core.signature import EnclosingNames, NodeSignature, read_function

@@ -27,8 +27,9 @@ from typing import (
 
 from floxide_amqp.core.context_fields import AppendField, ContextField, FixedField, LogField, ValueField
 from floxide_amqp.core.event_log import EventLog
-from floxide_amqp.core.payload import PayloadType, type_name
+from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.payload_shapes import type_hints, unwrap
+from floxide_amqp.core.plain import type_name
 from floxide_amqp.core.reducers import (
     Append,
     ChangeRefusedError,

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from floxide_amqp.core.event_log import EventLog, EventStore, StoredEvent, is_event_log, new_events, view_of
-from floxide_amqp.core.payload import PayloadType, is_same_plain, type_name
+from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.payload_shapes import SCALARS
+from floxide_amqp.core.plain import is_same_plain, type_name
 from floxide_amqp.core.reducers import Append, ChangeRefusedError, LastWrite, Reducer
 from floxide_amqp.exceptions import CodecError
 
@@ -96,13 +97,21 @@ class ValueField(_Field):
         if self._is_last_write:
             if type(value) in _IMMUTABLE and value is cell.plain:
                 return None
-            tag, plain = self.payload.dump(value)
-            return None if tag == cell.tag and is_same_plain(plain, cell.plain) else [tag, plain]
+            dumped = self.payload.dump(value)
+            return None if self._is_unchanged(cell, dumped) else list(dumped)
         before = self.payload.load(cell.tag, cell.plain)
         if type(value) is not type(before):
             self.payload.dump(value)  # a value of another type is named as such before a reducer trips over it
         delta = self.reducer.diff(before, value)
         return None if delta is None else list(self.payload.dump(delta))
+
+    def _is_unchanged(self, cell: ValueCell, dumped: tuple[str, object]) -> bool:
+        """Say whether a value is the committed one.
+
+        Loading may put data into its normal form (the key order of a TypedDict, an int where a float is declared), and
+        a node that only read must not write: what differs is compared again with the committed value in that form.
+        """
+        return _is_same(cell, dumped) or _is_same(self.payload.dump(self.payload.load(*cell)), dumped)
 
     def merged(self, cell: ValueCell, delta: Any) -> ValueCell:
         """Return the cell after the reducer's merge."""
@@ -179,10 +188,7 @@ class AppendField(ValueField):
         """
         tag, plain = self.payload.dump(value)
         elements = _elements(plain)
-        unchanged = len(elements) >= cell.length and all(
-            map(is_same_plain, elements[: cell.length], cell.elements[: cell.length])
-        )
-        if not unchanged:
+        if not (_starts_with(elements, cell.elements[: cell.length]) or self._starts_normally(elements, cell)):
             raise ChangeRefusedError(
                 "changed elements that were there before, and Append() only ever adds at the end",
                 "append only, or use LastWrite()",
@@ -207,6 +213,10 @@ class AppendField(ValueField):
     def from_plain(self, plain: Any) -> AppendCell:  # type: ignore[override]  # as above
         """Return the cell, with a list of its own."""
         return _append_cell(*_pair(plain))
+
+    def _starts_normally(self, elements: Sequence[object], cell: AppendCell) -> bool:
+        _, before = self.payload.dump(self.payload.load(cell.tag, self._plain_of(cell)))
+        return _starts_with(elements, _elements(before))
 
     def _plain_of(self, cell: AppendCell) -> object:
         elements = cell.elements[: cell.length]
@@ -269,6 +279,14 @@ def _fixed_changed() -> ChangeRefusedError:
         "was changed, and it is Fixed: given at start and the same for the whole run",
         "drop Fixed[...] from its annotation, or keep the new value in another field",
     )
+
+
+def _is_same(one: tuple[str, object], other: tuple[str, object]) -> bool:
+    return one[0] == other[0] and is_same_plain(one[1], other[1])
+
+
+def _starts_with(elements: Sequence[object], beginning: Sequence[object]) -> bool:
+    return len(elements) >= len(beginning) and all(map(is_same_plain, elements, beginning))
 
 
 def _pair(plain: Any) -> tuple[str, object]:

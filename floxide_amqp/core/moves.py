@@ -27,16 +27,9 @@ from floxide_amqp.core.changes import (
     SetTimer,
     TurnIs,
 )
-from floxide_amqp.core.decide import (
-    RUN_ITSELF,
-    Decision,
-    Effects,
-    MessageAnchor,
-    Outgoing,
-    drop_deadline,
-    message_entry,
-)
+from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, MessageAnchor, Outgoing, message_entry
 from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.plan import drop_deadline
 from floxide_amqp.core.records import RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 

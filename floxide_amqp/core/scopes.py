@@ -167,12 +167,11 @@ class Scopes:
         """
         layout = self._layout
         outlets = self._outlets()
-        many = self._reached_often()
-        many |= {layout.numbers[name] for name, signature in layout.signatures.items() if signature.may_fan_out}
-        several = [outlet for outlet in outlets if layout.numbers[outlet.node] in many]
+        causes = self._reached_often()
+        several = [outlet for outlet in outlets if layout.numbers[outlet.node] in causes]
         declared = plain_type(layout.declared.output)
         if several:
-            declared = self._element_of_output(several[0])
+            declared = self._element_of_output(several[0], layout.names[causes[layout.numbers[several[0].node]]])
         for outlet in outlets:
             self._check_outlet(outlet, declared, are_many=bool(several))
         return Outputs(annotation=declared, are_many=bool(several), outlets=outlets)
@@ -190,29 +189,33 @@ class Scopes:
                 found.append(Ending(node=name))
         return tuple(found)
 
-    def _reached_often(self) -> set[int]:
-        """Return the nodes outside every region that may run for several items alive at once."""
+    def _reached_often(self) -> dict[int, int]:
+        """Return the nodes outside every region that may return for several items alive at once, each with the cause."""
         layout = self._layout
-        todo: list[int] = []
+        todo: list[tuple[int, int]] = []
+        often: dict[int, int] = {}
         for number, name in enumerate(layout.names):
             if number in self._inner:
                 continue
             if number in self.fan_outs and number not in self.join_of:
-                todo += layout.success_numbers[number]
+                todo += ((target, number) for target in layout.success_numbers[number])
+                if layout.signatures[name].may_fan_out:
+                    often[number] = number
             if self._may_fail_more_than_once(name):
-                todo += layout.failure_numbers[number]
-        often: set[int] = set()
+                todo += ((target, number) for target in layout.failure_numbers[number])
+        seen: set[int] = set()
         while todo:
-            number = todo.pop()
-            if number in often:
+            number, cause = todo.pop()
+            if number in seen:
                 continue
-            often.add(number)
-            todo += layout.failure_numbers[number]
+            seen.add(number)
+            todo += ((target, cause) for target in layout.failure_numbers[number])
             if number in self.join_of:
-                todo.append(self.join_of[number])
+                todo.append((self.join_of[number], cause))
             elif not layout.signatures[layout.names[number]].may_hold:
-                todo += layout.success_numbers[number]
-        return {number for number in often if not layout.signatures[layout.names[number]].may_hold}
+                often.setdefault(number, cause)
+                todo += ((target, cause) for target in layout.success_numbers[number])
+        return often
 
     def _may_fail_more_than_once(self, name: str) -> bool:
         """Say whether one error may take two edges: a class and one of its bases, or the same class twice."""
@@ -224,7 +227,7 @@ class Scopes:
             for error in errors
         )
 
-    def _element_of_output(self, outlet: Ending) -> Any:
+    def _element_of_output(self, outlet: Ending, cause: str) -> Any:
         layout = self._layout
         declared = plain_type(layout.declared.output)
         args = [arg for arg in get_args(declared) if arg is not Ellipsis]
@@ -232,9 +235,9 @@ class Scopes:
             return args[0]
         given = describe_type(layout.signatures[outlet.node].output)
         raise layout.error(
-            f"several items may be alive where it ends at {outlet.node!r}, and nothing gathers them, so its result "
-            f"is a list; it is declared to return {describe_type(declared)}. Declare list[{given}], close the fan-out "
-            "with gather(...), or use .otherwise where only one of several conditions should be taken."
+            f"several items may be alive after {cause!r}, and nothing gathers them before it ends at {outlet.node!r}, so "
+            f"its result is a list; it is declared to return {describe_type(declared)}. Declare list[{given}], or close "
+            "the fan-out with gather(...). Conditions that exclude each other need .otherwise for the last one."
         )
 
     def _check_outlet(self, outlet: Ending, declared: Any, *, are_many: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveMessage
-from floxide_amqp.core.decide import MessageAnchor, Outgoing
+from floxide_amqp.core.decisions import MessageAnchor, Outgoing
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem

@@ -12,17 +12,8 @@ from dataclasses import replace
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
-from floxide_amqp.core.decide import (
-    RUN_ITSELF,
-    Anchor,
-    Decision,
-    Effects,
-    Failed,
-    MessageAnchor,
-    OwnerAnchor,
-    Step,
-    decide,
-)
+from floxide_amqp.core.decide import decide
+from floxide_amqp.core.decisions import RUN_ITSELF, Anchor, Decision, Effects, Failed, MessageAnchor, OwnerAnchor, Step
 from floxide_amqp.core.records import Envelope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.logs import get_logger

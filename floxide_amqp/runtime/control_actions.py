@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.decide import Decision
+from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import RunFailure
 from floxide_amqp.core.statuses import RunStatus

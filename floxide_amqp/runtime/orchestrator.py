@@ -18,7 +18,7 @@ from typing_extensions import TypeVar
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.context import Context
-from floxide_amqp.core.decide import Decision
+from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Quarantined

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.decide import Outgoing
+from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.records import Envelope, RunHeader
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict

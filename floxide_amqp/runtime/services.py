@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from floxide_amqp.core.decide import Decision
+from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.records import RunHeader, Timer
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy

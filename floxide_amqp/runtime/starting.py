@@ -10,7 +10,7 @@ from typing import Any
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.context import Context, context_to_plain
-from floxide_amqp.core.decide import Outgoing
+from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
 from floxide_amqp.core.records import ItemInput, RunHeader, WorkItem

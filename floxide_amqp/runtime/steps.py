@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from floxide_amqp.core.context import Context, delta_of
-from floxide_amqp.core.decide import Failed, Held, Outcome, PageRead, Succeeded
+from floxide_amqp.core.decisions import Failed, Held, Outcome, PageRead, Succeeded
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.records import InputKind, Routed, WorkItem

@@ -21,7 +21,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
 
-from floxide_amqp.core.payload import PayloadType, flatten, type_name
+from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.core.plain import flatten, type_name
 from floxide_amqp.exceptions import CodecError
 
 _msgpack: Any = msgpack

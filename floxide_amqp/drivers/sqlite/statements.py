@@ -2,8 +2,8 @@
 
 The `sqlite3` module gives up the interpreter lock at every step of every statement, and where another thread computes
 (a busy event loop, a synchronous node) it gets it back only 5 ms later. With a statement per row a group of fifty took
-seconds then. So whatever a group asks about is one result row of scalar subqueries, each kind of thing is written by
-one statement of many rows, and a range comes back folded into one row.
+seconds then. So what a group asks about comes as few, wide rows of scalar subqueries, each kind of thing is written by one
+statement of many rows, and a range comes back folded into one row.
 
 Statements come in a few sizes, filled up by repeating the last row, so that their texts are few and stay prepared;
 reading twice, putting the same row twice and deleting twice change nothing.
@@ -35,6 +35,8 @@ SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Rows of a statement: steps of at most a half, so that at most a third of the rows are filling."""
 MOST_ROWS = SIZES[-1]
 """Keeps the widest row far below SQLite's 2,000 columns."""
+FEW_ROWS = 24
+"""Lookups that share one statement, of whatever kinds; a statement of many more subqueries starts slowly, measured."""
 
 _RowT = TypeVar("_RowT")
 
@@ -122,19 +124,32 @@ def write_rows(
 
 def look_up(connection: sqlite3.Connection, *asked: tuple[Lookup, Sequence[Address]]) -> list[list[Any]]:
     """Return, for each kind of lookup, the values of its columns for all its addresses, one after the other."""
-    found: list[list[Any]] = [[] for _ in asked]
-    for first in range(0, max((len(addresses) for _, addresses in asked), default=0), MOST_ROWS):
-        parts = [addresses[first : first + MOST_ROWS] for _, addresses in asked]
-        fillings = [filled(part) for part in parts]
-        shape = tuple([(kind, len(filling)) for (kind, _), filling in zip(asked, fillings, strict=True) if filling])
-        parameters = [
-            address * kind.columns for (kind, _), filling in zip(asked, fillings, strict=True) for address in filling
+    if sum(len(addresses) for _, addresses in asked) <= FEW_ROWS:
+        return _one_row(connection, asked)
+    return [
+        [
+            value
+            for first in range(0, len(addresses), MOST_ROWS)
+            for value in _one_row(connection, [(kind, addresses[first : first + MOST_ROWS])])[0]
         ]
-        row = connection.execute(_select(shape), tuple(chain.from_iterable(parameters))).fetchone()
-        start = 0
-        for (kind, _), part, filling, values in zip(asked, parts, fillings, found, strict=True):
-            values += row[start : start + kind.columns * len(part)]
-            start += kind.columns * len(filling)
+        for kind, addresses in asked
+    ]
+
+
+def _one_row(connection: sqlite3.Connection, asked: Sequence[tuple[Lookup, Sequence[Address]]]) -> list[list[Any]]:
+    fillings = [filled(addresses) for _, addresses in asked]
+    shape = tuple([(kind, len(filling)) for (kind, _), filling in zip(asked, fillings, strict=True) if filling])
+    if not shape:
+        return [[] for _ in asked]
+    parameters = [
+        address * kind.columns for (kind, _), filling in zip(asked, fillings, strict=True) for address in filling
+    ]
+    row = connection.execute(_select(shape), tuple(chain.from_iterable(parameters))).fetchone()
+    found: list[list[Any]] = []
+    start = 0
+    for (kind, addresses), filling in zip(asked, fillings, strict=True):
+        found.append(list(row[start : start + kind.columns * len(addresses)]))
+        start += kind.columns * len(filling)
     return found
 
 
@@ -165,7 +180,7 @@ LOG_QUERY = f"SELECT value FROM log_entries WHERE {_AT} AND position>=? ORDER BY
 
 
 def folded(query: str, columns: str) -> str:
-    """Fold the rows of a query, in their order, into one text: ``;`` before a row, ``,`` between hexadecimal columns."""
+    """Fold the rows of a query, in order, into one text: ``;`` before a row, ``,`` between hexadecimal columns."""
     row = "||','||".join(f"hex({column})" for column in columns.split(","))
     return f"SELECT group_concat(';'||{row},'') FROM ({query})"
 

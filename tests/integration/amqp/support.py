@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
-from floxide_amqp.ports.work_queue import Consumer, Message
+from floxide_amqp.ports.work_queue import Consumer, Message, PublishOutcome, WorkQueue
 
 SWIFT: Final = AmqpSettings(
     open_deadline=30.0,
@@ -32,8 +32,19 @@ def message(body: bytes, queue: str = "a") -> Message:
 async def until(holds: Callable[[], bool], within: float = 30.0) -> None:
     """Wait until something holds, which must be soon."""
     async with asyncio.timeout(within):
-        while not holds():
+        while True:
+            if holds():
+                return
             await asyncio.sleep(0.02)
+
+
+async def confirmed(work_queue: WorkQueue, *messages: Message) -> None:
+    """Publish until all is confirmed, which must be soon; what was confirmed already may be published again."""
+    async with asyncio.timeout(30):
+        while True:
+            if set(await work_queue.publish(messages)) == {PublishOutcome.CONFIRMED}:
+                return
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

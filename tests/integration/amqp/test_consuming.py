@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import asyncio
-
 import aio_pika
 import pytest
 
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
-from floxide_amqp.ports.work_queue import PublishOutcome
-from tests.integration.amqp.support import SWIFT, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
 
 
 async def test_a_queue_deleted_under_its_consumer_comes_back(
@@ -17,9 +14,7 @@ async def test_a_queue_deleted_under_its_consumer_comes_back(
         await work_queue.publish([message(b"before")])
         await until(lambda: seen[b"before"] == 1)
         await by_hand.queue_delete(f"{namespace}.work.a")
-        async with asyncio.timeout(20):
-            while await work_queue.publish([message(b"after")]) != [PublishOutcome.CONFIRMED]:
-                await asyncio.sleep(0.05)
+        await confirmed(work_queue, message(b"after"))
         await until(lambda: seen[b"after"] == 1)
 
 
@@ -30,9 +25,7 @@ async def test_a_queue_deleted_under_its_consumer_does_not_disturb_the_other_que
         await work_queue.publish([message(b"held", "b")])
         held = await consumer.receive()
         await by_hand.queue_delete(f"{namespace}.work.a")
-        async with asyncio.timeout(20):
-            while await work_queue.publish([message(b"after")]) != [PublishOutcome.CONFIRMED]:
-                await asyncio.sleep(0.05)
+        await confirmed(work_queue, message(b"after"))
         assert (await consumer.receive()).body == b"after"
         await held.acknowledge()
     assert await work_queue.depth("b") == 0
@@ -46,9 +39,7 @@ async def test_acknowledging_what_came_from_a_deleted_queue_is_silent(
         held = await consumer.receive()
         await by_hand.queue_delete(f"{namespace}.work.a")
         await held.acknowledge()
-        async with asyncio.timeout(20):
-            while await work_queue.publish([message(b"2")]) != [PublishOutcome.CONFIRMED]:
-                await asyncio.sleep(0.05)
+        await confirmed(work_queue, message(b"2"))
         assert (await consumer.receive()).body == b"2"
 
 
@@ -64,9 +55,7 @@ async def test_a_consumer_the_broker_forgot_in_silence_is_noticed(
         draining(consumer) as seen,
     ):
         await (await connection.channel()).queue_delete(f"{namespace}.work.a")
-        async with asyncio.timeout(20):
-            while await work_queue.publish([message(b"after")]) != [PublishOutcome.CONFIRMED]:
-                await asyncio.sleep(0.05)
+        await confirmed(work_queue, message(b"after"))
         await until(lambda: seen[b"after"] == 1)
 
 

