@@ -133,7 +133,7 @@ class ResultTimeoutError(RunError):
 
     def __init__(self, *, run_id: str, timeout_seconds: float, status: str) -> None:
         super().__init__(
-            f"Run {run_id!r} is still {status} after {timeout_seconds:g} s of waiting. It goes on; wait again for its result.",
+            f"Run {run_id!r} is still {status} after {timeout_seconds:g} s of waiting. It goes on; wait for it again.",
             run_id=run_id,
             timeout_seconds=timeout_seconds,
             status=status,
@@ -145,8 +145,8 @@ class RunStalledError(RunError):
 
     def __init__(self, *, run_id: str, node: str) -> None:
         super().__init__(
-            f"Run {run_id!r} stalled: every item left is held (the last at node {node!r}), no other item is alive to change "
-            "what they wait for, and the run has no output. Make one of the arrivals return Next.",
+            f"Run {run_id!r} stalled: every item left is held (the last at node {node!r}), no other item is alive to "
+            "change what they wait for, and the run has no output. Make one of the arrivals return Next.",
             run_id=run_id,
             node=node,
         )
@@ -210,7 +210,8 @@ class UnknownWorkflowError(RunError):
     def __init__(self, *, workflow: str, known: tuple[str, ...]) -> None:
         have = ", ".join(known) or "none"
         super().__init__(
-            f"There is no workflow {workflow!r} here. This application has: {have}. Add it to Floxide(workflows=[...]).",
+            f"There is no workflow {workflow!r} here. This application has: {have}. "
+            "Add it to Floxide(workflows=[...]).",
             workflow=workflow,
             known=known,
         )

@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -105,7 +105,7 @@ class Floxide:
         return self._broker is None
 
     @asynccontextmanager
-    async def orchestrator(self, *, with_worker: bool | None = None) -> AsyncIterator[Orchestrator]:
+    async def orchestrator(self, *, with_worker: bool | None = None) -> AsyncGenerator[Orchestrator]:
         """Open an orchestrator.
 
         Args:
@@ -124,7 +124,7 @@ class Floxide:
     @asynccontextmanager
     async def worker(
         self, *, concurrency: int | None = None, queues: Sequence[str] = (), name: str | None = None
-    ) -> AsyncIterator[Worker]:
+    ) -> AsyncGenerator[Worker]:
         """Open a worker; call `Worker.run_forever` or `Worker.run_once` on it.
 
         Args:
@@ -201,7 +201,7 @@ class Floxide:
 
 
 @asynccontextmanager
-async def _running(worker: Worker) -> AsyncIterator[None]:
+async def _running(worker: Worker) -> AsyncGenerator[None]:
     """Run a worker beside the block, and drain it at the end."""
     task = asyncio.create_task(worker.run_forever(), name="floxide.embedded.worker")
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from typing_extensions import TypeVar
 
@@ -17,12 +17,12 @@ from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import AlreadyCompletedError, NotStartedError, RunCancelledError, RunNotFoundError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 
-I = TypeVar("I")
-O = TypeVar("O")
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
 C = TypeVar("C", bound=Context, default=NoContext)
 
 
-class Workflow(WorkflowDefinition[I, O, C]):
+class Workflow(WorkflowDefinition[InT, OutT, C]):
     """A typed graph of nodes: input, output and, if it has one, context.
 
     The class is checked and compiled when it is created; see `WorkflowDefinition`. The methods here run it in this
@@ -32,12 +32,12 @@ class Workflow(WorkflowDefinition[I, O, C]):
     @classmethod
     async def run(
         cls,
-        input: I,  # noqa: A002 - the word users expect
+        input: InT,
         *,
         context: C | None = None,
         resources: Mapping[type, object] | None = None,
         timeout: timedelta | float | None = None,
-    ) -> O:
+    ) -> OutT:
         """Run the workflow in memory and return its output; nothing survives the process.
 
         Args:
@@ -58,14 +58,14 @@ class Workflow(WorkflowDefinition[I, O, C]):
     @classmethod
     async def run_with_checkpoint(
         cls,
-        input: I,  # noqa: A002 - the word users expect
+        input: InT,
         *,
         store: StoreLocation,
         run_id: str,
         context: C | None = None,
         resources: Mapping[type, object] | None = None,
         timeout: timedelta | float | None = None,
-    ) -> O:
+    ) -> OutT:
         """Run the workflow in this process, every step checkpointed in a store, and return its output.
 
         Calling it again with the same id and input goes on where the run stands, or returns the output it has.
@@ -95,7 +95,7 @@ class Workflow(WorkflowDefinition[I, O, C]):
         run_id: str,
         resources: Mapping[type, object] | None = None,
         timeout: timedelta | float | None = None,
-    ) -> O:
+    ) -> OutT:
         """Go on with a run from its checkpoint and return its output; failed items are tried again.
 
         Raises:
@@ -115,15 +115,15 @@ class Workflow(WorkflowDefinition[I, O, C]):
             if status is RunStatus.CANCELLED:
                 raise RunCancelledError(run_id=run_id)
             await orchestrator.resume(run_id)
-            return cast("O", await orchestrator.handle(cls, run_id).result(timeout))
+            return await orchestrator.handle(cls, run_id).result(timeout)
 
 
 @asynccontextmanager
 async def _orchestrator(
     workflow: type[WorkflowDefinition[Any, Any, Any]], store: StoreLocation, resources: Mapping[type, object] | None
-) -> AsyncIterator[Orchestrator]:
+) -> AsyncGenerator[Orchestrator]:
     @asynccontextmanager
-    async def lifespan() -> AsyncIterator[Mapping[type, object]]:
+    async def lifespan() -> AsyncGenerator[Mapping[type, object]]:
         yield resources or {}
 
     app = Floxide(store=store, workflows=[workflow], lifespan=lifespan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -44,7 +44,7 @@ def sqlite_path(url: str) -> Path:
 
 
 @asynccontextmanager
-async def open_store(location: StoreLocation) -> AsyncIterator[KeyValueStore]:
+async def open_store(location: StoreLocation) -> AsyncGenerator[KeyValueStore]:
     """Open a store while the block is open; one that was given open is left open.
 
     Raises:

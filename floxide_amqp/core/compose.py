@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast, get_args
+from typing import Any, Self, cast, get_args
 
 from typing_extensions import TypeVar
 
@@ -51,10 +51,27 @@ class _Compound(Node[A_contra, B_co]):
         return self._known
 
 
+class _Several(_Compound[A_contra, B_co]):
+    """A node that is opened: of its options only those can be set that its inner nodes may leave open."""
+
+    def with_options(self, **options: Any) -> Self:
+        """Return a copy with another queue or retry policy for inner nodes without their own.
+
+        Raises:
+            DefinitionError: Another option is given.
+        """
+        for name in options:
+            if name not in ("queue", "retry"):
+                raise DefinitionError(
+                    f"{self.name!r} stands for several nodes, so {name} cannot be set for it. Set it on those inside."
+                )
+        return super().with_options(**options)
+
+
 class _PassOn(_Compound[T, T]):
     """Returns what it receives."""
 
-    def process(self, ctx: WorkflowCtx[Any], input: T, /) -> T:
+    async def process(self, ctx: WorkflowCtx[Any], input: T, /) -> T:
         """Return the input."""
         del ctx
         return input
@@ -63,7 +80,7 @@ class _PassOn(_Compound[T, T]):
 class _PassOnEach(_Compound[Sequence[T], T]):
     """Goes on with each element of a list."""
 
-    def process(self, ctx: WorkflowCtx[Any], input: Sequence[T], /) -> NextAll[T]:
+    async def process(self, ctx: WorkflowCtx[Any], input: Sequence[T], /) -> NextAll[T]:
         """Fan out."""
         del ctx
         return NextAll(input)
@@ -103,7 +120,7 @@ class SplitNode(_Compound[A_contra, B_co]):
         return NextAll(self._function(input))
 
 
-class BatchNode(_Compound[list[A], list[B]]):
+class BatchNode(_Several[list[A], list[B]]):
     """Runs one node for each element of a list and gathers the results in order; each element is a durable step.
 
     Args:
@@ -132,9 +149,7 @@ class BatchNode(_Compound[list[A], list[B]]):
             raise DefinitionError(
                 f"BatchNode({node.name}): {node.name!r} never returns a value, so nothing can be gathered."
             )
-        signature = NodeSignature(
-            input=list_of(inner.input), output=list_of(output), context=inner.context, is_async=False
-        )
+        signature = NodeSignature(input=list_of(inner.input), output=list_of(output), context=inner.context)
         super().__init__(name or f"{node.name}_batch", signature)
         self._inner = node
         self._max_in_flight = max_in_flight
@@ -142,10 +157,8 @@ class BatchNode(_Compound[list[A], list[B]]):
     def expand(self) -> Draft:
         """Return the fan-out, the node and the gather this node stands for."""
         listed, results = self._known.input, self._known.output
-        split = NodeSignature(
-            input=listed, output=self._inner.signature().input, takes_ctx=False, is_async=False, may_fan_out=True
-        )
-        join = NodeSignature(input=results, output=results, takes_ctx=False, is_async=False)
+        split = NodeSignature(input=listed, output=self._inner.signature().input, may_fan_out=True)
+        join = NodeSignature(input=results, output=results)
         draft = Draft(entry="split", exit="join")
         draft.add_node(_PassOnEach("split", split), wave=self._max_in_flight)
         draft.nodes["item"] = DraftNode(name="item", node=self._inner, options=self._inner.options)
@@ -157,7 +170,7 @@ class BatchNode(_Compound[list[A], list[B]]):
         return draft
 
 
-class CompositeNode(_Compound[WI, WO]):
+class CompositeNode(_Several[WI, WO]):
     """A whole workflow as a node of another: its nodes become steps of the outer run and share its context.
 
     Args:
@@ -182,9 +195,7 @@ class CompositeNode(_Compound[WI, WO]):
                 f"CompositeNode({graph.workflow}): its steps are part of the outer run, which its own timeout of "
                 f"{graph.options.timeout.total_seconds():g} s cannot end. Set the timeout of the outer workflow."
             )
-        signature = NodeSignature(
-            input=graph.input.annotation, output=graph.output.annotation, context=graph.context, is_async=False
-        )
+        signature = NodeSignature(input=graph.input.annotation, output=graph.output.annotation, context=graph.context)
         super().__init__(name or graph.workflow, signature)
         self._workflow = workflow
 
@@ -209,7 +220,7 @@ class CompositeNode(_Compound[WI, WO]):
         """Lead all outputs to one node that passes them on, so that the outer edges have one place to start from."""
         output = self._known.output
         end = "end" if "end" not in draft.nodes else "workflow end"
-        signature = NodeSignature(input=output, output=output, takes_ctx=False, is_async=False)
+        signature = NodeSignature(input=output, output=output)
         draft.exit = draft.add_node(_PassOn(end, signature))
         draft.endings = [ending for ending in inner.endings if ending not in inner.outlets]
         draft.edges += (
@@ -228,7 +239,7 @@ def collect(element: type[T], *, name: str = "collect") -> Path[T, list[T]]:
         name: The node's name, for a second one in the same graph.
     """
     listed = list_of(element)
-    signature = NodeSignature(input=listed, output=listed, takes_ctx=False, is_async=False)
+    signature = NodeSignature(input=listed, output=listed)
     return gather(_PassOn[list[T]](name, signature))
 
 

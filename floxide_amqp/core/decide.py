@@ -251,7 +251,7 @@ def _retry(plan: Plan, attempts: int) -> Decision:
 
 def _fall_back(plan: Plan, outcome: Failed, edges: Sequence[Edge], attempts: int) -> Decision:
     """The failure edges take over: their targets get the failed node's input."""
-    step, item = plan.step, plan.step.item
+    item = plan.step.item
     plan.start_run()
     failure = FailureInfo(
         node=item.node, error_type=outcome.error.error_type, message=outcome.error.message, attempts=attempts

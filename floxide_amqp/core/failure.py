@@ -63,11 +63,11 @@ def describe_error(error: BaseException) -> ErrorInfo:
     """Turn an exception into data; an exception whose own ``__str__`` or traceback fails is still described."""
     try:
         message = str(error)
-    except Exception as broken:  # user code runs here, and a broken __str__ must not hide the first error
+    except Exception as broken:  # noqa: BLE001 - user code runs here, and a broken __str__ must not hide the first error
         message = f"<{type(error).__name__}.__str__ raised {type(broken).__name__}>"
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:  # same as above: formatting calls user code
+    except Exception:  # noqa: BLE001 - same as above: formatting calls user code
         text = ""
     return ErrorInfo(
         kinds=error_kinds(error), message=message[:MAX_MESSAGE_LENGTH], traceback=text[-MAX_TRACEBACK_LENGTH:]

@@ -90,21 +90,21 @@ def give_back(
 ) -> Decision:
     """An owned item becomes pending again, because its owner died or hands it back.
 
-    Args:
-        died: Whether the owner died on it; deaths are counted.
-        forget: Entries that led to it and no longer do.
+    `died` says whether the owner died on it, since deaths are counted; `forget` takes away what led to it.
     """
     pending = replace(
         item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, deaths=item.deaths + (1 if died else 0)
     )
     cleanup = (LeaveOwner(item.owner, item.item_id), *forget) if item.owner else tuple(forget)
-    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup)
+    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
 
 
 def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
     """A waiting item becomes pending because its timer is due."""
     pending = replace(item, status=WorkItemStatus.PENDING, due_ms=0, note="")
-    return _repend(item, pending, timer.turn, run, epoch, now_ms, publisher, (DropTimer(timer), Count("waiting", -1)))
+    return _repend(
+        item, pending, timer.turn, run, epoch, now_ms, publisher, cleanup=(DropTimer(timer), Count("waiting", -1))
+    )
 
 
 def unpark(
@@ -112,7 +112,7 @@ def unpark(
 ) -> Decision:
     """A parked item becomes pending because a worker has its node."""
     pending = replace(item, status=WorkItemStatus.PENDING, note="")
-    return _repend(item, pending, turn, run, epoch, now_ms, publisher, (leave, Count("waiting", -1)))
+    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=(leave, Count("waiting", -1)))
 
 
 def reset(item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
@@ -137,7 +137,7 @@ def reset(item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, pub
         cleanup += (Count("held", -1), Count("live", 1), CountScope(item.scope, 1))
     if item.owner:
         cleanup.append(LeaveOwner(item.owner, item.item_id))
-    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup)
+    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
 
 
 def _repend(
@@ -148,6 +148,7 @@ def _repend(
     epoch: int,
     now_ms: int,
     publisher: WorkerId,
+    *,
     cleanup: Sequence[Change],
 ) -> Decision:
     """Put an item pending, with a message unless its run is paused (then resuming the run publishes it)."""

@@ -27,6 +27,7 @@ from floxide_amqp.core.payload_shapes import (
     contains_any,
     describe,
     has_aliases,
+    has_typed_dict,
     needs_flattening,
     record_classes,
     shape_of,
@@ -49,7 +50,7 @@ class Member:
         shape: What its values look like.
     """
 
-    __slots__ = ("_adapter", "_compares", "_dump", "_flattens", "_records", "_rules", "_validate", "annotation",
+    __slots__ = ("_adapter", "_compares", "_drops_keys", "_dump", "_flattens", "_records", "_rules", "_validate", "annotation",
                  "shape", "tag")  # fmt: skip
 
     def __init__(self, annotation: Any, shape: Shape) -> None:
@@ -62,6 +63,7 @@ class Member:
         self._flattens = needs_flattening(shape)
         self._compares = contains_any(shape)
         self._records = record_classes(shape)
+        self._drops_keys = has_typed_dict(shape)
         self._rules: dict[str, Any] = {"by_alias": False, "by_name": True} if has_aliases(shape) else {}
 
     def matches(self, value: object) -> bool:
@@ -96,7 +98,7 @@ class Member:
             raise self._mismatch(value, "it is nested too deeply") from error
         except Exception as error:  # pydantic's serializer and the user's validators may raise anything
             raise self._mismatch(value, _serializer_problem(error)) from error
-        if self._compares or any(record.__subclasses__() for record in self._records):
+        if self._compares or self._drops_keys or any(record.__subclasses__() for record in self._records):
             change = first_change(value, loaded, self._compares)
             if change is not None:
                 raise self._mismatch(value, change)

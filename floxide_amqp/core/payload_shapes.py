@@ -415,6 +415,11 @@ def contains_any(shape: Shape) -> bool:
     return any(s.kind == "any" for s in shape.walk())
 
 
+def has_typed_dict(shape: Shape) -> bool:
+    """Say whether there is a TypedDict in it, which drops the keys that it does not declare."""
+    return any(s.kind == "record" and s.runtime is dict for s in shape.walk())
+
+
 def needs_flattening(shape: Shape) -> bool:
     """Say whether pydantic's dump may hold values that are not plain yet: enum members, paths, what a model adds."""
     kinds = {"enum", "path", "opaque", "any"}

@@ -89,6 +89,10 @@ def first_change(before: object, after: object, compares_scalars: bool) -> str |
         if isinstance(before, int | float) and type(before) in _SCALARS and isinstance(after, int | float):
             return None  # a bool where an int, an int where a float is declared: the type checkers allow it, as we do
         return f"a {type_name(before)} in it would come back as {type_name(after)}"
+    if isinstance(before, dict | set | frozenset):
+        lost = len(cast("AbstractSet[object]", before)) - len(cast("AbstractSet[object]", after))
+        if lost:
+            return f"{lost} of the members of a {type_name(before)} in it would be lost"
     for mine, other in _pairs(before, after):
         change = first_change(mine, other, compares_scalars)
         if change is not None:
@@ -103,7 +107,7 @@ def _pairs(before: Any, after: Any) -> list[tuple[object, object]]:
         return [(getattr(before, f.name), getattr(after, f.name)) for f in dataclasses.fields(before)]
     if isinstance(before, dict):
         mine, others = cast("dict[object, object]", before), cast("dict[object, object]", after)
-        return [*zip(mine, others, strict=False), *zip(mine.values(), others.values(), strict=False)]
+        return [*_set_pairs(mine.keys(), others.keys()), *((value, others.get(key)) for key, value in mine.items())]
     if isinstance(before, list | tuple):
         return list(zip(cast("list[object]", before), cast("list[object]", after), strict=False))
     if isinstance(before, set | frozenset):

@@ -190,7 +190,7 @@ class Scopes:
         return tuple(found)
 
     def _reached_often(self) -> dict[int, int]:
-        """Return the nodes outside every region that may return for several items alive at once, each with the cause."""
+        """Return the nodes outside every region that may return for several items, each with the cause."""
         layout = self._layout
         todo: list[tuple[int, int]] = []
         often: dict[int, int] = {}
@@ -235,9 +235,9 @@ class Scopes:
             return args[0]
         given = describe_type(layout.signatures[outlet.node].output)
         raise layout.error(
-            f"several items may be alive after {cause!r}, and nothing gathers them before it ends at {outlet.node!r}, so "
-            f"its result is a list; it is declared to return {describe_type(declared)}. Declare list[{given}], or close "
-            "the fan-out with gather(...). Conditions that exclude each other need .otherwise for the last one."
+            f"several items may be alive after {cause!r}, and nothing gathers them before it ends at {outlet.node!r}, "
+            f"so its result is a list; it is declared to return {describe_type(declared)}. Declare list[{given}], or "
+            "close the fan-out with gather(...). Conditions that exclude each other need .otherwise for the last one."
         )
 
     def _check_outlet(self, outlet: Ending, declared: Any, *, are_many: bool) -> None:

@@ -14,7 +14,7 @@ class ControlBus(Protocol):
     """Broadcast to workers, and events routed by a key."""
 
     async def broadcast(self, body: bytes) -> None:
-        """Hand a control message to every worker that listens now. Best effort: a broken connection is logged, not raised."""
+        """Hand a control message to every worker that listens now. Best effort: a failure is logged, not raised."""
         ...
 
     def listen(self, worker_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -25,11 +25,11 @@ class ControlBus(Protocol):
         ...
 
     async def announce(self, routing_key: str, body: bytes) -> None:
-        """Hand an event to whoever subscribed to its routing key. Best effort: a broken connection is logged, not raised."""
+        """Hand an event to whoever subscribed to its routing key. Best effort: a failure is logged, not raised."""
         ...
 
     def subscribe(self, pattern: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Receive events whose routing key matches, from when the context is entered on; the subscription heals by itself.
+        """Receive events whose routing key matches, from when the context is entered on; it heals by itself.
 
         Args:
             pattern: Words parted by dots; ``*`` stands for one word, ``#`` for any number.

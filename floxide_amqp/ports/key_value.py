@@ -7,8 +7,8 @@ index entries, which live in a named, ordered index:
   brings it back to 0.
 * **counters**: integers; absent is 0.
 * **logs**: append-only sequences with absolute positions 0, 1, 2, … that survive trimming.
-* **indexes**: ordered sets of (entry key, value); entry keys sort by their Unicode code points. One index spans all slots of the store;
-  an entry belongs to the slot of the batch that entered it.
+* **indexes**: ordered sets of (entry key, value); entry keys sort by their Unicode code points. One index spans all
+  slots of the store; an entry belongs to the slot of the batch that entered it.
 
 Invariants every driver keeps, and `floxide_amqp.testing` checks:
 

@@ -217,10 +217,11 @@ class Admissions:
         """After a crash between commit and publish: publish what is pending and unowned."""
         if not item.successors:
             return
-        outgoing: list[Outgoing] = []
-        for found in await self._services.items.find(header.run_id, item.successors):
-            if found is not None and found.item.status is WorkItemStatus.PENDING and found.item.item_id != item.kept:
-                outgoing.append(Outgoing(found.item, found.turn, ""))  # its first message's entry stands
+        outgoing = [
+            Outgoing(found.item, found.turn, "")  # the entry of its first message stands
+            for found in await self._services.items.find(header.run_id, item.successors)
+            if found is not None and found.item.status is WorkItemStatus.PENDING and found.item.item_id != item.kept
+        ]
         await publish(self._services, header, outgoing)
 
     async def _read(self, envelope: Envelope) -> _Found | Dismissed:

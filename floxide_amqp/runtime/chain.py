@@ -30,6 +30,9 @@ from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.chain")
 
+NO_QUEUES: frozenset[str] = frozenset()
+"""Of a worker that goes on with nothing."""
+
 SERIAL_AFTER = 3
 """Conflicts over the context after which a run's isolated steps go one at a time in this worker."""
 
@@ -61,7 +64,7 @@ class Chain:
 
     def stop_keeping(self) -> None:
         """Publish the next successor instead of going on with it: the worker drains."""
-        self._keep = frozenset()
+        self._keep = NO_QUEUES
 
     async def run(self) -> None:
         """Work the delivery off, then acknowledge it; on an error of the store or the engine it is given back."""
@@ -186,7 +189,7 @@ class Chain:
             graph=run.graph, header=run.header, run=admitted.state, epoch=admitted.epoch, item=admitted.item,
             turn=admitted.turn, scope=admitted.scope, anchor=self._anchor, worker=services.name,
             now_ms=services.now_ms(), retry=policy_of(services, node), context_length=performed.position,
-            is_isolated=node.options.isolated and run.has_context, keep=self._keep if may_keep else frozenset(),
+            is_isolated=node.options.isolated and run.has_context, keep=self._keep if may_keep else NO_QUEUES,
             jitter=services.random.random(), duration_us=performed.duration_us,
         )  # fmt: skip
 

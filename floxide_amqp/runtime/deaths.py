@@ -8,7 +8,6 @@ through. The last condition keeps a store that is out of reach from looking like
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def boot_id() -> str:
     """Return what tells this boot of this machine (and its process namespace) from others; empty where unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
+        return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 

@@ -78,9 +78,10 @@ async def run_body(
 async def _invoke(services: Services, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
     if node.node.is_async:
         return as_transition(await node.node.invoke(ctx, value))
-    run = contextvars.copy_context().run
+    variables = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    return as_transition(await loop.run_in_executor(services.executor, run, node.node.invoke, ctx, value))
+    raw = await loop.run_in_executor(services.executor, lambda: variables.run(node.node.invoke, ctx, value))
+    return as_transition(raw)
 
 
 async def _guarded(body: Callable[[], Awaitable[Transition[Any]]]) -> BodyResult:
@@ -89,7 +90,7 @@ async def _guarded(body: Callable[[], Awaitable[Transition[Any]]]) -> BodyResult
         return Returned(await body())
     except asyncio.CancelledError:
         raise
-    except BaseException as error:  # user code: its exits must not end the worker
+    except BaseException as error:  # noqa: BLE001 - user code: its exits must not end the worker
         return Raised(error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
@@ -61,7 +62,12 @@ def decode_control(data: bytes) -> ControlMessage:
     if not isinstance(runs, list | tuple):
         raise CodecError("A control message names its runs in a list.")
     try:
-        return ControlMessage(kind=ControlKind(kind), runs=tuple(runs), workflow=str(workflow), version=str(version))
+        return ControlMessage(
+            kind=ControlKind(kind),
+            runs=tuple(RunId(str(run)) for run in cast("Sequence[object]", runs)),
+            workflow=str(workflow),
+            version=str(version),
+        )
     except ValueError as error:
         raise CodecError(f"Unknown control message {str(kind)[:40]!r}.") from error
 
@@ -79,14 +85,14 @@ def decode_event(data: bytes) -> RunEvent:
     """
     run_id, status = _fields(data, 2)
     try:
-        return RunEvent(run_id=RunId(str(run_id)), status=RunStatus(status))
+        return RunEvent(run_id=RunId(str(run_id)), status=RunStatus(str(status)))
     except ValueError as error:
         raise CodecError(f"Unknown run status {str(status)[:40]!r}.") from error
 
 
 def _fields(data: bytes, count: int) -> Sequence[object]:
     values = unpack(data)
-    if not isinstance(values, list | tuple) or len(values) != count:
+    fields = cast("Sequence[object]", values) if isinstance(values, list | tuple) else ()
+    if len(fields) != count:
         raise CodecError(f"A message with {count} fields was expected.")
-    fields: Sequence[object] = values
     return fields

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,8 +38,8 @@ from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
 from floxide_amqp.stores.items import PAGE, StoredItem
 from floxide_amqp.stores.runs import StoredRun
 
-I = TypeVar("I")
-O = TypeVar("O")
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
 O_co = TypeVar("O_co", covariant=True)
 C = TypeVar("C", bound=Context)
 
@@ -65,10 +65,10 @@ MAX_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Start(Generic[I]):
+class Start(Generic[InT]):
     """One run for `Orchestrator.start_many`: input, and optionally context and id."""
 
-    input: I
+    input: InT
     context: Context | None = None
     run_id: str | None = None
 
@@ -132,7 +132,7 @@ class Orchestrator:
         self._waiters = Waiters(services, f"client.{uuid.uuid4().hex}")
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Orchestrator]:
+    async def open(self) -> AsyncGenerator[Orchestrator]:
         """Listen for the ends of runs while the block is open."""
         async with self._waiters.listening():
             yield self
@@ -141,12 +141,12 @@ class Orchestrator:
 
     async def start(
         self,
-        workflow: type[WorkflowDefinition[I, O, C]],
-        input: I,  # noqa: A002 - the word users expect
+        workflow: type[WorkflowDefinition[InT, OutT, C]],
+        input: InT,
         *,
         context: C | None = None,
         run_id: str | None = None,
-    ) -> RunHandle[O]:
+    ) -> RunHandle[OutT]:
         """Store a run and send its first message; returns once the run is as durable as the store.
 
         Starting again with the same id, workflow, input and context returns the same run.
@@ -166,8 +166,8 @@ class Orchestrator:
         return handle
 
     async def start_many(
-        self, workflow: type[WorkflowDefinition[I, O, C]], starts: Iterable[Start[I]]
-    ) -> list[RunHandle[O]]:
+        self, workflow: type[WorkflowDefinition[InT, OutT, C]], starts: Iterable[Start[InT]]
+    ) -> list[RunHandle[OutT]]:
         """Store many runs in grouped commits and send their first messages; each start is idempotent on its own.
 
         Raises:
@@ -201,7 +201,7 @@ class Orchestrator:
                 raise result
         return [RunHandle(self, request.header.run_id, graph) for request in requests]
 
-    def handle(self, workflow: type[WorkflowDefinition[Any, O, Any]], run_id: str) -> RunHandle[O]:
+    def handle(self, workflow: type[WorkflowDefinition[Any, OutT, Any]], run_id: str) -> RunHandle[OutT]:
         """Return a handle of a run started elsewhere; nothing is read until it is used."""
         return RunHandle(self, run_id, workflow.graph)
 
@@ -297,7 +297,7 @@ class Orchestrator:
             after = page[-1].item.item_id
 
     async def _reset(self, run_id: RunId, found: StoredItem, *, was_failed: bool) -> None:
-        """Bring one live item of a resumed run on its way: what waits for a timer goes on waiting unless the run failed."""
+        """Bring one live item of a resumed run on its way; what waits for a timer waits on, unless the run failed."""
         services = self.services
         if found.item.status not in (RESET_AFTER_FAILURE if was_failed else RESET_AFTER_PAUSE):
             return

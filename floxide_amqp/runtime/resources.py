@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -53,7 +53,7 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(lifespan: Lifespan | None) -> AsyncIterator[Resources]:
+async def open_resources(lifespan: Lifespan | None) -> AsyncGenerator[Resources]:
     """Enter the lifespan and keep what it yields by type until the block ends."""
     if lifespan is None:
         yield Resources()

@@ -37,6 +37,12 @@ from floxide_amqp.stores.runs import RunStore
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
+
+def _ignore(timer: Timer) -> None:
+    """For processes without a timer heap: maintenance fires what they set."""
+    del timer
+
+
 ALL_RUNS = "runs"
 """Routing key of events of runs whose starter asked for none."""
 
@@ -62,7 +68,7 @@ class Services:
     interceptors: Sequence[Interceptor] = ()
     executor: Executor | None = None
     random: random.Random = field(default_factory=random.Random)
-    on_timer: Callable[[Timer], None] = lambda timer: None
+    on_timer: Callable[[Timer], None] = _ignore
 
     def __post_init__(self) -> None:
         self.runs = RunStore(self.session)

@@ -17,8 +17,8 @@ from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import DefinitionError
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
 
-I = TypeVar("I")
-O = TypeVar("O")
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
 C = TypeVar("C", bound=Context)
 
 DEFAULT_IN_FLIGHT = 100
@@ -29,7 +29,7 @@ class _End:
     pass
 
 
-class Channel(Generic[I]):
+class Channel(Generic[InT]):
     """A bounded queue between code that produces items and a source that starts runs of them.
 
     Args:
@@ -39,9 +39,9 @@ class Channel(Generic[I]):
     def __init__(self, capacity: int = DEFAULT_IN_FLIGHT) -> None:
         if capacity < 1:
             raise DefinitionError(f"A channel's capacity is at least 1, not {capacity}.")
-        self._items: asyncio.Queue[I | _End] = asyncio.Queue(capacity)
+        self._items: asyncio.Queue[InT | _End] = asyncio.Queue(capacity)
 
-    async def send(self, item: I) -> None:
+    async def send(self, item: InT) -> None:
         """Hand over an item; waits while the channel is full."""
         await self._items.put(item)
 
@@ -49,7 +49,7 @@ class Channel(Generic[I]):
         """Say that no more items come."""
         await self._items.put(_End())
 
-    async def __aiter__(self) -> AsyncIterator[I]:
+    async def __aiter__(self) -> AsyncIterator[InT]:
         """Return the items as they come, until the channel is closed."""
         while True:
             item = await self._items.get()
@@ -58,7 +58,7 @@ class Channel(Generic[I]):
             yield item
 
 
-class Source(Generic[I]):
+class Source(Generic[InT]):
     """Items that each start one run.
 
     Args:
@@ -69,10 +69,10 @@ class Source(Generic[I]):
 
     def __init__(
         self,
-        items: AsyncIterable[I],
+        items: AsyncIterable[InT],
         *,
-        key: Callable[[I], str] | None = None,
-        context: Callable[[I], Context] | None = None,
+        key: Callable[[InT], str] | None = None,
+        context: Callable[[InT], Context] | None = None,
     ) -> None:
         self._items = items
         self._key = key
@@ -82,12 +82,12 @@ class Source(Generic[I]):
     def every(
         cls,
         interval: timedelta | float,
-        make: Callable[[int], I],
+        make: Callable[[int], InT],
         *,
         times: int | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
-        key: Callable[[I], str] | None = None,
-    ) -> Source[I]:
+        key: Callable[[InT], str] | None = None,
+    ) -> Source[InT]:
         """Return a source that makes an item at once and then after each interval.
 
         Args:
@@ -104,7 +104,7 @@ class Source(Generic[I]):
         if not seconds > 0:
             raise DefinitionError(f"Source.every({interval!r}): the interval must be more than 0.")
 
-        async def ticks() -> AsyncIterator[I]:
+        async def ticks() -> AsyncIterator[InT]:
             number = 0
             while times is None or number < times:
                 if number:
@@ -117,10 +117,10 @@ class Source(Generic[I]):
     async def drive(
         self,
         orchestrator: Orchestrator,
-        workflow: type[WorkflowDefinition[I, O, C]],
+        workflow: type[WorkflowDefinition[InT, OutT, C]],
         *,
         max_in_flight: int = DEFAULT_IN_FLIGHT,
-    ) -> AsyncIterator[RunHandle[O]]:
+    ) -> AsyncIterator[RunHandle[OutT]]:
         """Start a run for each item and return each run's handle when it has ended, in the order they end.
 
         Args:
@@ -134,7 +134,7 @@ class Source(Generic[I]):
         if max_in_flight < 1:
             raise DefinitionError(f"max_in_flight must be at least 1, not {max_in_flight}.")
         slots = asyncio.Semaphore(max_in_flight)
-        ended: asyncio.Queue[RunHandle[O] | None] = asyncio.Queue()
+        ended: asyncio.Queue[RunHandle[OutT] | None] = asyncio.Queue()
         feeding = asyncio.create_task(self._feed(orchestrator, workflow, slots, ended), name="floxide.source")
         try:
             while (handle := await ended.get()) is not None:
@@ -147,9 +147,9 @@ class Source(Generic[I]):
     async def _feed(
         self,
         orchestrator: Orchestrator,
-        workflow: type[WorkflowDefinition[I, O, C]],
+        workflow: type[WorkflowDefinition[InT, OutT, C]],
         slots: asyncio.Semaphore,
-        ended: asyncio.Queue[RunHandle[O] | None],
+        ended: asyncio.Queue[RunHandle[OutT] | None],
     ) -> None:
         try:
             async with asyncio.TaskGroup() as waiting:
@@ -162,15 +162,15 @@ class Source(Generic[I]):
             ended.put_nowait(None)
 
     async def _start(
-        self, orchestrator: Orchestrator, workflow: type[WorkflowDefinition[I, O, C]], item: I
-    ) -> RunHandle[O]:
+        self, orchestrator: Orchestrator, workflow: type[WorkflowDefinition[InT, OutT, C]], item: InT
+    ) -> RunHandle[OutT]:
         context: Any = None if self._context is None else self._context(item)
         run_id = None if self._key is None else self._key(item)
         return await orchestrator.start(workflow, item, context=context, run_id=run_id)
 
 
 async def _report_end(
-    handle: RunHandle[O], slots: asyncio.Semaphore, ended: asyncio.Queue[RunHandle[O] | None]
+    handle: RunHandle[OutT], slots: asyncio.Semaphore, ended: asyncio.Queue[RunHandle[OutT] | None]
 ) -> None:
     try:
         await handle.wait()

@@ -72,7 +72,7 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     view, position = run.view(f"{item.item_id}:{admitted.turn}")
     try:
         value = await _input(services, admitted, node)
-    except Exception as error:  # user types decode here
+    except Exception as error:  # noqa: BLE001 - user types decode here
         return _failed(services, node, error, position, 0)
     ctx = _context(services, admitted, view, handle)
     call = StepCall(
@@ -88,7 +88,7 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         return _failed(services, node, result.error, position, duration_us, await _join_payload(node, item, value))
     try:
         outcome = await _outcome(run.graph, node, result.transition, view)
-    except Exception as error:  # user guards, user types and context changes are checked here
+    except Exception as error:  # noqa: BLE001 - user guards, user types and context changes are checked here
         return _failed(services, node, error, position, duration_us, await _join_payload(node, item, value))
     if isinstance(outcome, Abort):
         return _failed(

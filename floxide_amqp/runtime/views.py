@@ -148,7 +148,8 @@ def run_info(run: StoredRun) -> RunInfo:
         run_id=header.run_id, workflow=header.workflow, version=header.version, status=run.status,
         created_at=at(header.created_at_ms), updated_at=at(state.updated_at_ms),
         finished_at=None if state.finished_at_ms is None else at(state.finished_at_ms),
-        deadline_at=None if header.deadline_ms is None else at(header.deadline_ms), failure=failure, reason=state.reason,
+        deadline_at=None if header.deadline_ms is None else at(header.deadline_ms),
+        failure=failure, reason=state.reason,
     )  # fmt: skip
 
 

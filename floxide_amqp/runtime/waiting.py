@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from floxide_amqp.core.ids import RunId
@@ -30,7 +30,7 @@ class Waiters:
         self._waiting: dict[RunId, int] = {}
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
+    async def listening(self) -> AsyncGenerator[None]:
         """Receive events while the block is open."""
         async with self._services.bus.subscribe(self.key) as events:
             task = asyncio.create_task(self._listen(events), name="floxide.client.events")
@@ -55,7 +55,7 @@ class Waiters:
                 found.set()
 
     @asynccontextmanager
-    async def expecting(self, run_id: RunId) -> AsyncIterator[asyncio.Event]:
+    async def expecting(self, run_id: RunId) -> AsyncGenerator[asyncio.Event]:
         """Return an event that is set when something was heard of the run."""
         event = self._events.setdefault(run_id, asyncio.Event())
         self._waiting[run_id] = self._waiting.get(run_id, 0) + 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -162,7 +162,7 @@ class Worker:
     # --- life
 
     @asynccontextmanager
-    async def _running(self, *, background: bool) -> AsyncIterator[Consumer]:
+    async def _running(self, *, background: bool) -> AsyncGenerator[Consumer]:
         services = self.services
         async with AsyncExitStack() as stack:
             services.resources.check(services.registry.required_resources())
@@ -259,7 +259,7 @@ class Worker:
         await self._work(delivery, message)
 
     async def _work(self, delivery: Delivery, envelope: Envelope) -> None:
-        keep = frozenset() if self._stopping.is_set() else frozenset(self.queues)
+        keep: frozenset[str] = frozenset() if self._stopping.is_set() else frozenset(self.queues)
         chain = Chain(self.services, self._admissions, delivery, envelope, keep)
         task = asyncio.current_task()
         if task in self._chains:
@@ -315,7 +315,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def _in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+async def _in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncGenerator[None]:
     """Run something beside the block, and end it with the block."""
     task = asyncio.create_task(work, name=f"floxide.worker.{name}")
     task.add_done_callback(_report_end)

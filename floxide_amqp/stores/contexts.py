@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from floxide_amqp.core.context import Context, ContextState
 from floxide_amqp.core.ids import RunId, slot_of
@@ -79,7 +79,7 @@ class ContextStore:
     def _base(header: RunHeader, kind: type[Context], cell: Cell) -> tuple[ContextState[Any], int]:
         if cell.version == 0:
             return ContextState.load(kind, unpack(header.context)), 0
-        position, plain = unpack(cell.value)
+        position, plain = cast("tuple[int, object]", unpack(cell.value))
         return ContextState.load(kind, plain), position
 
 

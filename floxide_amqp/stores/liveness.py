@@ -62,7 +62,7 @@ class LivenessStore:
     async def take_lease(self, worker_id: WorkerId, version: int) -> bool:
         """Take or renew the maintenance lease if nobody touched it since `version`."""
         lease = keys.maintenance_lease()
-        check = Check(lease, version if version else ABSENT)
+        check = Check(lease, version or ABSENT)
         outcome = await self._session.commit(
             Batch(slot=SYSTEM_SLOT, checks=(check,), writes=(Put(lease, worker_id.encode()),))
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.ports.key_value import Batch, Enter, IndexRange, Key, Put, Read
@@ -45,7 +47,7 @@ class QuarantineStore:
         found: list[Quarantined] = []
         for quarantine_id, cell in zip(ids, snapshot.cells, strict=True):
             if cell.version:
-                queue, reason, body, at_ms = unpack(cell.value)
+                queue, reason, body, at_ms = cast("tuple[str, str, bytes, int]", unpack(cell.value))
                 found.append(
                     Quarantined(quarantine_id=quarantine_id, queue=queue, reason=reason, body=body, at_ms=at_ms)
                 )

@@ -5,10 +5,11 @@ A field added later goes to the end and gets a default when an older record is r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, cast
 
-import msgpack
+import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.records import (
@@ -36,22 +37,24 @@ FORMAT = 1
 MAX_ENVELOPE_BYTES = 64 * 1024
 """Largest message that is decoded at all: an envelope holds ids, not payloads."""
 
-T = TypeVar("T")
+_msgpack: Any = msgpack
 
 
 def _pack(*values: Any) -> bytes:
-    packed: bytes = msgpack.packb((FORMAT, *values))
-    return packed
+    return cast("bytes", _msgpack.packb((FORMAT, *values)))
 
 
-def _unpack(data: bytes, what: str, least: int) -> tuple[Any, ...]:
+def _unpack(data: bytes, what: str, least: int) -> Sequence[Any]:
     try:
-        values = msgpack.unpackb(data, use_list=False)
+        values: Any = _msgpack.unpackb(data, use_list=False)
     except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError and its own
         raise CodecError(f"This is not a {what}: {type(error).__name__} while decoding {len(data)} bytes.") from error
-    if not isinstance(values, tuple) or len(values) <= least or values[0] != FORMAT:
+    if not isinstance(values, tuple):
         raise CodecError(f"This is not a {what} of format {FORMAT}.")
-    return values[1:]
+    found = cast("Sequence[Any]", values)
+    if len(found) <= least or found[0] != FORMAT:
+        raise CodecError(f"This is not a {what} of format {FORMAT}.")
+    return found[1:]
 
 
 def _error_out(error: ErrorInfo) -> tuple[Any, ...]:
@@ -101,7 +104,7 @@ def decode_state(data: bytes) -> RunState:
     failure = None
     if failed is not None:
         failure = RunFailure(node=failed[0], item_id=failed[1], error=_error_in(failed[2]), attempts=failed[3])
-    return RunState(status=RunStatus(v[0]), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4])
+    return RunState(status=RunStatus(str(v[0])), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4])
 
 
 _ITEM_STATUSES = tuple(WorkItemStatus)
@@ -119,7 +122,7 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _item_from(v: tuple[Any, ...]) -> WorkItem:
+def _item_from(v: Sequence[Any]) -> WorkItem:
     failure = v[13]
     return WorkItem(
         item_id=v[0], node=v[1], queue=v[2], status=_ITEM_STATUSES[v[3]],
@@ -193,7 +196,8 @@ def decode_delta(data: bytes) -> tuple[str, bytes]:
 def encode_error(record: ErrorRecord) -> bytes:
     """Encode a failed attempt."""
     return _pack(
-        record.item_id, record.node, record.attempt, record.at_ms, _error_out(record.error), record.worker, record.will_retry
+        record.item_id, record.node, record.attempt, record.at_ms, _error_out(record.error), record.worker,
+        record.will_retry
     )  # fmt: skip
 
 
@@ -312,7 +316,7 @@ def decode_message(data: bytes) -> Envelope | Probe:
     )  # fmt: skip
 
 
-def _require(values: tuple[Any, ...], kinds: tuple[Any, ...], what: str) -> None:
+def _require(values: Sequence[Any], kinds: tuple[Any, ...], what: str) -> None:
     for number, (value, kind) in enumerate(zip(values, kinds, strict=True)):
         if not isinstance(value, kind) or isinstance(value, bool):
             raise CodecError(f"Field {number} of the {what} is a {type(value).__name__}.")

@@ -83,7 +83,7 @@ class Grouper(Generic[A, R]):
                 future.cancel()
             self._waiting.clear()
             raise
-        except Exception as error:  # each caller gets it; the pump serves the next group
+        except Exception as error:  # noqa: BLE001 - each caller gets it; the pump serves the next group
             replies = [error] * len(group)
         for (_, future), reply in zip(group, replies, strict=True):
             if future.done():

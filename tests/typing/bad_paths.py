@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from shop import *
 
-from floxide_amqp.core.compose import BatchNode, CompositeNode, collect
-from floxide_amqp.core.path import fan_out, gather, repeat
-from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp import BatchNode, CompositeNode, Workflow, collect, fan_out, gather, repeat
 
 charge >> pick  # expect: an edge to a node that takes something else
 approve.when(Approved) >> refund  # expect: a branch to a node that takes another variant
@@ -39,7 +37,7 @@ BatchNode(charge >> approve)  # expect: a path instead of a node
 BatchNode(pick, max_in_flight="4")  # expect: a bound that is no number
 
 
-class Fulfil(WorkflowDefinition[Approved, Packed, OrderContext]):
+class Fulfil(Workflow[Approved, Packed, OrderContext]):
     start = split
     edges = (split >> pick >> gather(pack),)
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from shop import *
 
-from floxide_amqp.core.builder import GraphBuilder
-from floxide_amqp.core.node import node, with_retry
-from floxide_amqp.core.transition import Abort, Hold
-from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp import Abort, GraphBuilder, Hold, NoContext, Orchestrator, Workflow, WorkflowCtx, node, with_retry
 
 
-class WrongInput(WorkflowDefinition[int, str, OrderContext]):
+class WrongInput(Workflow[int, str, OrderContext]):
     start = charge  # expect: the declared input differs from the start's
     edges = (charge >> approve,)
 
 
-class NoPath(WorkflowDefinition[Order, str, OrderContext]):
+class NoPath(Workflow[Order, str, OrderContext]):
     start = charge
     edges = charge >> approve  # expect: a path instead of a tuple of paths
 
 
-class NoContextClass(WorkflowDefinition[Order, str, int]):  # expect: a context that is none
+class NoContextClass(Workflow[Order, str, int]):  # expect: a context that is none
     start = charge
 
 
@@ -57,3 +53,16 @@ async def wrong_calls(ctx: WorkflowCtx[OrderContext], there: WorkflowCtx[OtherCo
     ctx.state = OrderContext(customer="c")  # expect: the state is not replaced
     ctx.resource("http")  # expect: a resource is asked for by type
     (await pick("nut")).nope  # expect: an attribute the result does not have
+
+
+class OrderProcessing(Workflow[Order, Receipt, OrderContext]):
+    start = charge
+
+
+async def wrong_runs(orchestrator: Orchestrator, order: Order) -> None:
+    await orchestrator.start(OrderProcessing, "order")  # expect: a run started with a wrong input
+    await orchestrator.start(OrderProcessing, order, context=NoContext())  # expect: a run started with another context
+    await OrderProcessing.run("order")  # expect: a local run with a wrong input
+    await OrderProcessing.run(order, context=NoContext())  # expect: a local run with another context
+    await (await orchestrator.start(OrderProcessing, order)).result(timeout="soon")  # expect: a wait that is no time
+    (await OrderProcessing.run(order)).why  # expect: an attribute the output does not have

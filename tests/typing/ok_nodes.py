@@ -7,14 +7,9 @@ from typing import Any, Never, assert_type
 
 from shop import *
 
-from floxide_amqp.core.compose import SplitNode
-from floxide_amqp.core.context import Context, NoContext
-from floxide_amqp.core.node import FunctionNode, with_retry
-from floxide_amqp.core.retry import RetryPolicy
-from floxide_amqp.core.transition import Transition
-from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp import Context, NoContext, RetryPolicy, SplitNode, Transition, WorkflowCtx, with_retry
+from floxide_amqp.core.node import FunctionNode
 
-Plain = Coroutine[Any, Any, Receipt]
 assert_type(charge, FunctionNode[OrderContext, Order, Receipt, Coroutine[Any, Any, Receipt]])
 assert_type(
     approve,

@@ -6,9 +6,7 @@ from typing import Never, assert_type
 
 from shop import *
 
-from floxide_amqp.core.compose import BatchNode, CompositeNode, collect
-from floxide_amqp.core.path import Path, fan_out, gather, repeat
-from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp import BatchNode, CompositeNode, Path, Workflow, collect, fan_out, gather, repeat
 
 assert_type(charge >> approve, Path[Order, Approved | Rejected])
 charge.on_failure >> refund >> notify
@@ -45,7 +43,7 @@ assert_type(BatchNode(pick, max_in_flight=4), BatchNode[str, Picked])
 assert_type(BatchNode(pick) >> pack, Path[list[str], Packed])
 
 
-class Fulfil(WorkflowDefinition[Approved, Packed, OrderContext]):
+class Fulfil(Workflow[Approved, Packed, OrderContext]):
     start = split
     edges = (split >> pick >> gather(pack),)
 

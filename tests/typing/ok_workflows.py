@@ -6,14 +6,12 @@ from typing import assert_type
 
 from shop import *
 
-from floxide_amqp.core.builder import GraphBuilder
-from floxide_amqp.core.context import NoContext
+from floxide_amqp import GraphBuilder, NoContext, Orchestrator, RunHandle, Workflow, gather
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.path import gather
 from floxide_amqp.core.workflow import WorkflowDefinition
 
 
-class OrderProcessing(WorkflowDefinition[Order, str, OrderContext], version="1", queue="orders", timeout=60):
+class OrderProcessing(Workflow[Order, str, OrderContext], version="1", queue="orders", timeout=60):
     start = charge
     edges = (
         charge >> approve,
@@ -23,7 +21,7 @@ class OrderProcessing(WorkflowDefinition[Order, str, OrderContext], version="1",
     )
 
 
-class Counting(WorkflowDefinition[str, int]):
+class Counting(Workflow[str, int]):
     start = length
 
 
@@ -33,5 +31,14 @@ assert_type(OrderProcessing.to_dot(), str)
 builder = GraphBuilder(draft, output=int, name="Long")
 assert_type(builder, GraphBuilder[str, int, NoContext])
 builder.chain([draft, draft.named("draft_2")]).connect(draft, length).add(draft >> length)
-assert_type(builder.build(), type[WorkflowDefinition[str, int, NoContext]])
+made: type[WorkflowDefinition[str, int]] = builder.build()
 assert_type(GraphBuilder(charge, output=str, name="Shop", context=OrderContext), GraphBuilder[Order, str, OrderContext])
+
+
+async def running(orchestrator: Orchestrator, order: Order) -> None:
+    assert_type(await OrderProcessing.run(order, context=OrderContext(customer="c1")), str)
+    assert_type(await Counting.run("four"), int)
+    handle = await orchestrator.start(OrderProcessing, order, run_id="order-17")
+    assert_type(handle, RunHandle[str])
+    assert_type(await handle.result(timeout=60), str)
+    assert_type(await orchestrator.start(Counting, "four"), RunHandle[int])

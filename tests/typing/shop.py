@@ -10,13 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from typing_extensions import TypeIs
 
-from floxide_amqp.core.context import Context, Fixed
-from floxide_amqp.core.event_log import EventLog
-from floxide_amqp.core.node import Node, node
-from floxide_amqp.core.reducers import Sum
-from floxide_amqp.core.retry import RetryPolicy
-from floxide_amqp.core.transition import Abort, Hold, Next, NextAll
-from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp import Abort, Context, EventLog, Fixed, Hold, Next, NextAll, Node, RetryPolicy, Sum, WorkflowCtx, node
 
 
 @dataclass(frozen=True)

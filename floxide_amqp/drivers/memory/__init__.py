@@ -1,0 +1,1 @@
+"""In-process drivers: nothing survives the process."""

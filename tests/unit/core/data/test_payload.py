@@ -260,6 +260,8 @@ def test_what_a_producer_changes_later_does_not_reach_the_dump() -> None:
         (tuple[int, str], (1,), "tuple[int, str]", "tuple"),
         (dict[str, int], {"a": None}, "dict[str, int]", "dict"),
         (Row, {}, "Row", "dict"),
+        (Row, {"x": 1, "z": 2}, "Row", "dict"),
+        (list[Row], [{"x": 1, "z": 2}], "list[Row]", "list"),
         (Point, (1, 2), "Point", "tuple"),
         (Literal["a"], "b", "Literal['a']", "str"),
         (Annotated[int, Field(gt=0)], -1, "int", "int"),

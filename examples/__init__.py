@@ -1,0 +1,1 @@
+"""One short program per idea; see the README beside this file."""
