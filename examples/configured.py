@@ -6,13 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
-from floxide_amqp import Append, Context, Sum, Workflow, WorkflowCtx
-from floxide_amqp import Node
+from floxide_amqp import Context, EventLog, Floxide, Node, Sum, Workflow, WorkflowCtx
 
 
 class Bill(Context):
     total: Annotated[float, Sum()] = 0.0
-    lines: Annotated[list[str], Append()] = []
+    lines: EventLog[str] = EventLog()
 
 
 @dataclass(frozen=True)
@@ -34,3 +33,15 @@ tax = Surcharge("tax", 19).named("tax")
 class Invoice(Workflow[float, float, Bill]):
     start = service
     edges = (service >> tax,)
+
+
+async def main() -> tuple[float, list[str]]:
+    async with Floxide(workflows=[Invoice]).orchestrator() as orchestrator:
+        run = await orchestrator.start(Invoice, 200.0, context=Bill(total=200.0))
+        await run.result()
+        bill = await orchestrator.context(Invoice, run.run_id)
+    return bill.total, list(bill.lines)
+
+
+if __name__ == "__main__":
+    print(*asyncio.run(main()))

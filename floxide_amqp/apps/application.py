@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -76,28 +77,62 @@ class Floxide:
         timeouts: Timeouts | None = None,
         broker_settings: AmqpSettings = DEFAULT_SETTINGS,
     ) -> None:
-        check_location(store)
-        if broker is not None:
-            broker_url(broker, broker_settings)
-            if store is None or store == "memory://":
-                raise ConfigurationError(
-                    "Several processes need a store they share: give Floxide(broker, store='sqlite:///runs.db'), "
-                    "or leave the broker out to run in one process."
-                )
         self.registry = Registry(workflows)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
-        self._broker = broker
-        self._store = store
         self._namespace = namespace
         self._lifespan = lifespan
         self._retry = retry
         self._interceptors = tuple(interceptors)
         self._broker_settings = broker_settings
         self._clock: Clock = SystemClock()
+        self._place(broker, store)
+
+    def _place(self, broker: str | None, store: StoreLocation) -> None:
+        """Say where the application is; what it opens there is opened with its workers and orchestrators."""
+        check_location(store)
+        if broker is not None:
+            broker_url(broker, self._broker_settings)
+            if store is None or store == "memory://":
+                raise ConfigurationError(
+                    "Several processes need a store they share: give Floxide(broker, store='sqlite:///runs.db'), "
+                    "or leave the broker out to run in one process."
+                )
+        self._broker = broker
+        self._store = store
         self._local_store = MemoryKeyValueStore() if store is None or store == "memory://" else None
         self._local_queue = MemoryWorkQueue() if broker is None else None
         self._local_bus = MemoryControlBus() if broker is None else None
+
+    def elsewhere(
+        self, *, broker: str | None = None, store: StoreLocation = None, connect_timeout: float | None = None
+    ) -> Floxide:
+        """Return the same application in another place: a deployment decides, the code stays.
+
+        Args:
+            broker, store: As for the class; what is None stays as it is.
+            connect_timeout: Longest wait for the broker when a worker or an orchestrator opens, seconds.
+
+        Raises:
+            ConfigurationError: A URL cannot be understood, or a broker comes without a shared store.
+        """
+        twin = copy(self)
+        if connect_timeout is not None:
+            twin._broker_settings = replace(self._broker_settings, open_deadline=connect_timeout)
+        if broker is not None or store is not None:
+            twin._place(self._broker if broker is None else broker, self._store if store is None else store)
+        return twin
+
+    def embedded(self, store: StoreLocation = None) -> Floxide:
+        """Return the same application without a broker, to run in one process: on `store`, or in memory."""
+        twin = copy(self)
+        twin._place(None, store)
+        return twin
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether its runs are in this process's memory, where no other process sees them."""
+        return self._local_store is not None
 
     @property
     def is_embedded(self) -> bool:

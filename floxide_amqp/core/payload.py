@@ -50,8 +50,10 @@ class Member:
         shape: What its values look like.
     """
 
-    __slots__ = ("_adapter", "_compares", "_drops_keys", "_dump", "_flattens", "_records", "_rules", "_validate", "annotation",
-                 "shape", "tag")  # fmt: skip
+    __slots__ = (
+        "_adapter", "_compares", "_drops_keys", "_dump", "_flattens", "_records", "_rules", "_validate", "annotation",
+        "shape", "tag",
+    )  # fmt: skip
 
     def __init__(self, annotation: Any, shape: Shape) -> None:
         self.annotation: object = annotation

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any, Final, cast
 
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 from floxide_amqp.core.payload_shapes import SCALARS
 from floxide_amqp.exceptions import PayloadMismatchError
@@ -28,7 +28,7 @@ def flatten(value: object) -> object:
         return value
     if isinstance(value, Enum):
         return flatten(cast(object, value.value))
-    if isinstance(value, PurePath):
+    if isinstance(value, PurePath | AnyUrl):
         return str(value)
     if isinstance(value, Mapping):
         return {flatten(k): flatten(v) for k, v in cast("Mapping[object, object]", value).items()}
@@ -92,7 +92,7 @@ def first_change(before: object, after: object, compares_scalars: bool) -> str |
     if isinstance(before, dict | set | frozenset):
         lost = len(cast("AbstractSet[object]", before)) - len(cast("AbstractSet[object]", after))
         if lost:
-            return f"{lost} of the members of a {type_name(before)} in it would be lost"
+            return f"{lost} of the members of a {type_name(after)} in it would be lost"
     for mine, other in _pairs(before, after):
         change = first_change(mine, other, compares_scalars)
         if change is not None:

@@ -158,8 +158,8 @@ class Committed:
         counters: The value after the batch of every counter it added to or tested at top level or in an applied branch.
     """
 
-    positions: dict[Key, int] = field(default_factory=dict)
-    counters: dict[Key, int] = field(default_factory=dict)
+    positions: dict[Key, int] = field(default_factory=dict[Key, int])
+    counters: dict[Key, int] = field(default_factory=dict[Key, int])
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ def decode_state(data: bytes) -> RunState:
     return RunState(status=RunStatus(str(v[0])), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4])
 
 
-_ITEM_STATUSES = tuple(WorkItemStatus)
-_ITEM_STATUS_NUMBER = {status: number for number, status in enumerate(_ITEM_STATUSES)}
+_ITEM_STATUSES = dict(enumerate(WorkItemStatus))
+_ITEM_STATUS_NUMBER = {status: number for number, status in _ITEM_STATUSES.items()}
 
 
 def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:

@@ -20,14 +20,15 @@ ROOMS: Mapping[str, frozenset[str]] = {
     room: frozenset(may_import.split())
     for room, may_import in {
         "exceptions": "",
+        "logs": "",
         "core": "exceptions core",
         "ports": "exceptions core ports",
         "stores": "exceptions core ports stores",
-        "runtime": "exceptions core ports stores runtime",
-        "drivers": "exceptions core ports drivers",
-        "apps": "exceptions core ports stores runtime drivers apps",
-        "testing": "exceptions core ports stores runtime drivers apps testing front-door",
-        "front-door": "exceptions core ports stores runtime drivers apps",
+        "runtime": "exceptions logs core ports stores runtime",
+        "drivers": "exceptions logs core ports drivers",
+        "apps": "exceptions logs core ports stores runtime drivers apps",
+        "testing": "exceptions logs core ports stores runtime drivers apps testing front-door",
+        "front-door": "exceptions logs core ports stores runtime drivers apps",
     }.items()
 }
 """Room → the rooms it may import. The front door is ``floxide_amqp/__init__.py``, which nothing inside goes through."""

@@ -42,6 +42,7 @@ _CLASH = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>exchange|queue) '(?P<name>[^']*)' in vhost '[^']*': "
     r"received (?P<wanted>.+?) but current is (?P<existing>.+?)\"?$"
 )
+_VALUE = re.compile(r"the value ('.*') of type '\w+'")
 _TOO_LARGE = re.compile(r"larger than (?:configured )?max size (\d+)")
 
 
@@ -60,7 +61,9 @@ def translate(error: BaseException, *, url: str, operation: str) -> BrokerError:
     """Return this package's error for a foreign one, for a `raise … from error`."""
     reason = describe(error)
     if isinstance(error, foreign.ChannelPreconditionFailed) and (clash := _CLASH.search(reason)):
-        return TopologyClashError(**clash.groupdict())
+        facts = clash.groupdict()
+        existing, wanted = _VALUE.sub(r"\1", facts.pop("existing")), _VALUE.sub(r"\1", facts.pop("wanted"))
+        return TopologyClashError(**facts, existing=existing, wanted=wanted)
     if _is_refusal(error):
         return BrokerAccessRefusedError(url=url, operation=operation, reason=reason)
     return BrokerConnectionLostError(url=url, operation=operation, reason=reason)
@@ -79,6 +82,8 @@ def describe(error: BaseException) -> str:
     """Return one line about a foreign error; never contains a password, for none of them carries the URL."""
     if isinstance(error, asyncio.CancelledError):
         return "connection lost"
+    if isinstance(error, foreign.InvalidFrameError) and "Connection.OpenOk" in str(error):
+        return "the virtual host was refused: it does not exist, is not this user's, or is still starting"
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     return str(error) or type(error).__name__

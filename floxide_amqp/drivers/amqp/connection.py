@@ -151,8 +151,7 @@ class Link:
                     await self._changed.wait()
                 return session
         except TimeoutError:
-            reason = str(self._failure) if self._failure is not None else f"not connected within {within:g} s"
-            raise self._unavailable(reason) from self._failure
+            raise self._unavailable(self._reason() or f"not connected within {within:g} s") from None
 
     async def _supervise(self) -> None:
         attempt = 0
@@ -265,6 +264,12 @@ class Link:
     def _problem(self, session: Session | None) -> str:
         if session is not None:
             return "blocked by the broker: a memory or disk alarm" if session.is_blocked else ""
+        return self._reason()
+
+    def _reason(self) -> str:
+        """Return why there is no connection, as far as known."""
+        if isinstance(self._failure, BrokerUnavailableError):
+            return self._failure.reason
         return "" if self._failure is None else str(self._failure)
 
     def _unavailable(self, reason: str) -> BrokerUnavailableError:

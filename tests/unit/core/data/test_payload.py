@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, RootModel, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, RootModel, field_serializer
 from typing_extensions import TypedDict
 
 from floxide_amqp.core.payload import PayloadType
@@ -101,6 +101,10 @@ class Rewriting(BaseModel):
         return str(x)
 
 
+class Linking(BaseModel):
+    url: HttpUrl
+
+
 class Numbers(RootModel[list[int]]):
     pass
 
@@ -149,6 +153,7 @@ def round_trip(annotation: Any, value: object) -> object:
         (Model, Model(x=1, colour=Colour.BLUE)),
         (Aliased, Aliased(theX=3)),
         (Rewriting, Rewriting(x=3)),
+        (Linking, Linking(url=HttpUrl("http://localhost/x"))),
         (Numbers, Numbers([1, 2])),
         (Row, {"x": 1}),
         (Point, Point(1, Approved("me"))),
