@@ -10,7 +10,7 @@ from floxide_amqp.core.failure import FailureInfo
 from floxide_amqp.core.node import Node, node, with_retry
 from floxide_amqp.core.path import Path, fan_out, gather, repeat
 from floxide_amqp.core.reducers import Append, LastWrite, Max, Min, Reducer, Sum, Union
-from floxide_amqp.core.retry import Backoff, BackoffStrategy, RetryPolicy
+from floxide_amqp.core.retry import NO_RETRY, Backoff, BackoffStrategy, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
@@ -21,10 +21,12 @@ from floxide_amqp.exceptions import (
     ConfigurationError,
     DefinitionError,
     FloxideError,
+    InvalidRunStateError,
     NodeCancelledError,
     NodeError,
     NodeTimeoutError,
     NotStartedError,
+    ResultTimeoutError,
     RunCancelledError,
     RunConflictError,
     RunError,
@@ -42,6 +44,7 @@ from floxide_amqp.runtime.views import Liveness, RunInfo, RunMetrics, RunPage, W
 from floxide_amqp.runtime.worker import Worker, WorkerHealth
 
 __all__ = [
+    "NO_RETRY",
     "Abort",
     "AlreadyCompletedError",
     "Append",
@@ -63,6 +66,7 @@ __all__ = [
     "GraphBuilder",
     "Hold",
     "Interceptor",
+    "InvalidRunStateError",
     "LastWrite",
     "Limits",
     "Liveness",
@@ -80,6 +84,7 @@ __all__ = [
     "Orchestrator",
     "Path",
     "Reducer",
+    "ResultTimeoutError",
     "RetryPolicy",
     "RunCancelledError",
     "RunConflictError",

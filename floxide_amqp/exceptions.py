@@ -55,6 +55,8 @@ class RunError(FloxideError):
 class RunNotFoundError(RunError):
     """No run with this id is in the store."""
 
+    run_id: str
+
     def __init__(self, *, run_id: str) -> None:
         super().__init__(
             f"There is no run {run_id!r} in this store. Check the id and the store's URL, or start it.", run_id=run_id
@@ -63,6 +65,9 @@ class RunNotFoundError(RunError):
 
 class RunConflictError(RunError):
     """A run with this id exists and was started with something else."""
+
+    run_id: str
+    differs: str
 
     def __init__(self, *, run_id: str, differs: str) -> None:
         super().__init__(
@@ -81,6 +86,14 @@ class RunFailedError(RunError):
         error_type, error_message, traceback_text: Its last error; the traceback is text from the worker.
         attempts: How often it was tried.
     """
+
+    run_id: str
+    node: str
+    item_id: str
+    error_type: str
+    error_message: str
+    traceback_text: str
+    attempts: int
 
     def __init__(
         self,
@@ -110,6 +123,9 @@ class RunFailedError(RunError):
 class RunCancelledError(RunError):
     """The run was cancelled before it had a result."""
 
+    run_id: str
+    reason: str
+
     def __init__(self, *, run_id: str, reason: str = "") -> None:
         because = f" ({reason})" if reason else ""
         super().__init__(f"Run {run_id!r} was cancelled{because}; it has no result.", run_id=run_id, reason=reason)
@@ -117,6 +133,9 @@ class RunCancelledError(RunError):
 
 class RunTimeoutError(RunError):
     """The run did not end within its own timeout."""
+
+    run_id: str
+    timeout_seconds: float
 
     def __init__(self, *, run_id: str, timeout_seconds: float) -> None:
         super().__init__(
@@ -131,6 +150,10 @@ class ResultTimeoutError(RunError):
 
     retryable = True
 
+    run_id: str
+    timeout_seconds: float
+    status: str
+
     def __init__(self, *, run_id: str, timeout_seconds: float, status: str) -> None:
         super().__init__(
             f"Run {run_id!r} is still {status} after {timeout_seconds:g} s of waiting. It goes on; wait for it again.",
@@ -143,6 +166,9 @@ class ResultTimeoutError(RunError):
 class RunStalledError(RunError):
     """Every item left holds, nothing can wake any of them, and there is no output."""
 
+    run_id: str
+    node: str
+
     def __init__(self, *, run_id: str, node: str) -> None:
         super().__init__(
             f"Run {run_id!r} stalled: every item left is held (the last at node {node!r}), no other item is alive to "
@@ -154,6 +180,10 @@ class RunStalledError(RunError):
 
 class RunOutputError(RunError):
     """The run completed, but not with the one output its workflow declares."""
+
+    run_id: str
+    workflow: str
+    outputs: int
 
     def __init__(self, *, run_id: str, workflow: str, outputs: int) -> None:
         super().__init__(
@@ -168,6 +198,8 @@ class RunOutputError(RunError):
 class NotStartedError(RunError):
     """`resume` found no checkpoint: the run was never started in this store."""
 
+    run_id: str
+
     def __init__(self, *, run_id: str) -> None:
         super().__init__(
             f"Run {run_id!r} was never started in this store, so there is nothing to resume. Use run_with_checkpoint.",
@@ -178,6 +210,8 @@ class NotStartedError(RunError):
 class AlreadyCompletedError(RunError):
     """`resume` found a run that has completed."""
 
+    run_id: str
+
     def __init__(self, *, run_id: str) -> None:
         super().__init__(
             f"Run {run_id!r} has completed already. Read its result, or use another run id.", run_id=run_id
@@ -187,6 +221,10 @@ class AlreadyCompletedError(RunError):
 class InvalidRunStateError(RunError):
     """The action does not apply to a run in this status."""
 
+    run_id: str
+    action: str
+    status: str
+
     def __init__(self, *, run_id: str, action: str, status: str) -> None:
         super().__init__(
             f"Cannot {action} run {run_id!r}: it is {status}.", run_id=run_id, action=action, status=status
@@ -195,6 +233,9 @@ class InvalidRunStateError(RunError):
 
 class InvalidRunIdError(RunError):
     """The run id is empty, too long or holds control characters."""
+
+    run_id: str
+    limit: int
 
     def __init__(self, *, run_id: str, limit: int) -> None:
         super().__init__(
@@ -206,6 +247,9 @@ class InvalidRunIdError(RunError):
 
 class UnknownWorkflowError(RunError):
     """This application does not have the workflow."""
+
+    workflow: str
+    known: tuple[str, ...]
 
     def __init__(self, *, workflow: str, known: tuple[str, ...]) -> None:
         have = ", ".join(known) or "none"
@@ -226,6 +270,9 @@ class NodeTimeoutError(NodeError):
 
     retryable = True
 
+    node: str
+    timeout_seconds: float
+
     def __init__(self, *, node: str, timeout_seconds: float) -> None:
         super().__init__(
             f"Node {node!r} did not end within its timeout of {timeout_seconds:g} s.",
@@ -237,12 +284,18 @@ class NodeTimeoutError(NodeError):
 class NodeCancelledError(NodeError):
     """The run of this step was cancelled, paused past its grace or is over: stop and clean up."""
 
+    node: str
+    run_id: str
+
     def __init__(self, *, node: str, run_id: str) -> None:
         super().__init__(f"Run {run_id!r} was cancelled while node {node!r} was at work.", node=node, run_id=run_id)
 
 
 class NodeInterruptedError(NodeError):
     """The node's code raised an exit (`SystemExit`, `KeyboardInterrupt`, `CancelledError`) that nobody asked for."""
+
+    node: str
+    exit_type: str
 
     def __init__(self, *, node: str, exit_type: str) -> None:
         super().__init__(
@@ -254,6 +307,10 @@ class NodeInterruptedError(NodeError):
 
 class IterationLimitError(NodeError):
     """A loop ran as often as its `repeat(..., max_iterations=n)` allows."""
+
+    node: str
+    target: str
+    limit: int
 
     def __init__(self, *, node: str, target: str, limit: int) -> None:
         super().__init__(
@@ -268,6 +325,10 @@ class IterationLimitError(NodeError):
 class UnroutedValueError(NodeError):
     """A node returned a value that none of its edges takes."""
 
+    node: str
+    value_type: str
+    ways: tuple[str, ...]
+
     def __init__(self, *, node: str, value_type: str, ways: tuple[str, ...]) -> None:
         super().__init__(
             f"Node {node!r} returned a value of type {value_type}, which none of its edges takes ({', '.join(ways)}). "
@@ -281,6 +342,9 @@ class UnroutedValueError(NodeError):
 class OutcomeUnknownError(NodeError):
     """A worker died while it ran a node that must run at most once."""
 
+    node: str
+    item_id: str
+
     def __init__(self, *, node: str, item_id: str) -> None:
         super().__init__(
             f"A worker died while it ran node {node!r} (item {item_id}), which must run at most once: whether it took "
@@ -292,6 +356,10 @@ class OutcomeUnknownError(NodeError):
 
 class PoisonError(NodeError):
     """Workers died on this item again and again."""
+
+    node: str
+    item_id: str
+    deaths: int
 
     def __init__(self, *, node: str, item_id: str, deaths: int) -> None:
         super().__init__(
@@ -306,6 +374,10 @@ class PoisonError(NodeError):
 class ResourceNotFoundError(NodeError):
     """The worker's lifespan provides no resource of this type."""
 
+    node: str
+    resource: str
+    known: tuple[str, ...]
+
     def __init__(self, *, node: str, resource: str, known: tuple[str, ...]) -> None:
         have = ", ".join(known) or "none"
         super().__init__(
@@ -319,6 +391,11 @@ class ResourceNotFoundError(NodeError):
 
 class ContextChangeError(NodeError):
     """A node changed its state in a way that cannot be merged with what others wrote; its change is discarded."""
+
+    context: str
+    field: str
+    problem: str
+    cure: str
 
     def __init__(self, *, context: str, field: str, problem: str, cure: str) -> None:
         super().__init__(
@@ -336,6 +413,10 @@ class CodecError(FloxideError):
 
 class PayloadMismatchError(CodecError):
     """A value, or stored data, is not of the type that was declared."""
+
+    expected: str
+    got: str
+    problem: str
 
     def __init__(self, *, expected: str, got: str, problem: str = "", is_stored: bool = False) -> None:
         subject = "Stored data was to be read" if is_stored else "A value was to be stored"
@@ -355,6 +436,9 @@ class BrokerUnavailableError(BrokerError):
     retryable = True
     reason: str
 
+    url: str
+    operation: str
+
     def __init__(self, *, url: str, operation: str, reason: str) -> None:
         super().__init__(
             f"{operation} failed: the broker at {url} is unavailable ({reason}). "
@@ -370,6 +454,10 @@ class BrokerConnectionLostError(BrokerError):
 
     retryable = True
 
+    url: str
+    operation: str
+    reason: str
+
     def __init__(self, *, url: str, operation: str, reason: str) -> None:
         super().__init__(
             f"{operation} was interrupted: the connection to {url} was lost ({reason}); it may or may not have taken "
@@ -383,6 +471,10 @@ class BrokerConnectionLostError(BrokerError):
 class BrokerAccessRefusedError(BrokerError):
     """The broker knows the user but refuses the operation, or refuses the login."""
 
+    url: str
+    operation: str
+    reason: str
+
     def __init__(self, *, url: str, operation: str, reason: str) -> None:
         super().__init__(
             f"{operation} was refused by the broker at {url}: {reason}. "
@@ -395,6 +487,12 @@ class BrokerAccessRefusedError(BrokerError):
 
 class TopologyClashError(BrokerError):
     """An exchange or a queue exists already, declared differently."""
+
+    kind: str
+    name: str
+    argument: str
+    existing: str
+    wanted: str
 
     def __init__(self, *, kind: str, name: str, argument: str, existing: str, wanted: str) -> None:
         super().__init__(
@@ -410,6 +508,8 @@ class TopologyClashError(BrokerError):
 
 class ConsumerStoppedError(BrokerError):
     """A consumer that was stopped is asked to receive."""
+
+    queues: tuple[str, ...]
 
     def __init__(self, *, queues: tuple[str, ...]) -> None:
         super().__init__(
@@ -427,6 +527,9 @@ class StoreUnavailableError(StoreError):
 
     retryable = True
 
+    store: str
+    reason: str
+
     def __init__(self, *, store: str, reason: str) -> None:
         super().__init__(
             f"The store {store} is unavailable ({reason}). Nothing was applied; "
@@ -438,6 +541,9 @@ class StoreUnavailableError(StoreError):
 
 class CommitOutcomeUnknownError(StoreError):
     """A commit was sent and its reply lost: each batch of the group may or may not be applied."""
+
+    store: str
+    reason: str
 
     def __init__(self, *, store: str, reason: str) -> None:
         super().__init__(
@@ -451,12 +557,17 @@ class CommitOutcomeUnknownError(StoreError):
 class StoreClosedError(StoreError):
     """A store that was closed is used."""
 
+    store: str
+
     def __init__(self, *, store: str) -> None:
         super().__init__(f"The store {store} is closed; open it again to go on.", store=store)
 
 
 class InvalidBatchError(StoreError):
     """A batch or a read asks for what no store can do: a number beyond 64 bits, text that is not Unicode."""
+
+    store: str
+    reason: str
 
     def __init__(self, *, store: str, reason: str) -> None:
         super().__init__(
@@ -472,6 +583,9 @@ class StoreFullError(StoreError):
 
     retryable = True
 
+    store: str
+    reason: str
+
     def __init__(self, *, store: str, reason: str) -> None:
         super().__init__(
             f"The store {store} has no space left ({reason}). Nothing was applied; make room, then repeat.",
@@ -482,6 +596,9 @@ class StoreFullError(StoreError):
 
 class StoreReadOnlyError(StoreError):
     """The store may be read and not written."""
+
+    store: str
+    reason: str
 
     def __init__(self, *, store: str, reason: str) -> None:
         super().__init__(
@@ -495,6 +612,9 @@ class StoreReadOnlyError(StoreError):
 class StoreCorruptError(StoreError):
     """What the store has on disk is damaged, or is not a store."""
 
+    store: str
+    reason: str
+
     def __init__(self, *, store: str, reason: str) -> None:
         super().__init__(
             f"The store {store} is damaged or is not a store ({reason}). Stop all workers, keep a copy of it, and "
@@ -506,6 +626,10 @@ class StoreCorruptError(StoreError):
 
 class StoreSchemaError(StoreError):
     """The store was written by another release, or by another program."""
+
+    store: str
+    found: str
+    expected: str
 
     def __init__(self, *, store: str, found: str, expected: str) -> None:
         super().__init__(

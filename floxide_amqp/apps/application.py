@@ -31,7 +31,7 @@ from floxide_amqp.ports.clock import Clock, SystemClock
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.key_value import KeyValueStore
 from floxide_amqp.ports.work_queue import WorkQueue
-from floxide_amqp.runtime.heartbeat import Heartbeat, new_record
+from floxide_amqp.runtime.heartbeat import Heartbeat, TaskHeartbeat, new_record
 from floxide_amqp.runtime.interceptors import Interceptor
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.pool import WorkerPool
@@ -39,7 +39,7 @@ from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Timeouts
-from floxide_amqp.runtime.worker import Beating, NoHeartbeat, Worker
+from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.session import Session
 
 
@@ -110,7 +110,8 @@ class Floxide:
         """Return the same application in another place: a deployment decides, the code stays.
 
         Args:
-            broker, store: As for the class; what is None stays as it is.
+            broker: As for the class; None leaves it as it is.
+            store: The same.
             connect_timeout: Longest wait for the broker when a worker or an orchestrator opens, seconds.
 
         Raises:
@@ -218,12 +219,12 @@ class Floxide:
         )
 
     def _heartbeat(self, services: Services, queues: tuple[str, ...]) -> Beating:
-        if not services.session.is_shared:
-            return NoHeartbeat()
         record = new_record(
             services.name, now_ms=services.now_ms(), queues=queues, workflows=self.registry.names(),
             concurrency=services.limits.concurrency,
         )  # fmt: skip
+        if not services.session.is_shared:
+            return TaskHeartbeat(record, services.liveness, self._clock, self.timeouts.heartbeat)
         return Heartbeat(record, self._open_another(), self._clock, self.timeouts.heartbeat)
 
     def _open_another(self) -> Callable[[], Awaitable[KeyValueStore]]:

@@ -122,11 +122,12 @@ Outcome: TypeAlias = Succeeded | Held | Failed | PageRead
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to publish: the item, its turn and the message's entry."""
+    """A message to publish: the item, its turn, the message's entry, and whether it replaces one that was lost."""
 
     item: WorkItem
     turn: int
     entry: str
+    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,8 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
     ]
     if header.deadline_ms is not None:
         changes.append(SetTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    return Decision(conditions=(EpochIs(0),), changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
+    conditions = (TurnIs(item.item_id, 0), EpochIs(0))
+    return Decision(conditions=conditions, changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
 
 
 def claim(item: WorkItem, turn: int, epoch: int, worker: WorkerId) -> Decision:
@@ -185,12 +186,18 @@ def park(
 
 def republish(item: WorkItem, turn: int, now_ms: int, publisher: WorkerId, forget: Sequence[Change]) -> Decision:
     """A pending item gets a new message in place of one that is lost; its turn stays."""
-    out = Outgoing(item, turn, message_entry(now_ms, item.item_id, turn))
+    out = Outgoing(item, turn, message_entry(now_ms, item.item_id, turn), recovered=True)
     return Decision(
         conditions=(TurnIs(item.item_id, turn),),
         changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher)),
         effects=Effects(publish=(out,)),
     )
+
+
+def repeat_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader) -> Decision:
+    """A message that may or may not have reached its queue: a timer publishes it again if the item is untouched then."""
+    timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn)
+    return Decision(conditions=(TurnIs(item.item_id, turn),), changes=(SetTimer(timer),), effects=Effects(timer=timer))
 
 
 def defer_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader, reason: str, out: Outgoing) -> Decision:

@@ -148,6 +148,7 @@ class Envelope:
         turn: The turn of the item when the message was written.
         position: Length of the context log after the commit that caused the message; None forces a read.
         entry: The message's own entry in the index of messages, deleted when its chain ends.
+        recovered: Whether it replaces a message that was lost, so that somebody may have died running the item.
         trace: Trace context of the causing step (W3C ``traceparent``), may be empty.
     """
 
@@ -161,6 +162,7 @@ class Envelope:
     scope: ScopePath = ()
     position: int | None = None
     entry: str = ""
+    recovered: bool = False
     trace: str = ""
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, Never, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, Protocol, cast
 
 from typing_extensions import TypeIs, TypeVar
 
@@ -25,6 +25,20 @@ class Transition(Generic[O_co]):
     """The base of what a node may return: `Next`, `NextAll`, `Hold` or `Abort`."""
 
     __slots__ = ()
+
+    if TYPE_CHECKING:
+        # Every object has this method but transitions: so a checker can tell a bare value from them, see `BareValue`.
+        __sizeof__: ClassVar[None]  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class BareValue(Protocol):
+    """What a node may return that is no transition; for type checkers only.
+
+    mypy solves ``O | Hold`` member by member and makes ``object`` of ``Small | Large``. With this bound a bare union is
+    matched as a whole first.
+    """
+
+    def __sizeof__(self) -> int: ...
 
 
 # The slots are written out: `dataclass(slots=True)` makes a second class, on which `Next[int](5)` fails in 3.11.

@@ -20,7 +20,6 @@ from typing import (
     cast,
     get_args,
     get_origin,
-    is_typeddict,
 )
 
 import typing_extensions
@@ -144,7 +143,7 @@ def runtime_class(annotation: object) -> type | None:
     """Return the class that `isinstance` can ask about an annotation's values; None where there is none."""
     plain = plain_type(annotation)
     origin = get_origin(plain) or plain
-    if isinstance(origin, NewType) or is_typeddict(origin) or not isinstance(origin, type):
+    if isinstance(origin, NewType) or typing_extensions.is_typeddict(origin) or not isinstance(origin, type):
         return None
     if getattr(origin, "_is_protocol", False):
         return None

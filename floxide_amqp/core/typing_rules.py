@@ -16,13 +16,15 @@ from typing import (
     ForwardRef,
     Literal,
     NewType,
+    NotRequired,
+    Required,
     TypeVar,
     cast,
     get_args,
     get_origin,
-    get_type_hints,
-    is_typeddict,
 )
+
+from typing_extensions import get_type_hints, is_typeddict
 
 from floxide_amqp.core.type_args import (
     arguments_for,
@@ -66,6 +68,7 @@ def _fits(source: object, target: object, *, promote: bool) -> bool:
     source, target = plain_type(source), plain_type(target)
     if source is target or target is object or is_never(source) or _is_open(source) or _is_open(target):
         return True
+    source, target = _bound(source), _bound(target)
     sources, targets = _choices(source, target), union_members(target)
     if len(sources) != 1 or len(targets) != 1:
         return all(any(_fits(s, t, promote=promote) for t in targets) for s in sources)
@@ -96,10 +99,6 @@ def _values_of(annotation: object) -> tuple[object, ...]:
 def _single_fits(source: object, target: object, *, promote: bool) -> bool:
     if source == target:
         return True
-    if isinstance(source, TypeVar):
-        return _fits(_bound(source), target, promote=promote)
-    if isinstance(target, TypeVar):
-        return _fits(source, _bound(target), promote=promote)
     if get_origin(source) is Literal:
         return _literal_fits(get_args(source)[0], target, promote=promote)
     if get_origin(target) is Literal:
@@ -113,10 +112,13 @@ def _single_fits(source: object, target: object, *, promote: bool) -> bool:
     return _class_fits(source, target, promote=promote)
 
 
-def _bound(variable: TypeVar) -> object:
-    if variable.__constraints__:
-        return make_union(variable.__constraints__)
-    return object if variable.__bound__ is None else variable.__bound__
+def _bound(annotation: object) -> Any:
+    """Return what is known of a type variable; any other type as it is."""
+    if not isinstance(annotation, TypeVar):
+        return annotation
+    if annotation.__constraints__:
+        return make_union(annotation.__constraints__)
+    return object if annotation.__bound__ is None else plain_type(annotation.__bound__)
 
 
 def _literal_fits(value: object, target: object, *, promote: bool) -> bool:
@@ -253,12 +255,22 @@ def _typed_dict_fits(source: object, target: object, *, promote: bool) -> bool:
     source_class, target_class = get_origin(source) or source, get_origin(target) or target
     if not is_typeddict(source_class):
         return False
-    given, wanted = get_type_hints(cast(Any, source_class)), get_type_hints(cast(Any, target_class))
-    required = cast(Any, source_class).__required_keys__
+    given, wanted = _keys_of(source_class), _keys_of(target_class)
     return all(
         key in given
-        and (key in required) == (key in cast(Any, target_class).__required_keys__)
-        and _fits(given[key], wanted[key], promote=promote)
-        and _fits(wanted[key], given[key], promote=promote)
-        for key in wanted
+        and given[key][1] == is_required
+        and _fits(given[key][0], annotation, promote=promote)
+        and _fits(annotation, given[key][0], promote=promote)
+        for key, (annotation, is_required) in wanted.items()
     )
+
+
+def _keys_of(typed_dict: Any) -> dict[str, tuple[Any, bool]]:
+    """Return each key's type and whether it is required, which the class does not know of annotations in quotes."""
+    keys: dict[str, tuple[Any, bool]] = {}
+    for key, hint in get_type_hints(typed_dict, include_extras=True).items():
+        is_required = key in typed_dict.__required_keys__
+        if get_origin(hint) in (Required, NotRequired):
+            is_required = get_origin(hint) is Required
+        keys[key] = (hint, is_required)
+    return keys

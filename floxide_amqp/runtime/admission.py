@@ -13,7 +13,7 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveMessage
 from floxide_amqp.core.decisions import MessageAnchor, Outgoing
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.core.ids import RunId, WorkerId, slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import OutcomeUnknownError, PoisonError
@@ -134,9 +134,19 @@ class Admissions:
         graph = self._services.registry.find(found.header.workflow, found.header.version)
         if graph is None or item.node not in graph.nodes:
             return await self._park(found, item, turn, message)
-        if redelivered or item.deaths or graph.nodes[item.node].options.at_most_once:
+        if self._services.inflight.has(found.header.run_id, item.item_id):
+            return await self._anchor_for(found, item, turn, self._services.name, message)
+        if redelivered or envelope.recovered or item.deaths or graph.nodes[item.node].options.at_most_once:
             return await self._claim(found, item, turn, graph)
         return await self._admitted(found, item, turn, graph)
+
+    async def _anchor_for(
+        self, found: _Found, item: WorkItem, turn: int, owner: WorkerId, message: MessageAnchor
+    ) -> Admission | None:
+        """A second copy of a message whose item is at work: an owner entry takes the copy's place."""
+        decision = moves.anchor(item, turn, owner, message)
+        outcome = await self._services.commit(_writer(found.header), decision)
+        return None if isinstance(outcome, Conflict) else Dismissed(reason="owned", forget=False)
 
     async def _in_progress(self, found: _Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
         """Somebody has claimed the item: this worker, a dead one, or one that works on it right now."""
@@ -146,9 +156,7 @@ class Admissions:
         if is_here or verdict is Verdict.ALIVE:
             if item.anchored:
                 return Dismissed(reason="owned")
-            decision = moves.anchor(item, turn, item.owner, message)
-            outcome = await self._services.commit(_writer(found.header), decision)
-            return None if isinstance(outcome, Conflict) else Dismissed(reason="owned", forget=False)
+            return await self._anchor_for(found, item, turn, item.owner, message)
         decision = moves.give_back(
             item, turn, found.state, found.epoch, self._services.now_ms(), me,
             died=verdict is Verdict.DEAD, forget=(LeaveMessage(message.queue, message.entry),) if message.entry else (),

@@ -18,6 +18,7 @@ from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
 from floxide_amqp.core.records import WorkerRecord
 from floxide_amqp.ports.key_value import Read
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.liveness import DEAD
 from floxide_amqp.stores.record_codec import decode_worker
 from floxide_amqp.stores.session import Session
 
@@ -31,7 +32,7 @@ class Verdict(Enum):
     ALIVE = "alive"
     """Nothing proves its death."""
     GONE = "gone"
-    """It said goodbye, or was taken off the list after its death was dealt with."""
+    """It said goodbye."""
     DEAD = "dead"
     """It died with what it had in its hands."""
 
@@ -68,7 +69,7 @@ class DeathWatch:
 
     def has_died(self, record: WorkerRecord) -> bool:
         """Return whether the worker of a heartbeat just read is known to be dead."""
-        if is_gone(record):
+        if record.status == DEAD or is_gone(record):
             return True
         now, own = asyncio.get_running_loop().time(), self._own_beats()
         seen = self._seen.get(record.worker_id)

@@ -49,6 +49,57 @@ def new_record(
     )  # fmt: skip
 
 
+def next_beat(record: WorkerRecord, vitals: Vitals, now_ms: int) -> WorkerRecord:
+    """Return a worker's next heartbeat record."""
+    return replace(
+        record, beat=record.beat + 1, at_ms=now_ms, status=vitals.status, current_items=vitals.current_items,
+        items_done=vitals.items_done, errors=vitals.errors,
+    )  # fmt: skip
+
+
+class TaskHeartbeat:
+    """Beats from the worker's own event loop, for a store that no other process can open.
+
+    Args:
+        record: The worker's record.
+        liveness: Where the beats go.
+        clock: This process's clock.
+        interval_seconds: Between two beats.
+    """
+
+    def __init__(self, record: WorkerRecord, liveness: LivenessStore, clock: Clock, interval_seconds: float) -> None:
+        self.vitals = Vitals()
+        self.succeeded = 0
+        self._record = record
+        self._liveness = liveness
+        self._clock = clock
+        self._interval = interval_seconds
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Write the first beat and go on beating."""
+        await self._beat()
+        self._task = asyncio.create_task(self._run(), name="floxide.worker.heartbeat")
+
+    async def stop(self) -> None:
+        """Say goodbye."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._liveness.forget(self._record.worker_id)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._beat()
+
+    async def _beat(self) -> None:
+        self._record = next_beat(self._record, self.vitals, self._clock.now_ms())
+        await self._liveness.beat(self._record)
+        self.succeeded += 1
+
+
 class Heartbeat:
     """Beats from a thread while the context is open.
 
@@ -117,11 +168,7 @@ class Heartbeat:
             await store.aclose()
 
     async def _beat(self, liveness: LivenessStore) -> None:
-        vitals = self.vitals
-        self._record = replace(
-            self._record, beat=self._record.beat + 1, at_ms=self._clock.now_ms(), status=vitals.status,
-            current_items=vitals.current_items, items_done=vitals.items_done, errors=vitals.errors,
-        )  # fmt: skip
+        self._record = next_beat(self._record, self.vitals, self._clock.now_ms())
         try:
             await liveness.beat(self._record)
         except StoreError as error:

@@ -28,6 +28,7 @@ from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.indexes import ItemPlace, MessageNote
 from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.liveness import DEAD
 from floxide_amqp.stores.record_codec import encode_probe
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
@@ -36,6 +37,9 @@ _log = get_logger("floxide_amqp.maintenance")
 
 PAGE = 500
 """Entries handled per round and kind, so that a round stays short."""
+
+REMEMBER_DEAD_MS = 24 * 3600 * 1000
+"""How long a dead worker stays listed: a day, within which its unacknowledged messages have come back."""
 
 ENDED = (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED)
 
@@ -81,7 +85,8 @@ class Maintenance:
         await self._bury_the_dead()
         if self._services.queue.is_durable:
             await self._send_probes()
-        else:
+        elif asyncio.get_running_loop().time() >= self._next_probe:
+            self._next_probe = asyncio.get_running_loop().time() + self._services.timeouts.probe
             await self._find_lost_in_process()
 
     def probe_returned(self, probe: Probe) -> None:
@@ -112,13 +117,17 @@ class Maintenance:
     # --- the dead
 
     async def _bury_the_dead(self) -> None:
-        """Give back what dead workers held without a message, then take them off the list."""
-        for record in await self._services.liveness.all():
-            if record.worker_id == self._services.name or not self._deaths.has_died(record):
+        """Give back what dead workers held without a message, and remember for a day that they died."""
+        services = self._services
+        for record in await services.liveness.all():
+            if record.worker_id == services.name or not self._deaths.has_died(record):
                 continue
-            if await self._give_back_all(record.worker_id, died=True):
+            all_given_back = await self._give_back_all(record.worker_id, died=True)
+            if record.status != DEAD and all_given_back:
                 _log.warning("worker.died", worker_id=record.worker_id, host=record.host, pid=record.pid)
-                await self._services.liveness.forget(record.worker_id)
+                await services.liveness.bury(record)
+            elif services.now_ms() - record.at_ms > REMEMBER_DEAD_MS:
+                await services.liveness.forget(record.worker_id)
                 self._deaths.forget(record.worker_id)
 
     async def _give_back_all(self, worker: WorkerId, *, died: bool) -> bool:

@@ -20,9 +20,8 @@ _log = get_logger("floxide_amqp.publishing")
 REASONS = {
     PublishOutcome.RETURNED: "no queue is bound for its task queue",
     PublishOutcome.REFUSED: "the broker refused its message",
-    PublishOutcome.UNKNOWN: "its message was not confirmed",
 }
-"""What is noted on an item whose message was not confirmed."""
+"""What is noted on an item whose message no queue took."""
 
 
 def message_of(header: RunHeader, out: Outgoing, position: int | None) -> Message:
@@ -30,7 +29,7 @@ def message_of(header: RunHeader, out: Outgoing, position: int | None) -> Messag
     item = out.item
     envelope = Envelope(
         run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow, version=header.version,
-        queue=item.queue, turn=out.turn, scope=item.scope, position=position, entry=out.entry,
+        queue=item.queue, turn=out.turn, scope=item.scope, position=position, entry=out.entry, recovered=out.recovered,
     )  # fmt: skip
     return Message(queue=item.queue, body=encode_envelope(envelope), correlation_id=item.item_id)
 
@@ -67,9 +66,11 @@ async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Out
 async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome) -> None:
     """Note why the item is not on its way, and set a timer that publishes it again."""
     pause = services.timeouts.publish_retry * services.random.uniform(0.5, 1.0)
-    decision = moves.defer_publish(
-        out.item, out.turn, services.now_ms() + round(pause * 1000), header, REASONS[outcome], out
-    )
+    due_ms = services.now_ms() + round(pause * 1000)
+    if outcome is PublishOutcome.UNKNOWN:
+        decision = moves.repeat_publish(out.item, out.turn, due_ms, header)
+    else:
+        decision = moves.defer_publish(out.item, out.turn, due_ms, header, REASONS[outcome], out)
     result = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
     _log.warning(
         "publish.deferred", run_id=header.run_id, item_id=out.item.item_id, queue=out.item.queue,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from floxide_amqp.core.changes import TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.records import RunHeader, Timer
@@ -84,12 +85,11 @@ class Services:
         """The store's time."""
         return self.session.now_ms()
 
-    async def commit(self, writer: BatchWriter, decision: Decision, *, witness: bool = True) -> Outcome:
-        """Commit a decision."""
+    async def commit(self, writer: BatchWriter, decision: Decision) -> Outcome:
+        """Commit a decision; the item whose turn it checks first is the witness of a lost reply."""
         token = self.session.new_token()
-        item_id = None
-        if witness and decision.conditions:
-            item_id = getattr(decision.conditions[0], "item_id", None)
+        first = decision.conditions[0] if decision.conditions else None
+        item_id = first.item_id if isinstance(first, TurnIs) else None
         batch = writer.batch(decision.conditions, decision.changes, token=token, witness=item_id)
         return await self.session.commit(batch)
 

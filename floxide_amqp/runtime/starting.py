@@ -72,7 +72,7 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 
     async def commit() -> None:
         nonlocal is_new
-        outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision, witness=False)
+        outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
         if not isinstance(outcome, Conflict):
             is_new = True
             return

@@ -39,7 +39,7 @@ INTERRUPTING = (ControlKind.CANCEL, ControlKind.STOP)
 
 
 class Beating(Protocol):
-    """A sign of life: a thread in production, nothing in one process without a shared store."""
+    """A sign of life: a thread on a shared store, a task where no other process can look."""
 
     vitals: Vitals
     succeeded: int
@@ -51,20 +51,6 @@ class Beating(Protocol):
     async def stop(self) -> None:
         """Say goodbye."""
         ...
-
-
-class NoHeartbeat:
-    """For a store that no other process can open: nobody could watch."""
-
-    def __init__(self) -> None:
-        self.vitals = Vitals()
-        self.succeeded = 0
-
-    async def start(self) -> None:
-        """Do nothing."""
-
-    async def stop(self) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

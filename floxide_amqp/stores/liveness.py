@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
 from floxide_amqp.core.records import WorkerRecord
 from floxide_amqp.ports.key_value import (
@@ -19,6 +21,9 @@ from floxide_amqp.ports.key_value import (
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import Session
+
+DEAD = "dead"
+"""Status of a worker whose death was dealt with."""
 
 
 class LivenessStore:
@@ -39,8 +44,12 @@ class LivenessStore:
             )
         )
 
+    async def bury(self, record: WorkerRecord) -> None:
+        """Mark a worker as dead; the mark stays, so that those who find its items later know."""
+        await self.beat(replace(record, status=DEAD))
+
     async def forget(self, worker_id: WorkerId) -> None:
-        """Remove a worker that has stopped, or whose items were all taken back."""
+        """Remove a worker that has said goodbye, or died long ago."""
         await self._session.commit(
             Batch(slot=SYSTEM_SLOT, writes=(Delete(keys.worker(worker_id)), Leave(keys.WORKERS, worker_id)))
         )

@@ -181,7 +181,7 @@ def test_a_class_without_process_is_an_error() -> None:
     class Empty(Node[int, int]):
         pass
 
-    with pytest.raises(DefinitionError, match="class Empty has no process method. Add: async def process"):
+    with pytest.raises(DefinitionError, match=r"class Empty has no process method. Add: async def process"):
         _ = Empty().input_type
 
 
@@ -190,12 +190,14 @@ def test_a_class_that_does_not_say_its_types_is_an_error() -> None:
         async def process(self, ctx, input, /):  # type: ignore[no-untyped-def]
             return input
 
-    with pytest.raises(DefinitionError, match=r"does not say what it takes and returns. Give the base its types, class Vague\(Node"):
+    with pytest.raises(
+        DefinitionError, match=r"does not say what it takes and returns. Give the base its types, class Vague\(Node"
+    ):
         _ = Vague().input_type
 
 
 def test_an_unknown_option_of_the_class_statement_is_an_error() -> None:
-    with pytest.raises(DefinitionError, match="class Wrong: 'attempts' is no option of a node. The options are queue"):
+    with pytest.raises(DefinitionError, match=r"class Wrong: 'attempts' is no option of a node. The options are queue"):
 
         class Wrong(Node[int, int], attempts=3):
             pass
@@ -209,7 +211,7 @@ def test_a_field_with_the_name_of_an_option_is_an_error() -> None:
         async def process(self, ctx: WorkflowCtx[Any], input: str, /) -> str:
             return input
 
-    with pytest.raises(DefinitionError, match=r"Download.timeout is a field, but 'timeout' is an option of every node."):
+    with pytest.raises(DefinitionError, match=r"Download.timeout is a field, but 'timeout' is an option"):
         _ = Download(3.0).options
 
 

@@ -252,7 +252,10 @@ def sync_generator(value: int) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("function", "sentence"),
     [
-        (no_annotation, "node 'no_annotation': parameter 'value' has no annotation. Annotate it with the type of its input."),
+        (
+            no_annotation,
+            "node 'no_annotation': parameter 'value' has no annotation. Annotate it with the type of its input.",
+        ),
         (no_ctx_annotation, "parameter 'ctx' has no annotation. Annotate it with WorkflowCtx[MyContext]."),
         (no_return, "node 'no_return' has no return type. Annotate what it returns; `-> None` for nothing."),
         (nothing, "node 'nothing' takes (). A node takes its input, or the WorkflowCtx and its input"),

@@ -45,7 +45,12 @@ def test_a_transition_can_be_made_with_its_type_in_brackets() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(None, None), (2, timedelta(seconds=2)), (0.5, timedelta(milliseconds=500)), (timedelta(days=2), timedelta(days=2))],
+    [
+        (None, None),
+        (2, timedelta(seconds=2)),
+        (0.5, timedelta(milliseconds=500)),
+        (timedelta(days=2), timedelta(days=2)),
+    ],
 )
 def test_hold_keeps_its_time_as_a_timedelta(given: timedelta | float | None, expected: timedelta | None) -> None:
     assert Hold(for_=given).for_ == expected

@@ -5,13 +5,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Never, NewType, Optional, Protocol, TypeVar, Union
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Never,
+    NewType,
+    NotRequired,
+    Optional,
+    Protocol,
+    TypeVar,
+    Union,
+)
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from typing_extensions import NotRequired, TypeAliasType, TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from floxide_amqp.core.type_args import arguments_for, make_union, substitute, union_members
 from floxide_amqp.core.type_names import describe_both, describe_type

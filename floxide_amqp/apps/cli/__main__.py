@@ -1,0 +1,5 @@
+"""``python -m floxide_amqp.apps.cli`` is the `floxide` command."""
+
+from floxide_amqp.apps.cli.main import main
+
+main()

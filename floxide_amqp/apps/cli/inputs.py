@@ -1,0 +1,152 @@
+"""From JSON on the command line to a workflow's typed input and context."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from floxide_amqp.apps.cli.failures import UsageError
+from floxide_amqp.core.context import Context
+from floxide_amqp.core.event_log import EventLog
+from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.exceptions import CodecError
+
+
+def read_json(given: str, what: str) -> str:
+    """Return the JSON text that an option stands for: inline JSON, the path of a file, or ``-`` for standard input.
+
+    Args:
+        given: The option's value.
+        what: What it is, for the error: ``--input``.
+
+    Raises:
+        UsageError: It is neither JSON nor a file with JSON.
+    """
+    if given == "-":
+        return _checked(sys.stdin.read(), f"What {what} read from standard input")
+    problem = _problem(given)
+    if problem is None:
+        return given
+    if _is_file(given):
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"The file {given} of {what} cannot be read: {error}.") from error
+        return _checked(text, f"The file {given} of {what}")
+    if given.lstrip()[:1] in ("{", "[", '"'):
+        raise UsageError(f"{what} is not JSON: {problem}.")
+    raise UsageError(
+        f"{what} is {given!r}, which is neither JSON nor a file. Give JSON (a text needs quotes of its own: "
+        f"'{json.dumps(given)}'), the path of a file, or - for standard input."
+    )
+
+
+def parse_input(graph: Graph, given: str | None) -> Any:
+    """Return a workflow's input from its option.
+
+    Raises:
+        UsageError: It is no JSON, or not of the input's type; the message names both.
+    """
+    if given is None:
+        try:
+            return graph.input.parse_json("null")
+        except CodecError:
+            raise UsageError(
+                f"Workflow {graph.workflow!r} takes {graph.input.description}: give it with --input, as JSON, "
+                "as the path of a file, or - for standard input."
+            ) from None
+    text = read_json(given, "--input")
+    return _parse(graph.input, text, f"The input of workflow {graph.workflow!r}")
+
+
+def parse_context(kind: type[Context], given: str | None) -> Context | None:
+    """Return a run's initial context from its option: a JSON object with a member per field.
+
+    Returns:
+        None where the option is not given: every field has its default then.
+
+    Raises:
+        UsageError: It is no JSON object, names an unknown field, lacks one without default, or has a wrong type.
+    """
+    if given is None:
+        missing = [name for name, field in kind.__context_fields__.items() if not field.has_default]
+        if missing:
+            raise UsageError(
+                f"The workflow has the context {kind.__name__}, whose {_and(missing)} must be given: "
+                f"--context '{{{', '.join(f'{json.dumps(name)}: …' for name in missing)}}}'."
+            )
+        return None
+    return _context(kind, json.loads(read_json(given, "--context")), kind.__name__)
+
+
+def _context(kind: type[Context], values: Any, where: str) -> Context:
+    if not isinstance(values, dict):
+        raise UsageError(f"{where} is a context: write a JSON object with its fields, not {_kind_of(values)}.")
+    parsed: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in kind.__context_fields__:
+            have = ", ".join(kind.__context_fields__) or "none"
+            raise UsageError(f"{where} has no field {name!r}; its fields are: {have}.")
+        parsed[name] = _field(kind.__context_fields__[name], value, f"{where}.{name}")
+    try:
+        return kind(**parsed)
+    except (TypeError, CodecError) as error:
+        raise UsageError(f"The context does not fit: {error}.") from error
+
+
+def _field(field: Any, value: Any, where: str) -> Any:
+    if hasattr(field, "context"):
+        return _context(field.context, value, where)
+    default = field.default if field.has_default else None
+    if hasattr(default, "store") or type(field).__name__ == "LogField":
+        if not isinstance(value, list):
+            raise UsageError(f"{where} is an event log: write a JSON array with its events, not {_kind_of(value)}.")
+        return EventLog(_parse(field.payload, json.dumps(each), where) for each in value)
+    return _parse(field.payload, json.dumps(value), where)
+
+
+def _parse(payload: PayloadType, text: str, where: str) -> Any:
+    try:
+        return payload.parse_json(text)
+    except CodecError as error:
+        problem = str(getattr(error, "problem", "") or error)
+        raise UsageError(f"{where} must be {payload.description}, and what was given is not: {problem}.") from error
+
+
+def _checked(text: str, what: str) -> str:
+    problem = _problem(text)
+    if problem is not None:
+        raise UsageError(f"{what} is not JSON: {problem}.")
+    return text
+
+
+def _problem(text: str) -> str | None:
+    """Say in words where a text stops being JSON; None where it is."""
+    if not text.strip():
+        return "it is empty"
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"{error.msg[:1].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})"
+    except RecursionError:
+        return "it is nested too deeply"
+    return None
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return Path(given).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
+
+
+def _kind_of(value: object) -> str:
+    names = {list: "an array", str: "a text", bool: "a boolean", type(None): "null", dict: "an object"}
+    return names.get(type(value), "a number")
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
