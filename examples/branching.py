@@ -30,7 +30,7 @@ async def classify(amount: int) -> Small | Large:
 
 
 @node
-async def review(claim: Large) -> Verdict:
+async def review(claim: Small | Large) -> Verdict:  # what .otherwise leaves is for the checkers the whole union
     return Verdict.PAY if claim.amount < 1_000 else Verdict.REFUSE
 
 

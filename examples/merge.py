@@ -15,7 +15,19 @@ from collections import Counter
 from typing import Annotated
 
 from examples.cluster import cluster
-from floxide_amqp import Append, Context, Fixed, Floxide, Hold, NextAll, Orchestrator, Start, Workflow, WorkflowCtx, node
+from floxide_amqp import (
+    Append,
+    Context,
+    Fixed,
+    Floxide,
+    Hold,
+    NextAll,
+    Orchestrator,
+    Start,
+    Workflow,
+    WorkflowCtx,
+    node,
+)
 
 
 class Basket(Context):

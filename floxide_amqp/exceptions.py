@@ -434,10 +434,10 @@ class BrokerUnavailableError(BrokerError):
     """The broker could not be reached, or did not answer in time."""
 
     retryable = True
-    reason: str
 
     url: str
     operation: str
+    reason: str
 
     def __init__(self, *, url: str, operation: str, reason: str) -> None:
         super().__init__(

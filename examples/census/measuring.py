@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterator
 
 from examples.census.model import Measure
@@ -11,6 +12,11 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case, ast.comprehension)
 """Where the flow may go two ways; conditions of comprehensions and the parts of ``and`` and ``or`` come on top."""
+
+_PARSER = threading.Lock()
+"""CPython counts the depth of the tree it builds in a place that all threads share: two parsing at once can end in
+``SystemError: AST constructor recursion depth mismatch`` (seen with 3.11). The interpreter's lock lets only one work
+at a time anyway."""
 
 
 def measure_source(path: str, source: bytes) -> Measure:
@@ -22,7 +28,9 @@ def measure_source(path: str, source: bytes) -> Measure:
     """
     functions = classes = branches = 0
     imports: set[str] = set()
-    for node in ast.walk(ast.parse(source, filename=path)):
+    with _PARSER:
+        tree = ast.parse(source, filename=path)
+    for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS):
             functions += 1
         elif isinstance(node, ast.ClassDef):

@@ -94,7 +94,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
     cells = [tuple(head), *(tuple(f"{cell:,}" if isinstance(cell, int) else cell for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in cells
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]]) + "\n"

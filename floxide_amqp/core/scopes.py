@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin
 
 from floxide_amqp.core.analysis import UNREACHED, dominators, predecessors, region, reverse_postorder
 from floxide_amqp.core.choices import most_taken, taken_type
-from floxide_amqp.core.conditions import OnFailure
+from floxide_amqp.core.conditions import OnFailure, spell_condition
 from floxide_amqp.core.draft import Ending
 from floxide_amqp.core.layout import Layout
 from floxide_amqp.core.type_args import is_never, list_of, make_union, plain_type, union_members
@@ -171,7 +171,7 @@ class Scopes:
         several = [outlet for outlet in outlets if layout.numbers[outlet.node] in causes]
         declared = plain_type(layout.declared.output)
         if several:
-            declared = self._element_of_output(several[0], layout.names[causes[layout.numbers[several[0].node]]])
+            declared = self._element_of_output(several[0], causes[layout.numbers[several[0].node]])
         for outlet in outlets:
             self._check_outlet(outlet, declared, are_many=bool(several))
         return Outputs(annotation=declared, are_many=bool(several), outlets=outlets)
@@ -189,20 +189,29 @@ class Scopes:
                 found.append(Ending(node=name))
         return tuple(found)
 
-    def _reached_often(self) -> dict[int, int]:
+    def _reached_often(self) -> dict[int, str]:
         """Return the nodes outside every region that may return for several items, each with the cause."""
         layout = self._layout
-        todo: list[tuple[int, int]] = []
-        often: dict[int, int] = {}
+        often: dict[int, str] = {}
+        todo: list[tuple[int, str]] = []
         for number, name in enumerate(layout.names):
             if number in self._inner:
                 continue
             if number in self.fan_outs and number not in self.join_of:
-                todo += ((target, number) for target in layout.success_numbers[number])
+                cause = f"after {name!r},"
+                todo += ((target, cause) for target in layout.success_numbers[number])
                 if layout.signatures[name].may_fan_out:
-                    often[number] = number
-            if self._may_fail_more_than_once(name):
-                todo += ((target, number) for target in layout.failure_numbers[number])
+                    often[number] = cause
+            twins = self._failures_taken_together(name)
+            if twins:
+                cause = f"after a failure of {name!r}, which may take {twins},"
+                todo += ((target, cause) for target in layout.failure_numbers[number])
+        self._spread(todo, often)
+        return often
+
+    def _spread(self, todo: list[tuple[int, str]], often: dict[int, str]) -> None:
+        """Follow several items to where they end or merge: a node that may hold passes on one of them."""
+        layout = self._layout
         seen: set[int] = set()
         while todo:
             number, cause = todo.pop()
@@ -215,17 +224,18 @@ class Scopes:
             elif not layout.signatures[layout.names[number]].may_hold:
                 often.setdefault(number, cause)
                 todo += ((target, cause) for target in layout.success_numbers[number])
-        return often
 
-    def _may_fail_more_than_once(self, name: str) -> bool:
-        """Say whether one error may take two edges: a class and one of its bases, or the same class twice."""
-        typed = [e.condition.errors for e in self._layout.failure[name] if isinstance(e.condition, OnFailure)]
-        bare = sum(not errors for errors in typed)
-        return bare > 1 or any(
-            sum(any(issubclass(error, wanted) for wanted in others) for others in typed) > 1
-            for errors in typed
-            for error in errors
-        )
+    def _failures_taken_together(self, name: str) -> str:
+        """Return the failure edges that one error may take at once; empty where there are no two such."""
+        conditions = [e.condition for e in self._layout.failure[name] if isinstance(e.condition, OnFailure)]
+        bare = [condition for condition in conditions if not condition.errors]
+        candidates = [bare] + [
+            [other for other in conditions if any(issubclass(error, wanted) for wanted in other.errors)]
+            for condition in conditions
+            for error in condition.errors
+        ]
+        together = next((found for found in candidates if len(found) > 1), [])
+        return " and ".join(f"{name}{spell_condition(condition)}" for condition in together)
 
     def _element_of_output(self, outlet: Ending, cause: str) -> Any:
         layout = self._layout
@@ -235,7 +245,7 @@ class Scopes:
             return args[0]
         given = describe_type(layout.signatures[outlet.node].output)
         raise layout.error(
-            f"several items may be alive after {cause!r}, and nothing gathers them before it ends at {outlet.node!r}, "
+            f"several items may be alive {cause} and nothing gathers them before it ends at {outlet.node!r}, "
             f"so its result is a list; it is declared to return {describe_type(declared)}. Declare list[{given}], or "
             "close the fan-out with gather(...). Conditions that exclude each other need .otherwise for the last one."
         )

@@ -270,7 +270,8 @@ def _keys_of(typed_dict: Any) -> dict[str, tuple[Any, bool]]:
     keys: dict[str, tuple[Any, bool]] = {}
     for key, hint in get_type_hints(typed_dict, include_extras=True).items():
         is_required = key in typed_dict.__required_keys__
-        if get_origin(hint) in (Required, NotRequired):
-            is_required = get_origin(hint) is Required
+        form: object = get_origin(hint)
+        if form is cast(object, Required) or form is cast(object, NotRequired):
+            is_required = form is cast(object, Required)
         keys[key] = (hint, is_required)
     return keys

@@ -291,7 +291,8 @@ class Chain:
         facts = {"run_id": admitted.run.header.run_id, "item_id": item.item_id, "node": item.node}
         if isinstance(performed.outcome, Failed):
             error = performed.outcome.error
-            _log.warning(
+            log = _log.warning if effects.finished is RunStatus.FAILED else _log.info
+            log(
                 "work_item.attempt_failed", attempt=item.attempt + 1, error_type=error.error_type,
                 message=error.message, will_retry=effects.timer is not None, **facts,
             )  # fmt: skip

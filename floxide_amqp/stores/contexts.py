@@ -15,9 +15,11 @@ from floxide_amqp.ports.key_value import (
     Committed,
     LogPage,
     LogRange,
+    Precondition,
     Put,
     Read,
     Trim,
+    Write,
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
@@ -27,6 +29,9 @@ from floxide_amqp.stores.session import Session
 PAGE = 1_000
 """Deltas read in one round trip."""
 
+SNAPSHOT_AFTER = 5_000
+"""Deltas that a reader must have merged before it leaves a snapshot behind: rare next to the steps that wrote them."""
+
 
 class ContextStore:
     """Reads a run's context, whole or from where a cache stands."""
@@ -35,22 +40,28 @@ class ContextStore:
         self._session = session
 
     async def load(self, header: RunHeader, kind: type[Context]) -> tuple[ContextState[Any], int]:
-        """Return the merged context and the log position it reaches."""
+        """Return the merged context and the log position it reaches.
+
+        Whoever had to read a long tail leaves a snapshot behind, so that the next reader need not.
+        """
         run_id = header.run_id
+        log = keys.context_log(run_id)
         snapshot = await self._session.read(
-            Read(
-                slot=slot_of(run_id),
-                cells=(keys.context_snapshot(run_id),),
-                logs=(LogRange(keys.context_log(run_id), 0, PAGE),),
-            )
+            Read(slot=slot_of(run_id), cells=(keys.context_snapshot(run_id),), logs=(LogRange(log, 0, PAGE),))
         )
-        state, position = self._base(header, kind, snapshot.cells[0])
-        page = snapshot.logs[0]
+        cell, page = snapshot.cells[0], snapshot.logs[0]
+        state, base = self._base(header, kind, cell)
+        position = base
+        if base:
+            page = await self.tail(run_id, base)
         while True:
             position = apply_page(state, position, page)
             if position >= page.length:
-                return state, position
+                break
             page = await self.tail(run_id, position)
+        if position - base >= SNAPSHOT_AFTER:
+            await self._put_snapshot(run_id, state, position, cell.version)
+        return state, position
 
     async def tail(self, run_id: RunId, position: int, limit: int = PAGE) -> LogPage:
         """Return the deltas from a position on."""
@@ -63,16 +74,20 @@ class ContextStore:
         Positions do not change: the log goes on where it was.
         """
         run_id = header.run_id
-        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.context_snapshot(run_id),)))).cells[0]
         state, position = await self.load(header, kind)
-        log = keys.context_log(run_id)
-        outcome = await self._session.commit(
-            Batch(
-                slot=slot_of(run_id),
-                checks=(Check(keys.context_snapshot(run_id), cell.version), CheckLength(log, position)),
-                writes=(Put(keys.context_snapshot(run_id), pack([position, state.to_plain()])), Trim(log, position)),
-            )
-        )
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.context_snapshot(run_id),)))).cells[0]
+        return await self._put_snapshot(run_id, state, position, cell.version, trims=True)
+
+    async def _put_snapshot(
+        self, run_id: RunId, state: ContextState[Any], position: int, version: int, *, trims: bool = False
+    ) -> bool:
+        """Write a snapshot if nobody wrote one since `version`; trimming also asks that the log did not grow."""
+        key, log = keys.context_snapshot(run_id), keys.context_log(run_id)
+        checks: tuple[Precondition, ...] = (Check(key, version),)
+        writes: tuple[Write, ...] = (Put(key, pack([position, state.to_plain()])),)
+        if trims:
+            checks, writes = (*checks, CheckLength(log, position)), (*writes, Trim(log, position))
+        outcome = await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes))
         return isinstance(outcome, Committed)
 
     @staticmethod

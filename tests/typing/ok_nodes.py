@@ -22,6 +22,10 @@ assert_type(start_empty, FunctionNode[OrderContext, None, int, Coroutine[Any, An
 assert_type(give_up, FunctionNode[OrderContext, Order, Never, Coroutine[Any, Any, Transition[Never]]])
 assert_type(mixed, FunctionNode[OrderContext, Order, int, Coroutine[Any, Any, Transition[int]]])
 assert_type(bare_or_hold, FunctionNode[OrderContext, Order, int, Coroutine[Any, Any, int]])
+assert_type(
+    judge, FunctionNode[Context, Receipt, Approved | Rejected, Coroutine[Any, Any, Approved | Rejected]]
+)  # mypy would make `object` of a bare union if it met `Hold` in the same annotation
+assert_type(judge_in_a_thread, FunctionNode[Context, Receipt, Approved | Rejected, Approved | Rejected])
 assert_type(sync_plain, FunctionNode[Context, str, int, int])
 assert_type(sync_or_abort, FunctionNode[Context, str, int, int])
 assert_type(sync_next, FunctionNode[Context, str, int, Transition[int]])

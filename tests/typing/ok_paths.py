@@ -32,6 +32,9 @@ assert_type(approve.when(Approved, lambda a: a.by == "x"), Path[Receipt, Approve
 color.when(Color.RED) >> paint
 color.when(Color.RED, lambda c: c.value == 1) >> paint
 color.otherwise >> paint
+assert_type(judge >> answer, Path[Receipt, str])
+assert_type(judge.when(Rejected) >> refund, Path[Receipt, Refund])
+assert_type(judge.otherwise >> answer, Path[Receipt, str])
 assert_type(optional.when(None), Path[str, None])
 assert_type(optional.when(int), Path[str, int])
 assert_type(Tag[int](42) >> length, Path[int, int])

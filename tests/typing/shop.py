@@ -133,6 +133,21 @@ async def length(text: str) -> int:
 
 
 @node
+async def judge(receipt: Receipt) -> Approved | Rejected:
+    return Approved("boss") if receipt.id else Rejected("no")
+
+
+@node
+def judge_in_a_thread(receipt: Receipt) -> Approved | Rejected:
+    return Approved("boss") if receipt.id else Rejected("no")
+
+
+@node
+async def answer(verdict: Approved | Rejected) -> str:
+    return ""
+
+
+@node
 async def color(receipt: Receipt) -> Color:
     return Color.RED
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from floxide_amqp.apps.cli.failures import UsageError
-from floxide_amqp.core.context import Context
+from floxide_amqp.core.context import Context, NestedField
+from floxide_amqp.core.context_fields import AppendField, ContextField, FixedField, LogField, ValueField
 from floxide_amqp.core.event_log import EventLog
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.payload import PayloadType
@@ -86,7 +87,7 @@ def _context(kind: type[Context], values: Any, where: str) -> Context:
     if not isinstance(values, dict):
         raise UsageError(f"{where} is a context: write a JSON object with its fields, not {_kind_of(values)}.")
     parsed: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in cast("dict[str, Any]", values).items():
         if name not in kind.__context_fields__:
             have = ", ".join(kind.__context_fields__) or "none"
             raise UsageError(f"{where} has no field {name!r}; its fields are: {have}.")
@@ -97,15 +98,17 @@ def _context(kind: type[Context], values: Any, where: str) -> Context:
         raise UsageError(f"The context does not fit: {error}.") from error
 
 
-def _field(field: Any, value: Any, where: str) -> Any:
-    if hasattr(field, "context"):
+def _field(field: ContextField, value: Any, where: str) -> Any:
+    if isinstance(field, NestedField):
         return _context(field.context, value, where)
-    default = field.default if field.has_default else None
-    if hasattr(default, "store") or type(field).__name__ == "LogField":
+    if isinstance(field, LogField):
         if not isinstance(value, list):
             raise UsageError(f"{where} is an event log: write a JSON array with its events, not {_kind_of(value)}.")
-        return EventLog(_parse(field.payload, json.dumps(each), where) for each in value)
-    return _parse(field.payload, json.dumps(value), where)
+        events = cast("list[object]", value)
+        return EventLog(_parse(field.payload, json.dumps(event), where) for event in events)
+    if isinstance(field, ValueField | FixedField | AppendField):
+        return _parse(field.payload, json.dumps(value), where)
+    raise UsageError(f"{where} cannot be given as JSON.")
 
 
 def _parse(payload: PayloadType, text: str, where: str) -> Any:

@@ -1,0 +1,91 @@
+"""One event loop per command, and what a signal does to it: the first ends in good order, the second at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import typer
+
+from floxide_amqp.apps.cli.failures import say
+from floxide_amqp.logs import get_logger
+
+T = TypeVar("T")
+
+_log = get_logger("floxide_amqp.cli")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+THREAD_GRACE_SECONDS = 0.5
+"""Time a node's thread gets to end when everything else has: a thread cannot be cancelled."""
+
+
+class Stop:
+    """What the first signal does; by default it cancels the command. The second ends the process at once."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._actions = [cancel]
+        self._received: signal.Signals | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 and the signal's number, once there was one."""
+        return None if self._received is None else 128 + self._received
+
+    def instead(self, action: Callable[[], None]) -> None:
+        """Do this at the first signal from now on."""
+        self._actions.append(action)
+
+    def receive(self, number: signal.Signals) -> None:
+        """Handle a signal."""
+        if self._received is not None:
+            _log.warning("process.killed", signal=number.name)
+            leave(128 + number)
+        self._received = number
+        _log.info("process.stopping", signal=number.name)
+        self._actions[-1]()
+
+
+def run_to_end(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
+    """Run a command's coroutine; a first SIGINT or SIGTERM ends it as its `Stop` says.
+
+    Raises:
+        typer.Exit: It was ended by a signal: with 130 or 143.
+    """
+    return asyncio.run(_guarded(main))
+
+
+async def _guarded(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
+    loop = asyncio.get_running_loop()
+    stop = Stop(lambda: task.cancel())
+    task = asyncio.create_task(main(stop), name="floxide.cli")
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop.receive, number)
+    await asyncio.wait({task})
+    if task.cancelled():
+        raise typer.Exit(stop.exit_code or 130)
+    return task.result()
+
+
+def leave(code: int) -> None:
+    """End the process now, without waiting for threads or tasks."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    logging.shutdown()
+    os._exit(code)
+
+
+def leave_if_threads_hang(code: int) -> None:
+    """End the process if a node's thread would keep it: an interpreter waits for its threads, however long."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("floxide-node"):
+            thread.join(THREAD_GRACE_SECONDS)
+            if thread.is_alive():
+                say("A node's thread is still at work and is left behind.")
+                leave(code)
