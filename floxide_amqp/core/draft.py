@@ -97,7 +97,7 @@ class Draft:
         known = self.nodes.get(name)
         if known is None:
             self.nodes[name] = DraftNode(name=name, node=node, options=node.options, wave=wave)
-        elif known.node is not node and not (type(known.node) is type(node) and known.node == node):
+        elif not known.node.is_same(node):
             raise DefinitionError(
                 f"Two different nodes are called {name!r}: {_origin(known.node)} and {_origin(node)}. "
                 f"Give one of them another name: {name}.named('second_{name}')."

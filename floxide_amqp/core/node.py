@@ -219,6 +219,10 @@ class Node(Path[I_contra, O_co]):
         object.__setattr__(clone, "_own_options", check_node_options(where=f"node {self.name!r}", **given))
         return clone
 
+    def is_same(self, other: Node[Any, Any]) -> bool:
+        """Say whether another node of the same name is this one, written twice: equal dataclasses are."""
+        return self is other or (type(self) is type(other) and self == other and self.options == other.options)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
@@ -254,6 +258,11 @@ class FunctionNode(Node[I_contra, O_co], Generic[C, I_contra, O_co, R_co]):
             self._known = read_function(self._function, names, where=f"node {self.name!r}")
             self._enclosing = None
         return self._known
+
+    def is_same(self, other: Node[Any, Any]) -> bool:
+        """Say whether another node of the same name is the same function with the same options."""
+        is_mine = isinstance(other, FunctionNode) and cast(Any, other)._function is self._function
+        return is_mine and self.options == other.options
 
     @overload
     def __call__(self, ctx: WorkflowCtx[C], input: I_contra, /) -> R_co: ...

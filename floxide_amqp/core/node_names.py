@@ -14,7 +14,7 @@ OPTION_NAMES: Final = ("queue", "retry", "timeout", "isolated", "at_most_once", 
 
 RESERVED_NAMES: Final = frozenset(
     (
-        "connections", "context_type", "expand", "input_type", "invoke", "is_async", "may_fan_out", "may_hold",
+        "connections", "context_type", "expand", "input_type", "invoke", "is_async", "is_same", "may_fan_out", "may_hold",
         "named", "on_failure", "options", "otherwise", "output_type", "signature", "when", "with_options",
     )
 )  # fmt: skip

@@ -329,9 +329,11 @@ def _side_by_side(paths: tuple[object, ...], where: str) -> Connections:
     if not paths:
         raise DefinitionError(f"{where} is empty: give at least one path.")
     parts = [_connections_of(path) for path in paths]
+    entries = {(id(e.node), e.is_gather, e.max_iterations): e for part in parts for e in part.entries}
+    exits = {(id(out.node), id(out.condition)): out for part in parts for out in part.exits}
     return Connections(
-        tuple(entry for part in parts for entry in part.entries),
-        tuple(out for part in parts for out in part.exits),
+        tuple(entries.values()),
+        tuple(exits.values()),
         LinkTree(tuple(part.links for part in parts)),
     )
 

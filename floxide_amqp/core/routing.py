@@ -18,7 +18,7 @@ from floxide_amqp.core.conditions import (
 )
 from floxide_amqp.core.failure import kind_of
 from floxide_amqp.core.typing_rules import covers, runtime_class
-from floxide_amqp.exceptions import UnroutedValueError
+from floxide_amqp.exceptions import CodecError, UnroutedValueError
 
 if TYPE_CHECKING:
     from floxide_amqp.core.graph import Edge
@@ -123,16 +123,23 @@ def _value_test(condition: ValueCondition, output: PayloadType) -> ValueTest | N
 
 
 def _type_test(variant: object, output: PayloadType) -> ValueTest:
-    """Decide by the member of the union that the value belongs to; by class where the variant is narrower."""
-    covered = [member for member in output.members if covers(variant, member.annotation)]
-    others = [member for member in output.members if member not in covered]
-    narrower = runtime_class(variant) if any(covers(member.annotation, variant) for member in others) else None
+    """Decide by the member of the union that the value belongs to; by class where the variant is narrower than it."""
+    covered = {id(member) for member in output.members if covers(variant, member.annotation)}
     if len(covered) == len(output.members):
         return lambda _: True
-    if narrower is not None:
-        wanted = narrower
-        return lambda value: isinstance(value, wanted) or any(member.matches(value) for member in covered)
-    return lambda value: any(member.matches(value) for member in covered)
+    others = [member for member in output.members if id(member) not in covered]
+    is_narrower = any(covers(member.annotation, variant) for member in others)
+    narrower = runtime_class(variant) if is_narrower else None
+
+    def test(value: object) -> bool:
+        if narrower is not None and isinstance(value, narrower):
+            return True
+        try:
+            return id(output.member_of(value)) in covered
+        except CodecError:  # of no declared type: no edge takes it, which the router reports
+            return False
+
+    return test
 
 
 def _guarded(test: ValueTest, guard: Callable[[Any], bool] | None) -> ValueTest:

@@ -101,7 +101,10 @@ def _failed(
     services: Services, node: GraphNode, error: BaseException, position: int, duration_us: int, payload: bytes = b"",
     *, aborted: bool = False,
 ) -> Performed:  # fmt: skip
-    is_final = aborted or not policy_of(services, node).is_retryable(error)
+    try:
+        is_final = aborted or not policy_of(services, node).is_retryable(error)
+    except Exception as broken:  # noqa: BLE001 - the policy's predicates are user code
+        broken.__cause__, error, is_final = error, broken, True
     outcome = Failed(describe_error(error), is_final=is_final, payload=payload)
     return Performed(outcome=outcome, position=position, duration_us=duration_us, error=error)
 

@@ -11,7 +11,6 @@ from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError, say
 from floxide_amqp.apps.cli.inputs import parse_context, parse_input
 from floxide_amqp.apps.cli.options import (
-    CONNECT_SECONDS,
     ContextOption,
     Frame,
     InputOption,
@@ -20,15 +19,203 @@ from floxide_amqp.apps.cli.options import (
     TimeoutOption,
     WatchOption,
     WorkflowName,
-    check_context,
     command,
 )
 from floxide_amqp.apps.cli.printing import print_text, result_as_json
 from floxide_amqp.apps.cli.running import Stop, leave_if_threads_hang, run_to_end
-from floxide_amqp.apps.cli.watch import watch
+from floxide_amqp.apps.cli.watch import watch as watch_run
 from floxide_amqp.apps.log_setup import LogLevel
-from floxide_amqp.core.context import Context
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
+
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")]
+
+
+@command(log_level=LogLevel.WARNING)
+def run(
+    frame: Frame,
+    *,
+    workflow: WorkflowName = None,
+    input: InputOption = None,
+    context: ContextOption = None,
+    run_id: RunIdOption = None,
+    timeout: TimeoutOption = None,
+    watch: WatchOption = False,
+) -> None:
+    """Run a workflow in this process, without a broker, and print its output as JSON.
+
+    APP may also name a workflow class. With a store and --run-id, the same command goes on where it was.
+    """
+    app, chosen = frame.local(workflow)
+    value, state = parse_input(chosen.graph, input), parse_context(chosen.graph.context, context)
+
+    async def main(stop: Stop) -> Any:
+        async with app.orchestrator() as orchestrator:
+            handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
+            try:
+                return await _result(orchestrator, handle, chosen.graph, timeout=timeout, watch=watch)
+            except (ResultTimeoutError, asyncio.CancelledError) as error:
+                await _leave_local(app, handle, error)
+                raise
+
+    print_text(result_as_json(chosen.graph, run_to_end(main)))
+
+
+async def _leave_local(app: Floxide, handle: RunHandle[Any], why: BaseException) -> None:
+    """Say what becomes of a run that this process stops working on."""
+    if not app.is_in_memory:
+        say(
+            f"Run {handle.run_id!r} stays in the store; the same command with --run-id {handle.run_id} goes on with it."
+        )
+        return
+    await handle.cancel()  # its nodes are interrupted: nobody waits for them any more
+    if isinstance(why, ResultTimeoutError):
+        seconds: float = getattr(why, "timeout_seconds", 0.0)
+        say(
+            f"The run did not end within {seconds:g} s and was given up; nothing of it is kept. With --store and "
+            "--run-id it could go on later."
+        )
+        raise typer.Exit(ExitCode.TIMEOUT)
+
+
+@command(log_level=LogLevel.INFO)
+def worker(
+    frame: Frame,
+    *,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Steps in flight at a time; by default the application's limit.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A task queue to serve, once each; by default all of the workflows'."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The worker's id; by default host, process, random part.")] = None,
+) -> None:
+    """Work for an application until SIGTERM or Ctrl-C: it then takes nothing new and finishes what it has begun.
+
+    A second signal ends it at once; what it was doing is done again elsewhere.
+    """
+    app = frame.app(is_patient=True)
+
+    async def main(stop: Stop) -> None:
+        async with app.worker(concurrency=concurrency, queues=queue or (), name=name) as opened:
+            stop.instead(opened.stop)
+            await opened.run_forever()
+
+    run_to_end(main)
+    leave_if_threads_hang(ExitCode.OK)
+
+
+@command()
+def start(
+    frame: Frame,
+    *,
+    workflow: WorkflowName = None,
+    input: InputOption = None,
+    context: ContextOption = None,
+    run_id: RunIdOption = None,
+    timeout: TimeoutOption = None,
+    watch: WatchOption = False,
+) -> None:
+    """Start a run for the workers of an application and print its id; with --watch, wait and print its output.
+
+    Starting the same id again with the same input is fine, and with --watch a way to wait for its result.
+    """
+    app, chosen = frame.workflow(workflow)
+    if timeout is not None and not watch:
+        raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
+    value, state = parse_input(chosen.graph, input), parse_context(chosen.graph.context, context)
+
+    async def main(stop: Stop) -> str:
+        async with app.orchestrator(with_worker=app.is_embedded and watch) as orchestrator:
+            handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
+            if not watch:
+                return handle.run_id
+            result = await _watched(orchestrator, handle, chosen.graph, timeout)
+            return result_as_json(chosen.graph, result)
+
+    print_text(run_to_end(main))
+
+
+@command()
+def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
+    """Cancel a run: steps in flight are interrupted, the others never begin."""
+
+    async def act(orchestrator: Orchestrator) -> str:
+        if await orchestrator.cancel(run_id, reason=reason):
+            return f"Run {run_id} is cancelled."
+        status = await orchestrator.status(run_id)
+        if status is RunStatus.CANCELLED:
+            return f"Run {run_id} was cancelled already."
+        raise InvalidRunStateError(run_id=run_id, action="cancel", status=status.value)
+
+    print_text(as_client(frame, act))
+
+
+@command()
+def pause(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
+    """Pause a run: steps in flight end and are kept, nothing new begins."""
+
+    async def act(orchestrator: Orchestrator) -> str:
+        await orchestrator.pause(run_id, reason=reason)
+        return f"Run {run_id} is paused; `floxide resume` lets it go on."
+
+    print_text(as_client(frame, act))
+
+
+@command()
+def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None, watch: WatchOption = False) -> None:
+    """Let a paused or failed run go on; failed items are tried again. With --watch, wait and print its output."""
+    app = frame.app()
+    if timeout is not None and not watch:
+        raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
+
+    async def main(stop: Stop) -> str:
+        async with app.orchestrator(with_worker=app.is_embedded and watch) as orchestrator:
+            await orchestrator.resume(run_id)
+            if not watch:
+                return f"Run {run_id} goes on."
+            graph = await graph_of(app, orchestrator, run_id)
+            if graph is None:
+                raise UsageError(
+                    f"{frame.reference} does not have the workflow of run {run_id!r}, so its output cannot be read."
+                )
+            result = await _watched(orchestrator, RunHandle(orchestrator, run_id, graph), graph, timeout)
+            return result_as_json(graph, result)
+
+    print_text(run_to_end(main))
+
+
+async def graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Graph | None:
+    """Return the graph a run follows, or None where the application does not have that version of it."""
+    info = await orchestrator.run_info(run_id)
+    return app.registry.find(info.workflow, info.version)
+
+
+def as_client(frame: Frame, act: Any) -> Any:
+    """Do something with an orchestrator that works on nothing itself, and return what it returned."""
+    app = frame.app()
+
+    async def main(stop: Stop) -> Any:
+        async with app.orchestrator(with_worker=False) as orchestrator:
+            return await act(orchestrator)
+
+    return run_to_end(main)
+
+
+async def _watched(orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, timeout: float | None) -> Any:
+    try:
+        return await watch_run(orchestrator, handle, graph, timeout=timeout)
+    except asyncio.CancelledError:
+        say(f"Run {handle.run_id!r} goes on without being watched; `floxide cancel` would end it.")
+        raise
+
+
+async def _result(
+    orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, *, timeout: float | None, watch: bool
+) -> Any:
+    if watch:
+        return await watch_run(orchestrator, handle, graph, timeout=timeout)
+    return await handle.result(timeout)

@@ -80,6 +80,8 @@ def parse_context(kind: type[Context], given: str | None) -> Context | None:
                 f"--context '{{{', '.join(f'{json.dumps(name)}: …' for name in missing)}}}'."
             )
         return None
+    if not kind.__context_fields__:
+        raise UsageError("The workflow has no context; leave --context out.")
     return _context(kind, json.loads(read_json(given, "--context")), kind.__name__)
 
 

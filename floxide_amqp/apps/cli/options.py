@@ -11,11 +11,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from floxide_amqp.apps.application import Floxide
-from floxide_amqp.apps.cli.failures import ExitCode, UsageError, explaining
+from floxide_amqp.apps.cli.failures import ExitCode, explaining
 from floxide_amqp.apps.cli.references import AnyWorkflow, load_app, load_workflow, workflow_of
 from floxide_amqp.apps.log_setup import LogFormat, LogLevel, set_up_logging
 from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE, Settings, read_settings
-from floxide_amqp.core.context import Context
 from floxide_amqp.exceptions import ConfigurationError
 
 CONNECT_SECONDS = 10.0
@@ -56,18 +55,21 @@ class Frame:
     connect_timeout: float | None
     debug: bool
 
-    def app(self) -> Floxide:
+    def app(self, *, is_patient: bool = False) -> Floxide:
         """Return the application, where options and environment say.
+
+        Args:
+            is_patient: Wait for the broker as long as the application says, as a program that nobody watches does.
 
         Raises:
             ConfigurationError: Nobody else could see its runs: they are in memory.
         """
-        return self._seen_by_others(load_app(self.reference))
+        return self._seen_by_others(load_app(self.reference), None if is_patient else CONNECT_SECONDS)
 
     def workflow(self, name: str | None) -> tuple[Floxide, AnyWorkflow]:
         """Return the application and one of its workflows; raises as `app`."""
         app = load_app(self.reference)
-        return self._seen_by_others(app), workflow_of(app, self.reference, name)
+        return self._seen_by_others(app, CONNECT_SECONDS), workflow_of(app, self.reference, name)
 
     def local(self, name: str | None) -> tuple[Floxide, AnyWorkflow]:
         """Return a workflow and an application to run it in this process, without a broker.
@@ -80,9 +82,9 @@ class Frame:
             return app.elsewhere(store=self.settings.store), workflow
         return app.embedded(self.store_option), workflow
 
-    def _seen_by_others(self, app: Floxide) -> Floxide:
+    def _seen_by_others(self, app: Floxide, patience: float | None) -> Floxide:
         app = app.elsewhere(
-            broker=self.settings.broker, store=self.settings.store, connect_timeout=self.connect_timeout
+            broker=self.settings.broker, store=self.settings.store, connect_timeout=self.connect_timeout or patience
         )
         if app.is_in_memory:
             raise ConfigurationError(
@@ -157,9 +159,3 @@ def _frame(given: dict[str, Any]) -> Frame:
 def _typed_parameters(function: Callable[..., Any]) -> list[tuple[inspect.Parameter, Any]]:
     hints = get_type_hints(function, include_extras=True)
     return [(parameter, hints[name]) for name, parameter in inspect.signature(function).parameters.items()]
-
-
-def check_context(kind: type[Context], given: str | None) -> None:
-    """Refuse a context for a workflow that has none."""
-    if given is not None and not kind.__context_fields__:
-        raise UsageError("The workflow has no context; leave --context out.")

@@ -1,0 +1,39 @@
+"""The command's tree and its entry point."""
+
+from __future__ import annotations
+
+import typer
+
+from floxide_amqp.apps.cli import acting, looking
+
+app = typer.Typer(
+    name="floxide",
+    help="Durable, typed workflows: run them here, work for others, start, steer and look at runs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # errors stay one paragraph, also in a log
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+app.command("run")(acting.run)
+app.command("worker")(acting.worker)
+app.command("start")(acting.start)
+app.command("status")(looking.status)
+app.command("list")(looking.list_runs)
+app.command("cancel")(acting.cancel)
+app.command("pause")(acting.pause)
+app.command("resume")(acting.resume)
+app.command("items")(looking.items)
+app.command("errors")(looking.errors)
+app.command("graph")(looking.graph)
+
+quarantine = typer.Typer(
+    name="quarantine", help="Messages that nobody could read.", no_args_is_help=True, rich_markup_mode=None
+)
+quarantine.command("list")(looking.quarantine_list)
+quarantine.command("show")(looking.quarantine_show)
+app.add_typer(quarantine)
+
+
+def main() -> None:
+    """Do what the command line says and exit with a code that `docs/cli.md` explains."""
+    app()

@@ -1,0 +1,178 @@
+"""An event loop whose time jumps: when nothing is ready it moves on to the next timer instead of waiting for it.
+
+A test of hours of backoff, heartbeats and timeouts takes milliseconds, and always the same ones. Time stands still
+while code runs and while a thread started through the loop works. When nothing is ready, no timer is set and no
+thread works, nothing can ever happen again: the loop raises `DeadlockError`, which names every task and what it waits
+for, instead of hanging.
+
+Use it with `run`, with ``asyncio.Runner(loop_factory=VirtualTimeLoop)``, or for every async test of a folder by
+importing the fixture into its ``conftest.py``::
+
+    from floxide_amqp.testing.virtual_time import event_loop_policy
+
+Not for sockets and child processes: what happens outside this process does not know of the loop's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import pytest
+from typing_extensions import TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+START_MS = 1_700_000_000_000
+"""What a `VirtualClock` shows when its loop starts: 14 November 2023, 22:13:20 UTC."""
+
+THREAD_POLL_SECONDS = 0.05
+"""Longest real wait for a working thread before the loop looks again."""
+
+
+class DeadlockError(RuntimeError):
+    """Every task waits for something that nothing is left to do."""
+
+
+class _Selector(selectors.BaseSelector):
+    """Asks the real selector without waiting, and moves the loop's time where waiting would be all there is to do."""
+
+    def __init__(self, real: selectors.BaseSelector) -> None:
+        self._real = real
+        self.loop: VirtualTimeLoop | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = self._real.select(0)
+        if found or self.loop is None or (timeout is not None and timeout <= 0):
+            return found
+        if self.loop.threads_at_work:
+            return self._real.select(THREAD_POLL_SECONDS)
+        if timeout is None:
+            raise DeadlockError(describe_deadlock(self.loop))
+        self.loop.advance(timeout)
+        return []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop with virtual time; `time` starts at 0."""
+
+    def __init__(self) -> None:
+        selector = _Selector(selectors.DefaultSelector())
+        self._virtual_now = 0.0
+        self._threads_at_work = 0
+        super().__init__(selector)
+        selector.loop = self
+
+    @property
+    def threads_at_work(self) -> int:
+        """How many calls given to threads through this loop have not returned; time stands still while there are."""
+        return self._threads_at_work
+
+    def time(self) -> float:
+        """Return the virtual time, in seconds since the loop was made."""
+        return self._virtual_now
+
+    def advance(self, seconds: float) -> None:
+        """Move the time on; timers that become due run in the next round of the loop.
+
+        Args:
+            seconds: 0 or more.
+        """
+        if seconds < 0:
+            raise ValueError(f"time does not go back: {seconds} s")
+        self._virtual_now += seconds
+
+    def run_in_executor(  # type: ignore[override]  # typeshed types the result as a plain Future
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+    ) -> asyncio.Future[T]:
+        """Run a call in a thread, as every loop; the time stands still until it returns."""
+        self._threads_at_work += 1
+
+        def counted() -> T:
+            try:
+                return func(*args)
+            finally:
+                self.call_soon_threadsafe(self._thread_returned)
+
+        try:
+            return super().run_in_executor(executor, counted)
+        except BaseException:
+            self._threads_at_work -= 1
+            raise
+
+    def _thread_returned(self) -> None:
+        self._threads_at_work -= 1
+
+
+def describe_deadlock(loop: asyncio.AbstractEventLoop) -> str:
+    """Return what every unfinished task of a loop waits for, as text."""
+    lines = [f"Nothing is ready, no timer is set and no thread works at virtual time {loop.time():.3f} s."]
+    for task in sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name()):
+        frames = task.get_stack()
+        place = f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "(not started)"
+        lines.append(f"  task {task.get_name()} waits at {place}")
+    return "\n".join(lines)
+
+
+class VirtualClock:
+    """A wall clock that moves with the virtual time of the running loop; for stores and sessions.
+
+    Args:
+        skew_ms: Milliseconds it is ahead of the loop's.
+    """
+
+    def __init__(self, skew_ms: int = 0) -> None:
+        self.skew_ms = skew_ms
+        self._last_ms = START_MS
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970; outside a loop what it showed last."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._last_ms + self.skew_ms
+        self._last_ms = START_MS + round(loop.time() * 1000)
+        return self._last_ms + self.skew_ms
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a new loop with virtual time and return what it returns.
+
+    Raises:
+        DeadlockError: It waits for something that nothing is left to do.
+    """
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+class VirtualTimePolicy(asyncio.DefaultEventLoopPolicy):
+    """Makes loops with virtual time."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        """Return a new loop with virtual time."""
+        return VirtualTimeLoop()
+
+
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """Make pytest-asyncio run the tests that see this fixture on a loop with virtual time."""
+    return VirtualTimePolicy()
