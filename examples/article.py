@@ -54,8 +54,9 @@ async def ask(ctx: WorkflowCtx[ArticleContext], task: str, text: str) -> str:
 
 
 @node(requires=(TextModel,))  # a worker without a model refuses to start
-async def outline(ctx: WorkflowCtx[ArticleContext], words: int) -> NextAll[str]:
-    return NextAll((await ask(ctx, "outline", ctx.state.topic)).splitlines())
+async def outline(ctx: WorkflowCtx[ArticleContext], sections: int) -> NextAll[str]:
+    headings = await ask(ctx, "outline", ctx.state.topic)
+    return NextAll(headings.splitlines()[:sections])
 
 
 @node
@@ -100,7 +101,7 @@ async def lifespan() -> AsyncIterator[TextModel]:
 
 async def main() -> str:
     async with Floxide(workflows=[ArticlePipeline], lifespan=lifespan).orchestrator() as orchestrator:
-        run = await orchestrator.start(ArticlePipeline, 300, context=ArticleContext(topic="lighthouses"))
+        run = await orchestrator.start(ArticlePipeline, 2, context=ArticleContext(topic="lighthouses"))
         return await run.result()
 
 

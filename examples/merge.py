@@ -12,27 +12,28 @@ import argparse
 import asyncio
 import time
 from collections import Counter
-from typing import Annotated
 
 from examples.cluster import cluster
 from floxide_amqp import (
-    Append,
     Context,
+    EventLog,
     Fixed,
     Floxide,
     Hold,
     NextAll,
-    Orchestrator,
     Start,
     Workflow,
     WorkflowCtx,
+    WorkItemStatus,
     node,
 )
+
+ENDS = (WorkItemStatus.COMPLETED, WorkItemStatus.HELD)
 
 
 class Basket(Context):
     expected: Fixed[int]
-    found: Annotated[list[int], Append()] = []
+    found: EventLog[int] = EventLog()
 
 
 @node
@@ -67,19 +68,17 @@ def make_app(broker: str, store: str, namespace: str) -> Floxide:
     return Floxide(broker, store=store, namespace=namespace, workflows=[MergeByHold])
 
 
-async def run_many(orchestrator: Orchestrator, times: int, expected: int) -> Counter[str]:
-    """Start many runs at once and count what became of them: `fired` is how often `add_up` ran in each."""
-    starts = [Start(seed, context=Basket(expected=expected)) for seed in range(times)]
-    handles = await orchestrator.start_many(MergeByHold, starts)
+async def run_many(app: Floxide, times: int, expected: int) -> Counter[str]:
+    """Start many runs at once and count what became of them, by what the store says of their items."""
     seen: Counter[str] = Counter()
-    for seed, handle in enumerate(handles):
-        is_right = await handle.result(timeout=120) == sum((seed + number) ** 2 for number in range(expected))
-        items = Counter(
-            (item.node, item.status.value) for item in await orchestrator.work_items(handle.run_id, limit=1_000)
-        )
-        seen["right result" if is_right else "wrong result"] += 1
-        seen[f"fired {items['add_up', 'completed']} time(s)"] += 1
-        seen[f"held {items['merge', 'held']} of {expected}"] += 1
+    async with app.orchestrator() as orchestrator:
+        starts = [Start(seed, context=Basket(expected=expected)) for seed in range(times)]
+        for seed, run in enumerate(await orchestrator.start_many(MergeByHold, starts)):
+            is_right = await run.result(timeout=120) == sum((seed + number) ** 2 for number in range(expected))
+            items = await orchestrator.work_items(run.run_id)
+            went_on, held = (sum(item.node == "merge" and item.status is status for item in items) for status in ENDS)
+            seen[f"result {'right' if is_right else 'WRONG'}, fired {went_on} x, held {held} x"] += 1
+            seen.update({f"worker {owner}": 1 for owner in {item.owner for item in items if item.node == "square"}})
     return seen
 
 
@@ -88,14 +87,10 @@ async def main() -> int:
 
 
 def main_cluster(times: int, workers: int, expected: int = 6) -> Counter[str]:
-    async def drive() -> Counter[str]:
-        async with group.app.orchestrator() as orchestrator:
-            return await run_many(orchestrator, times, expected)
-
-    with cluster("examples.merge", workers=workers) as group:
+    with cluster("examples.merge", workers=workers) as app:
         began = time.perf_counter()
-        seen = asyncio.run(drive())
-        print(f"{times} runs on {workers} workers in {time.perf_counter() - began:.1f} s")
+        seen = asyncio.run(run_many(app, times, expected))
+        print(f"{times} runs of {expected} branches on {workers} workers in {time.perf_counter() - began:.1f} s")
     return seen
 
 
@@ -106,6 +101,6 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if given.workers:
         for what, how_often in sorted(main_cluster(given.times, given.workers).items()):
-            print(f"{how_often:5} x {what}")
+            print(f"{how_often:5} runs: {what}")
     else:
         print(asyncio.run(main()))

@@ -18,7 +18,7 @@ async def ask_the_oracle(ctx: WorkflowCtx[Context], question: str) -> str:
 @node
 async def guess(ctx: WorkflowCtx[Context], question: str) -> str:
     assert ctx.failure is not None
-    return f"perhaps ({ctx.failure.message})"
+    return f"{question} perhaps ({ctx.failure.message})"
 
 
 class Oracle(Workflow[str, str]):
@@ -27,12 +27,12 @@ class Oracle(Workflow[str, str]):
 
 
 @node
-async def wait_for_godot(ctx: WorkflowCtx[Context], name: str) -> str | Hold:
+async def wait_for(name: str) -> str | Hold:
     return Hold(for_=timedelta(days=1)) if name == "Godot" else f"{name} came"
 
 
 class Waiting(Workflow[str, str], timeout=0.05):
-    start = wait_for_godot
+    start = wait_for
 
 
 async def main() -> list[str]:

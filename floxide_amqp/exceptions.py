@@ -40,6 +40,11 @@ class FloxideError(Exception):
             setattr(self, name, value)
 
 
+def _ended(text: str) -> str:
+    """Return somebody else's text as the end of a sentence."""
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
+
+
 class DefinitionError(FloxideError):
     """A workflow, a node, a context or a payload type is defined wrongly; the message names the cure."""
 
@@ -109,7 +114,7 @@ class RunFailedError(RunError):
         times = "once" if attempts == 1 else f"{attempts} times"
         super().__init__(
             f"Run {run_id!r} failed: node {node!r} (item {item_id}) was tried {times} and raised {error_type}: "
-            f"{error_message} Fix the cause and resume the run: it goes on from there.",
+            f"{_ended(error_message)} Fix the cause and resume the run: it goes on from there.",
             run_id=run_id,
             node=node,
             item_id=item_id,

@@ -33,6 +33,16 @@ def list_sources(survey: Survey) -> list[str]:
     return sorted(printable(str(path.relative_to(survey.folder))) for path in _walk(survey))
 
 
+def package_of(folder: str) -> str:
+    """Return the dotted name of the package that a folder is; empty if it is none."""
+    names: list[str] = []
+    here = Path(folder)
+    while (here / "__init__.py").exists() and here != here.parent:
+        names.insert(0, here.name)
+        here = here.parent
+    return ".".join(names)
+
+
 def find_command(survey: Survey) -> str:
     """Return the shell command that finds the same files."""
     pruned = "".join(f"-type d -name {shlex.quote(name)} -prune -o " for name in survey.skip)

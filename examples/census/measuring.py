@@ -6,6 +6,7 @@ import ast
 import threading
 from collections.abc import Iterator
 
+from examples.census.listing import INSTALLED
 from examples.census.model import Measure
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -19,8 +20,13 @@ _PARSER = threading.Lock()
 at a time anyway."""
 
 
-def measure_source(path: str, source: bytes) -> Measure:
+def measure_source(path: str, source: bytes, *, package: str = "") -> Measure:
     """Parse a file and count.
+
+    Args:
+        path: Its name below the folder.
+        source: What is in it.
+        package: The package that the folder itself is, if it is one.
 
     Raises:
         SyntaxError: It is no Python of this interpreter's version.
@@ -28,6 +34,8 @@ def measure_source(path: str, source: bytes) -> Measure:
     """
     functions = classes = branches = 0
     imports: set[str] = set()
+    module = module_name(path, package)
+    is_package = path.rpartition("/")[2] == "__init__.py"
     with _PARSER:
         tree = ast.parse(source, filename=path)
     for node in ast.walk(tree):
@@ -42,9 +50,9 @@ def measure_source(path: str, source: bytes) -> Measure:
         elif isinstance(node, ast.Import):
             imports.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            imports.update(_imported(node, path))
+            imports.update(_imported(node, module if is_package else module.rpartition(".")[0]))
     return Measure(
-        path=path, lines=count_lines(source), functions=functions, classes=classes, branches=branches,
+        path=path, module=module, lines=count_lines(source), functions=functions, classes=classes, branches=branches,
         imports=tuple(sorted(imports)),
     )  # fmt: skip
 
@@ -54,23 +62,23 @@ def count_lines(source: bytes) -> int:
     return source.count(b"\n") + (not source.endswith(b"\n") and source != b"")
 
 
-def module_name(path: str) -> str:
-    """Return the dotted name under which a file is imported."""
-    parts = path.removesuffix(".py").split("/")
-    for installed in ("site-packages", "dist-packages"):
+def module_name(path: str, package: str = "") -> str:
+    """Return the dotted name under which a file is imported, for a folder that is that package or none."""
+    parts = [*package.split("."), *path.split("/")] if package else path.split("/")
+    for installed in INSTALLED:
         if installed in parts:
             parts = parts[parts.index(installed) + 1 :]
+    parts[-1] = parts[-1].removesuffix(".py")
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def _imported(node: ast.ImportFrom, path: str) -> Iterator[str]:
+def _imported(node: ast.ImportFrom, package: str) -> Iterator[str]:
     """``from a import b`` may import the module ``a.b`` or a name of ``a``: both are named, the report knows which."""
     base = node.module or ""
     if node.level:
-        package = module_name(path).split(".")
-        climb = node.level - (path.rpartition("/")[2] == "__init__.py")
-        package = package[: max(0, len(package) - climb)]
-        base = ".".join([*package, base] if base else package)
+        parts = package.split(".")
+        parts = parts[: max(0, len(parts) - node.level + 1)]
+        base = ".".join([*parts, base] if base else parts)
     if base:
         yield base
     for name in node.names:

@@ -18,6 +18,7 @@ class Measure:
     """One file that could be parsed; `imports` are the names of modules it may import, sorted."""
 
     path: str
+    module: str
     lines: int
     functions: int
     classes: int

@@ -8,7 +8,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from examples.census.measuring import module_name
 from examples.census.model import Hub, Measure, Report, Size, Totals, Unreadable
 
 SHOWN = 20
@@ -44,11 +43,10 @@ def make_report(found: Sequence[Measure | Unreadable]) -> Report:
 def import_graph(measures: Iterable[Measure]) -> dict[str, set[str]]:
     """Return which modules of the folder each module imports; the same name at two paths is one module."""
     measures = list(measures)
-    modules = {module_name(each.path) for each in measures}
+    modules = {each.module for each in measures}
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for each in measures:
-        module = module_name(each.path)
-        graph[module] |= {name for name in each.imports if name in modules and name != module}
+        graph[each.module] |= {name for name in each.imports if name in modules and name != each.module}
     return graph
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from examples.census.journal import Begun, note_parsed, note_start
-from examples.census.listing import list_sources, unprintable
+from examples.census.listing import list_sources, package_of, unprintable
 from examples.census.measuring import measure_source
 from examples.census.model import Measure, Report, Survey, Unreadable
 from examples.census.reporting import make_report
@@ -24,6 +24,7 @@ class CensusContext(Context):
     journal: Fixed[str]
     delay_ms: Fixed[int] = 0
     folder: str = ""
+    package: str = ""
     lines: Annotated[int, Sum()] = 0
 
 
@@ -31,6 +32,7 @@ class CensusContext(Context):
 def list_files(ctx: WorkflowCtx[CensusContext], survey: Survey) -> NextAll[str]:
     """Fan out: one durable item per file."""
     ctx.state.folder = survey.folder
+    ctx.state.package = package_of(survey.folder)
     return NextAll(list_sources(survey))
 
 
@@ -41,7 +43,7 @@ def measure(ctx: WorkflowCtx[CensusContext], path: str) -> Measure:
     note_start(state.journal, Begun(ctx.item_id, ctx.worker_id, ctx.attempt, path))
     time.sleep(state.delay_ms / 1000)
     try:
-        measured = measure_source(path, _read(Path(state.folder, unprintable(path))))
+        measured = measure_source(path, _read(Path(state.folder, unprintable(path))), package=state.package)
     finally:
         note_parsed(state.journal, path)
     state.lines += measured.lines
@@ -53,7 +55,7 @@ def set_aside(ctx: WorkflowCtx[CensusContext], path: str) -> Unreadable:
     """Report a file that could not be parsed instead of losing it."""
     if ctx.failure is None:
         raise ValueError(f"set_aside({path!r}) is for the failure edge of measure")
-    reason = ctx.failure.message.replace(ctx.state.folder, "")
+    reason = ctx.failure.message.replace(f"{ctx.state.folder}/", "")
     return Unreadable(path=path, error=ctx.failure.error_type, reason=reason)
 
 

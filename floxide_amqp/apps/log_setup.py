@@ -41,11 +41,11 @@ def set_up_logging(level: LogLevel, form: LogFormat | None = None, stream: TextI
         form: How lines look; by default text on a terminal and JSON elsewhere.
         stream: Where they go; standard error if left out.
     """
-    stream = sys.stderr if stream is None else stream
+    target = sys.stderr if stream is None else stream
     if form is None:
-        form = LogFormat.CONSOLE if stream.isatty() else LogFormat.JSON
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ConsoleFormatter(colors=stream.isatty()))
+        form = LogFormat.CONSOLE if target.isatty() else LogFormat.JSON
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ConsoleFormatter(colors=target.isatty()))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
 

@@ -14,8 +14,8 @@ OPTION_NAMES: Final = ("queue", "retry", "timeout", "isolated", "at_most_once", 
 
 RESERVED_NAMES: Final = frozenset(
     (
-        "connections", "context_type", "expand", "input_type", "invoke", "is_async", "is_same", "may_fan_out", "may_hold",
-        "named", "on_failure", "options", "otherwise", "output_type", "signature", "when", "with_options",
+        "connections", "context_type", "expand", "input_type", "invoke", "is_async", "is_same", "may_fan_out",
+        "may_hold", "named", "on_failure", "options", "otherwise", "output_type", "signature", "when", "with_options",
     )
 )  # fmt: skip
 """What a `Node` class's own fields and methods cannot be called."""

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, NewType, cast, get_origin, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, NewType, Protocol, cast, get_origin, overload
 
 from typing_extensions import TypeIs, TypeVar, is_typeddict
 
@@ -46,6 +46,7 @@ A5 = TypeVar("A5")
 A6 = TypeVar("A6")
 I_contra = TypeVar("I_contra", contravariant=True)
 O_co = TypeVar("O_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,12 +116,26 @@ class Connections:
     links: LinkTree = NO_LINKS
 
 
+class TakesList(Protocol[T_contra, O_co]):
+    """A node that takes a list; for type checkers only.
+
+    ``Path[list[T], O]`` would not do: lists are invariant, so a node for ``list[Good | Bad]`` could not gather a branch
+    of nothing but `Good` where a checker infers ``T`` from what the branch gives.
+    """
+
+    def _takes_list(self) -> Callable[[T_contra], O_co]: ...
+
+
 class Path(Generic[I_contra, O_co]):
     """Nodes connected with ``>>``: what enters is of the first type, what comes out of the second."""
 
     def connections(self) -> Connections:
         """Return what the path is made of, for the compiler of workflows."""
         raise NotImplementedError
+
+    if TYPE_CHECKING:
+
+        def _takes_list(self: Path[list[T], O]) -> Callable[[T], O]: ...
 
     @overload
     def __rshift__(self, other: Path[O_co, P]) -> Path[I_contra, P]: ...
@@ -271,7 +286,7 @@ def is_path(given: object) -> TypeIs[Path[Any, Any]]:
     return isinstance(given, Path)
 
 
-def gather(node: Path[list[T], O]) -> Path[T, O]:
+def gather(node: TakesList[T, O]) -> Path[T, O]:
     """Enter a node once for everything that its fan-out leads to, as a list in fan-out order.
 
     It closes the nearest fan-out that every way to it passes. Skipped, empty and nested branches are fine: what does

@@ -78,7 +78,8 @@ class Scopes:
                 if opener in self.join_of:
                     self._refuse_two_joins(opener, join)
                 self.opener_of[join], self.join_of[opener] = opener, join
-                self._inner |= self._check_region(opener, join)
+        for opener, join in self.join_of.items():
+            self._inner |= self._check_region(opener, join)
 
     def _nearest_open(self, join: int, nearest: Sequence[int]) -> int:
         """Walk up from a gather; a gather met on the way has closed its fan-out, and what is around that comes next."""
@@ -96,7 +97,8 @@ class Scopes:
         )
 
     def _refuse_two_joins(self, opener: int, join: int) -> None:
-        name, first, second = (self._layout.names[n] for n in (opener, self.join_of[opener], join))
+        first, second = (self._layout.names[number] for number in sorted((self.join_of[opener], join)))
+        name = self._layout.names[opener]
         raise self._layout.error(
             f"gather({first}) and gather({second}) both close the fan-out of {name!r}. Lead all its branches to one "
             "of them, or put a fan-out of its own before the other."
@@ -234,8 +236,10 @@ class Scopes:
             for condition in conditions
             for error in condition.errors
         ]
-        together = next((found for found in candidates if len(found) > 1), [])
-        return " and ".join(f"{name}{spell_condition(condition)}" for condition in together)
+        for together in candidates:
+            if len(together) > 1:
+                return " and ".join(f"{name}{spell_condition(condition)}" for condition in together)
+        return ""
 
     def _element_of_output(self, outlet: Ending, cause: str) -> Any:
         layout = self._layout

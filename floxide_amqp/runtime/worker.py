@@ -154,10 +154,10 @@ class Worker:
             services.resources.check(services.registry.required_resources())
             await self._heartbeat.start()
             stack.push_async_callback(self._heartbeat.stop)
-            self._set_status("running")
             stack.callback(self._set_status, "stopped")
             prefetch = services.limits.concurrency
             consumer = await stack.enter_async_context(services.queue.consume(self.queues, prefetch=prefetch))
+            self._set_status("running")  # not before its queues exist: whoever waits for this may start runs
             if background:
                 messages = await stack.enter_async_context(services.bus.listen(services.name))
                 await stack.enter_async_context(_in_background(self._listen(messages), "control"))

@@ -6,9 +6,9 @@ thread works, nothing can ever happen again: the loop raises `DeadlockError`, wh
 for, instead of hanging.
 
 Use it with `run`, with ``asyncio.Runner(loop_factory=VirtualTimeLoop)``, or for every async test of a folder by
-importing the fixture into its ``conftest.py``::
+importing pytest-asyncio's hook into its ``conftest.py``::
 
-    from floxide_amqp.testing.virtual_time import event_loop_policy
+    from floxide_amqp.testing.virtual_time import pytest_asyncio_loop_factories
 
 Not for sockets and child processes: what happens outside this process does not know of the loop's time.
 """
@@ -21,7 +21,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-import pytest
 from typing_extensions import TypeVarTuple, Unpack
 
 T = TypeVar("T")
@@ -101,8 +100,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             raise ValueError(f"time does not go back: {seconds} s")
         self._virtual_now += seconds
 
-    def run_in_executor(  # type: ignore[override]  # typeshed types the result as a plain Future
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run a call in a thread, as every loop; the time stands still until it returns."""
         self._threads_at_work += 1
@@ -118,6 +117,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         except BaseException:
             self._threads_at_work -= 1
             raise
+
+    async def shutdown_default_executor(self) -> None:
+        """Wait for the threads, as every loop."""
+        self._threads_at_work += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self._threads_at_work -= 1
 
     def _thread_returned(self) -> None:
         self._threads_at_work -= 1
@@ -164,15 +171,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-class VirtualTimePolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes loops with virtual time."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """Return a new loop with virtual time."""
-        return VirtualTimeLoop()
-
-
-@pytest.fixture
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """Make pytest-asyncio run the tests that see this fixture on a loop with virtual time."""
-    return VirtualTimePolicy()
+def pytest_asyncio_loop_factories(config: object, item: object) -> dict[str, type[VirtualTimeLoop]]:
+    """Make pytest-asyncio run every async test below a ``conftest.py`` that imports this hook on virtual time."""
+    del config, item
+    return {"virtual-time": VirtualTimeLoop}

@@ -34,6 +34,8 @@ color.when(Color.RED, lambda c: c.value == 1) >> paint
 color.otherwise >> paint
 assert_type(judge >> answer, Path[Receipt, str])
 assert_type(judge.when(Rejected) >> refund, Path[Receipt, Refund])
+assert_type(judge.when(Rejected) >> gather(tally), Path[Receipt, int])  # a part of the union is fine
+assert_type(judge >> gather(tally), Path[Receipt, int])
 assert_type(judge.otherwise >> answer, Path[Receipt, str])
 assert_type(optional.when(None), Path[str, None])
 assert_type(optional.when(int), Path[str, int])

@@ -143,6 +143,11 @@ def judge_in_a_thread(receipt: Receipt) -> Approved | Rejected:
 
 
 @node
+async def tally(verdicts: list[Approved | Rejected]) -> int:
+    return len(verdicts)
+
+
+@node
 async def answer(verdict: Approved | Rejected) -> str:
     return ""
 

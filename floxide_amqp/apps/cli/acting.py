@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -30,6 +31,8 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
 
+T = TypeVar("T")
+
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")]
 
 
@@ -44,23 +47,29 @@ def run(
     timeout: TimeoutOption = None,
     watch: WatchOption = False,
 ) -> None:
-    """Run a workflow in this process, without a broker, and print its output as JSON.
+    """Run a workflow here and print its output.
+
+    It runs in this process and without a broker; the output is printed as JSON.
 
     APP may also name a workflow class. With a store and --run-id, the same command goes on where it was.
     """
     app, chosen = frame.local(workflow)
     value, state = parse_input(chosen.graph, input), parse_context(chosen.graph.context, context)
 
-    async def main(stop: Stop) -> Any:
-        async with app.orchestrator() as orchestrator:
-            handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
-            try:
-                return await _result(orchestrator, handle, chosen.graph, timeout=timeout, watch=watch)
-            except (ResultTimeoutError, asyncio.CancelledError) as error:
-                await _leave_local(app, handle, error)
-                raise
+    async def act(orchestrator: Orchestrator) -> str:
+        handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
+        try:
+            if watch:
+                result = await watch_run(orchestrator, handle, chosen.graph, timeout=timeout)
+            else:
+                result = await handle.result(timeout)
+        except (ResultTimeoutError, asyncio.CancelledError) as error:
+            await _leave_local(app, handle, error)
+            raise
+        return result_as_json(chosen.graph, result)
 
-    print_text(result_as_json(chosen.graph, run_to_end(main)))
+    print_text(with_orchestrator(app, act, with_worker=True))
+    leave_if_threads_hang(ExitCode.OK)
 
 
 async def _leave_local(app: Floxide, handle: RunHandle[Any], why: BaseException) -> None:
@@ -93,9 +102,10 @@ def worker(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The worker's id; by default host, process, random part.")] = None,
 ) -> None:
-    """Work for an application until SIGTERM or Ctrl-C: it then takes nothing new and finishes what it has begun.
+    """Work for an application until SIGTERM or Ctrl-C.
 
-    A second signal ends it at once; what it was doing is done again elsewhere.
+    It then takes nothing new and finishes what it has begun. A second signal ends it at once; what it was doing is
+    done again elsewhere.
     """
     app = frame.app(is_patient=True)
 
@@ -119,29 +129,29 @@ def start(
     timeout: TimeoutOption = None,
     watch: WatchOption = False,
 ) -> None:
-    """Start a run for the workers of an application and print its id; with --watch, wait and print its output.
+    """Start a run for the workers; print its id.
 
-    Starting the same id again with the same input is fine, and with --watch a way to wait for its result.
+    With --watch it waits for the end and prints the output instead. Starting the same id again with the same input
+    is fine, and with --watch a way to wait for its result.
     """
     app, chosen = frame.workflow(workflow)
     if timeout is not None and not watch:
         raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
     value, state = parse_input(chosen.graph, input), parse_context(chosen.graph.context, context)
 
-    async def main(stop: Stop) -> str:
-        async with app.orchestrator(with_worker=app.is_embedded and watch) as orchestrator:
-            handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
-            if not watch:
-                return handle.run_id
-            result = await _watched(orchestrator, handle, chosen.graph, timeout)
-            return result_as_json(chosen.graph, result)
+    async def act(orchestrator: Orchestrator) -> str:
+        handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
+        return await _watched(orchestrator, handle, chosen.graph, timeout) if watch else handle.run_id
 
-    print_text(run_to_end(main))
+    print_text(with_orchestrator(app, act, with_worker=app.is_embedded and watch))
 
 
 @command()
 def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
-    """Cancel a run: steps in flight are interrupted, the others never begin."""
+    """Cancel a run.
+
+    Steps in flight are interrupted, the others never begin.
+    """
 
     async def act(orchestrator: Orchestrator) -> str:
         if await orchestrator.cancel(run_id, reason=reason):
@@ -151,41 +161,43 @@ def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
             return f"Run {run_id} was cancelled already."
         raise InvalidRunStateError(run_id=run_id, action="cancel", status=status.value)
 
-    print_text(as_client(frame, act))
+    print_text(with_orchestrator(frame.app(), act))
 
 
 @command()
 def pause(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
-    """Pause a run: steps in flight end and are kept, nothing new begins."""
+    """Pause a run.
+
+    Steps in flight end and are kept, nothing new begins.
+    """
 
     async def act(orchestrator: Orchestrator) -> str:
         await orchestrator.pause(run_id, reason=reason)
         return f"Run {run_id} is paused; `floxide resume` lets it go on."
 
-    print_text(as_client(frame, act))
+    print_text(with_orchestrator(frame.app(), act))
 
 
 @command()
 def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None, watch: WatchOption = False) -> None:
-    """Let a paused or failed run go on; failed items are tried again. With --watch, wait and print its output."""
+    """Let a paused or failed run go on.
+
+    Failed items are tried again. With --watch it waits for the end and prints the output.
+    """
     app = frame.app()
     if timeout is not None and not watch:
         raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
 
-    async def main(stop: Stop) -> str:
-        async with app.orchestrator(with_worker=app.is_embedded and watch) as orchestrator:
-            await orchestrator.resume(run_id)
-            if not watch:
-                return f"Run {run_id} goes on."
-            graph = await graph_of(app, orchestrator, run_id)
-            if graph is None:
-                raise UsageError(
-                    f"{frame.reference} does not have the workflow of run {run_id!r}, so its output cannot be read."
-                )
-            result = await _watched(orchestrator, RunHandle(orchestrator, run_id, graph), graph, timeout)
-            return result_as_json(graph, result)
+    async def act(orchestrator: Orchestrator) -> str:
+        await orchestrator.resume(run_id)
+        if not watch:
+            return f"Run {run_id} goes on."
+        graph = await graph_of(app, orchestrator, run_id)
+        if graph is None:
+            raise UsageError(f"{frame.reference} lacks the workflow of run {run_id!r}: its output cannot be read here.")
+        return await _watched(orchestrator, RunHandle[Any](orchestrator, run_id, graph), graph, timeout)
 
-    print_text(run_to_end(main))
+    print_text(with_orchestrator(app, act, with_worker=app.is_embedded and watch))
 
 
 async def graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Graph | None:
@@ -194,28 +206,21 @@ async def graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Gra
     return app.registry.find(info.workflow, info.version)
 
 
-def as_client(frame: Frame, act: Any) -> Any:
-    """Do something with an orchestrator that works on nothing itself, and return what it returned."""
-    app = frame.app()
+def with_orchestrator(
+    app: Floxide, act: Callable[[Orchestrator], Coroutine[Any, Any, T]], *, with_worker: bool = False
+) -> T:
+    """Do something with an orchestrator and return what came of it; unless asked, no worker runs beside it."""
 
-    async def main(stop: Stop) -> Any:
-        async with app.orchestrator(with_worker=False) as orchestrator:
+    async def main(_: Stop) -> T:
+        async with app.orchestrator(with_worker=with_worker) as orchestrator:
             return await act(orchestrator)
 
     return run_to_end(main)
 
 
-async def _watched(orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, timeout: float | None) -> Any:
+async def _watched(orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, timeout: float | None) -> str:
     try:
-        return await watch_run(orchestrator, handle, graph, timeout=timeout)
+        return result_as_json(graph, await watch_run(orchestrator, handle, graph, timeout=timeout))
     except asyncio.CancelledError:
         say(f"Run {handle.run_id!r} goes on without being watched; `floxide cancel` would end it.")
         raise
-
-
-async def _result(
-    orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, *, timeout: float | None, watch: bool
-) -> Any:
-    if watch:
-        return await watch_run(orchestrator, handle, graph, timeout=timeout)
-    return await handle.result(timeout)

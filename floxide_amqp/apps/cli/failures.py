@@ -6,7 +6,7 @@ import asyncio
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -86,7 +86,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
 
 
 @contextmanager
-def explaining(*, debug: bool) -> Iterator[None]:
+def explaining(*, debug: bool) -> Generator[None]:
     """Turn what escapes the block into a paragraph on standard error and an exit.
 
     Args:
@@ -100,7 +100,7 @@ def explaining(*, debug: bool) -> Iterator[None]:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:  # whoever read our output has gone, as in `floxide list … | head`
         raise typer.Exit(ExitCode.OK) from None
-    except Exception as error:  # the supervisor of the process
+    except Exception as error:  # noqa: BLE001 - the supervisor of the process
         if debug:
             traceback.print_exc()
         code = exit_code_of(error)

@@ -149,7 +149,7 @@ def _is_file(given: str) -> bool:
 
 
 def _kind_of(value: object) -> str:
-    names = {list: "an array", str: "a text", bool: "a boolean", type(None): "null", dict: "an object"}
+    names: dict[type, str] = {list: "an array", str: "a text", bool: "a boolean", type(None): "null", dict: "an object"}
     return names.get(type(value), "a number")
 
 

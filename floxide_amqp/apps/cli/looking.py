@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from floxide_amqp.apps.cli.acting import as_client, graph_of
+from floxide_amqp.apps.cli.acting import graph_of, with_orchestrator
 from floxide_amqp.apps.cli.failures import MissingError, UsageError
 from floxide_amqp.apps.cli.options import (
     Frame,
@@ -46,7 +46,7 @@ class GraphFormat(StrEnum):
 
 @command()
 def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> None:
-    """Show where a run is, and its output or its failure where it has one."""
+    """Show a run: where it is, its output, its failure."""
     app = frame.app()
 
     async def look(orchestrator: Orchestrator) -> tuple[RunInfo, RunMetrics, str | None]:
@@ -57,7 +57,7 @@ def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> 
         result: Any = await RunHandle[Any](orchestrator, run_id, graph).result()
         return info, metrics, result_as_json(graph, result)
 
-    info, metrics, result = as_client(frame, look)
+    info, metrics, result = with_orchestrator(app, look)
     if json:
         members = {"run": info, "metrics": metrics}
         print_text(_with_result(as_json(members), result))
@@ -100,7 +100,7 @@ def list_runs(
     async def look(orchestrator: Orchestrator) -> Any:
         return await orchestrator.list_runs(status=status, workflow=workflow, limit=limit, cursor=cursor)
 
-    page = as_client(frame, look)
+    page = with_orchestrator(frame.app(), look)
     if json:
         print_text(as_json(page))
         return
@@ -122,12 +122,15 @@ def list_runs(
 def items(
     frame: Frame, *, run_id: RunIdArgument, start: StartOption = 0, limit: LimitOption = 100, json: JsonOption = False
 ) -> None:
-    """List a run's work items: those that ended, in that order, then the live ones."""
+    """List a run's work items.
+
+    Those that ended come first, in that order, then the live ones.
+    """
 
     async def look(orchestrator: Orchestrator) -> Any:
         return await orchestrator.work_items(run_id, start=start, limit=limit)
 
-    found = as_client(frame, look)
+    found = with_orchestrator(frame.app(), look)
     if json:
         print_text(as_json(found))
         return
@@ -153,13 +156,13 @@ def errors(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show each error's traceback.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """List a run's failed attempts in the order they happened."""
+    """List a run's failed attempts."""
 
     async def look(orchestrator: Orchestrator) -> Any:
         await orchestrator.status(run_id)  # an unknown run is an error, not a run without errors
         return await orchestrator.errors(run_id, start=start, limit=limit)
 
-    found = as_client(frame, look)
+    found = with_orchestrator(frame.app(), look)
     if json:
         print_text(as_json(found))
         return
@@ -192,7 +195,7 @@ def quarantine_list(
     async def look(orchestrator: Orchestrator) -> Any:
         return await orchestrator.quarantine(after=after, limit=limit)
 
-    found = as_client(frame, look)
+    found = with_orchestrator(frame.app(), look)
     if json:
         print_text(as_json(found))
         return
@@ -220,7 +223,7 @@ def quarantine_show(
             after = page[-1].quarantine_id
         raise MissingError(f"There is no message {quarantine_id!r} in the quarantine; `quarantine list` shows what is.")
 
-    found: Quarantined = as_client(frame, look)
+    found: Quarantined = with_orchestrator(frame.app(), look)
     if json:
         print_text(as_json(found))
         return
@@ -241,14 +244,17 @@ def graph(
     frame: Frame,
     *,
     workflow: WorkflowName = None,
-    format: Annotated[GraphFormat, typer.Option("--format", "-f", help="The language it is drawn in.")] = (
-        GraphFormat.MERMAID
-    ),
+    form: Annotated[
+        GraphFormat, typer.Option("--format", "-f", help="The language it is drawn in.")
+    ] = GraphFormat.MERMAID,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it here.")] = None,
 ) -> None:
-    """Draw a workflow's graph, as Mermaid or for Graphviz. APP may also name a workflow class."""
+    """Draw a workflow's graph.
+
+    As Mermaid or for Graphviz. APP may also name a workflow class.
+    """
     _, chosen = load_workflow(frame.reference, workflow)
-    text = chosen.to_dot() if format is GraphFormat.DOT else chosen.to_mermaid()
+    text = chosen.to_dot() if form is GraphFormat.DOT else chosen.to_mermaid()
     if output is None:
         print_text(text)
         return

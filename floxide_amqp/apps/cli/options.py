@@ -25,7 +25,7 @@ Reference = Annotated[
 ]
 WorkflowName = Annotated[
     str | None,
-    typer.Argument(metavar="[WORKFLOW]", help="Its name; may be left out if there is one only.", show_default=False),
+    typer.Argument(metavar="WORKFLOW", help="Its name; may be left out if there is one only.", show_default=False),
 ]
 RunIdArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 InputOption = Annotated[

@@ -102,7 +102,7 @@ def _import(name: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
         raise UsageError(
-            f"Importing {name} failed with {type(error).__name__}: {error}. Run it again with --debug for the traceback."
+            f"Importing {name} failed with {type(error).__name__}: {error}. Use --debug for the traceback."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -29,8 +30,8 @@ THREAD_GRACE_SECONDS = 0.5
 class Stop:
     """What the first signal does; by default it cancels the command. The second ends the process at once."""
 
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self._actions = [cancel]
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        self._action = cancel
         self._received: signal.Signals | None = None
 
     @property
@@ -38,9 +39,9 @@ class Stop:
         """128 and the signal's number, once there was one."""
         return None if self._received is None else 128 + self._received
 
-    def instead(self, action: Callable[[], None]) -> None:
+    def instead(self, action: Callable[[], object]) -> None:
         """Do this at the first signal from now on."""
-        self._actions.append(action)
+        self._action = action
 
     def receive(self, number: signal.Signals) -> None:
         """Handle a signal."""
@@ -49,28 +50,39 @@ class Stop:
             leave(128 + number)
         self._received = number
         _log.info("process.stopping", signal=number.name)
-        self._actions[-1]()
+        self._action()
 
 
 def run_to_end(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's coroutine; a first SIGINT or SIGTERM ends it as its `Stop` says.
+    """Run a command's coroutine, on uvloop where it is installed; a first SIGINT or SIGTERM does what `Stop` says.
 
     Raises:
         typer.Exit: It was ended by a signal: with 130 or 143.
     """
-    return asyncio.run(_guarded(main))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_guarded(main))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        uvloop: Any = importlib.import_module("uvloop")
+    except ModuleNotFoundError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 async def _guarded(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
-    loop = asyncio.get_running_loop()
-    stop = Stop(lambda: task.cancel())
-    task = asyncio.create_task(main(stop), name="floxide.cli")
+    loop, own = asyncio.get_running_loop(), asyncio.current_task()
+    stop = Stop(loop.stop if own is None else own.cancel)
     for number in SIGNALS:
         loop.add_signal_handler(number, stop.receive, number)
-    await asyncio.wait({task})
-    if task.cancelled():
-        raise typer.Exit(stop.exit_code or 130)
-    return task.result()
+    try:
+        return await main(stop)
+    except asyncio.CancelledError:
+        if stop.exit_code is None:
+            raise
+        raise typer.Exit(stop.exit_code) from None
 
 
 def leave(code: int) -> None:

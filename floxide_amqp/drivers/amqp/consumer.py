@@ -8,13 +8,18 @@ cancelled caller.
 
 RabbitMQ counts prefetch per consumer, that is per task queue, and refuses a common count on quorum queues. So that no
 more than `prefetch` deliveries are ever unacknowledged, the task queues share it: each gets an equal part, at least 1.
+
+RabbitMQ (3.10, measured) does not survive a kill within about a second of a quorum queue's declaration: the queue is
+there afterwards, empty, without a leader, and answers neither consumers nor publishers for ever. Since messages are
+hints that the store can repeat, a task queue in this state is deleted and declared again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from typing import Final
 from uuid import uuid4
 
 import aiormq
@@ -24,13 +29,16 @@ from pamqp.commands import Basic
 from floxide_amqp.drivers.amqp._errors import describe
 from floxide_amqp.drivers.amqp.connection import Link
 from floxide_amqp.drivers.amqp.keeper import Keeper
-from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
+from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
-from floxide_amqp.drivers.amqp.topology import Names, count_messages, ensure_work_queue
+from floxide_amqp.drivers.amqp.topology import Names, count_messages, delete_queue, ensure_work_queue
 from floxide_amqp.exceptions import BrokerError, ConsumerStoppedError
 from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
+
+DEAD_AFTER_UNANSWERED: Final = 2
+"""One unanswered consumer may be a slow election; two in a row, each on a connection of its own, are not."""
 
 
 class AmqpDelivery:
@@ -85,6 +93,7 @@ class ConsumerLane:
         async with self._subscribing:
             for queue in self._consumer.shares:
                 if queue not in self._tags and not self._consumer.is_stopped:
+                    await self._replace_if_dead(queue)
                     await ensure_work_queue(self.session, self._names, queue)
                     await self._subscribe(queue)
 
@@ -128,6 +137,16 @@ class ConsumerLane:
         await self.session.close_channel(self._channel)
         self._end()
 
+    async def _replace_if_dead(self, queue: str) -> None:
+        if not self._consumer.is_taken_for_dead(queue):
+            return
+        name = self._names.work_queue(queue)
+        found = await count_messages(self.session, name)
+        if found == (0, 0):
+            _logger.error("broker.dead_queue_replaced", queue=queue)
+            await delete_queue(self.session, name)
+        self._consumer.unanswered[queue] = 0
+
     async def _subscribe(self, queue: str) -> None:
         """Start a consumer; its share of the prefetch is what the channel's QoS says at this moment."""
         share = self._consumer.shares[queue]
@@ -138,10 +157,13 @@ class ConsumerLane:
             self._on_message(queue, message)  # never suspends: aiormq cancels callbacks of a lost connection
 
         self._tags[queue] = tag
-        await self.session.call(
-            f"Consuming {queue}",
-            self._channel.basic_consume(self._names.work_queue(queue), on_message, consumer_tag=tag),
-        )
+        consuming = self._channel.basic_consume(self._names.work_queue(queue), on_message, consumer_tag=tag)
+        try:
+            await self.session.call(f"Consuming {queue}", consuming)
+        except UnansweredCallError:
+            self._consumer.unanswered[queue] += 1
+            raise
+        self._consumer.unanswered[queue] = 0
         _logger.info("broker.consumer_started", queue=queue, prefetch=share, generation=self.session.generation)
 
     def _on_message(self, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
@@ -199,6 +221,8 @@ class AmqpConsumer:
         self.shares = shares_of(prefetch, tuple(dict.fromkeys(queues)))
         self.is_stopped = False
         self.close_deadline = settings.close_deadline
+        self.unanswered: Counter[str] = Counter()
+        self._replaces_dead_queues = settings.replaces_dead_queues
         self._names = names
         self._prefetch = prefetch
         self._turns = deque(self.shares)
@@ -251,6 +275,10 @@ class AmqpConsumer:
         """Stop, write the settlements handed over so far, and close the channel."""
         await self.stop()
         await self._keeper.aclose()
+
+    def is_taken_for_dead(self, queue: str) -> bool:
+        """Whether a task queue let consumers wait in vain so often that it is beyond hope."""
+        return self._replaces_dead_queues and self.unanswered[queue] >= DEAD_AFTER_UNANSWERED
 
     def serve(self) -> None:
         """Hand what is buffered to those who wait, the task queues in turn."""

@@ -58,6 +58,10 @@ class CuttableTransport(TransportFactory):
             self._writer.transport.abort()
 
 
+class UnansweredCallError(BrokerConnectionLostError):
+    """The broker did not answer a call in time, so its connection was given up."""
+
+
 class Session:
     """One connection from its handshake to its loss."""
 
@@ -118,15 +122,17 @@ class Session:
         task.add_done_callback(self._forget)
         return task
 
-    async def call(self, operation: str, work: Coroutine[Any, Any, T]) -> T:
+    async def call(self, operation: str, work: Coroutine[Any, Any, T], *, within: float = 0.0) -> T:
         """Make one call to the broker, in a task of its own, under the deadline for calls.
 
         Args:
             operation: What is done, for the error's sentence.
             work: The call.
+            within: Seconds it may take, where that is more than the deadline for calls.
 
         Raises:
             BrokerConnectionLostError: The connection, or the channel of the call, did not live to answer it.
+            UnansweredCallError: The same, because there was no answer in time.
             BrokerAccessRefusedError: The user lacks a permission.
             TopologyClashError: A declaration differs from what exists.
             BrokerUnavailableError: The broker blocks this connection.
@@ -136,13 +142,14 @@ class Session:
             raise self.lost_error(operation)
         task = self.keep(work)
         watched: set[asyncio.Future[Any]] = {task, self.lost}
-        await asyncio.wait(watched, timeout=self._settings.rpc_deadline, return_when=asyncio.FIRST_COMPLETED)
+        deadline = max(within, self._settings.rpc_deadline)
+        await asyncio.wait(watched, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return self._answer(operation, task)
         if self.is_blocked and not self.lost.done():
             raise BrokerUnavailableError(url=self.url, operation=operation, reason="the broker blocks this connection")
-        self.abort(f"no answer within {self._settings.rpc_deadline:g} s to: {operation}")
-        raise self.lost_error(operation)
+        self.abort(f"no answer within {deadline:g} s to: {operation}")
+        raise UnansweredCallError(url=self.url, operation=operation, reason=self.lost.result())
 
     async def open_channel(self, *, publisher_confirms: bool = False) -> aiormq.Channel:
         """Open a channel; with confirms, an unroutable mandatory message raises."""

@@ -38,6 +38,8 @@ class AmqpSettings:
         publish_window: Most messages published and not yet confirmed.
         publish_window_bytes: Most bytes of bodies published and not yet confirmed; one longer body may go alone.
         max_message_bytes: Longer bodies are refused before they reach the broker.
+        replaces_dead_queues: Delete and declare again a task queue that exists, holds nothing the broker can see, and
+            twice did not answer a consumer in time; see `floxide_amqp.drivers.amqp.consumer`.
         ssl_context: Used for ``amqps`` URLs instead of one built from the URL's ``cafile``, ``certfile``, ``keyfile``.
         allow_unverified_tls: Accept ``no_verify_ssl`` in the URL, which turns off certificate and host name checks.
     """
@@ -54,6 +56,7 @@ class AmqpSettings:
     publish_window: int = 256
     publish_window_bytes: int = 64 * 1024 * 1024
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    replaces_dead_queues: bool = True
     ssl_context: ssl.SSLContext | None = None
     allow_unverified_tls: bool = False
 

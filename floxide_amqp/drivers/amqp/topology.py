@@ -23,6 +23,9 @@ ExchangeKind = Literal["direct", "fanout", "topic"]
 MAX_NAME_BYTES: Final = 255
 """AMQP 0-9-1 short strings."""
 
+DELETE_SECONDS: Final = 20.0
+"""RabbitMQ 3.10 waits 5 s for a quorum before it deletes a queue by force."""
+
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 
@@ -119,6 +122,12 @@ async def count_messages(session: Session, queue: str) -> tuple[int, int] | None
             return None
         raise
     return found.message_count or 0, found.consumer_count or 0
+
+
+async def delete_queue(session: Session, name: str) -> None:
+    """Delete a queue, also one that has no quorum, for which the broker takes a while."""
+    async with session.short_channel() as channel:
+        await session.call(f"Deleting queue {name}", channel.queue_delete(name), within=DELETE_SECONDS)
 
 
 async def _ensure_quorum_queue(session: Session, name: str, arguments: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from floxide_amqp.core.ids import Slot
 
 CHUNK_SIZE = 512
-"""Keys a chunk is split down to; it holds at most twice as many. Measured flat from 256 to 2,048."""
+"""Keys a chunk is split down to; it holds at most twice as many."""
 
 EntryKey: TypeAlias = tuple[str, int]
 _BELOW_EVERY_SLOT = -(1 << 63)

@@ -36,7 +36,7 @@ SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 MOST_ROWS = SIZES[-1]
 """Keeps the widest row far below SQLite's 2,000 columns."""
 FEW_ROWS = 24
-"""Lookups that share one statement, of whatever kinds; a statement of many more subqueries starts slowly, measured."""
+"""Lookups that share one statement, of whatever kinds; a statement of many more subqueries is slow to prepare."""
 
 _RowT = TypeVar("_RowT")
 

@@ -18,7 +18,20 @@ from floxide_amqp.exceptions import (
     StoreSchemaError,
     StoreUnavailableError,
 )
-from floxide_amqp.ports.key_value import Add, Batch, Durability, Enter, IndexRange, Key, Put, Read
+from floxide_amqp.ports.key_value import (
+    Add,
+    Append,
+    Batch,
+    Delete,
+    Durability,
+    Enter,
+    IndexRange,
+    Key,
+    Leave,
+    Put,
+    Read,
+    Trim,
+)
 
 KEY = Key("run-1", "a")
 SLOT = Slot(1)
@@ -228,3 +241,27 @@ def test_rows_are_filled_up_to_few_sizes_with_the_last_of_them(count: int) -> No
 
 def test_no_rows_are_filled_up_to_none() -> None:
     assert statements.filled([]) == []
+
+
+async def test_what_was_trimmed_deleted_or_left_takes_no_rows(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    other = Key("run-1", "b")
+    enters = (Append(KEY, (b"x",) * 5), Append(other, (b"x",) * 5), Put(other, b""), Add(other, 1), Enter("i", "a"))
+    await store.commit([Batch(slot=SLOT, writes=(*enters, Trim(KEY, 3), Trim(other, 2)))])
+    await store.commit([Batch(slot=SLOT, writes=(Trim(KEY, 4), Delete(other), Leave("i", "a")))])
+    await store.aclose()
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        assert connection.execute("SELECT name, position FROM log_entries").fetchall() == [("a", 4)]
+        assert connection.execute("SELECT name, start FROM log_starts").fetchall() == [("a", 4)]
+        for table in ("cells", "counters", "index_entries"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    connection.close()
+
+
+async def test_a_trim_in_the_batch_of_its_append_writes_only_what_is_kept(tmp_path: Path) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    await store.commit([Batch(slot=SLOT, writes=(Append(KEY, (b"x",) * 5), Trim(KEY, 3)))])
+    await store.aclose()
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        assert connection.execute("SELECT position FROM log_entries").fetchall() == [(3,), (4,)]
+    connection.close()

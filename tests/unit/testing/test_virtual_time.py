@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from floxide_amqp.testing import virtual_time
-from floxide_amqp.testing.virtual_time import START_MS, DeadlockError, VirtualClock, event_loop_policy
-
-__all__ = ["event_loop_policy"]
+from floxide_amqp.testing.virtual_time import START_MS, DeadlockError, VirtualClock
 
 
 async def test_an_hour_passes_in_no_time() -> None:

@@ -131,7 +131,10 @@ def test_a_path_shows_where_it_starts_and_ends() -> None:
         ),
         (lambda: a.when(3), "a.when(...): 3 is neither a type, an enum member nor a function from a value"),
         (lambda: a.when(int, "x"), "a.when(..., guard): 'x' is neither a type, an enum member nor a function"),
-        (lambda: a.when(is_odd, is_odd), "a.when(predicate, guard): a predicate takes no guard. Ask both in the predicate"),
+        (
+            lambda: a.when(is_odd, is_odd),
+            "a.when(predicate, guard): a predicate takes no guard. Ask both in the predicate",
+        ),
         (lambda: a.when(is_odd_soon), "a.when(...): is_odd_soon is async. Conditions are decided between steps"),
         (lambda: (a >> b).on_failure, ".on_failure belongs to a node, not to a path: write b.on_failure >> ..."),
         (lambda: gather(join).on_failure, ".on_failure belongs to a node, not to a path: write join.on_failure"),
@@ -141,11 +144,17 @@ def test_a_path_shows_where_it_starts_and_ends() -> None:
         (lambda: gather((b, c)), "gather(...) takes one node that takes a list, such as gather(pack)."),
         (lambda: gather(gather(join)), "gather(...) takes one node"),
         (lambda: repeat(a >> b, max_iterations=2), "repeat(...) takes one node to go back to, such as repeat(draft"),
-        (lambda: repeat(a, max_iterations=0), "repeat(a, max_iterations=0): the bound must be a whole number, 1 or more."),
+        (
+            lambda: repeat(a, max_iterations=0),
+            "repeat(a, max_iterations=0): the bound must be a whole number, 1 or more.",
+        ),
         (lambda: repeat(a, max_iterations=True), "max_iterations=True): the bound must be a whole number"),
         (
             lambda: a >> repeat(b, max_iterations=2) >> c,
-            "a leads back with repeat(...), so nothing can follow it. Write the way out of the loop as a path of its own",
+            (
+                "a leads back with repeat(...), so nothing can follow it. Write the way out of the loop as a path of "
+                "its own"
+            ),
         ),
         (lambda: repeat(b, max_iterations=2).when(int), "b leads back with repeat(...), so it has no output to test."),
     ],

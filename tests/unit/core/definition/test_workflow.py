@@ -178,7 +178,7 @@ def test_the_same_edge_in_two_paths_is_one() -> None:
     async def again(text: str) -> str:
         return text
 
-    class Twice(WorkflowDefinition[Approved, list[str]]):
+    class Twice(WorkflowDefinition[Approved, str]):
         start = ship
         edges = (ship >> again, ship >> again >> again.named("other"), ship.named("ship") >> again)
 
@@ -639,11 +639,17 @@ def wrong_retry() -> None:
     [
         (path_start, "Workflow 'Wrong': start is <Path number >> ... >> b>; it must be one node. Write start = charge"),
         (class_start, "Workflow 'Wrong': start is the class Color; it must be one node."),
-        (single_path, "Workflow 'Wrong': edges is a single path. Put it into a tuple, with a comma: edges = (a >> b,)."),
+        (
+            single_path,
+            "Workflow 'Wrong': edges is a single path. Put it into a tuple, with a comma: edges = (a >> b,).",
+        ),
         (no_path, "Workflow 'Wrong': edges holds 'number >> b', which is not a path. Connect nodes with >>"),
         (no_edges, "Workflow 'Wrong': edges is 5; it must be a tuple of paths"),
         (no_types, "Workflow 'Wrong' does not say what it takes and returns. Declare it: class Wrong(Workflow[Order, "),
-        (open_type, "Workflow 'Wrong' leaves the type of its input, item, open. A workflow with a start needs its types"),
+        (
+            open_type,
+            "Workflow 'Wrong' leaves the type of its input, item, open. A workflow with a start needs its types",
+        ),
         (no_context, "Workflow 'Wrong': its context int is not a context. Make it one: class int(Context)."),
         (empty_name, "Workflow 'Wrong': name='' must be 1 to 200 printable characters."),
         (number_version, "Workflow 'Wrong': version=2 must be 1 to 200 printable characters."),

@@ -1,0 +1,561 @@
+"""The `floxide` command as a user meets it: real processes, what they print, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.ports.work_queue import Message
+
+ROOT = Path(__file__).parents[2]
+
+SHOP = """
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+from floxide_amqp import Context, EventLog, Fixed, Floxide, NextAll, Sum, Workflow, WorkflowCtx, gather, node
+
+
+@dataclass(frozen=True)
+class Order:
+    item: str
+    quantity: int
+    due: date | None = None
+
+
+class Account(Context):
+    customer: Fixed[str]
+    log: EventLog[str] = EventLog()
+    spent: Annotated[int, Sum()] = 0
+
+
+@node
+async def price(ctx: WorkflowCtx[Account], order: Order) -> Order:
+    ctx.state.spent += order.quantity
+    return order
+
+
+@node
+async def confirm(ctx: WorkflowCtx[Account], order: Order) -> str:
+    when = order.due.isoformat() if order.due else "any day"
+    return f"{ctx.state.customer}: {ctx.state.spent} of {order.item}, {when}"
+
+
+class Shop(Workflow[Order, str, Account]):
+    start = price
+    edges = (price >> confirm,)
+
+
+@node
+async def spread(n: int) -> NextAll[int]:
+    return NextAll(list(range(n)))
+
+
+@node
+async def double(n: int) -> int:
+    return 2 * n
+
+
+@node
+async def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+class Doubles(Workflow[int, int]):
+    start = spread
+    edges = (spread >> double >> gather(total),)
+
+
+@node
+async def wait(ctx: WorkflowCtx, folder: str) -> str:
+    Path(folder, "began").touch()
+    while not Path(folder, "go").exists():
+        try:
+            await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            Path(folder, "interrupted").touch()
+            raise
+    return "done"
+
+
+@node
+async def after(text: str) -> str:
+    return text + " and over"
+
+
+class Waiting(Workflow[str, str]):
+    start = wait
+    edges = (wait >> after,)
+
+
+@node
+def hang(folder: str) -> str:
+    Path(folder, "began").touch()
+    time.sleep(60)
+    return "never"
+
+
+class Hanging(Workflow[str, str]):
+    start = hang
+
+
+@node
+async def open_when(folder: str) -> str:
+    if not Path(folder, "go").exists():
+        raise ValueError("the shop is closed")
+    return "open"
+
+
+class Opening(Workflow[str, str]):
+    start = open_when
+
+
+app = Floxide(
+    os.environ.get("SHOP_BROKER"), store=os.environ.get("SHOP_STORE"), namespace=os.environ.get("SHOP_NAMESPACE", "x"),
+    workflows=[Shop, Doubles, Waiting, Hanging, Opening],
+)
+single = Floxide(workflows=[Doubles])
+number = 7
+
+
+def make() -> Floxide:
+    return app
+"""
+
+ORDER = '{"item": "pen", "quantity": 2}'
+ADA = '{"customer": "Ada"}'
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def words(self) -> str:
+        """What was said, whatever the wrapping."""
+        return " ".join(self.err.split())
+
+
+@dataclass
+class Started:
+    """A process that goes on, to look at and to signal."""
+
+    process: subprocess.Popen[str]
+    stderr: IO[str]
+    path: Path
+    running: list[Started] = field(default_factory=list)
+
+    async def until(self, is_so: Callable[[], bool], seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while not is_so():
+                if self.process.poll() is not None:
+                    raise AssertionError(f"it ended with {self.process.returncode}: {self.path.read_text()}")
+                await asyncio.sleep(0.02)
+
+    async def end(self, seconds: float = 20) -> Outcome:
+        out, _ = await asyncio.to_thread(self.process.communicate, timeout=seconds)
+        return Outcome(self.process.returncode, out, self.path.read_text())
+
+    def logged(self) -> list[dict[str, Any]]:
+        lines = self.path.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def has_logged(self, event: str) -> Callable[[], bool]:
+        return lambda: any(line["event"] == event for line in self.logged())
+
+
+@dataclass
+class Floxide:
+    """The command in a folder with shop.py."""
+
+    folder: Path
+    environment: dict[str, str]
+    started: list[Started] = field(default_factory=list)
+
+    def __call__(self, *arguments: str, stdin: str = "", **environment: str) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-m", "floxide_amqp.apps.cli", *arguments], cwd=self.folder, input=stdin, text=True,
+            env=self.environment | environment, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr or "--debug" in arguments, done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def begin(self, *arguments: str, **environment: str) -> Started:
+        path = self.folder / f"stderr-{len(self.started)}"
+        stderr = path.open("w")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "floxide_amqp.apps.cli", *arguments], cwd=self.folder, text=True,
+            env=self.environment | environment, stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.started.append(Started(process, stderr, path))
+        return self.started[-1]
+
+
+@pytest.fixture
+def floxide(tmp_path: Path) -> Iterator[Floxide]:
+    (tmp_path / "shop.py").write_text(SHOP)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLOXIDE_", "SHOP_"))}
+    one = Floxide(tmp_path, kept | {"PYTHONPATH": str(ROOT)})
+    yield one
+    for started in one.started:
+        if started.process.poll() is None:
+            started.process.kill()
+        started.process.communicate()
+        started.stderr.close()
+
+
+@pytest.fixture
+def stored(floxide: Floxide, tmp_path: Path) -> Floxide:
+    """The command with an application on an SQLite file and without a broker."""
+    floxide.environment["SHOP_STORE"] = f"sqlite:///{tmp_path}/runs.db"
+    return floxide
+
+
+# --- run
+
+
+def test_run_prints_the_output_as_json_on_standard_output(floxide: Floxide) -> None:
+    done = floxide("run", "shop:app", "Shop", "--input", ORDER, "--context", ADA)
+    assert (done.code, done.out, done.err) == (0, '"Ada: 2 of pen, any day"\n', "")
+
+
+def test_run_takes_a_workflow_class_and_an_application_with_a_single_one(floxide: Floxide) -> None:
+    assert floxide("run", "shop:Doubles", "--input", "4").out == "12\n"
+    assert floxide("run", "shop:single", "--input", "4").out == "12\n"
+
+
+def test_an_input_comes_from_a_file_or_from_standard_input_and_dates_from_text(floxide: Floxide) -> None:
+    order = '{"item": "ink", "quantity": 3, "due": "2030-01-02"}'
+    (floxide.folder / "order.json").write_text(order)
+    expected = '"Ada: 3 of ink, 2030-01-02"\n'
+    assert floxide("run", "shop:Shop", "--input", "order.json", "--context", ADA).out == expected
+    assert floxide("run", "shop:Shop", "--input", "-", "--context", ADA, stdin=order).out == expected
+
+
+def test_a_failed_run_exits_with_1_and_says_which_node_raised_what(floxide: Floxide) -> None:
+    done = floxide("run", "shop:Opening", "--input", json.dumps(str(floxide.folder)), "--log-level", "error")
+    assert done.code == 1
+    assert "node 'open_when'" in done.words
+    assert "was tried once and raised ValueError: the shop is closed. Fix the cause" in done.words
+
+
+def test_a_run_that_takes_too_long_exits_with_5(floxide: Floxide) -> None:
+    done = floxide("run", "shop:Waiting", "--input", json.dumps(str(floxide.folder)), "--timeout", "0.3")
+    assert (done.code, done.out) == (5, "")
+    assert "did not end within 0.3 s and was given up; nothing of it is kept" in done.words
+    assert (floxide.folder / "interrupted").exists()
+
+
+async def test_ctrl_c_ends_a_run_with_130(floxide: Floxide) -> None:
+    started = floxide.begin("run", "shop:Waiting", "--input", json.dumps(str(floxide.folder)))
+    await started.until((floxide.folder / "began").exists)
+    started.process.send_signal(signal.SIGINT)
+    assert (await started.end()).code == 130
+
+
+def test_run_on_a_store_goes_on_with_the_same_id_and_tells_a_conflict(stored: Floxide) -> None:
+    first = stored("run", "shop:app", "Doubles", "--input", "5", "--run-id", "d1")
+    assert (first.code, first.out) == (0, "20\n")
+    assert stored("run", "shop:app", "Doubles", "--input", "5", "--run-id", "d1").out == "20\n"
+    other = stored("run", "shop:app", "Doubles", "--input", "6", "--run-id", "d1")
+    assert other.code == 4
+    assert other.words.startswith("floxide: Run 'd1' exists already and was started with another input.")
+
+
+# --- wrong input
+
+WRONG_INPUTS = [
+    (("Nope", "-i", "1"), 2, "There is no workflow 'Nope' here. This application has: Doubles, Hanging, Opening, "),
+    (("Shop", "-i", '{"item":'), 2, "--input is not JSON: expecting value (line 1, column 9)."),
+    (("Doubles", "-i", ""), 2, "--input is '', which is neither JSON nor a file."),
+    (("Doubles", "-i", "five"), 2, "--input is 'five', which is neither JSON nor a file. Give JSON (a text needs"),
+    (("Doubles", "-i", "bad.json"), 2, "The file bad.json of --input is not JSON: extra data (line 1, column 3)."),
+    (("Doubles",), 2, "Workflow 'Doubles' takes int: give it with --input"),
+    (
+        ("Shop", "-i", '{"item": "pen", "quantity": "many"}', "-c", ADA), 2,
+        "The input of workflow 'Shop' must be Order, and what was given is not: quantity: input should be a valid",
+    ),
+    (("Shop", "-i", ORDER), 2, "The workflow has the context Account, whose customer must be given: --context"),
+    (("Shop", "-i", ORDER, "-c", "[]"), 2, "Account is a context: write a JSON object with its fields, not an array."),
+    (("Shop", "-i", ORDER, "-c", '{"name": 1}'), 2, "Account has no field 'name'; its fields are: customer, log"),
+    (("Shop", "-i", ORDER, "-c", '{"customer": 1}'), 2, "Account.customer must be str, and what was given is not"),
+    (("Doubles", "-i", "1", "-c", "{}"), 2, "The workflow has no context; leave --context out."),
+    (("Doubles", "-i", "1", "--run-id", " "), 2, "' ' cannot be a run id"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "sentence"), WRONG_INPUTS, ids=lambda each: " ".join(each)[:40] if isinstance(each, tuple) else "")
+def test_a_wrong_input_is_one_paragraph_and_exit_2(
+    floxide: Floxide, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    (floxide.folder / "bad.json").write_text("1 2")
+    done = floxide("run", "shop:app", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert done.words.startswith(f"floxide: {sentence}")
+    assert "\n\n" not in done.err
+
+
+WRONG_REFERENCES = [
+    ("shop", "'shop' does not name an application. Write module:attribute, as in shop:app"),
+    (":app", "':app' does not name an application."),
+    ("shop.py:app", "'shop.py' is a path; name the module as an import does: shop."),
+    ("shopp:app", "There is no module 'shopp' in "),
+    ("shop.sub:app", "There is no module 'shop.sub' in "),
+    ("lacking:app", "Importing lacking failed: No module named 'no_such_library'."),
+    ("broken:app", "Importing broken failed with SyntaxError: "),
+    ("raising:app", "Importing raising failed with ZeroDivisionError: division by zero."),
+    ("leaving:app", "Importing leaving failed with SystemExit: 3."),
+    ("mismatched:app", "Workflow 'Wrong'"),
+    ("shop:ap", "Module shop has no 'ap'. It has the application app and single."),
+    ("empty:app", "Module empty has no 'app', and no application at all. Did you mean 'apps'?"),
+    ("shop:make", "shop:make is no application but a function. Name a Floxide object. If it makes the application"),
+    ("shop:number", "shop:number is no application but a int. Name a Floxide object."),
+    ("shop:app", "Name the workflow after shop:app; it has: Doubles, Hanging, Opening, Shop, Waiting."),
+]
+
+
+@pytest.mark.parametrize(("reference", "sentence"), WRONG_REFERENCES)
+def test_a_wrong_reference_says_what_is_there_instead(floxide: Floxide, reference: str, sentence: str) -> None:
+    (floxide.folder / "lacking.py").write_text("import no_such_library")
+    (floxide.folder / "broken.py").write_text("def")
+    (floxide.folder / "raising.py").write_text("1 / 0")
+    (floxide.folder / "leaving.py").write_text("raise SystemExit(3)")
+    (floxide.folder / "empty.py").write_text("apps = 1")
+    (floxide.folder / "mismatched.py").write_text(
+        textwrap.dedent(
+            """
+            from floxide_amqp import Workflow, node
+
+            @node
+            async def a(x: int) -> int: return x
+
+            @node
+            async def b(x: str) -> str: return x
+
+            class Wrong(Workflow[int, str]):
+                start = a
+                edges = (a >> b,)
+            """
+        )
+    )
+    done = floxide("run", reference, "--input", "1")
+    assert (done.code, done.out) == (2, "")
+    assert done.words.startswith(f"floxide: {sentence}")
+
+
+def test_debug_adds_the_traceback(floxide: Floxide) -> None:
+    (floxide.folder / "raising.py").write_text("1 / 0")
+    done = floxide("run", "raising:app", "--debug")
+    assert done.code == 2
+    assert "ZeroDivisionError: division by zero" in done.err
+    assert "Traceback" in done.err
+
+
+def test_commands_for_others_refuse_an_application_in_memory(floxide: Floxide) -> None:
+    done = floxide("status", "shop:app", "x")
+    assert done.code == 3
+    assert "shop:app keeps its runs in memory, where only its own process sees them." in done.words
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "pause", "resume", "items", "errors"])
+def test_an_unknown_run_id_exits_with_4(stored: Floxide, command: str) -> None:
+    done = stored(command, "shop:app", "order-99")
+    assert done.code == 4
+    assert done.words.startswith("floxide: There is no run 'order-99' in this store.")
+
+
+def test_a_store_url_nobody_understands_exits_with_3(floxide: Floxide) -> None:
+    done = floxide("status", "shop:app", "x", "--store", "redis://localhost")
+    assert done.code == 3
+    assert "is not the URL of a store this release has. Use sqlite:///relative/path.db" in done.words
+
+
+def test_an_unreachable_broker_exits_with_3_and_hides_the_password(stored: Floxide) -> None:
+    done = stored(
+        "start", "shop:app", "Doubles", "-i", "1", "--broker", "amqp://me:secret@127.0.0.1:1/", "--connect-timeout", "1"
+    )
+    assert done.code == 3
+    assert done.words.startswith("floxide: Connecting failed: the broker at amqp://me:***@127.0.0.1:1/ is unavailable")
+    assert "secret" not in done.err
+
+
+# --- one store, no broker
+
+
+def test_start_watch_brings_a_worker_along_where_there_is_no_broker(stored: Floxide) -> None:
+    done = stored("start", "shop:app", "Doubles", "-i", "5", "--run-id", "d1", "--watch")
+    assert (done.code, done.out) == (0, "20\n")
+    assert done.err.splitlines()[-1] == "Doubles d1  completed  7 done"
+
+
+def test_a_run_is_started_listed_shown_and_told_from_another(stored: Floxide) -> None:
+    assert stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1").out == "d1\n"
+    assert stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1").code == 0
+    conflict = stored("start", "shop:app", "Doubles", "-i", "3", "--run-id", "d1")
+    assert conflict.code == 4
+    assert "Run 'd1' exists already and was started with another input." in conflict.words
+    shown = json.loads(stored("status", "shop:app", "d1", "--json").out)
+    assert shown["run"]["status"] == "pending"
+    assert shown["metrics"]["live_items"] == 1
+    stored("run", "shop:app", "Doubles", "-i", "2", "--run-id", "d2")
+    listed = json.loads(stored("list", "shop:app", "--status", "completed", "--json").out)
+    assert [run["run_id"] for run in listed["runs"]] == ["d2"]
+    assert json.loads(stored("status", "shop:app", "d2", "--json").out)["result"] == 2
+    table = stored("list", "shop:app", "--limit", "1").out
+    assert "There are more: --cursor" in table
+    items = json.loads(stored("items", "shop:app", "d2", "--json").out)
+    assert [item["node"] for item in items] == ["spread", "double", "double", "total"]
+    assert "double" in stored("items", "shop:app", "d2").out
+
+
+def test_what_the_environment_names_is_used_instead_of_what_the_code_names(floxide: Floxide) -> None:
+    store = f"sqlite:///{floxide.folder}/other.db"
+    assert floxide("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1", FLOXIDE_STORE=store).code == 0
+    assert floxide("status", "shop:app", "d1", "--store", store).code == 0
+    assert (floxide.folder / "other.db").exists()
+
+
+def test_a_failed_run_shows_its_errors_and_is_resumed(stored: Floxide) -> None:
+    here = json.dumps(str(stored.folder))
+    assert stored("run", "shop:app", "Opening", "-i", here, "--run-id", "o1").code == 1
+    assert "open_when: ValueError: the shop is closed" in stored("status", "shop:app", "o1").out
+    (error,) = json.loads(stored("errors", "shop:app", "o1", "--json").out)
+    assert (error["node"], error["attempt"], error["will_retry"]) == ("open_when", 1, False)
+    assert "Traceback" in stored("errors", "shop:app", "o1", "--traceback").out
+    (stored.folder / "go").touch()
+    resumed = stored("resume", "shop:app", "o1", "--watch")
+    assert (resumed.code, resumed.out) == (0, '"open"\n')
+    again = stored("resume", "shop:app", "o1")
+    assert again.code == 4
+    assert "Cannot resume run 'o1': it is completed." in again.words
+
+
+def test_cancel_and_pause_say_what_they_did_or_why_not(stored: Floxide) -> None:
+    stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1")
+    assert stored("pause", "shop:app", "d1", "--reason", "lunch").out.startswith("Run d1 is paused")
+    assert "lunch" in stored("status", "shop:app", "d1").out
+    assert stored("cancel", "shop:app", "d1").out == "Run d1 is cancelled.\n"
+    assert stored("cancel", "shop:app", "d1").out == "Run d1 was cancelled already.\n"
+    assert stored("pause", "shop:app", "d1").code == 4
+    stored("run", "shop:app", "Doubles", "-i", "2", "--run-id", "d2")
+    late = stored("cancel", "shop:app", "d2")
+    assert late.code == 4
+    assert late.words == "floxide: Cannot cancel run 'd2': it is completed."
+    assert stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1", "--watch").code == 1
+
+
+async def test_a_worker_without_a_broker_takes_up_what_others_left_in_its_store(stored: Floxide) -> None:
+    stored("start", "shop:app", "Doubles", "-i", "3", "--run-id", "d1")
+    worker = stored.begin("worker", "shop:app", "--log-format", "json")
+    await worker.until(worker.has_logged("run.finished"))
+    worker.process.send_signal(signal.SIGTERM)
+    assert (await worker.end()).code == 0
+    assert json.loads(stored("status", "shop:app", "d1", "--json").out)["result"] == 6
+
+
+# --- graph
+
+
+def test_graph_draws_mermaid_or_dot_to_standard_output_or_a_file(floxide: Floxide) -> None:
+    assert floxide("graph", "shop:app", "Doubles").out.startswith("flowchart LR\n")
+    assert floxide("graph", "shop:Doubles", "--format", "dot", "--output", "graph.dot").out == ""
+    assert (floxide.folder / "graph.dot").read_text().startswith("digraph")
+    nowhere = floxide("graph", "shop:Doubles", "--output", "no/such/folder.dot")
+    assert nowhere.code == 2
+    assert "The graph cannot be written to no/such/folder.dot" in nowhere.words
+
+
+# --- RabbitMQ
+
+
+@pytest.fixture
+def cluster(stored: Floxide, rabbitmq_url: str, namespace: str) -> Floxide:
+    """The command with an application on RabbitMQ and an SQLite file."""
+    stored.environment |= {"SHOP_BROKER": rabbitmq_url, "SHOP_NAMESPACE": namespace}
+    return stored
+
+
+@pytest.mark.rabbitmq
+async def test_a_worker_does_what_another_process_starts_and_drains_at_sigterm(cluster: Floxide) -> None:
+    worker = cluster.begin("worker", "shop:app", "--concurrency", "5", "--log-format", "json", "--name", "w1")
+    await worker.until(worker.has_logged("worker.started"))
+    done = await asyncio.to_thread(cluster, "start", "shop:app", "Doubles", "-i", "30", "--run-id", "d1", "--watch")
+    assert (done.code, done.out) == (0, "870\n")
+    assert done.err.splitlines()[-1] == "Doubles d1  completed  32 done"
+
+    here = str(cluster.folder)
+    cluster("start", "shop:app", "Waiting", "-i", json.dumps(here), "--run-id", "w1")
+    await worker.until((cluster.folder / "began").exists)
+    worker.process.send_signal(signal.SIGTERM)
+    await worker.until(worker.has_logged("process.stopping"))
+    (cluster.folder / "go").touch()
+    ended = await worker.end()
+    assert ended.code == 0
+    assert worker.has_logged("worker.stopped")()
+    items = json.loads(cluster("items", "shop:app", "w1", "--json").out)
+    assert [(item["node"], item["status"]) for item in items] == [("wait", "completed"), ("after", "pending")]
+
+
+@pytest.mark.rabbitmq
+async def test_cancel_reaches_a_step_in_another_process(cluster: Floxide) -> None:
+    worker = cluster.begin("worker", "shop:app", "--log-format", "json")
+    await worker.until(worker.has_logged("worker.started"))
+    watching = cluster.begin("start", "shop:app", "Waiting", "-i", json.dumps(str(cluster.folder)), "--run-id", "w1", "-w")
+    await worker.until((cluster.folder / "began").exists)
+    assert cluster("cancel", "shop:app", "w1", "--reason", "enough").out == "Run w1 is cancelled.\n"
+    await worker.until((cluster.folder / "interrupted").exists)
+    watched = await watching.end()
+    assert watched.code == 1
+    assert "Run 'w1' was cancelled (enough); it has no result." in " ".join(watched.err.split())
+    worker.process.send_signal(signal.SIGINT)
+    assert (await worker.end()).code == 0
+
+
+@pytest.mark.rabbitmq
+async def test_a_second_signal_ends_a_worker_at_once(cluster: Floxide) -> None:
+    worker = cluster.begin("worker", "shop:app", "--log-format", "json")
+    await worker.until(worker.has_logged("worker.started"))
+    cluster("start", "shop:app", "Hanging", "-i", json.dumps(str(cluster.folder)), "--run-id", "h1")
+    await worker.until((cluster.folder / "began").exists)
+    worker.process.send_signal(signal.SIGTERM)
+    await worker.until(worker.has_logged("process.stopping"))
+    worker.process.send_signal(signal.SIGTERM)
+    assert (await worker.end(seconds=5)).code == 143
+    assert worker.has_logged("process.killed")()
+
+
+@pytest.mark.rabbitmq
+async def test_a_message_nobody_can_read_is_shown_in_the_quarantine(cluster: Floxide, namespace: str) -> None:
+    worker = cluster.begin("worker", "shop:app", "--log-format", "json")
+    await worker.until(worker.has_logged("worker.started"))
+    async with AmqpWorkQueue(cluster.environment["SHOP_BROKER"], namespace=namespace) as queue:
+        await queue.publish([Message(queue="default", body=b"\xffnonsense")])
+    await worker.until(worker.has_logged("message.quarantined"))
+    (found,) = json.loads(cluster("quarantine", "list", "shop:app", "--json").out)
+    assert found["queue"] == "default"
+    shown = cluster("quarantine", "show", "shop:app", found["quarantine_id"])
+    assert "nonsense" in shown.out
+    assert "reason" in shown.out
+    missing = cluster("quarantine", "show", "shop:app", "nothing")
+    assert missing.code == 4
+    done = await asyncio.to_thread(cluster, "start", "shop:app", "Doubles", "-i", "2", "--watch")
+    assert done.out == "2\n"

@@ -1,0 +1,289 @@
+"""Random small workflows whose result is known: each piece says what it does to a number."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from floxide_amqp import (
+    Abort,
+    BatchNode,
+    Context,
+    GraphBuilder,
+    Hold,
+    NextAll,
+    RetryPolicy,
+    Sum,
+    Union,
+    WorkflowCtx,
+    gather,
+    node,
+    repeat,
+)
+from floxide_amqp.core.path import Path
+
+Chain = Path[Any, Any]
+MODULUS = 1_000_003
+
+
+class Tally(Context):
+    steps: Annotated[int, Sum()] = 0
+    seen: Annotated[set[str], Union()] = set()
+
+
+class BrokenError(Exception):
+    pass
+
+
+@dataclass
+class Told:
+    """What a piece does to a number: the value it passes on (None: the branch ends), and steps that count."""
+
+    value: int | None
+    steps: int
+
+
+@dataclass
+class Piece:
+    """A part of a workflow with one way in and one way out."""
+
+    chain: Chain
+    tell: Callable[[int], Told]
+
+
+@dataclass
+class Recipe:
+    """Makes pieces, by chance."""
+
+    chance: random.Random
+    edges: list[Chain] = field(default_factory=list)
+    made: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
+
+    def name(self, word: str) -> str:
+        self.made += 1
+        return f"{word}{self.made}"
+
+    def add(self, amount: int, word: str = "add") -> Chain:
+        @node
+        async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
+            ctx.state.steps += 1
+            return (x * 3 + amount) % MODULUS
+
+        return plain.named(self.name(word))
+
+    def step(self) -> Piece:
+        amount = self.chance.randint(1, 50)
+        return Piece(self.add(amount), lambda x: Told((x * 3 + amount) % MODULUS, 1))
+
+    def flaky(self) -> Piece:
+        failures = self.chance.randint(1, 3)
+        backoff = self.chance.choice([0.0, 0.05, 1.0])
+        policy = RetryPolicy(max_attempts=failures + 1, initial_backoff=backoff)
+
+        @node(retry=policy)
+        async def flaky(ctx: WorkflowCtx[Tally], x: int) -> int:
+            ctx.state.steps += 1
+            if ctx.attempt <= failures:
+                raise BrokenError("not yet")
+            return x + 1
+
+        return Piece(flaky.named(self.name("flaky")), lambda x: Told(x + 1, 1))
+
+    def isolated(self) -> Piece:
+        @node(isolated=True)
+        async def isolated(ctx: WorkflowCtx[Tally], x: int) -> int:
+            await ctx.sleep(0.01)
+            ctx.state.steps += 1
+            return x + 2
+
+        return Piece(isolated.named(self.name("isolated")), lambda x: Told(x + 2, 1))
+
+    def holding(self) -> Piece:
+        seconds = self.chance.choice([0.0, 0.1, 3.0])
+
+        @node
+        async def holding(ctx: WorkflowCtx[Tally], x: int) -> int | Hold:
+            if ctx.item_id in ctx.state.seen:
+                ctx.state.steps += 1
+                return x + 7
+            ctx.state.seen.add(ctx.item_id)
+            return Hold(for_=seconds)
+
+        return Piece(holding.named(self.name("holding")), lambda x: Told(x + 7, 1))
+
+    def failing(self) -> Piece:
+        aborts = self.chance.random() < 0.5
+        after = self.step()
+
+        @node(retry=RetryPolicy(max_attempts=2, initial_backoff=0.1))
+        async def failing(ctx: WorkflowCtx[Tally], x: int) -> int | Abort:
+            if x % 2:
+                ctx.state.steps += 1
+                return x + 3
+            if aborts:
+                return Abort(BrokenError("even"))
+            raise BrokenError("even")
+
+        handler = self.add(11, "handler")
+        tried = failing.named(self.name("failing"))
+        self.edges.append(tried.on_failure(BrokenError) >> handler >> after.chain)
+
+        def tell(x: int) -> Told:
+            told = after.tell(x + 3) if x % 2 else after.tell((x * 3 + 11) % MODULUS)
+            return Told(told.value, told.steps + 1)
+
+        return Piece(tried >> after.chain, tell)
+
+    def looping(self) -> Piece:
+        after = self.step()
+
+        @node
+        async def looping(ctx: WorkflowCtx[Tally], x: int) -> int:
+            ctx.state.steps += 1
+            return x + 1
+
+        again = looping.named(self.name("looping"))
+        self.edges.append(again.when(lambda x: x % 4 != 0) >> repeat(again, max_iterations=5))
+
+        def tell(x: int) -> Told:
+            steps, value = 1, x + 1
+            while value % 4:
+                steps, value = steps + 1, value + 1
+            told = after.tell(value)
+            return Told(told.value, told.steps + steps)
+
+        return Piece(again.otherwise >> after.chain, tell)
+
+    def join(self) -> Chain:
+        @node
+        async def join(ctx: WorkflowCtx[Tally], xs: list[int]) -> int:
+            ctx.state.steps += 1
+            return folded(xs)
+
+        return gather(join.named(self.name("join")))
+
+    def fanning(self, depth: int) -> Piece:
+        size = self.chance.choice([0, 1, 2, 3, 5])
+        inner = self.line(depth - 1, self.chance.randint(0, 2))
+        skips = self.chance.random() < 0.3
+        joined = self.join()
+
+        @node
+        async def split(ctx: WorkflowCtx[Tally], x: int) -> NextAll[int]:
+            ctx.state.steps += 1
+            return NextAll([x + 10 * n for n in range(size)])
+
+        opener = split.named(self.name("split"))
+        if inner is None:
+            chain = opener >> joined
+        elif skips:
+            self.edges.append(opener.otherwise)
+            chain = opener.when(lambda x: x % 3 != 0) >> inner.chain >> joined
+        else:
+            chain = opener >> inner.chain >> joined
+
+        def tell(x: int) -> Told:
+            arrived, steps = [], 2
+            for n in range(size):
+                value = x + 10 * n
+                if inner is None:
+                    arrived.append(value)
+                elif not skips or value % 3:
+                    told = inner.tell(value)
+                    steps += told.steps
+                    arrived += [] if told.value is None else [told.value]
+            return Told(folded(arrived), steps)
+
+        return Piece(chain, tell)
+
+    def branching(self, depth: int) -> Piece:
+        head, branches, joined = self.step(), [self.some(depth - 1), self.some(depth - 1)], self.join()
+        chain = head.chain >> (branches[0].chain, branches[1].chain) >> joined
+
+        def tell(x: int) -> Told:
+            first = head.tell(x)
+            assert first.value is not None
+            told = [branch.tell(first.value) for branch in branches]
+            arrived = [each.value for each in told if each.value is not None]
+            return Told(folded(arrived), first.steps + 1 + sum(each.steps for each in told))
+
+        return Piece(chain, tell)
+
+    def batching(self) -> Piece:
+        size, width = self.chance.choice([0, 1, 4, 7]), self.chance.choice([1, 2, 3])
+
+        @node
+        async def listed(ctx: WorkflowCtx[Tally], x: int) -> list[int]:
+            ctx.state.steps += 1
+            return [x + n for n in range(size)]
+
+        @node
+        async def each(ctx: WorkflowCtx[Tally], x: int) -> int:
+            ctx.state.steps += 1
+            return x * 2
+
+        @node
+        async def folding(ctx: WorkflowCtx[Tally], xs: list[int]) -> int:
+            ctx.state.steps += 1
+            return folded(xs)
+
+        batch = BatchNode(each.named(self.name("each")), max_in_flight=width, name=self.name("batch"))
+        chain = listed.named(self.name("listed")) >> batch >> folding.named(self.name("folding"))
+        return Piece(chain, lambda x: Told(folded([(x + n) * 2 for n in range(size)]), 2 + size))
+
+    def some(self, depth: int) -> Piece:
+        simple = [self.step, self.step, self.flaky, self.isolated, self.holding, self.failing, self.looping]
+        if depth > 0 and self.chance.random() < 0.6:
+            deep: list[Callable[[], Piece]] = [
+                lambda: self.fanning(depth),
+                lambda: self.branching(depth),
+                self.batching,
+            ]
+            return self.chance.choice(deep)()
+        return self.chance.choice(simple)()
+
+    def line(self, depth: int, length: int) -> Piece | None:
+        pieces = [self.some(depth) for _ in range(length)]
+        if not pieces:
+            return None
+        chain = pieces[0].chain
+        for piece in pieces[1:]:
+            chain = chain >> piece.chain
+
+        def tell(x: int) -> Told:
+            value: int | None = x
+            steps = 0
+            for piece in pieces:
+                assert value is not None
+                told = piece.tell(value)
+                value, steps = told.value, steps + told.steps
+            return Told(value, steps)
+
+        return Piece(chain, tell)
+
+
+def folded(xs: list[int]) -> int:
+    """A number that tells lists apart, their order included."""
+    total = len(xs)
+    for x in xs:
+        total = (total * 31 + x) % MODULUS
+    return total
+
+
+def random_workflow(seed: int) -> tuple[Any, Callable[[int], Told]]:
+    """Return a workflow and what it does."""
+    recipe = Recipe(random.Random(seed))
+    first = recipe.add(1, "first")
+    body = recipe.line(2, recipe.chance.randint(1, 3))
+    assert body is not None
+    builder = GraphBuilder(first, output=int, name=f"Random{seed}", context=Tally)
+    builder.add(first >> body.chain, *recipe.edges)
+
+    def tell(x: int) -> Told:
+        told = body.tell((x * 3 + 1) % MODULUS)
+        return Told(told.value, told.steps + 1)
+
+    return builder.build(), tell

@@ -1,0 +1,76 @@
+"""Random workflows under random faults: whatever happens, each run ends as if nothing had."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import os
+
+import pytest
+
+from floxide_amqp.testing.faults import QueueFaults, StoreFaults
+from floxide_amqp.testing.virtual_time import run
+from tests.unit.runtime.cluster import Cluster
+from tests.unit.runtime.random_workflows import Tally, random_workflow
+
+SEEDS = range(int(os.environ.get("SEEDS_FROM", "0")), int(os.environ.get("SEEDS_TO", "12")))
+RUNS = 2
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("PLAIN", "6"))))
+def test_a_random_workflow_without_faults_returns_what_it_should(seed: int) -> None:
+    run(_play(seed, store=StoreFaults(), queue=QueueFaults(), deaths=0))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_workflow_under_faults_returns_what_it_should(seed: int) -> None:
+    chance = random.Random(seed)
+    store = StoreFaults(
+        unavailable=chance.choice([0, 0.02]),
+        lost_reply=chance.choice([0, 0.05]),
+        delayed=chance.choice([0, 0.3]),
+        touched=chance.choice([0, 0.1]),
+        may_touch=lambda key: key.name == "state",
+    )
+    queue = QueueFaults(
+        dropped=chance.choice([0, 0.05]),
+        duplicated=chance.choice([0, 0.3]),
+        unconfirmed=chance.choice([0, 0.05]),
+        returned=chance.choice([0, 0.05]),
+        delayed=chance.choice([0, 0.3]),
+        redelivered=chance.choice([0, 0.2]),
+    )
+    run(_play(seed, store=store, queue=queue, deaths=chance.choice([0, 1, 3])))
+
+
+async def _play(seed: int, *, store: StoreFaults, queue: QueueFaults, deaths: int) -> None:
+    chance = random.Random(seed)
+    workflow, tell = random_workflow(seed)
+    cluster = Cluster(workflow, seed=seed, store_faults=store, queue_faults=queue)
+    members = [await cluster.start_worker() for _ in range(chance.randint(1, 4))]
+    await asyncio.sleep(chance.uniform(0, 1))
+    client = cluster.client()
+    inputs = [chance.randint(0, 1000) for _ in range(RUNS)]
+    handles = [await client.start(workflow, x, run_id=f"run-{n}") for n, x in enumerate(inputs)]
+    for _ in range(deaths):
+        await asyncio.sleep(chance.choice([0.0, 0.05, 0.3, 2.0]))
+        victim = chance.choice(members)
+        members.remove(victim)
+        if chance.random() < 0.7:
+            await victim.kill()
+        else:
+            victim.worker.stop()
+        members.append(await cluster.start_worker())
+    try:
+        for number, (handle, x) in enumerate(zip(handles, inputs, strict=True)):
+            if number == 0:
+                await asyncio.sleep(20)
+                cluster.end_faults()
+            told = tell(x)
+            assert await handle.result(timeout=300) == told.value
+            await cluster.check_completed(handle.run_id)
+            context = await client.context(workflow, handle.run_id)
+            assert isinstance(context, Tally)
+            assert context.steps == told.steps
+    finally:
+        await cluster.close()
