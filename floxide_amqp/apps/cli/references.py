@@ -109,7 +109,8 @@ def _import(name: str) -> ModuleType:
 def _missing(module: ModuleType, name: str, attribute: str) -> UsageError:
     apps = sorted(key for key, value in vars(module).items() if isinstance(value, Floxide))
     if apps:
-        return UsageError(f"Module {name} has no {attribute!r}. It has the application {' and '.join(apps)}.")
+        what = f"application {apps[0]}" if len(apps) == 1 else f"applications {', '.join(apps[:-1])} and {apps[-1]}"
+        return UsageError(f"Module {name} has no {attribute!r}. It has the {what}.")
     close = difflib.get_close_matches(attribute, vars(module), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UsageError(f"Module {name} has no {attribute!r}, and no application at all.{hint}")
@@ -117,9 +118,10 @@ def _missing(module: ModuleType, name: str, attribute: str) -> UsageError:
 
 def _not_an_app(reference: str, found: object) -> UsageError:
     kind = type(found).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
     call = f" If it makes the application, call it in the module: app = {reference.rpartition(':')[2]}()."
     return UsageError(
-        f"{reference} is no application but a {kind}. Name a Floxide object.{call if callable(found) else ''}"
+        f"{reference} is no application but {article} {kind}. Name a Floxide object.{call if callable(found) else ''}"
     )
 
 

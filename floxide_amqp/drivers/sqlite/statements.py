@@ -1,8 +1,8 @@
 """SQL for many rows at once.
 
 The `sqlite3` module gives up the interpreter lock at every step of every statement, and where another thread computes
-(a busy event loop, a synchronous node) it gets it back only 5 ms later. With a statement per row a group of fifty took
-seconds then. So what a group asks about comes as few, wide rows of scalar subqueries, each kind of thing is written
+(a busy event loop, a synchronous node) it gets it back only 5 ms later. A statement per row pays
+that again and again. So what a group asks about comes as few, wide rows of scalar subqueries, each kind of thing is written
 by one statement of many rows, and a range comes back folded into one row.
 
 Statements come in a few sizes, filled up by repeating the last row, so that their texts are few and stay prepared;
