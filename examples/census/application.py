@@ -9,6 +9,11 @@ from contextlib import asynccontextmanager
 
 from examples.census.workflow import CodeCensus
 from floxide_amqp import Floxide, Limits
+from floxide_amqp.apps.settings import read_settings
+from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE
+
+SHARED_STORE = "sqlite:///census.db"
+"""Where workers keep their runs unless FLOXIDE_STORE says otherwise."""
 
 LIMITS = Limits(concurrency=16, threads=4)
 """Parsing holds the interpreter's lock: threads only overlap it with reading and with the store's commits."""
@@ -23,20 +28,17 @@ async def lifespan() -> AsyncIterator[None]:
         yield
 
 
-def make_app(*, broker: str | None, store: str | None, namespace: str = "floxide") -> Floxide:
-    """Return the census as an application."""
-    return Floxide(
-        broker, store=store, workflows=[CodeCensus], lifespan=lifespan, namespace=namespace, limits=LIMITS
-    )  # fmt: skip
+def make_app(*, broker: str | None, store: str | None) -> Floxide:
+    """Return the census as an application; FLOXIDE_NAMESPACE keeps several apart on one broker."""
+    namespace = os.environ.get("FLOXIDE_NAMESPACE") or DEFAULT_NAMESPACE
+    return Floxide(broker, store=store, workflows=[CodeCensus], lifespan=lifespan, namespace=namespace, limits=LIMITS)
 
 
 def app_from_environment() -> Floxide:
-    """Return the application that FLOXIDE_BROKER, FLOXIDE_STORE and FLOXIDE_NAMESPACE describe."""
-    return make_app(
-        broker=os.environ.get("FLOXIDE_BROKER") or None,
-        store=os.environ.get("FLOXIDE_STORE") or None,
-        namespace=os.environ.get("FLOXIDE_NAMESPACE") or "floxide",
-    )
+    """Return the application that FLOXIDE_BROKER and FLOXIDE_STORE describe."""
+    settings = read_settings()
+    store = settings.store or (SHARED_STORE if settings.broker else None)
+    return make_app(broker=settings.broker, store=store)
 
 
 app = app_from_environment()

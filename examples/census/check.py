@@ -103,7 +103,7 @@ class _Check:
         self._add("files in the report", f"{totals.files:,} of {len(self._files):,}", is_whole)
         context = await orchestrator.context(CodeCensus, run_id)
         self._add(
-            "lines added up in the context, by all workers", f"{context.lines:,} of {totals.lines:,}",
+            "lines, added up in the context", f"{context.lines:,} of {totals.lines:,}",
             context.lines == totals.lines,
         )  # fmt: skip
         if self._output.report_json.exists():
@@ -121,11 +121,11 @@ class _Check:
         if missing:
             self._add("files never parsed", self._examples(missing), False)
         wrong = sorted(path for path, count in paths.items() if count != 1 or path not in set(self._files))
-        self._add("files with more than one item, or unknown", self._examples(wrong), not wrong)
+        self._add("files with several items, or unknown", self._examples(wrong), not wrong)
         failed = {item.item_id for item in self._measured if item.status is WorkItemStatus.FAILED}
         aside = Counter(item.parent for item in self._ended if item.node == "set_aside")
         is_good = aside == Counter(failed)
-        self._add("unparsable files, each set aside once", f"{len(aside):,} of {len(failed):,}", is_good)
+        self._add("unparsable files set aside once", f"{len(aside):,} of {len(failed):,}", is_good)
 
     def side_files(self) -> None:
         """That the observer outside saw the same."""
@@ -133,24 +133,20 @@ class _Check:
         missing = sorted(set(self._files) - parsed.keys())
         self._add("files in the side file", f"{len(parsed):,} of {len(self._files):,}", not missing)
         twice = sum(1 for count in parsed.values() if count > 1)
-        self._add("files parsed more than once (by bodies that did not count)", f"{twice:,}", True)
+        self._add("files parsed more than once", f"{twice:,}", True)
 
     def killed(self, *, must_kill: bool) -> None:
         """That what a killed worker had in its hands was done by others."""
         if must_kill:
             self._add("workers killed", str(len(self._note.killed)), bool(self._note.killed))
         done_by = {item.item_id: item.owner for item in self._measured}
-        for worker, held in self._note.killed.items():
+        for worker in self._note.killed:
             begun = {each.item_id for each in self._started if each.worker_id == worker}
-            mine = sum(1 for item_id in begun if done_by.get(item_id) == worker)
-            lost = begun - {item_id for item_id in begun if done_by.get(item_id) == worker}
+            lost = {item_id for item_id in begun if done_by.get(item_id) != worker}
             by_others = [item_id for item_id in lost if done_by.get(item_id, worker) != worker]
-            is_good = bool(held) and set(held) == lost and len(by_others) == len(lost)
-            self._add(
-                f"killed {worker}",
-                f"began {len(begun):,}, completed {mine:,}; the other {len(lost):,}: {len(by_others):,} done by others",
-                is_good,
-            )
+            is_good = bool(lost) and len(by_others) == len(lost)
+            told = f"left {len(lost):,} of {len(begun):,} begun; {len(by_others):,} of them done by others"
+            self._add(f"killed {worker}", told, is_good)
 
     def compare(self, other: Path) -> None:
         """That another census of the same files reports the same, to the byte."""
@@ -172,7 +168,9 @@ class _Check:
 
 def show_findings(findings: Sequence[Finding]) -> None:
     """Print the findings as a table."""
-    table = Table("checked by the store's history and the side files", "found", "", title="Check")
+    table = Table(
+        "looked at", "found", "", title="Check of the store's history and the side files", title_justify="left"
+    )
     for finding in findings:
         table.add_row(finding.what, finding.found, "ok" if finding.is_good else "VIOLATED")
     Console().print(table)

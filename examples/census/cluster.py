@@ -7,7 +7,6 @@ that it has begun items which the store does not have completed is it killed; el
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from examples.census.processes import WorkerProcess, check_alive, started_worker
 from examples.census.progress import show_report
 from examples.census.runs import Plan, begin, choose_run, files_done, follow
 from floxide_amqp import ConfigurationError, Orchestrator
+from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE, read_settings
 from floxide_amqp.testing.services import RabbitMQ, launch_own_rabbitmq, launch_rabbitmq
 
 KILL_WORKER_AT = 0.1
@@ -71,12 +71,9 @@ class _Cluster:
         self._output = output
         self._options = options
         self._broker = broker
-        self._store = os.environ.get("FLOXIDE_STORE") or output.store_url
-        namespace = os.environ.get("FLOXIDE_NAMESPACE") or "floxide"
-        self._app = make_app(broker=broker_url, store=self._store, namespace=namespace)
-        self._environment = {
-            "FLOXIDE_BROKER": broker_url, "FLOXIDE_STORE": self._store, "FLOXIDE_NAMESPACE": namespace
-        }  # fmt: skip
+        self._store = read_settings().store or output.store_url
+        self._app = make_app(broker=broker_url, store=self._store)
+        self._environment = {BROKER_VARIABLE: broker_url, STORE_VARIABLE: self._store}
 
     async def run(self, stop: asyncio.Event) -> Report | None:
         options, output = self._options, self._output
@@ -103,7 +100,8 @@ class _Cluster:
         """Let happen what is to happen, then watch that no worker dies of anything else."""
         if len(workers) > 1:
             await _until_done(orchestrator, plan, KILL_WORKER_AT)
-            workers = [worker for worker in workers if worker is not await self._kill_one(orchestrator, plan, workers)]
+            victim = await self._kill_one(orchestrator, plan, workers)
+            workers = [worker for worker in workers if worker is not victim]
         if self._options.kill_broker and self._broker is not None:
             await _until_done(orchestrator, plan, KILL_BROKER_AT)
             await _kill_broker(self._broker)
@@ -168,14 +166,14 @@ async def _kill_broker(broker: RabbitMQ) -> None:
 @asynccontextmanager
 async def _broker(options: ClusterOptions) -> AsyncIterator[tuple[str, RabbitMQ | None]]:
     """Yield the URL of the broker to use and, if it was launched here, the broker itself."""
-    url = os.environ.get("FLOXIDE_BROKER")
-    if url:
+    url = read_settings().broker
+    if url is not None:
         if options.kill_broker:
-            raise ConfigurationError("The broker named by FLOXIDE_BROKER is not ours to kill; unset the variable.")
+            raise ConfigurationError(f"The broker named by {BROKER_VARIABLE} is not ours to kill; unset the variable.")
         yield url, None
         return
     if options.workers == 0:
-        raise ConfigurationError("With --workers 0 the workers run elsewhere: name their broker in FLOXIDE_BROKER.")
+        raise ConfigurationError(f"With --workers 0 the workers run elsewhere: name their broker in {BROKER_VARIABLE}.")
     broker = await asyncio.to_thread(launch_own_rabbitmq if options.kill_broker else launch_rabbitmq)
     try:
         _say(f"RabbitMQ at {broker.url.rpartition('@')[2]}.")

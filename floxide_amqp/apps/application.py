@@ -155,7 +155,8 @@ class Floxide:
                 services = worker.services
             else:
                 services = await self._services(stack, Resources(), WorkerId(f"client-{_process_name()}"), self.limits)
-            yield await stack.enter_async_context(Orchestrator(services).open())
+            # In one process the ends of all runs cost nothing to hear; on a broker they would be everybody's traffic.
+            yield await stack.enter_async_context(Orchestrator(services, hears_all=self.is_embedded).open())
 
     @asynccontextmanager
     async def worker(

@@ -12,9 +12,9 @@ from floxide_amqp.core.analysis import (
     reverse_postorder,
     topological_ranks,
 )
+from floxide_amqp.core.blueprint import DraftEdge
 from floxide_amqp.core.choices import is_outside, left_over, taken_type
-from floxide_amqp.core.conditions import Always, OnFailure, Otherwise, WhenMember, spell_condition
-from floxide_amqp.core.draft import DraftEdge
+from floxide_amqp.core.conditions import Always, OnFailure, Otherwise, ValueCondition, WhenMember, spell_condition
 from floxide_amqp.core.layout import Layout
 from floxide_amqp.core.type_names import describe_both, describe_type
 from floxide_amqp.core.typing_rules import assignable
@@ -87,22 +87,21 @@ def check_edges(layout: Layout) -> None:
         if isinstance(edge.condition, OnFailure):
             _check_fallback(layout, edge)
         else:
-            _check_value_edge(layout, edge)
+            _check_value_edge(layout, edge, edge.condition)
 
 
-def _check_value_edge(layout: Layout, edge: DraftEdge) -> None:
-    if isinstance(edge.condition, OnFailure):
-        return
+def _check_value_edge(layout: Layout, edge: DraftEdge, condition: ValueCondition) -> None:
     output = layout.signatures[edge.source].output
-    carried = taken_type(edge.condition, output, layout.conditions(edge.source))
+    carried = taken_type(condition, output, layout.conditions(edge.source))
     wanted = layout.element(edge.target) if edge.is_gather else layout.signatures[edge.target].input
     if assignable(carried, wanted):
         return
     gives, takes = describe_both(carried, wanted)
     verb = "gathers" if edge.is_gather else "takes"
-    source = f"{edge.source}{spell_condition(edge.condition)} gives" if spell_condition(edge.condition) else ""
+    label = spell_condition(condition)
+    source = f"{edge.source}{label} gives" if label else f"{edge.source!r} returns"
     raise layout.error(
-        f"{source or f'{edge.source!r} returns'} {gives}, but {edge.target!r} {verb} {takes}. Connect it to a node "
+        f"{source} {gives}, but {edge.target!r} {verb} {takes}. Connect it to a node "
         f"that {verb} {gives}, or put a node between them that turns {gives} into {takes}."
     )
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from floxide_amqp.core import checks
+from floxide_amqp.core.blueprint import Draft, DraftNode
 from floxide_amqp.core.conditions import OnFailure, ValueCondition, identify_condition
-from floxide_amqp.core.draft import Draft, DraftNode
 from floxide_amqp.core.graph import Edge, FanOut, Graph, GraphNode, Repeat
 from floxide_amqp.core.layout import Declared, Layout
 from floxide_amqp.core.payload import PayloadType

@@ -12,8 +12,8 @@ from typing import Any, Self, cast, get_args
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.core.blueprint import AnyNode, Draft, DraftEdge, DraftNode
 from floxide_amqp.core.conditions import ALWAYS, describe_function
-from floxide_amqp.core.draft import Draft, DraftEdge, DraftNode
 from floxide_amqp.core.node import Node
 from floxide_amqp.core.node_names import check_name
 from floxide_amqp.core.options import NodeOptions
@@ -114,6 +114,10 @@ class SplitNode(_Compound[A_contra, B_co]):
         super().__init__(name or shown, signature)
         self._function = function
 
+    def is_same(self, other: AnyNode) -> bool:
+        """Say whether another node of the same name splits by the same function."""
+        return isinstance(other, SplitNode) and cast(Any, other)._function is self._function
+
     def process(self, ctx: WorkflowCtx[Any], input: A_contra, /) -> NextAll[B_co]:
         """Call the function and fan out."""
         del ctx
@@ -154,15 +158,23 @@ class BatchNode(_Several[list[A], list[B]]):
         self._inner = node
         self._max_in_flight = max_in_flight
 
+    def is_same(self, other: AnyNode) -> bool:
+        """Say whether another node of the same name runs the same node with the same bound."""
+        if not isinstance(other, BatchNode):
+            return False
+        twin = cast(Any, other)
+        is_equal = self._max_in_flight == twin._max_in_flight and self.options == twin.options
+        return is_equal and self._inner.name == twin._inner.name and self._inner.is_same(twin._inner)
+
     def expand(self) -> Draft:
         """Return the fan-out, the node and the gather this node stands for."""
         listed, results = self._known.input, self._known.output
         split = NodeSignature(input=listed, output=self._inner.signature().input, may_fan_out=True)
         join = NodeSignature(input=results, output=results)
         draft = Draft(entry="split", exit="join")
-        draft.add_node(_PassOnEach("split", split), wave=self._max_in_flight)
+        draft.add_node(_PassOnEach[Any]("split", split), wave=self._max_in_flight)
         draft.nodes["item"] = DraftNode(name="item", node=self._inner, options=self._inner.options)
-        draft.add_node(_PassOn("join", join))
+        draft.add_node(_PassOn[Any]("join", join))
         draft.edges = [
             DraftEdge(source="split", target="item", condition=ALWAYS),
             DraftEdge(source="item", target="join", condition=ALWAYS, is_gather=True),
@@ -199,6 +211,11 @@ class CompositeNode(_Several[WI, WO]):
         super().__init__(name or graph.workflow, signature)
         self._workflow = workflow
 
+    def is_same(self, other: AnyNode) -> bool:
+        """Say whether another node of the same name stands for the same workflow."""
+        is_mine = isinstance(other, CompositeNode) and cast(Any, other)._workflow is self._workflow
+        return is_mine and self.options == other.options
+
     def expand(self) -> Draft:
         """Return the workflow's nodes, with one node that all its outputs come from."""
         inner, defaults = self._workflow.draft(), self._workflow.defaults()
@@ -221,7 +238,7 @@ class CompositeNode(_Several[WI, WO]):
         output = self._known.output
         end = "end" if "end" not in draft.nodes else "workflow end"
         signature = NodeSignature(input=output, output=output)
-        draft.exit = draft.add_node(_PassOn(end, signature))
+        draft.exit = draft.add_node(_PassOn[Any](end, signature))
         draft.endings = [ending for ending in inner.endings if ending not in inner.outlets]
         draft.edges += (
             DraftEdge(

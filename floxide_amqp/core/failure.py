@@ -70,5 +70,12 @@ def describe_error(error: BaseException) -> ErrorInfo:
     except Exception:  # noqa: BLE001 - same as above: formatting calls user code
         text = ""
     return ErrorInfo(
-        kinds=error_kinds(error), message=message[:MAX_MESSAGE_LENGTH], traceback=text[-MAX_TRACEBACK_LENGTH:]
+        kinds=error_kinds(error),
+        message=_storable(message[:MAX_MESSAGE_LENGTH]),
+        traceback=_storable(text[-MAX_TRACEBACK_LENGTH:]),
     )
+
+
+def _storable(text: str) -> str:
+    """Text without lone surrogates, which names of files may contain and no encoding takes."""
+    return text.encode("utf-8", "backslashreplace").decode()

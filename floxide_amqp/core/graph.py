@@ -8,31 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from floxide_amqp.core.conditions import ALWAYS, EdgeCondition, describe_condition
+from floxide_amqp.core.blueprint import AnyNode
+from floxide_amqp.core.conditions import EdgeCondition
+from floxide_amqp.core.edges import Edge, Repeat
 from floxide_amqp.core.options import NodeOptions, WorkflowOptions
 from floxide_amqp.core.routing import FailureRouter, Router
 
 if TYPE_CHECKING:  # these know the graph themselves, or are heavy to import
     from floxide_amqp.core.context import Context
-    from floxide_amqp.core.node import Node
     from floxide_amqp.core.payload import PayloadType
 
 __all__ = ["Edge", "FanOut", "Graph", "GraphNode", "NodeOptions", "Repeat", "WorkflowOptions"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
-    """The bound of an edge that leads back.
-
-    Attributes:
-        max_iterations: How often the edge may be taken, 1 or more, counted since an edge around its loop was taken.
-        resets: Ids of the bounded edges nested inside this edge's loop: their counts start again.
-    """
-
-    max_iterations: int
-    resets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +34,6 @@ class FanOut:
 
     join: str | None = None
     wave: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
-    """One way from a node to a node.
-
-    Attributes:
-        id: Stable: ``source>target``, with ``#2``, ``#3`` … for further edges between the same nodes.
-        source: Name of the node it leaves.
-        target: Name of the node it enters.
-        condition: When it is taken.
-        repeat: The bound, where it leads back; else None.
-    """
-
-    id: str
-    source: str
-    target: str
-    condition: EdgeCondition = ALWAYS
-    repeat: Repeat | None = None
-
-    @property
-    def label(self) -> str:
-        """The condition as short text; empty for a plain edge."""
-        return describe_condition(self.condition)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +57,7 @@ class GraphNode:
     """
 
     name: str
-    node: Node[Any, Any]
+    node: AnyNode
     input: PayloadType
     element: PayloadType | None = None
     output: PayloadType

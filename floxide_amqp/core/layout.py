@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args, get_origin
 
+from floxide_amqp.core.blueprint import Draft, DraftEdge
 from floxide_amqp.core.conditions import OnFailure, ValueCondition, spell_condition
 from floxide_amqp.core.context import Context
-from floxide_amqp.core.draft import Draft, DraftEdge, DraftNode
 from floxide_amqp.core.options import WorkflowOptions
 from floxide_amqp.core.signature import NodeSignature
 from floxide_amqp.core.type_args import list_of, plain_type
@@ -76,10 +76,6 @@ class Layout:
     def error(self, sentence: str) -> DefinitionError:
         """Return the error that says what is wrong in this workflow."""
         return DefinitionError(f"Workflow {self.declared.name!r}: {sentence}")
-
-    def node(self, name: str) -> DraftNode:
-        """Return a node of the draft."""
-        return self.draft.nodes[name]
 
     def conditions(self, name: str) -> list[ValueCondition]:
         """Return the conditions of a node's success edges, and of its branches that end."""

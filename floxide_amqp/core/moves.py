@@ -52,9 +52,14 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
     return Decision(conditions=conditions, changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
 
 
-def claim(item: WorkItem, turn: int, epoch: int, worker: WorkerId) -> Decision:
-    """A worker becomes the owner of an item before it runs it, held by the message in its hands."""
-    owned = replace(item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=False, note="")
+def claim(item: WorkItem, turn: int, epoch: int, worker: WorkerId, *, at_most_once: bool = False) -> Decision:
+    """A worker becomes the owner of an item before it runs it, held by the message in its hands.
+
+    A claim of an `at_most_once` node counts as a death until it ends: whoever finds the item later need not know how
+    its owner was lost to know that the body may have run.
+    """
+    deaths = max(item.deaths, 1) if at_most_once else item.deaths
+    owned = replace(item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=False, note="", deaths=deaths)
     return Decision(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
         changes=(PutItem(owned, is_listed=True),),

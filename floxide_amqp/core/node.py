@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, cast, 
 
 from typing_extensions import TypeIs, TypeVar
 
+from floxide_amqp.core.blueprint import AnyNode, Draft
 from floxide_amqp.core.class_signature import read_class
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.node_names import OPTION_NAMES, DefaultName, check_name, refuse_reserved_names
@@ -27,9 +28,6 @@ from floxide_amqp.core.type_args import free_type_vars, type_parameters
 from floxide_amqp.core.type_names import describe_type
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
 from floxide_amqp.exceptions import DefinitionError
-
-if TYPE_CHECKING:
-    from floxide_amqp.core.draft import Draft
 
 I = TypeVar("I")  # noqa: E741  # input; the letter every signature of the package uses
 O = TypeVar("O")  # noqa: E741  # output
@@ -219,7 +217,7 @@ class Node(Path[I_contra, O_co]):
         object.__setattr__(clone, "_own_options", check_node_options(where=f"node {self.name!r}", **given))
         return clone
 
-    def is_same(self, other: Node[Any, Any]) -> bool:
+    def is_same(self, other: AnyNode) -> bool:
         """Say whether another node of the same name is this one, written twice: equal dataclasses are."""
         return self is other or (type(self) is type(other) and self == other and self.options == other.options)
 
@@ -259,7 +257,7 @@ class FunctionNode(Node[I_contra, O_co], Generic[C, I_contra, O_co, R_co]):
             self._enclosing = None
         return self._known
 
-    def is_same(self, other: Node[Any, Any]) -> bool:
+    def is_same(self, other: AnyNode) -> bool:
         """Say whether another node of the same name is the same function with the same options."""
         is_mine = isinstance(other, FunctionNode) and cast(Any, other)._function is self._function
         return is_mine and self.options == other.options

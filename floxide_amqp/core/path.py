@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, NewType, Protoco
 
 from typing_extensions import TypeIs, TypeVar, is_typeddict
 
+from floxide_amqp.core.blueprint import AnyNode
 from floxide_amqp.core.conditions import (
     ALWAYS,
     OTHERWISE,
@@ -28,9 +29,6 @@ from floxide_amqp.core.conditions import (
 )
 from floxide_amqp.core.type_args import union_members
 from floxide_amqp.exceptions import DefinitionError
-
-if TYPE_CHECKING:
-    from floxide_amqp.core.node import Node
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # input; the letter every signature of the package uses
@@ -59,7 +57,7 @@ class Entry:
         max_iterations: Bound of an edge that leads back; None for other edges.
     """
 
-    node: Node[Any, Any]
+    node: AnyNode
     is_gather: bool = False
     max_iterations: int | None = None
 
@@ -68,7 +66,7 @@ class Entry:
 class Exit:
     """Where a path goes on from, and when."""
 
-    node: Node[Any, Any]
+    node: AnyNode
     condition: EdgeCondition = ALWAYS
 
     def spell(self) -> str:

@@ -183,7 +183,8 @@ class Plan:
 
     def suspend(self, item: WorkItem) -> None:
         """Write the own item as waiting for something; it keeps its place in the list of live items."""
-        self.changes.append(PutItem(replace(item, owner=WorkerId(""), anchored=False), is_listed=True))
+        deaths = 0 if self.step.graph.nodes[item.node].options.at_most_once else item.deaths
+        self.changes.append(PutItem(replace(item, owner=WorkerId(""), anchored=False, deaths=deaths), is_listed=True))
 
     def append_delta(self, delta: bytes | None) -> None:
         """Append what the node changed."""
@@ -204,6 +205,7 @@ class Plan:
                     status=WorkItemStatus.IN_PROGRESS,
                     owner=self.step.worker,
                     anchored=isinstance(self.step.anchor, OwnerAnchor),
+                    deaths=int(self.step.graph.nodes[item.node].options.at_most_once),
                 )
                 changes.append(PutItem(keep, is_listed=True))
                 continue

@@ -97,7 +97,7 @@ class WorkItem:
         attempt: Failures so far; the next try is number ``attempt + 1``.
         owner: The worker that claimed it; empty exactly when the status is not IN_PROGRESS.
         anchored: Whether an owner entry leads to it (its message was acknowledged early).
-        deaths: How many claiming owners died on it.
+        deaths: How many claiming owners died on it; of an at-most-once node, 1 from its claim to its end.
         loops: Iterations so far of each repeat edge it came by.
         failure: Why a fallback branch runs; inherited along the branch.
         due_ms: When a waiting item becomes pending, store time.

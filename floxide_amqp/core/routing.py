@@ -16,12 +16,12 @@ from floxide_amqp.core.conditions import (
     WhenType,
     spell_condition,
 )
+from floxide_amqp.core.edges import Edge
 from floxide_amqp.core.failure import kind_of
 from floxide_amqp.core.typing_rules import covers, runtime_class
 from floxide_amqp.exceptions import CodecError, UnroutedValueError
 
 if TYPE_CHECKING:
-    from floxide_amqp.core.graph import Edge
     from floxide_amqp.core.payload import PayloadType
 
 ValueTest = Callable[[Any], bool]

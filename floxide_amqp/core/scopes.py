@@ -13,9 +13,9 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from floxide_amqp.core.analysis import UNREACHED, dominators, predecessors, region, reverse_postorder
+from floxide_amqp.core.blueprint import Ending
 from floxide_amqp.core.choices import most_taken, taken_type
 from floxide_amqp.core.conditions import OnFailure, spell_condition
-from floxide_amqp.core.draft import Ending
 from floxide_amqp.core.layout import Layout
 from floxide_amqp.core.type_args import is_never, list_of, make_union, plain_type, union_members
 from floxide_amqp.core.type_names import describe_both, describe_type
@@ -122,11 +122,6 @@ class Scopes:
     def _check_entries(self, inside: list[int], members: set[int], opener: int, join: int) -> None:
         layout = self._layout
         fan_out, gather = layout.names[opener], f"gather({layout.names[join]})"
-        if self._start in members:
-            raise layout.error(
-                f"the start {layout.names[self._start]!r} lies between {fan_out!r} and {gather}. "
-                "Let a second copy run there: .named('second')."
-            )
         after_success = set(layout.success_numbers[opener])
         for number in inside:
             for source in self._before[number]:

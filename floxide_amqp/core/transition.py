@@ -73,10 +73,13 @@ class NextAll(Transition[O_co]):
 class Hold(Transition[Never]):
     """Wait: the node runs again with the same input later, without occupying a worker meanwhile.
 
-    Without `for_` it runs again whenever another step changes the run's context.
+    Without `for_` it leaves going on to another: an arrival that adds what it brings to the context and waits for the
+    rest. Such a hold stands only if no other step changed the context since the body saw it, else the body runs again
+    at once; so of several arrivals exactly the last one sees them all. Nothing wakes it afterwards, and a run that has
+    an output and only such items left is complete.
 
     Attributes:
-        for_: How long at most, a `timedelta` or seconds, 0 to 3,650 days; None to wait for a change alone.
+        for_: How long, a `timedelta` or seconds, 0 to 3,650 days; None for a hold that nothing wakes.
     """
 
     __slots__ = ("for_",)

@@ -10,11 +10,9 @@ from typing import (
     Any,
     ClassVar,
     Final,
-    Generic,
     Never,
     NewType,
     NoReturn,
-    Protocol,
     TypeVar,
     Union,
     cast,
@@ -131,8 +129,6 @@ def arguments_for(annotation: object, base: type) -> tuple[Any, ...] | None:
         return None
     own = dict(zip(type_parameters(origin), get_args(annotation), strict=False))
     for parent in cast("tuple[object, ...]", origin.__dict__.get("__orig_bases__", origin.__bases__)):
-        if get_origin(parent) in (Generic, Protocol):
-            continue
         found = arguments_for(substitute(parent, own), base)
         if found is not None:
             return found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Any, ForwardRef, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, ForwardRef, Literal, TypeVar, Union, cast, get_args, get_origin
 
 
 def describe_type(annotation: object, *, with_module: bool = False) -> str:
@@ -50,8 +49,6 @@ def _describe_generic(annotation: object, origin: object, *, with_module: bool) 
         return f"Literal[{', '.join(_describe_literal(arg) for arg in args)}]"
     if origin is Annotated:
         return describe_type(args[0], with_module=with_module)
-    if origin is cast(Any, Callable):
-        return "Callable[...]"
     inner = ", ".join(_describe_argument(arg, with_module=with_module) for arg in args)
     return f"{describe_type(origin, with_module=with_module)}[{inner or '()'}]"
 

@@ -130,14 +130,14 @@ def _literal_fits(value: object, target: object, *, promote: bool) -> bool:
 def _class_fits(source: object, target: object, *, promote: bool) -> bool:
     source_class, target_class = _class_of(source), _class_of(target)
     if source_class is None or target_class is None:
-        return source_class is target_class  # Callable and other forms that are no payloads
+        return True  # a form of which the running program knows nothing
     if promote and target_class in _PROMOTIONS.get(source_class, ()):
         return True
     if getattr(target_class, "_is_protocol", False):
         return _has_members_of(source_class, target_class)
-    if not _is_subclass(source_class, target_class):
+    if not issubclass(source_class, target_class):
         return False
-    return _arguments_fit(source, target, target_class)
+    return _arguments_fit(source, target, source_class, target_class)
 
 
 def _class_of(annotation: object) -> type | None:
@@ -145,13 +145,6 @@ def _class_of(annotation: object) -> type | None:
         return dict
     origin = get_origin(annotation) or annotation
     return origin if isinstance(origin, type) else None
-
-
-def _is_subclass(source: type, target: type) -> bool:
-    try:
-        return issubclass(source, target)
-    except TypeError:  # a metaclass that answers no such question
-        return False
 
 
 def _has_members_of(source: type, protocol: type) -> bool:
@@ -167,13 +160,13 @@ def _has_members_of(source: type, protocol: type) -> bool:
 # --- generics
 
 
-def _arguments_fit(source: object, target: object, target_class: type) -> bool:
+def _arguments_fit(source: object, target: object, source_class: type, target_class: type) -> bool:
     wanted = get_args(target)
     if not wanted:
         return True
-    if target_class is tuple or (_class_of(source) is not None and issubclass(cast(type, _class_of(source)), tuple)):
+    if issubclass(source_class, tuple):
         return _tuple_fits(source, target, target_class)
-    given = arguments_for(source, target_class) or _inherited_arguments(source, target_class)
+    given = arguments_for(source, target_class) or _inherited_arguments(source, source_class, target_class)
     if given is None or len(given) != len(wanted):
         return True  # the source does not say: as if it were Any
     variances = _variances(target_class, len(wanted))
@@ -200,11 +193,8 @@ def _variances(cls: type, count: int) -> tuple[int, ...]:
     return tuple(variances) if len(variances) == count else (0,) * count
 
 
-def _inherited_arguments(source: object, target: type) -> tuple[Any, ...] | None:
+def _inherited_arguments(source: object, source_class: type, target: type) -> tuple[Any, ...] | None:
     """Return a built-in's arguments for an abstract class it is registered with, which has no `__orig_bases__`."""
-    source_class = _class_of(source)
-    if source_class is None:
-        return None
     if issubclass(source_class, str) and target is not str:
         return (str,)
     if issubclass(source_class, bytes | bytearray) and target not in (bytes, bytearray):

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.core.blueprint import Draft
 from floxide_amqp.core.compiler import compile_graph
 from floxide_amqp.core.context import Context, NoContext
-from floxide_amqp.core.draft import Draft, draft_paths
+from floxide_amqp.core.draft import draft_paths
 from floxide_amqp.core.drawing import draw_dot, draw_mermaid
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.layout import Declared

@@ -117,8 +117,8 @@ class Admissions:
             stored = await self._follow(envelope.run_id, stored.item)
         if stored is None:
             return Dismissed(reason="done")
-        if found.state.status is RunStatus.PAUSED:
-            return Dismissed(reason="run paused")
+        if found.state.status is RunStatus.PAUSED and stored.item.status is not WorkItemStatus.IN_PROGRESS:
+            return Dismissed(reason="run paused")  # resuming publishes it; what somebody claimed is not left to that
         return await self._frontier(found, stored, envelope, message, redelivered=redelivered or walked)
 
     async def _frontier(
@@ -167,18 +167,17 @@ class Admissions:
         return Dismissed(reason="given back", forget=False)
 
     async def _claim(self, found: _Found, item: WorkItem, turn: int, graph: Graph) -> Admission | None:
-        decision = moves.claim(item, turn, found.epoch, self._services.name)
-        self._services.inflight.reserve(found.header.run_id, item.item_id)
-        if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
-            self._services.inflight.release(found.header.run_id, item.item_id)
-            return None
-        owned = decision.effects.keep or item
+        once = graph.nodes[item.node].options.at_most_once
         verdict: Exception | None = None
-        if item.deaths and graph.nodes[item.node].options.at_most_once:
+        if item.deaths and once:
             verdict = OutcomeUnknownError(node=item.node, item_id=item.item_id)
         elif item.deaths >= self._services.limits.deaths:
             verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=item.deaths)
-        return await self._admitted(found, owned, turn + 1, graph, verdict)
+        decision = moves.claim(item, turn, found.epoch, self._services.name, at_most_once=once)
+        with self._services.inflight.reserved(found.header.run_id, item.item_id):
+            if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
+                return None
+            return await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
 
     async def _admitted(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None

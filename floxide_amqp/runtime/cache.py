@@ -66,18 +66,17 @@ class CachedRun:
         if not self.has_context:
             return
         async with self._loading:
-            if self._context is None:
-                self._context, self.position = await contexts.load(self.header, self.graph.context)
-                return
-            while True:
+            while self._context is not None:
                 page = await contexts.tail(self.header.run_id, self.position)
                 if self.absorb(page):
                     return
+                if page.first > self.position:
+                    break
+            self._context, self.position = await contexts.load(self.header, self.graph.context)
 
     def absorb(self, page: LogPage) -> bool:
         """Apply a page of the log; return whether the context reaches the log's end. False also where it has a gap."""
         if self._context is None or page.first > self.position:
-            self._context = None if page.first > self.position else self._context
             return False
         self.position = apply_page(self._context, self.position, page)
         return self.position >= page.length

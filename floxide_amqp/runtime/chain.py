@@ -14,8 +14,9 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
 from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import RUN_ITSELF, Anchor, Decision, Effects, Failed, MessageAnchor, OwnerAnchor, Step
-from floxide_amqp.core.records import Envelope, WorkItem
+from floxide_amqp.core.records import Envelope
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.exceptions import StoreUnavailableError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check, CheckLength, Committed, Conflict
 from floxide_amqp.ports.work_queue import Delivery
@@ -108,7 +109,6 @@ class Chain:
         handle = StepHandle(run.header.run_id, item.item_id, item.node)
         inflight = self._services.inflight
         inflight.add(handle)
-        inflight.release(run.header.run_id, item.item_id)
         try:
             return await self._until_committed(admitted, handle)
         finally:
@@ -141,7 +141,7 @@ class Chain:
             if not done:
                 admitted = await self._move_to_store(admitted)
             return admitted, await body
-        except asyncio.CancelledError:
+        except BaseException:
             body.cancel()
             await asyncio.wait({body})
             raise
@@ -151,7 +151,12 @@ class Chain:
         if not isinstance(message, MessageAnchor):
             return admitted
         decision = moves.anchor(admitted.item, admitted.turn, self._services.name, message)
-        if isinstance(await self._services.commit(admitted.run.writer, decision), Conflict):
+        try:
+            outcome = await self._services.commit(admitted.run.writer, decision)
+        except StoreUnavailableError as error:  # the message goes on holding the chain, as long as the broker lets it
+            _log.warning("step.not_anchored", run_id=admitted.run.header.run_id, error=str(error))
+            return admitted
+        if isinstance(outcome, Conflict):
             return admitted  # whoever touched the item is met at the commit
         self._anchor = OwnerAnchor()
         await self._acknowledge()
@@ -166,13 +171,13 @@ class Chain:
         while True:
             decision = decide(self._step_of(admitted, performed), performed.outcome)
             kept = decision.effects.keep or decision.closing_effects.keep
-            if kept is not None:
-                self._services.inflight.reserve(admitted.run.header.run_id, kept.item_id)
-            outcome = await self._services.commit(admitted.run.writer, decision)
+            kept_id = None if kept is None else kept.item_id
+            with self._services.inflight.reserved(admitted.run.header.run_id, kept_id):
+                outcome = await self._services.commit(admitted.run.writer, decision)
+                if isinstance(outcome, Committed) and (decision.closing is None or outcome.counters):
+                    return await self._follow(admitted, performed, decision, outcome)
             if isinstance(outcome, Committed):
-                return await self._follow(admitted, performed, decision, outcome, kept)
-            if kept is not None:
-                self._services.inflight.release(admitted.run.header.run_id, kept.item_id)
+                return await self._find_frontier(admitted)
             if isinstance(outcome.check, CheckLength):
                 return _Again(admitted)
             again = await self._look_again(admitted, outcome.check)
@@ -204,13 +209,19 @@ class Chain:
         if check.key != keys.item(run_id, item_id):
             return None  # a scope around it was closed
         found = (await services.items.find(run_id, (item_id,)))[0]
-        if found is None or found.item.owner != services.name or found.item.status is not WorkItemStatus.IN_PROGRESS:
+        if found is None or found.turn == admitted.turn:
             return None
-        if found.turn == admitted.turn:
+        if found.item.owner != services.name or found.item.status is not WorkItemStatus.IN_PROGRESS:
             return None
         if found.item.anchored:
-            self._anchor = OwnerAnchor()
+            await self._let_message_go()
         return replace(admitted, item=found.item, turn=found.turn)
+
+    async def _let_message_go(self) -> None:
+        """Another copy of the message has put an owner entry in its place, which holds the chain from here on."""
+        message, self._anchor = self._anchor, OwnerAnchor()
+        if isinstance(message, MessageAnchor) and message.entry:
+            await self._forget((LeaveMessage(message.queue, message.entry),))
 
     async def _discard(self, admitted: Admitted) -> None:
         """The step's result is void.
@@ -233,14 +244,10 @@ class Chain:
     # --- after the commit
 
     async def _follow(
-        self, admitted: Admitted, performed: Performed, decision: Decision, committed: Committed, kept: WorkItem | None
+        self, admitted: Admitted, performed: Performed, decision: Decision, committed: Committed
     ) -> Admitted | None:
         run = admitted.run
-        if decision.closing is not None and not committed.counters:
-            return await self._find_frontier(admitted)
         effects = self._effects_of(admitted, decision, committed)
-        if effects.keep is None and kept is not None:
-            self._services.inflight.release(run.header.run_id, kept.item_id)
         self._log_step(admitted, performed, effects)
         if performed.delta is not None:
             run.advance(committed.positions.get(keys.context_log(run.header.run_id)), performed.delta)
@@ -252,7 +259,7 @@ class Chain:
             await self._services.announce_end(run.header, effects.finished)
         if effects.keep is None:
             return None
-        if performed.delta is not None:
+        if performed.delta is not None or effects is not decision.effects:  # a join sees what all its causes wrote
             await run.refresh(self._services.contexts)
         state = admitted.state
         if decision.epoch_after != admitted.epoch:
@@ -265,12 +272,17 @@ class Chain:
     async def _find_frontier(self, admitted: Admitted) -> Admitted | None:
         """After a commit whose reply was lost: whether it closed its scope is found by walking from the item."""
         item, header = admitted.item, admitted.run.header
+        message = self._anchor if isinstance(self._anchor, MessageAnchor) else MessageAnchor(item.queue, "")
         envelope = Envelope(
             run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
-            version=header.version, queue=item.queue, turn=admitted.turn, scope=item.scope,
+            version=header.version, queue=message.queue, turn=admitted.turn, scope=item.scope, entry=message.entry,
         )  # fmt: skip
         admission = await self._admissions.admit(envelope, redelivered=True)
-        return admission if isinstance(admission, Admitted) else None
+        if isinstance(admission, Admitted):
+            return admission
+        if admission.forget and message.entry:
+            await self._forget((LeaveMessage(message.queue, message.entry),))
+        return None
 
     def _effects_of(self, admitted: Admitted, decision: Decision, committed: Committed) -> Effects:
         """Return the effects: those of the closed scope, if this very commit brought it to zero."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from floxide_amqp.core import moves
+from floxide_amqp.core.changes import PutRun
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import RunFailure
@@ -29,13 +30,17 @@ async def control(
     Raises:
         RunNotFoundError: There is no such run.
     """
+    tried: tuple[StoredRun, Decision] | None = None
     while True:
         run = await services.runs.load(run_id)
+        if tried is not None and PutRun(run.state, tried[0].state.status) in tried[1].changes:
+            return tried  # it was applied, and only its reply was lost
         decision = decide(run)
         if decision is None:
             return run, None
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             return run, decision
+        tried = run, decision
 
 
 async def cancel_run(services: Services, run_id: RunId, *, reason: str = "") -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -64,15 +65,30 @@ async def run_body(
     if handle.is_interrupted:
         task.cancel()
     timeout = node.options.timeout.total_seconds() if node.options.timeout else None
+    ignored = _when_ignored(handle, services.timeouts.cancel_grace)
+    waited_for: set[asyncio.Future[Any]] = {task, ignored}
     try:
-        done, _ = await asyncio.wait({task}, timeout=timeout)
+        await asyncio.wait(waited_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         task.cancel()
         await _leave_alone_after(task, services.timeouts.cancel_grace, node.name)
         raise
-    if not done:
-        return await _stop(task, node, timeout, services.timeouts.cancel_grace, handle)
-    return _result(task, node.name, handle)
+    if task.done():
+        return _result(task, node.name, handle)
+    if ignored.done():
+        await _leave_alone_after(task, 0, node.name)
+        return Interrupted()
+    return await _stop(task, node, timeout, services.timeouts.cancel_grace, handle)
+
+
+def _when_ignored(handle: StepHandle, grace: float) -> asyncio.Future[None]:
+    """Return a future that is done some time after the step was interrupted: a body still at work does not heed."""
+    loop = asyncio.get_running_loop()
+    ignored: asyncio.Future[None] = loop.create_future()
+    handle.on_interrupt = lambda: loop.call_later(grace, ignored.set_result, None)
+    if handle.is_interrupted:
+        handle.on_interrupt()
+    return ignored
 
 
 async def _invoke(services: Services, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
@@ -80,8 +96,16 @@ async def _invoke(services: Services, node: GraphNode, ctx: WorkflowCtx[Any], va
         return as_transition(await node.node.invoke(ctx, value))
     variables = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    raw = await loop.run_in_executor(services.executor, lambda: variables.run(node.node.invoke, ctx, value))
-    return as_transition(raw)
+    body = functools.partial(variables.run, _call, node, ctx, value)
+    return as_transition(await loop.run_in_executor(services.executor, body))
+
+
+def _call(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Any:
+    """Call a sync node; a future would not take a StopIteration, and its step would wait for ever."""
+    try:
+        return node.node.invoke(ctx, value)
+    except StopIteration as error:
+        raise RuntimeError(f"node {node.name!r} raised StopIteration") from error
 
 
 async def _guarded(body: Callable[[], Awaitable[Transition[Any]]]) -> BodyResult:

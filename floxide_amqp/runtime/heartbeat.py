@@ -92,7 +92,10 @@ class TaskHeartbeat:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await self._beat()
+            try:
+                await self._beat()
+            except StoreError as error:
+                _log.warning("heartbeat.failed", worker_id=self._record.worker_id, error=str(error))
 
     async def _beat(self) -> None:
         self._record = next_beat(self._record, self.vitals, self._clock.now_ms())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from floxide_amqp.core.ids import RunId, WorkItemId
 
@@ -14,9 +16,10 @@ class StepHandle:
     Attributes:
         is_interrupted: Whether the run was cancelled, failed or is over.
         since: When it began, by the event loop's clock.
+        on_interrupt: Called once its task has been cancelled.
     """
 
-    __slots__ = ("_event", "is_interrupted", "item_id", "node", "run_id", "since", "task")
+    __slots__ = ("_event", "is_interrupted", "item_id", "node", "on_interrupt", "run_id", "since", "task")
 
     def __init__(self, run_id: RunId, item_id: WorkItemId, node: str) -> None:
         self.run_id = run_id
@@ -25,6 +28,7 @@ class StepHandle:
         self.is_interrupted = False
         self.since = asyncio.get_running_loop().time()
         self.task: asyncio.Task[object] | None = None
+        self.on_interrupt: Callable[[], object] | None = None
         self._event: asyncio.Event | None = None
 
     def tell(self) -> None:
@@ -40,6 +44,8 @@ class StepHandle:
         self.tell()
         if self.task is not None:
             self.task.cancel()
+        if self.on_interrupt is not None:
+            self.on_interrupt()
 
     async def wait_interrupted(self) -> None:
         """Return when the step is interrupted."""
@@ -55,7 +61,7 @@ class InFlight:
 
     def __init__(self) -> None:
         self._by_run: dict[RunId, dict[WorkItemId, StepHandle]] = {}
-        self._reserved: set[tuple[RunId, WorkItemId]] = set()
+        self._reserved: Counter[tuple[RunId, WorkItemId]] = Counter()
         self._count = 0
 
     def __len__(self) -> int:
@@ -82,13 +88,24 @@ class InFlight:
         """Whether this item is at work here, or about to be."""
         return (run_id, item_id) in self._reserved or item_id in self._by_run.get(run_id, {})
 
-    def reserve(self, run_id: RunId, item_id: WorkItemId) -> None:
-        """Note that an item is being claimed here and will be at work at once."""
-        self._reserved.add((run_id, item_id))
+    @contextmanager
+    def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Iterator[None]:
+        """Note, while the block lasts, that an item is being claimed here and will be at work at once.
 
-    def release(self, run_id: RunId, item_id: WorkItemId) -> None:
-        """Forget a reservation."""
-        self._reserved.discard((run_id, item_id))
+        Several chains may reserve the same item: each of those that may bring a scope to zero does so for its join.
+        Nothing may be awaited between the block's end and the step's beginning.
+        """
+        if item_id is None:
+            yield
+            return
+        place = (run_id, item_id)
+        self._reserved[place] += 1
+        try:
+            yield
+        finally:
+            self._reserved[place] -= 1
+            if not self._reserved[place]:
+                del self._reserved[place]
 
     def interrupt(self, run_id: RunId) -> int:
         """Interrupt every step of a run; return how many."""

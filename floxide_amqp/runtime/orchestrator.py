@@ -56,6 +56,7 @@ RESET_AFTER_FAILURE = frozenset(
         WorkItemStatus.IN_PROGRESS,
         WorkItemStatus.WAITING_RETRY,
         WorkItemStatus.HELD,
+        WorkItemStatus.PARKED,
     }
 )
 """Items that a run resumed after a failure begins again; timers of a failed run do not fire."""
@@ -127,9 +128,9 @@ class RunHandle(Generic[O_co]):
 class Orchestrator:
     """Starts and steers runs. Get one from ``Floxide.orchestrator()``."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, hears_all: bool = False) -> None:
         self.services = services
-        self._waiters = Waiters(services, f"client.{uuid.uuid4().hex}")
+        self._waiters = Waiters(services, f"client.{uuid.uuid4().hex}", hears_all=hears_all)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Orchestrator]:

@@ -17,6 +17,7 @@ from floxide_amqp.core.records import InputKind, Routed, WorkItem
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
+from floxide_amqp.exceptions import StoreError
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.execution import Interrupted, Raised, run_body
 from floxide_amqp.runtime.inflight import StepHandle
@@ -72,6 +73,8 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     view, position = run.view(f"{item.item_id}:{admitted.turn}")
     try:
         value = await _input(services, admitted, node)
+    except StoreError:  # not the node's fault: the message is given back
+        raise
     except Exception as error:  # noqa: BLE001 - user types decode here
         return _failed(services, node, error, position, 0)
     ctx = _context(services, admitted, view, handle)
@@ -85,14 +88,14 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     if isinstance(result, Interrupted):
         return result
     if isinstance(result, Raised):
-        return _failed(services, node, result.error, position, duration_us, await _join_payload(node, item, value))
+        return _failed(services, node, result.error, position, duration_us, await _join_payload(services, admitted, node))
     try:
         outcome = await _outcome(run.graph, node, result.transition, view)
     except Exception as error:  # noqa: BLE001 - user guards, user types and context changes are checked here
-        return _failed(services, node, error, position, duration_us, await _join_payload(node, item, value))
+        return _failed(services, node, error, position, duration_us, await _join_payload(services, admitted, node))
     if isinstance(outcome, Abort):
         return _failed(
-            services, node, outcome.error, position, duration_us, await _join_payload(node, item, value), aborted=True
+            services, node, outcome.error, position, duration_us, await _join_payload(services, admitted, node), aborted=True
         )
     return Performed(outcome=outcome, position=position, duration_us=duration_us)
 
@@ -170,11 +173,14 @@ def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ..
     return [Routed(edge=edge.id, payload=payload, suffix=(*prefix, n)) for n, edge in enumerate(edges)]
 
 
-async def _join_payload(node: GraphNode, item: WorkItem, value: Any) -> bytes:
-    """The input of a failed join, encoded, for the case that its fallback is a join as well."""
-    if item.input.kind is not InputKind.ARRIVALS or not node.failure:
+async def _join_payload(services: Services, admitted: Admitted, node: GraphNode) -> bytes:
+    """The input of a failed join, encoded, for the case that its fallback is a join as well.
+
+    It is read again: the body may have changed the list it was given.
+    """
+    if admitted.item.input.kind is not InputKind.ARRIVALS or not node.failure:
         return b""
-    return encode_payload(node.input, value)
+    return encode_payload(node.input, await _input(services, admitted, node))
 
 
 def _packed(plain: object) -> bytes | None:

@@ -20,11 +20,13 @@ class Waiters:
 
     Args:
         services: The process's parts.
-        key: Routing key of this client's events.
+        key: Routing key of this client's events: the ends of runs that it started.
+        hears_all: Listen to the ends of all runs, such as those that another client started and this one waits for.
     """
 
-    def __init__(self, services: Services, key: str) -> None:
+    def __init__(self, services: Services, key: str, *, hears_all: bool = False) -> None:
         self._services = services
+        self._pattern = "#" if hears_all else key
         self.key = key
         self._events: dict[RunId, asyncio.Event] = {}
         self._waiting: dict[RunId, int] = {}
@@ -32,7 +34,7 @@ class Waiters:
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
         """Receive events while the block is open."""
-        async with self._services.bus.subscribe(self.key) as events:
+        async with self._services.bus.subscribe(self._pattern) as events:
             task = asyncio.create_task(self._listen(events), name="floxide.client.events")
             try:
                 yield

@@ -84,7 +84,7 @@ def _place(entry: str) -> ItemPlace:
 
 
 def _timer(entry: str, value: bytes) -> Timer:
-    due, target, run_id = entry.split(":", 2)
+    due, target, _, run_id = entry.split(":", 3)
     kind, turn = codec.decode_timer_value(value)
     item_id = WorkItemId("" if kind is TimerKind.RUN_TIMEOUT else target)
     return Timer(due_ms=int(due), run_id=RunId(run_id), item_id=item_id, kind=kind, turn=turn)

@@ -17,6 +17,13 @@ import pytest
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.services import RabbitMQ, launch_own_rabbitmq, launch_rabbitmq, new_namespace
 
+_launched: list[RabbitMQ] = []
+"""The shared broker, where this process launched it: were it collected, Python would warn of its running process."""
+
+
+_OUTLIVING_US: list[RabbitMQ] = []
+"""Brokers launched here for other processes too; forgetting one would warn that it still runs."""
+
 
 @pytest.fixture(scope="session")
 def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -57,7 +64,10 @@ def _shared_url(folder: Path, *, lives_with: int | None) -> str:
         note = folder / "rabbitmq.url"
         if not note.exists():
             broker = launch_rabbitmq(lives_with=lives_with)
+            _launched.append(broker)
             if lives_with is None:
                 atexit.register(broker.close)
+            else:
+                _OUTLIVING_US.append(broker)
             note.write_text(broker.url)
         return note.read_text()

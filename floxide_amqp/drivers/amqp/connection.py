@@ -20,7 +20,7 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 from yarl import URL
 
 from floxide_amqp.drivers.amqp._errors import describe, is_foreign, translate
-from floxide_amqp.drivers.amqp.session import FAREWELL_SECONDS, CuttableTransport, Session
+from floxide_amqp.drivers.amqp.session import CuttableTransport, Session, end_tasks
 from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
 from floxide_amqp.exceptions import BrokerAccessRefusedError, BrokerError, BrokerUnavailableError
 from floxide_amqp.logs import get_logger
@@ -92,6 +92,7 @@ class Link:
         self._failure: BrokerError | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._farewell: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -128,6 +129,8 @@ class Link:
         self._become(ConnectionState.DRAINING)
         supervisor.cancel()
         await asyncio.gather(supervisor, return_exceptions=True)
+        if self._farewell is not None:
+            await asyncio.wait({self._farewell})
         self._become(ConnectionState.DEAD)
 
     async def session(self, *, within: float | None = None) -> Session:
@@ -185,9 +188,8 @@ class Link:
             self._generation += 1
             return Session(connection, transport, self._settings, role=self._role, generation=self._generation)
         except BaseException:
-            attempt.cancel()
             transport.cut()
-            await asyncio.wait({attempt}, timeout=FAREWELL_SECONDS)
+            await end_tasks([attempt])
             await connection.close()
             raise
 
@@ -225,8 +227,8 @@ class Link:
             self._changed_now()
             for watcher in watchers:
                 watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
-            await session.close()
+            self._farewell = asyncio.create_task(session.close())
+            await asyncio.shield(self._farewell)
 
     async def _probe(self, session: Session) -> None:
         while True:

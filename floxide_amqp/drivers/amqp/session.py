@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
@@ -35,6 +35,9 @@ BLOCKED_POLL_SECONDS: Final = 0.25
 
 FAREWELL_SECONDS: Final = 1.0
 """How long the remains of a connection may take to end after its socket was cut."""
+
+CANCELS: Final = 3
+"""How often a task of aiormq's is told to end; some wait again while they clean up."""
 
 T = TypeVar("T")
 
@@ -197,17 +200,20 @@ class Session:
             await asyncio.sleep(BLOCKED_POLL_SECONDS)
 
     async def close(self) -> None:
-        """Say goodbye within the deadline for it, or cut the socket."""
+        """Say goodbye within the deadline for it, or cut the socket.
+
+        aio-pika's own close waits for ever if it is cancelled before aiormq has closed, so it is called last.
+        """
         if not self.lost.done():
             self.lost.set_result("closed by this process")
-        farewell = asyncio.ensure_future(self._connection.close())
+        farewell = asyncio.ensure_future(self._underlay.close())
         await asyncio.wait({farewell}, timeout=self._settings.close_deadline)
         self._transport.cut()
-        remains = {farewell, *self._tasks}
+        remains: set[asyncio.Future[Any]] = {farewell, *self._tasks}
         await asyncio.wait(remains, timeout=FAREWELL_SECONDS)
-        for task in remains:
-            task.cancel()
-        await asyncio.gather(*remains, return_exceptions=True)
+        await end_tasks(remains)
+        if self._underlay.is_closed:
+            await self._connection.close()
 
     def _answer(self, operation: str, task: asyncio.Task[T]) -> T:
         if task.cancelled():
@@ -246,6 +252,17 @@ def when_closed(
 
     closing: asyncio.Future[Any] = resource.closing  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     closing.add_done_callback(on_closing)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks that may need to be told more than once, and wait for them a limited time."""
+    pending = {task for task in tasks if not task.done()}
+    for _ in range(CANCELS):
+        if not pending:
+            return
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=FAREWELL_SECONDS / CANCELS)
 
 
 async def quietly(work: Awaitable[object]) -> BaseException | None:

@@ -1,9 +1,9 @@
 """SQL for many rows at once.
 
 The `sqlite3` module gives up the interpreter lock at every step of every statement, and where another thread computes
-(a busy event loop, a synchronous node) it gets it back only 5 ms later. A statement per row pays
-that again and again. So what a group asks about comes as few, wide rows of scalar subqueries, each kind of thing is written
-by one statement of many rows, and a range comes back folded into one row.
+(a busy event loop, a synchronous node) it gets it back only 5 ms later. A statement per row pays that again and again.
+So what a group asks about comes as few, wide rows of scalar subqueries, each kind of thing is written by one statement
+of many rows, and a range comes back folded into one row.
 
 Statements come in a few sizes, filled up by repeating the last row, so that their texts are few and stay prepared;
 reading twice, putting the same row twice and deleting twice change nothing.

@@ -74,7 +74,7 @@ async def test_publishing_to_a_dead_broker_ends_as_unknown_and_health_tells(
         (health,) = work_queue.health()
         assert health.state is ConnectionState.CONNECTING
         assert health.round_trip_age_seconds is None
-        assert "guest:***@127.0.0.1" in health.problem
+        assert "Connect call failed" in health.problem
         await asyncio.to_thread(own_rabbitmq.start)
         await until(lambda: work_queue.health()[0].state is ConnectionState.READY)
         assert work_queue.health()[0].generation == 2

@@ -74,13 +74,13 @@ class GuardedStore(MemoryKeyValueStore):
                 found[name] = [entry for entry, _, _ in entries.between("", None, reverse=False)]
         return found
 
-    def counters(self, prefix: str) -> dict[str, int]:
-        """Counters whose name begins so and that are not zero, as ``partition/name``."""
+    def scope_counts(self, run_id: str) -> dict[str, int]:
+        """The scopes of a run that have live items."""
         return {
-            f"{key.partition}/{key.name}": value
+            key.name: value
             for slot in self._slots.values()
             for key, value in slot.counters.items()
-            if key.name.startswith(prefix) and value
+            if key.partition == run_id and key.name.startswith("n:") and value
         }
 
     async def entries(self, index: str) -> Sequence[Entry]:
@@ -240,7 +240,7 @@ class Cluster:
         assert run.state.status is RunStatus.COMPLETED, (run.state, self._loose_ends())
         ended = [(entry.item_id, entry.status) for entry in await self.history(run_id)]
         assert len(ended) == len(set(ended)), "an item ended twice"
-        assert self.store.counters("n:") == {}
+        assert self.store.scope_counts(run_id) == {}
         assert (run.counts.live, run.counts.waiting) == (0, 0)
         assert await self.settle() == {}
         assert self.store.violations == []

@@ -68,9 +68,10 @@ async def _play(seed: int, *, store: StoreFaults, queue: QueueFaults, deaths: in
                 cluster.end_faults()
             told = tell(x)
             assert await handle.result(timeout=300) == told.value
-            await cluster.check_completed(handle.run_id)
             context = await client.context(workflow, handle.run_id)
             assert isinstance(context, Tally)
             assert context.steps == told.steps
+        for handle in handles:
+            await cluster.check_completed(handle.run_id)
     finally:
         await cluster.close()

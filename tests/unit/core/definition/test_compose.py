@@ -216,6 +216,17 @@ def test_queue_and_retry_of_a_batch_are_for_inner_nodes_that_leave_them_open() -
     assert kept.nodes["pick_batch/item"].options.queue == "warehouse"
 
 
+def test_compound_nodes_written_twice_are_one_if_they_stand_for_the_same() -> None:
+    path = BatchNode(pick, max_in_flight=2) >> pack
+    assert make(BatchNode(pick, max_in_flight=2), path, takes=list[str], returns=Packed)
+    for other in (BatchNode(pick, max_in_flight=3), pick.named("pick_batch")):
+        refused(
+            "Two different nodes are called 'pick_batch'",
+            lambda other=other: make(other, path, takes=list[str], returns=Packed),
+        )
+    assert make(CompositeNode(Fulfil), CompositeNode(Fulfil) >> ship, takes=Order, returns=str)
+
+
 def test_a_wrong_batch_is_refused() -> None:
     refused("BatchNode(5): it takes one node. For several use a workflow", lambda: BatchNode(5))  # type: ignore[arg-type]
     refused(
@@ -228,8 +239,8 @@ def test_a_wrong_batch_is_refused() -> None:
     )
     batch = BatchNode(pick)
     refused(
-        "pick_batch.on_failure: 'pick_batch' stands for several nodes, and a fallback receives the input of the one that "
-        "failed. Put on_failure on the nodes inside it.",
+        "pick_batch.on_failure: 'pick_batch' stands for several nodes, and a fallback receives the input of the one "
+        "that failed. Put on_failure on the nodes inside it.",
         lambda: make(batch, batch.on_failure >> pack, takes=list[str], returns=Any),
     )
 
@@ -277,15 +288,17 @@ def test_two_copies_of_a_workflow_stand_side_by_side() -> None:
     assert "Fulfil/pick" in workflow.graph.nodes
 
 
+@node
+async def inspect(order: Order) -> Packed | Empty:
+    return Empty()
+
+
+@node
+async def repack(packed: Packed) -> Packed:
+    return packed
+
+
 class Sorting(WorkflowDefinition[Order, Packed | Empty, Shop]):
-    @node
-    async def inspect(order: Order) -> Packed | Empty:
-        return Empty()
-
-    @node
-    async def repack(packed: Packed) -> Packed:
-        return packed
-
     start = inspect
     edges = (inspect.when(Packed) >> repack, inspect.when(Empty))
 
@@ -309,8 +322,8 @@ def test_several_outlets_of_a_workflow_meet_in_one_node_that_passes_on() -> None
 
 def test_the_meeting_node_gives_way_to_a_node_of_its_name() -> None:
     class Named(WorkflowDefinition[Order, Packed | Empty, Shop]):
-        start = Sorting.graph.nodes["inspect"].node
-        edges = (start.when(Packed) >> Sorting.graph.nodes["repack"].node.named("end"), start.when(Empty))
+        start = inspect
+        edges = (inspect.when(Packed) >> repack.named("end"), inspect.when(Empty))
 
     graph = make(CompositeNode(Named), takes=Order, returns=Packed | Empty).graph
     assert {"Named/end", "Named/workflow end"} <= set(graph.nodes)

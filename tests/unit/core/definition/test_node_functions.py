@@ -215,6 +215,21 @@ def test_a_decorated_async_function_is_still_async() -> None:
     assert asyncio.run(step(5)) == "5"
 
 
+def test_a_context_may_be_given_by_a_type_variable_with_a_bound() -> None:
+    anything = TypeVar("anything", bound=Shop)
+
+    @node
+    async def bounded(ctx: WorkflowCtx[anything], value: int) -> int:
+        return value
+
+    assert bounded.context_type is Shop
+
+
+def test_a_function_without_a_readable_signature_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="cannot be a node: its parameters are not known|takes"):
+        node(dict.fromkeys)  # a built-in method
+
+
 def test_an_any_context_takes_every_workflow() -> None:
     @node
     async def loose(ctx: WorkflowCtx[Any], value: int) -> int:

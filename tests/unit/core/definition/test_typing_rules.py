@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import collections
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,7 +28,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from typing_extensions import TypeAliasType, TypedDict
 
-from floxide_amqp.core.type_args import arguments_for, make_union, substitute, union_members
+from floxide_amqp.core.type_args import (
+    arguments_for,
+    free_type_vars,
+    make_union,
+    plain_type,
+    runtime_class,
+    substitute,
+    union_members,
+)
 from floxide_amqp.core.type_names import describe_both, describe_type
 from floxide_amqp.core.typing_rules import assignable, covers
 
@@ -93,6 +103,18 @@ class Named(Protocol):
     name: str
 
     def greet(self) -> str: ...
+
+
+class Greets(Protocol):
+    def greet(self) -> str: ...
+
+
+@dataclass
+class Shouty:
+    name: str = ""
+
+    def greet(self) -> str:
+        return self.name.upper()
 
 
 class Greeter:
@@ -174,6 +196,14 @@ YES: list[tuple[object, object]] = [
     (int, Number),
     (Number, int),
     (Text, str | bytes),
+    (bytearray, Sequence[int]),
+    (LiteralString, str),
+    (Callable[[int], str], Callable[[int], str]),
+    (tuple, tuple[int, int]),
+    (Named, Greets),
+    (type(Shouty()), Named),
+    (collections.deque[int], collections.deque[int]),
+    (collections.UserList, Sequence[int]),
 ]
 NO: list[tuple[object, object]] = [
     (str, int),
@@ -214,6 +244,8 @@ NO: list[tuple[object, object]] = [
     (date, datetime),
     (str, Number),
     (int, Text),
+    (Animal, Movie),
+    (collections.deque[int], collections.deque[str]),
 ]
 
 
@@ -288,6 +320,10 @@ def test_nothing_but_any_covers_any() -> None:
         (Never, "Never"),
         (T, "T"),
         ("Later", "Later"),
+        (ForwardRef("Later"), "Later"),
+        (Callable[[int, str], bool], "Callable[[int, str], bool]"),
+        (Alias, "Alias"),
+        (typing.LiteralString, "LiteralString"),
     ],
 )
 def test_types_print_as_users_write_them(annotation: object, text: str) -> None:
@@ -315,6 +351,21 @@ def test_unions_open_and_close() -> None:
     assert union_members(Never) == ()
     assert make_union([]) is Never
     assert make_union([int, int]) is int
+
+
+def test_isinstance_can_ask_about_classes_alone() -> None:
+    assert runtime_class(int) is int
+    assert runtime_class(list[int]) is list
+    assert runtime_class(Annotated[Dog, "note"]) is Dog
+    assert runtime_class(None) is type(None)
+    assert [runtime_class(form) for form in (UserId, Movie, Named, int | str, Literal["a"], T)] == [None] * 6
+
+
+def test_parameters_of_aliases_and_open_types_are_seen() -> None:
+    assert plain_type(ListOf[int]) == list[int]
+    assert free_type_vars(dict[str, T]) == (T,)
+    assert free_type_vars(T) == (T,)
+    assert free_type_vars(int) == ()
 
 
 def test_variables_are_replaced_wherever_they_stand() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError, dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Generic
+from typing import Any, Generic, Literal
 
 import pytest
 from typing_extensions import TypeIs, TypeVar
@@ -277,6 +277,29 @@ def test_enum_members_are_told_apart() -> None:
     assert targets(Painting, "color", Color.RED) == ["paint"]
     assert targets(Painting, "color", Color.BLUE) == ["other"]
     assert targets(Painting, "color", Color.GREEN) == ["other"]
+
+
+def test_members_of_a_literal_of_an_enum_are_told_apart() -> None:
+    @node
+    async def choose(value: int) -> Literal[Color.RED, Color.BLUE]:
+        return Color.RED
+
+    class Choosing(WorkflowDefinition[int, str]):
+        start = choose
+        edges = (choose.when(Color.RED) >> paint, choose.when(Color.BLUE) >> paint.named("blue"))
+
+    assert targets(Choosing, "choose", Color.BLUE) == ["blue"]
+
+
+def test_a_predicate_whose_annotations_cannot_be_read_narrows_nothing() -> None:
+    def is_fine(value: Missing) -> TypeIs[Missing]:  # type: ignore[name-defined]  # noqa: F821
+        return True
+
+    class Fine(WorkflowDefinition[int, int]):
+        start = number
+        edges = (number.when(is_fine) >> number.named("next"), number.otherwise)
+
+    assert targets(Fine, "number", 1) == ["next"]
 
 
 def test_a_guard_is_asked_for_its_variant_alone() -> None:

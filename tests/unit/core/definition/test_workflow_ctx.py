@@ -111,7 +111,7 @@ async def test_run_future_cancels_what_it_waits_for_when_the_step_should_stop() 
     waiting = asyncio.ensure_future(ctx.run_future(work()))
     await started.wait()
     await ctx.cancel()
-    with pytest.raises(NodeCancelledError, match="Run 'r1' was cancelled while node 'charge' was at work."):
+    with pytest.raises(NodeCancelledError, match=r"Run 'r1' was cancelled while node 'charge' was at work."):
         await waiting
     assert cleaned_up.is_set()
     assert len(asyncio.all_tasks()) == 1
