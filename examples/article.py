@@ -7,7 +7,7 @@ nothing; a real one is another subclass of `TextModel`, yielded by the same life
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -95,7 +95,7 @@ class ArticlePipeline(Workflow[int, str, ArticleContext]):
 
 
 @asynccontextmanager
-async def lifespan() -> AsyncIterator[TextModel]:
+async def lifespan() -> AsyncGenerator[TextModel]:
     yield FakeTextModel()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from floxide_amqp import Context, Floxide, RunCancelledError, Workflow, WorkflowCtx, node
@@ -47,7 +47,7 @@ async def main() -> list[str]:
     desk = Desk()
 
     @asynccontextmanager
-    async def lifespan() -> AsyncIterator[Desk]:
+    async def lifespan() -> AsyncGenerator[Desk]:
         yield desk
 
     app = Floxide(workflows=[Writing, Closing], lifespan=lifespan)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
-def cluster(example: str, *, workers: int) -> Iterator[Floxide]:
+def cluster(example: str, *, workers: int) -> Generator[Floxide]:
     """Launch RabbitMQ (or use the one the environment names) and worker processes; end them with the block.
 
     Args:

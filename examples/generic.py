@@ -45,7 +45,7 @@ class Sing(Workflow[str, str]):
 
 async def main() -> tuple[int, str, str]:
     try:
-        mistake: str = repr(Repeat(2))
+        mistake = str(Repeat(2))  # pyright: ignore[reportUnknownArgumentType]  # the mistake is the point
     except DefinitionError as error:
         mistake = str(error)
     return await Multiply.run(14), await Sing.run("la"), mistake

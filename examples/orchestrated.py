@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from floxide_amqp import (
@@ -72,7 +72,7 @@ async def main(seed: int = 7) -> tuple[str, list[str]]:
     weather = Weather(seed)
 
     @asynccontextmanager
-    async def lifespan() -> AsyncIterator[Weather]:
+    async def lifespan() -> AsyncGenerator[Weather]:
         yield weather
 
     failures: list[str] = []

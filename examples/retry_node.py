@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from floxide_amqp import Backoff, RetryPolicy, RunFailedError, Workflow, WorkflowCtx, node, with_retry
-from floxide_amqp.core.context import NoContext
+from floxide_amqp import Backoff, Context, RetryPolicy, RunFailedError, Workflow, WorkflowCtx, node, with_retry
 
 patient = RetryPolicy(
     max_attempts=5, initial_backoff=0.01, backoff=Backoff.EXPONENTIAL, retry_on=(ConnectionError, TimeoutError)
@@ -13,7 +12,7 @@ patient = RetryPolicy(
 
 
 @node(retry=patient)
-async def fetch(ctx: WorkflowCtx[NoContext], url: str) -> str:
+async def fetch(ctx: WorkflowCtx[Context], url: str) -> str:
     if not url.startswith("http"):
         raise ValueError(f"{url!r} is no URL")  # not in retry_on: fails at once
     if ctx.attempt < 3:

@@ -84,11 +84,8 @@ def most_taken(edges: Sequence[ValueCondition], conditions: Sequence[ValueCondit
         return plain
     otherwise = sum(isinstance(edge, Otherwise) for edge in edges)
     atoms = atoms_of(output, conditions)
-    narrower = [
-        condition.variant
-        for condition in edges
-        if isinstance(condition, WhenType) and any(covers(atom, condition.variant) for atom in atoms)
-    ]
+    variants = [part for edge in edges if isinstance(edge, WhenType) for part in union_members(edge.variant)]
+    narrower = [part for part in variants if any(covers(atom, part) for atom in atoms)]
     most = 0
     for atom in (*atoms, *narrower):
         matching = sum(_may_take(edge, atom) for edge in edges)
@@ -110,8 +107,9 @@ def narrowed_type(predicate: Callable[..., Any]) -> Any | None:
 def _taken_atoms(condition: WhenType | WhenMember, output: object) -> tuple[Any, ...]:
     atoms = atoms_of(output, [condition])
     taken = [atom for atom in atoms if _may_take(condition, atom)]
-    if isinstance(condition, WhenType) and any(atom not in taken and covers(atom, condition.variant) for atom in atoms):
-        taken.append(condition.variant)
+    if isinstance(condition, WhenType):
+        others = [atom for atom in atoms if atom not in taken]
+        taken += (part for part in union_members(condition.variant) if any(covers(atom, part) for atom in others))
     return tuple(taken)
 
 

@@ -28,7 +28,7 @@ from floxide_amqp.core.changes import (
     TurnIs,
 )
 from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, MessageAnchor, Outgoing, message_entry
-from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.plan import drop_deadline
 from floxide_amqp.core.records import RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -224,9 +224,15 @@ def pause_run(run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
     return _control(run, epoch, RunState(status=RunStatus.PAUSED, updated_at_ms=now_ms, reason=reason))
 
 
-def resume_run(run: RunState, epoch: int, now_ms: int) -> Decision:
-    """A paused or failed run goes on; its items are reset one by one afterwards."""
-    return _control(run, epoch, RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms))
+def resume_run(run_id: RunId, run: RunState, epoch: int, now_ms: int, *, again_at_ms: int) -> Decision:
+    """A paused or failed run goes on; its items are brought on their way one by one afterwards.
+
+    The timer does that again if whoever resumed the run did not get to its end.
+    """
+    kind = TimerKind.RESUME_FAILED if run.status is RunStatus.FAILED else TimerKind.RESUME_PAUSED
+    timer = Timer(due_ms=again_at_ms, run_id=run_id, kind=kind, turn=epoch + 1)
+    decision = _control(run, epoch, RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms), (SetTimer(timer),))
+    return replace(decision, effects=Effects(timer=timer))
 
 
 def cancel_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:

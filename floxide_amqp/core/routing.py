@@ -18,7 +18,8 @@ from floxide_amqp.core.conditions import (
 )
 from floxide_amqp.core.edges import Edge
 from floxide_amqp.core.failure import kind_of
-from floxide_amqp.core.typing_rules import covers, runtime_class
+from floxide_amqp.core.type_args import runtime_class, union_members
+from floxide_amqp.core.typing_rules import covers
 from floxide_amqp.exceptions import CodecError, UnroutedValueError
 
 if TYPE_CHECKING:
@@ -128,11 +129,14 @@ def _type_test(variant: object, output: PayloadType) -> ValueTest:
     if len(covered) == len(output.members):
         return lambda _: True
     others = [member for member in output.members if id(member) not in covered]
-    is_narrower = any(covers(member.annotation, variant) for member in others)
-    narrower = runtime_class(variant) if is_narrower else None
+    narrower = tuple(
+        asked
+        for part in union_members(variant)
+        if any(covers(member.annotation, part) for member in others) and (asked := runtime_class(part)) is not None
+    )
 
     def test(value: object) -> bool:
-        if narrower is not None and isinstance(value, narrower):
+        if isinstance(value, narrower):
             return True
         try:
             return id(output.member_of(value)) in covered

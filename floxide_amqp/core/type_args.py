@@ -11,7 +11,6 @@ from typing import (
     ClassVar,
     Final,
     Never,
-    NewType,
     NoReturn,
     TypeVar,
     Union,
@@ -139,8 +138,6 @@ def runtime_class(annotation: object) -> type | None:
     """Return the class that `isinstance` can ask about an annotation's values; None where there is none."""
     plain = plain_type(annotation)
     origin = get_origin(plain) or plain
-    if isinstance(origin, NewType) or typing_extensions.is_typeddict(origin) or not isinstance(origin, type):
+    if origin is types.UnionType or not isinstance(origin, type) or typing_extensions.is_typeddict(origin):
         return None
-    if getattr(origin, "_is_protocol", False):
-        return None
-    return origin
+    return None if getattr(origin, "_is_protocol", False) else origin

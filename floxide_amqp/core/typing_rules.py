@@ -31,12 +31,9 @@ from floxide_amqp.core.type_args import (
     is_never,
     make_union,
     plain_type,
-    runtime_class,
     type_parameters,
     union_members,
 )
-
-__all__ = ["assignable", "covers", "runtime_class"]
 
 _COVARIANT: Final[frozenset[object]] = frozenset(
     (Sequence, Collection, Container, Iterable, Iterator, Reversible, AbstractSet, frozenset, tuple, type)
@@ -164,7 +161,7 @@ def _arguments_fit(source: object, target: object, source_class: type, target_cl
     wanted = get_args(target)
     if not wanted:
         return True
-    if issubclass(source_class, tuple):
+    if tuple in source_class.__mro__:
         return _tuple_fits(source, target, target_class)
     given = arguments_for(source, target_class) or _inherited_arguments(source, source_class, target_class)
     if given is None or len(given) != len(wanted):

@@ -8,6 +8,7 @@ an owner entry in the store, after which the message is acknowledged early.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from floxide_amqp.core import moves
@@ -47,16 +48,24 @@ class Chain:
         delivery: The message, unacknowledged.
         envelope: What it says.
         keep: Task queues whose items this worker may go on with; asked again after each step.
+        on_long: Told when the message was acknowledged early, so that the slot stays taken without it.
     """
 
     def __init__(
-        self, services: Services, admissions: Admissions, delivery: Delivery, envelope: Envelope, keep: frozenset[str]
+        self,
+        services: Services,
+        admissions: Admissions,
+        delivery: Delivery,
+        envelope: Envelope,
+        keep: frozenset[str],
+        on_long: Callable[[], Awaitable[None]],
     ) -> None:
         self._services = services
         self._admissions = admissions
         self._delivery = delivery
         self._envelope = envelope
         self._keep = keep
+        self._on_long = on_long
         self._anchor: Anchor = MessageAnchor(envelope.queue, envelope.entry)
         self._steps = 0
         self._until = asyncio.get_running_loop().time() + services.timeouts.chain
@@ -160,6 +169,7 @@ class Chain:
             return admitted  # whoever touched the item is met at the commit
         self._anchor = OwnerAnchor()
         await self._acknowledge()
+        await self._on_long()
         owned = decision.effects.keep or admitted.item
         return replace(admitted, item=owned, turn=admitted.turn + 1)
 

@@ -69,9 +69,10 @@ class Maintenance:
         while True:
             try:
                 await self.round()
-            except FloxideError as error:  # the store or broker is out of reach: the next round tries again
+            except Exception as error:  # noqa: BLE001 - the supervisor of maintenance: the next round tries again
                 self.is_leader = False
-                _log.warning("maintenance.round_failed", error=str(error))
+                is_known = isinstance(error, FloxideError)
+                _log.warning("maintenance.round_failed", error=str(error), exc_info=not is_known)
             await asyncio.sleep(self._services.timeouts.maintenance)
 
     async def round(self) -> None:

@@ -26,7 +26,7 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
 from floxide_amqp.ports.key_value import Conflict
-from floxide_amqp.runtime import control_actions, starting, views
+from floxide_amqp.runtime import control_actions, resuming, starting, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish, publish_many
@@ -46,20 +46,8 @@ C = TypeVar("C", bound=Context)
 STALE_BEATS = 3
 """Heartbeats missed after which a worker is shown as stale."""
 
-RESET_AFTER_PAUSE = frozenset({WorkItemStatus.PENDING})
-"""Items that a resumed run must publish again: while it was paused their messages were let go."""
-
-RESET_AFTER_FAILURE = frozenset(
-    {
-        WorkItemStatus.PENDING,
-        WorkItemStatus.FAILED,
-        WorkItemStatus.IN_PROGRESS,
-        WorkItemStatus.WAITING_RETRY,
-        WorkItemStatus.HELD,
-        WorkItemStatus.PARKED,
-    }
-)
-"""Items that a run resumed after a failure begins again; timers of a failed run do not fire."""
+ANNOUNCED = 500
+"""Runs that one start message names at most, so that it stays small."""
 
 MAX_PAGE = 1_000
 """Runs, items or errors on one page at most."""
@@ -190,12 +178,9 @@ class Orchestrator:
             if out is not None and not isinstance(out, BaseException)
         ]
         if outgoing:
-            await services.broadcast(
-                ControlKind.START,
-                *(header.run_id for header, _ in outgoing),
-                workflow=graph.workflow,
-                version=graph.version,
-            )
+            for first in range(0, len(outgoing), ANNOUNCED):
+                ids = [header.run_id for header, _ in outgoing[first : first + ANNOUNCED]]
+                await services.broadcast(ControlKind.START, *ids, workflow=graph.workflow, version=graph.version)
             await publish_many(services, outgoing)
         for result in stored:
             if isinstance(result, BaseException):
@@ -264,48 +249,13 @@ class Orchestrator:
     async def resume(self, run_id: str) -> None:
         """Let a paused or failed run go on; failed items become pending again, their attempts reset.
 
-        A run that is running is left as it is, but what may have been lost of it is published again.
+        A run that is running is left as it is.
 
         Raises:
             RunNotFoundError: There is no such run.
             InvalidRunStateError: The run is completed or cancelled.
         """
-        services, resumable = self.services, (RunStatus.PAUSED, RunStatus.FAILED)
-
-        def decide(run: StoredRun) -> Decision | None:
-            if run.state.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
-                raise InvalidRunStateError(run_id=run_id, action="resume", status=run.state.status.value)
-            if run.state.status not in resumable:
-                return None
-            return moves.resume_run(run.state, run.epoch, services.now_ms())
-
-        before, decision = await control_actions.control(services, RunId(run_id), decide)
-        if decision is None:
-            return
-        await services.broadcast(ControlKind.RESUME, RunId(run_id))
-        was_failed = before.state.status is RunStatus.FAILED
-        async for found in self._live(RunId(run_id)):
-            await self._reset(RunId(run_id), found, was_failed=was_failed)
-
-    async def _live(self, run_id: RunId) -> AsyncIterator[StoredItem]:
-        after = ""
-        while True:
-            page = await self.services.items.live(run_id, after=after)
-            for found in page:
-                yield found
-            if len(page) < PAGE:
-                return
-            after = page[-1].item.item_id
-
-    async def _reset(self, run_id: RunId, found: StoredItem, *, was_failed: bool) -> None:
-        """Bring one live item of a resumed run on its way; what waits for a timer waits on, unless the run failed."""
-        services = self.services
-        if found.item.status not in (RESET_AFTER_FAILURE if was_failed else RESET_AFTER_PAUSE):
-            return
-        run = await services.runs.load(run_id)
-        decision = moves.reset(found.item, found.turn, run.state, run.epoch, services.now_ms(), services.name)
-        if not isinstance(await services.commit(run.writer, decision), Conflict):
-            await publish(services, run.header, decision.effects.publish)
+        await resuming.resume_run(self.services, RunId(run_id))
 
     # --- looking
 

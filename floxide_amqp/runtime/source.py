@@ -19,6 +19,7 @@ from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
+ItemT = TypeVar("ItemT")
 C = TypeVar("C", bound=Context)
 
 DEFAULT_IN_FLIGHT = 100
@@ -78,16 +79,15 @@ class Source(Generic[InT]):
         self._key = key
         self._context = context
 
-    @classmethod
+    @staticmethod
     def every(
-        cls,
         interval: timedelta | float,
-        make: Callable[[int], InT],
+        make: Callable[[int], ItemT],
         *,
         times: int | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
-        key: Callable[[InT], str] | None = None,
-    ) -> Source[InT]:
+        key: Callable[[ItemT], str] | None = None,
+    ) -> Source[ItemT]:
         """Return a source that makes an item at once and then after each interval.
 
         Args:
@@ -104,7 +104,7 @@ class Source(Generic[InT]):
         if not seconds > 0:
             raise DefinitionError(f"Source.every({interval!r}): the interval must be more than 0.")
 
-        async def ticks() -> AsyncIterator[InT]:
+        async def ticks() -> AsyncIterator[ItemT]:
             number = 0
             while times is None or number < times:
                 if number:
@@ -112,7 +112,7 @@ class Source(Generic[InT]):
                 yield make(number)
                 number += 1
 
-        return cls(ticks(), key=key)
+        return Source(ticks(), key=key)
 
     async def drive(
         self,

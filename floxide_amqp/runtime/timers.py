@@ -14,7 +14,7 @@ from floxide_amqp.core.changes import DropTimer
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.records import RunFailure, Timer, TimerKind
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import RunTimeoutError, StoreError
+from floxide_amqp.exceptions import FloxideError, RunTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.control_actions import fail_run
@@ -55,7 +55,7 @@ class TimerQueue:
                 timer = heapq.heappop(self._heap)[2]
                 try:
                     await fire(self._services, timer)
-                except StoreError as error:  # it stays in the store, and maintenance fires it
+                except FloxideError as error:  # it stays in the store, and maintenance fires it
                     _log.warning("timer.failed", run_id=timer.run_id, item_id=timer.item_id, error=str(error))
 
     async def _wait(self) -> None:

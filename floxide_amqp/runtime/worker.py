@@ -1,11 +1,12 @@
 """The worker: takes deliveries, works each off as a chain, and keeps up its sign of life and its maintenance.
 
-It owns nothing but the slots and the tasks: what a step does is `Chain`'s, what is due is `Maintenance`'s.
+It owns nothing but the tasks: what it takes in is `Intake`'s, what a step does `Chain`'s, what is due `Maintenance`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,11 +17,12 @@ from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope, Probe, Quarantined
 from floxide_amqp.exceptions import CodecError, FloxideError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.work_queue import Consumer, Delivery
+from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions
 from floxide_amqp.runtime.chain import Chain
 from floxide_amqp.runtime.deaths import DeathWatch
 from floxide_amqp.runtime.heartbeat import Vitals
+from floxide_amqp.runtime.intake import Intake, Slot
 from floxide_amqp.runtime.maintenance import Maintenance
 from floxide_amqp.runtime.messages import ControlKind, decode_control
 from floxide_amqp.runtime.services import Services
@@ -89,7 +91,7 @@ class Worker:
         self._admissions = Admissions(services, self._deaths)
         self.maintenance = Maintenance(services, self._deaths, queues)
         self._timers = TimerQueue(services)
-        self._slots = asyncio.Semaphore(services.limits.concurrency)
+        self._intake = Intake(services.queue, queues, services.limits.concurrency)
         self._chains: dict[asyncio.Task[None], Chain | None] = {}
         self._stopping = asyncio.Event()
         self._status = "starting"
@@ -101,8 +103,8 @@ class Worker:
 
     async def run_forever(self) -> None:
         """Work until `stop` is called, then drain; raises what the broker says cannot heal."""
-        async with self._running(background=True) as consumer:
-            loop = asyncio.create_task(self._consume(consumer), name="floxide.worker.consume")
+        async with self._running(background=True):
+            loop = asyncio.create_task(self._consume(), name="floxide.worker.consume")
             stop = asyncio.create_task(self._stopping.wait(), name="floxide.worker.stop")
             try:
                 await asyncio.wait({loop, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,7 +114,7 @@ class Worker:
                 stop.cancel()
                 loop.cancel()
                 await asyncio.gather(loop, stop, return_exceptions=True)
-                await self._drain(consumer)
+                await self._drain()
 
     async def run_once(self, *, timeout: float = 1.0) -> bool:
         """Work one delivery off, with the chain that follows from it; return whether there was one.
@@ -123,13 +125,13 @@ class Worker:
         Args:
             timeout: Seconds to wait for a delivery; 0 or more.
         """
-        async with self._running(background=False) as consumer:
+        async with self._running(background=False):
             await self.maintenance.round()
             try:
-                delivery = await asyncio.wait_for(consumer.receive(), timeout)
+                slot = await asyncio.wait_for(self._intake.take(), timeout)
             except TimeoutError:
                 return False
-            await self._handle(delivery)
+            await self._handle(slot)
             return True
 
     def stop(self) -> None:
@@ -148,15 +150,15 @@ class Worker:
     # --- life
 
     @asynccontextmanager
-    async def _running(self, *, background: bool) -> AsyncGenerator[Consumer]:
+    async def _running(self, *, background: bool) -> AsyncGenerator[None]:
         services = self.services
         async with AsyncExitStack() as stack:
             services.resources.check(services.registry.required_resources())
             await self._heartbeat.start()
             stack.push_async_callback(self._heartbeat.stop)
             stack.callback(self._set_status, "stopped")
-            prefetch = services.limits.concurrency
-            consumer = await stack.enter_async_context(services.queue.consume(self.queues, prefetch=prefetch))
+            stack.push_async_callback(self._intake.close)
+            await self._intake.open()
             self._set_status("running")  # not before its queues exist: whoever waits for this may start runs
             if background:
                 messages = await stack.enter_async_context(services.bus.listen(services.name))
@@ -165,29 +167,23 @@ class Worker:
                 await stack.enter_async_context(_in_background(self._timers.run(), "timers"))
                 await stack.enter_async_context(_in_background(self._show(), "vitals"))
             _log.info("worker.started", worker_id=services.name, queues=self.queues)
-            yield consumer
+            yield
         _log.info("worker.stopped", worker_id=services.name, items_done=self._done)
 
-    async def _consume(self, consumer: Consumer) -> None:
+    async def _consume(self) -> None:
         while True:
-            await self._slots.acquire()
-            try:
-                delivery = await consumer.receive()
-            except BaseException:
-                self._slots.release()
-                raise
-            task = asyncio.create_task(self._handle(delivery), name="floxide.worker.chain")
+            slot = await self._intake.take()
+            task = asyncio.create_task(self._handle(slot), name="floxide.worker.chain")
             self._chains[task] = None
             task.add_done_callback(self._chain_ended)
 
     def _chain_ended(self, task: asyncio.Task[None]) -> None:
         self._chains.pop(task, None)
-        self._slots.release()
 
-    async def _drain(self, consumer: Consumer) -> None:
+    async def _drain(self) -> None:
         """Take nothing new, let chains end, then give up on those that take too long."""
         self._set_status("draining")
-        await consumer.stop()
+        await self._intake.stop()
         for chain in self._chains.values():
             if chain is not None:
                 chain.stop_keeping()
@@ -215,10 +211,11 @@ class Worker:
 
     # --- one delivery
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, slot: Slot) -> None:
         """Work one delivery off. This is the supervisor of a chain: nothing it raises ends the worker."""
+        delivery = slot.delivery
         try:
-            await self._dispatch(delivery)
+            await self._dispatch(slot)
             self._done += 1
         except asyncio.CancelledError:
             await delivery.release()
@@ -231,8 +228,11 @@ class Worker:
             )  # fmt: skip
             await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
             await delivery.release()
+        finally:
+            await self._intake.give_back(slot)
 
-    async def _dispatch(self, delivery: Delivery) -> None:
+    async def _dispatch(self, slot: Slot) -> None:
+        delivery = slot.delivery
         try:
             message = decode_message(delivery.body)
         except CodecError as error:
@@ -242,11 +242,12 @@ class Worker:
             self.maintenance.probe_returned(message)
             await delivery.acknowledge()
             return
-        await self._work(delivery, message)
+        await self._work(slot, message)
 
-    async def _work(self, delivery: Delivery, envelope: Envelope) -> None:
+    async def _work(self, slot: Slot, envelope: Envelope) -> None:
         keep: frozenset[str] = frozenset() if self._stopping.is_set() else frozenset(self.queues)
-        chain = Chain(self.services, self._admissions, delivery, envelope, keep)
+        on_long = functools.partial(self._intake.note_long, slot)
+        chain = Chain(self.services, self._admissions, slot.delivery, envelope, keep, on_long)
         task = asyncio.current_task()
         if task in self._chains:
             self._chains[task] = chain

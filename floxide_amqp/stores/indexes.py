@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
-from floxide_amqp.core.records import Timer, TimerKind
+from floxide_amqp.core.records import Timer
 from floxide_amqp.ports.key_value import IndexRange
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
@@ -86,5 +86,5 @@ def _place(entry: str) -> ItemPlace:
 def _timer(entry: str, value: bytes) -> Timer:
     due, target, _, run_id = entry.split(":", 3)
     kind, turn = codec.decode_timer_value(value)
-    item_id = WorkItemId("" if kind is TimerKind.RUN_TIMEOUT else target)
+    item_id = WorkItemId("" if kind.is_of_run else target)
     return Timer(due_ms=int(due), run_id=RunId(run_id), item_id=item_id, kind=kind, turn=turn)

@@ -110,7 +110,9 @@ def owned_entry(run_id: RunId, item_id: WorkItemId) -> str:
 
 def timer_entry(timer: Timer) -> str:
     """A timer's entry: earliest first, and of one item one per turn, so that dropping an old one spares the new."""
-    target = timer.item_id if timer.kind is not TimerKind.RUN_TIMEOUT else "run"
+    target = timer.item_id
+    if timer.kind.is_of_run:
+        target = WorkItemId("run" if timer.kind is TimerKind.RUN_TIMEOUT else "resume")
     return f"{timer.due_ms:014d}:{target}:{timer.turn}:{timer.run_id}"
 
 

@@ -226,8 +226,8 @@ def test_a_context_may_be_given_by_a_type_variable_with_a_bound() -> None:
 
 
 def test_a_function_without_a_readable_signature_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="cannot be a node: its parameters are not known|takes"):
-        node(dict.fromkeys)  # a built-in method
+    with pytest.raises(DefinitionError, match=r"its parameters are not known"):
+        node(max)
 
 
 def test_an_any_context_takes_every_workflow() -> None:

@@ -350,6 +350,21 @@ def test_a_variant_narrower_than_the_output_takes_instances_of_its_class() -> No
     assert not Narrow.graph.many_outputs
 
 
+def test_a_variant_may_be_a_union_of_a_member_and_a_narrower_class() -> None:
+    @node
+    async def take(value: Approved | HardRejected) -> str:
+        return ""
+
+    class Mixed(WorkflowDefinition[Order, str, Shop]):
+        start = approve
+        edges = (approve.when(Approved | HardRejected) >> take, approve.otherwise >> refund)  # type: ignore[call-overload]
+
+    assert targets(Mixed, "approve", Approved("x")) == ["take"]
+    assert targets(Mixed, "approve", HardRejected("x")) == ["take"]
+    assert targets(Mixed, "approve", Rejected("x")) == ["refund"]
+    assert not Mixed.graph.many_outputs
+
+
 def test_numbers_of_a_union_are_told_apart() -> None:
     @node
     async def measure(value: int) -> int | float:
