@@ -17,6 +17,7 @@ from examples.census.embedded import run_embedded
 from examples.census.listing import INSTALLED, find_command, list_sources, standard_library
 from examples.census.model import Report, Survey
 from examples.census.output import DEFAULT, DEFAULT_CLUSTER, FolderBusyError, Output
+from examples.census.processes import WorkerFailedError
 from examples.census.progress import show_report
 from floxide_amqp import FloxideError
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with output.locked():
             code = asyncio.run(_run(options, survey, output))
-    except (FloxideError, FolderBusyError) as error:
+    except (FloxideError, FolderBusyError, WorkerFailedError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

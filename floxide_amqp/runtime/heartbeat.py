@@ -87,7 +87,7 @@ class TaskHeartbeat:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._liveness.forget(self._record.worker_id)
+        await self._liveness.say_goodbye(self._record.worker_id)
 
     async def _run(self) -> None:
         while True:
@@ -131,7 +131,7 @@ class Heartbeat:
         self._clock = clock
         self._interval = interval_seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._main, name=f"heartbeat-{record.worker_id}", daemon=True)
+        self._thread: threading.Thread | None = None
         self._first: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -142,14 +142,16 @@ class Heartbeat:
             StoreError: The store could not take it.
         """
         self._loop = asyncio.get_running_loop()
-        self._first = self._loop.create_future()
+        self._first = first = self._loop.create_future()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._main, name=f"heartbeat-{self._record.worker_id}", daemon=True)
         self._thread.start()
-        await asyncio.wait_for(asyncio.shield(self._first), START_SECONDS)
+        await asyncio.wait_for(asyncio.shield(first), START_SECONDS)
 
     async def stop(self) -> None:
         """Say goodbye and stop; returns when the thread has ended."""
         self._stop.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             await asyncio.to_thread(self._thread.join, START_SECONDS)
 
     def _main(self) -> None:
@@ -183,7 +185,7 @@ class Heartbeat:
 
     async def _goodbye(self, liveness: LivenessStore) -> None:
         try:
-            await liveness.forget(self._record.worker_id)
+            await liveness.say_goodbye(self._record.worker_id)
         except StoreError as error:
             _log.warning("heartbeat.goodbye_failed", worker_id=self._record.worker_id, error=str(error))
 

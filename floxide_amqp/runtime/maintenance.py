@@ -16,6 +16,7 @@ from typing import Any
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveMessage, LeaveOwner, LeaveParked
+from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
 from floxide_amqp.core.records import Probe
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -154,6 +155,11 @@ class Maintenance:
             _log.info("work_item.given_back", run_id=place.run_id, item_id=place.item_id, owner=worker, died=died)
             await publish(services, run.header, decision.effects.publish)
 
+    async def hand_over(self) -> None:
+        """Give back what this worker still holds without a message, before it says goodbye: nobody looks for it then."""
+        while not await self._give_back_all(self._services.name, died=False):
+            await asyncio.sleep(0)
+
     async def _take_back_own(self) -> None:
         """Items this worker holds in the store but not in its hands: their chain broke off."""
         services = self._services
@@ -194,12 +200,17 @@ class Maintenance:
 
     # --- lost messages
 
+    async def _all_queues(self) -> Sequence[str]:
+        """The task queues of every worker: the leader need not serve them itself, a probe returns where one does."""
+        others = [queue for record in await self._services.liveness.all() for queue in record.queues]
+        return list(dict.fromkeys((*self._queues, *others)))
+
     async def _send_probes(self) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._next_probe:
             return
         self._next_probe = now + self._services.timeouts.probe
-        for queue in self._queues:
+        for queue in await self._all_queues():
             if not await self._services.indexes.messages(queue, limit=1):
                 continue
             self._probe_number += 1
@@ -226,17 +237,25 @@ class Maintenance:
             after = notes[-1].entry
 
     async def _find_lost_in_process(self) -> None:
-        """The in-process queue dies with its process: look at messages that a dead process published."""
+        """The in-process queue dies with its process: look at messages that a dead process published.
+
+        Of the living, those that are old although nothing waits in the queue never reached it.
+        """
         services = self._services
         verdicts: dict[str, Verdict] = {services.name: Verdict.ALIVE}
-        for queue in self._queues:
+        grace_ms = round(2000 * services.timeouts.early_acknowledge)
+        for queue in await self._all_queues():
             after = ""
+            is_empty = await services.queue.depth(queue) == 0
+            never_came = message_entry(services.now_ms() - grace_ms, WorkItemId(""), 0) if is_empty else ""
             while True:
                 notes = await services.indexes.messages(queue, after=after, limit=PAGE)
                 for publisher in {note.publisher for note in notes} - verdicts.keys():
                     verdicts[publisher] = await self._deaths.verdict(publisher)
                 await _side_by_side(
-                    self.recover(note) for note in notes if verdicts[note.publisher] is not Verdict.ALIVE
+                    self.recover(note)
+                    for note in notes
+                    if verdicts[note.publisher] is not Verdict.ALIVE or note.entry < never_came
                 )
                 if len(notes) < PAGE:
                     break

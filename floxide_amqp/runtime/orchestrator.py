@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,26 +16,22 @@ from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
-from floxide_amqp.core import moves
 from floxide_amqp.core.context import Context
-from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Quarantined
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
-from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.exceptions import ResultTimeoutError
 from floxide_amqp.runtime import control_actions, resuming, starting, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.messages import ControlKind
-from floxide_amqp.runtime.publishing import publish, publish_many
+from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.results import result_of
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waiting import Waiters
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
-from floxide_amqp.stores.items import PAGE, StoredItem
 from floxide_amqp.stores.runs import StoredRun
 
 InT = TypeVar("InT")

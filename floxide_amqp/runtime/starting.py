@@ -14,12 +14,13 @@ from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
 from floxide_amqp.core.records import ItemInput, RunHeader, WorkItem
-from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import DefinitionError, InvalidRunIdError, RunConflictError
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import encode_payload, pack
+from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
 
 
@@ -61,28 +62,41 @@ def prepare(
 
 
 async def store(services: Services, request: StartRequest) -> Outgoing | None:
-    """Store a run; return its first message, or None where the same run exists already.
+    """Store a run; return its first message, or None where the same run exists already and has begun.
+
+    Whoever stored a run that has not begun may have died before its first message was out, so that is sent again.
 
     Raises:
         RunConflictError: A run with this id exists and was started with something else.
     """
     header = request.header
     decision = moves.start_run(header, request.item, services.name)
-    is_new = False
+    first: Outgoing | None = None
 
     async def commit() -> None:
-        nonlocal is_new
+        nonlocal first
         outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
         if not isinstance(outcome, Conflict):
-            is_new = True
+            first = decision.effects.publish[0]
             return
-        existing = (await services.runs.load(header.run_id)).header
-        if existing.input_digest != header.input_digest:
-            raise RunConflictError(run_id=header.run_id, differs=_difference(existing, header))
+        existing = await services.runs.load(header.run_id)
+        if existing.header.input_digest != header.input_digest:
+            raise RunConflictError(run_id=header.run_id, differs=_difference(existing.header, header))
+        first = await _unsent(services, existing)
 
     call = StartCall(run_id=header.run_id, workflow=header.workflow, version=header.version)
     await chain_start(services.interceptors, call, commit)()
-    return decision.effects.publish[0] if is_new else None
+    return first
+
+
+async def _unsent(services: Services, run: StoredRun) -> Outgoing | None:
+    """The first message of a run that has not begun; the entry of the message it repeats stands."""
+    if run.state.status is not RunStatus.PENDING:
+        return None
+    found = (await services.items.find(run.header.run_id, (run.header.start_item,)))[0]
+    if found is None or found.item.status is not WorkItemStatus.PENDING:
+        return None
+    return Outgoing(found.item, found.turn, "", recovered=True)
 
 
 def _check_run_id(run_id: str) -> None:

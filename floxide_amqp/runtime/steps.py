@@ -13,7 +13,7 @@ from floxide_amqp.core.context import Context, delta_of
 from floxide_amqp.core.decisions import Failed, Held, Outcome, PageRead, Succeeded
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.graph import Graph, GraphNode
-from floxide_amqp.core.records import InputKind, Routed, WorkItem
+from floxide_amqp.core.records import InputKind, Routed
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
@@ -88,14 +88,22 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     if isinstance(result, Interrupted):
         return result
     if isinstance(result, Raised):
-        return _failed(services, node, result.error, position, duration_us, await _join_payload(services, admitted, node))
+        return _failed(
+            services, node, result.error, position, duration_us, await _join_payload(services, admitted, node)
+        )
     try:
         outcome = await _outcome(run.graph, node, result.transition, view)
     except Exception as error:  # noqa: BLE001 - user guards, user types and context changes are checked here
         return _failed(services, node, error, position, duration_us, await _join_payload(services, admitted, node))
     if isinstance(outcome, Abort):
         return _failed(
-            services, node, outcome.error, position, duration_us, await _join_payload(services, admitted, node), aborted=True
+            services,
+            node,
+            outcome.error,
+            position,
+            duration_us,
+            await _join_payload(services, admitted, node),
+            aborted=True,
         )
     return Performed(outcome=outcome, position=position, duration_us=duration_us)
 

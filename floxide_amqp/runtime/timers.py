@@ -19,6 +19,7 @@ from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.control_actions import fail_run
 from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.resuming import bring_back
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
@@ -55,8 +56,11 @@ class TimerQueue:
                 timer = heapq.heappop(self._heap)[2]
                 try:
                     await fire(self._services, timer)
-                except FloxideError as error:  # it stays in the store, and maintenance fires it
-                    _log.warning("timer.failed", run_id=timer.run_id, item_id=timer.item_id, error=str(error))
+                except Exception as error:  # noqa: BLE001 - a supervisor: it stays in the store, maintenance fires it
+                    _log.warning(
+                        "timer.failed", run_id=timer.run_id, item_id=timer.item_id, error=str(error),
+                        exc_info=not isinstance(error, FloxideError),
+                    )  # fmt: skip
 
     async def _wait(self) -> None:
         if not self._heap:
@@ -73,6 +77,9 @@ async def fire(services: Services, timer: Timer) -> None:
     """Do what a due timer asks for, if it still applies, and take it off the list."""
     if timer.kind is TimerKind.RUN_TIMEOUT:
         await _fail_late_run(services, timer)
+        return
+    if timer.kind.is_of_run:
+        await bring_back(services, timer)
         return
     run = await services.runs.find(timer.run_id)
     found = (await services.items.find(timer.run_id, (timer.item_id,)))[0]

@@ -195,6 +195,13 @@ class Worker:
                 _log.warning("worker.drain_timed_out", worker_id=self.services.name, chains=len(late))
                 await asyncio.wait(late)
 
+    async def _hand_over(self) -> None:
+        """Give back what is left; what cannot be is found by those who miss this worker's heartbeat."""
+        try:
+            await self.maintenance.hand_over()
+        except FloxideError as error:
+            _log.warning("worker.hand_over_failed", worker_id=self.services.name, error=str(error))
+
     async def _show(self) -> None:
         """Keep what the heartbeat says of this worker up to date."""
         while True:
@@ -284,7 +291,10 @@ class Worker:
 
     async def _check_runs_in_flight(self) -> None:
         """Control messages may have been missed: ask the store about every run at work here."""
-        await self._interrupt_if_over(self.services.inflight.runs())
+        try:
+            await self._interrupt_if_over(self.services.inflight.runs())
+        except FloxideError as error:  # the store is out of reach: long steps are asked about at each beat
+            _log.warning("worker.check_failed", error=str(error))
 
     async def _check_long_steps(self) -> None:
         """A lost cancel is learnt at the latest here: ask the store about runs whose steps take long."""

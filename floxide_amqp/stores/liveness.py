@@ -48,6 +48,11 @@ class LivenessStore:
         """Mark a worker as dead; the mark stays, so that those who find its items later know."""
         await self.beat(replace(record, status=DEAD))
 
+    async def say_goodbye(self, worker_id: WorkerId) -> None:
+        """Remove a worker that stops, unless it still holds items: those are given back once it is missed."""
+        if not await self._session.scan(IndexRange(keys.owned(worker_id), limit=1)):
+            await self.forget(worker_id)
+
     async def forget(self, worker_id: WorkerId) -> None:
         """Remove a worker that has said goodbye, or died long ago."""
         await self._session.commit(

@@ -5,9 +5,10 @@ A field added later goes to the end and gets a default when an older record is r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
 
@@ -39,6 +40,8 @@ MAX_ENVELOPE_BYTES = 64 * 1024
 
 _msgpack: Any = msgpack
 
+T = TypeVar("T")
+
 
 def _pack(*values: Any) -> bytes:
     return cast("bytes", _msgpack.packb((FORMAT, *values)))
@@ -57,6 +60,20 @@ def _unpack(data: bytes, what: str, least: int) -> Sequence[Any]:
     return found[1:]
 
 
+def _refusing(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Make a decoder refuse well-formed bytes that are something else, whatever it stumbled over."""
+
+    @functools.wraps(decode)
+    def decoding(data: bytes) -> T:
+        try:
+            return decode(data)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            what = decode.__name__.removeprefix("decode_").replace("_", " ")
+            raise CodecError(f"This is not a {what}: {type(error).__name__} in one of its fields.") from error
+
+    return decoding
+
+
 def _error_out(error: ErrorInfo) -> tuple[Any, ...]:
     return (error.kinds, error.message, error.traceback)
 
@@ -73,6 +90,7 @@ def encode_header(header: RunHeader) -> bytes:
     )  # fmt: skip
 
 
+@_refusing
 def decode_header(data: bytes) -> RunHeader:
     """Decode a run's header.
 
@@ -93,6 +111,7 @@ def encode_state(state: RunState) -> bytes:
     return _pack(state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason)
 
 
+@_refusing
 def decode_state(data: bytes) -> RunState:
     """Decode a run's state.
 
@@ -139,6 +158,7 @@ def encode_item(item: WorkItem, token: bytes = b"") -> bytes:
     return _pack(*_item_values(item, token))
 
 
+@_refusing
 def decode_item(data: bytes) -> WorkItem:
     """Decode an item.
 
@@ -153,6 +173,7 @@ def encode_scope(scope: Scope) -> bytes:
     return _pack(scope.scope_id, scope.parent, _item_values(scope.then, b""))
 
 
+@_refusing
 def decode_scope(data: bytes) -> Scope:
     """Decode a scope.
 
@@ -168,6 +189,7 @@ def encode_page(routes: tuple[Routed, ...]) -> bytes:
     return _pack(tuple((route.edge, route.payload, route.suffix) for route in routes))
 
 
+@_refusing
 def decode_page(data: bytes) -> tuple[Routed, ...]:
     """Decode a page of a large fan-out.
 
@@ -183,6 +205,7 @@ def encode_delta(item_id: str, delta: bytes) -> bytes:
     return _pack(item_id, delta)
 
 
+@_refusing
 def decode_delta(data: bytes) -> tuple[str, bytes]:
     """Decode an entry of the context log into the item that caused it and the delta.
 
@@ -201,6 +224,7 @@ def encode_error(record: ErrorRecord) -> bytes:
     )  # fmt: skip
 
 
+@_refusing
 def decode_error(data: bytes) -> ErrorRecord:
     """Decode a failed attempt.
 
@@ -221,6 +245,7 @@ def encode_history(entry: HistoryEntry) -> bytes:
     )  # fmt: skip
 
 
+@_refusing
 def decode_history(data: bytes) -> HistoryEntry:
     """Decode a line of history.
 
@@ -239,6 +264,7 @@ def encode_worker(record: WorkerRecord) -> bytes:
     return _pack(*(getattr(record, field.name) for field in fields(WorkerRecord)))
 
 
+@_refusing
 def decode_worker(data: bytes) -> WorkerRecord:
     """Decode a heartbeat record.
 
@@ -254,6 +280,7 @@ def encode_timer_value(kind: TimerKind, turn: int) -> bytes:
     return _pack(kind.value, turn)
 
 
+@_refusing
 def decode_timer_value(data: bytes) -> tuple[TimerKind, int]:
     """Decode what a timer does.
 
@@ -269,6 +296,7 @@ def encode_message_note(run_id: str, item_id: str, turn: int, publisher: str) ->
     return _pack(run_id, item_id, turn, publisher)
 
 
+@_refusing
 def decode_message_note(data: bytes) -> tuple[str, str, int, str]:
     """Decode what the index of messages knows: run, item, turn, publisher.
 
@@ -293,6 +321,7 @@ def encode_probe(probe: Probe) -> bytes:
     return _pack("probe", probe.queue, probe.number, probe.before)
 
 
+@_refusing
 def decode_message(data: bytes) -> Envelope | Probe:
     """Decode what came from a task queue; every field is checked, since anybody may publish there.
 
@@ -306,7 +335,7 @@ def decode_message(data: bytes) -> Envelope | Probe:
         _require(v[1:4], (str, int, str), "probe")
         return Probe(queue=v[1], number=v[2], before=v[3])
     if v[0] != "work" or len(v) < 13:
-        raise CodecError(f"The message is of an unknown kind {str(v[0])[:40]!r}.")
+        raise CodecError(f"The message is of an unknown kind{f' {v[0][:40]!r}' if isinstance(v[0], str) else ''}.")
     _require(v[1:13], (str, str, str, str, str, str, int, tuple, (int, type(None)), str, str, int), "work item message")
     if not v[1] or not v[2]:
         raise CodecError("The work item message names no run or no item.")

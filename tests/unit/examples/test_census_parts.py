@@ -40,7 +40,7 @@ def test_lines_functions_classes_branches_and_imports_are_counted() -> None:
         lines=19,
         functions=2,
         classes=1,
-        branches=12,
+        branches=11,
         imports=("os.path", "top.other", "top.other.thing", "top.sub", "top.sub.sibling"),
     )
 
