@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.workflows import CONCURRENCY, WORKFLOWS
+from benchmarks.workflows import CONCURRENCY, WORKFLOWS, Chain3
 from floxide_amqp import Floxide, Interceptor, Limits, Orchestrator
 from floxide_amqp.testing.services import RabbitMQ, launch_rabbitmq, new_namespace
 
@@ -61,7 +60,7 @@ class Place:
 
 @asynccontextmanager
 async def _worker_process(orchestrator: Orchestrator, broker: str, store: str, namespace: str) -> AsyncGenerator[None]:
-    """One worker process, up and consuming while the block is open."""
+    """One worker process while the block is open; entered once it has done something."""
     place = {"FLOXIDE_BENCH_BROKER": broker, "FLOXIDE_BENCH_STORE": store, "FLOXIDE_BENCH_NAMESPACE": namespace}
     process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
         [sys.executable, "-m", "floxide_amqp.apps.cli", "worker", "benchmarks.worker:app", "--log-level", "warning"],
@@ -69,11 +68,13 @@ async def _worker_process(orchestrator: Orchestrator, broker: str, store: str, n
         cwd=Path(__file__).parents[1],
     )
     try:
-        until = time.monotonic() + WORKER_START_SECONDS
-        while not await orchestrator.workers():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the benchmark's worker did not start")
-            await asyncio.sleep(0.05)
+        handle = await orchestrator.start(Chain3, 0)
+        first = asyncio.create_task(handle.result(timeout=WORKER_START_SECONDS))
+        while not first.done():
+            if process.poll() is not None:
+                raise RuntimeError(f"the benchmark's worker ended with {process.returncode}")
+            await asyncio.wait({first}, timeout=0.1)
+        await first
         yield
     finally:
         process.terminate()

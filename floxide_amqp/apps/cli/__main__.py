@@ -2,4 +2,5 @@
 
 from floxide_amqp.apps.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()
