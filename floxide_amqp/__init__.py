@@ -1,8 +1,7 @@
 """Durable, distributed, typed workflows for Python, on the RabbitMQ you already run."""
 
 from floxide_amqp.apps.application import Floxide
-from floxide_amqp.apps.local import Workflow
-from floxide_amqp.core.builder import GraphBuilder
+from floxide_amqp.apps.local import GraphBuilder, Workflow
 from floxide_amqp.core.compose import BatchNode, CompositeNode, SplitNode, collect
 from floxide_amqp.core.context import Context, Fixed, NoContext
 from floxide_amqp.core.event_log import EventLog

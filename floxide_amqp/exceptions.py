@@ -10,7 +10,7 @@
       NodeError                 raised inside a step
         NodeTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError  ResourceNotFoundError
         OutcomeUnknownError  PoisonError
-        UnroutedValueError  ContextChangeError
+        UndeclaredTransitionError  UnroutedValueError  ContextChangeError
       CodecError                bytes or values that cannot be encoded or decoded
         PayloadMismatchError
       BrokerError
@@ -324,6 +324,22 @@ class IterationLimitError(NodeError):
             node=node,
             target=target,
             limit=limit,
+        )
+
+
+class UndeclaredTransitionError(NodeError):
+    """A node returned a transition that its annotation does not name, so the graph was not checked for it."""
+
+    node: str
+    transition: str
+
+    def __init__(self, *, node: str, transition: str) -> None:
+        example = "NextAll[...]" if transition == "NextAll" else f"... | {transition}"
+        super().__init__(
+            f"Node {node!r} returned {transition}, which its return annotation does not say. Annotate it as "
+            f"-> {example}: the workflow is checked for what its nodes declare.",
+            node=node,
+            transition=transition,
         )
 
 

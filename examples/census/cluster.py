@@ -28,6 +28,10 @@ KILL_WORKER_AT = 0.1
 KILL_BROKER_AT = 0.4
 """Parts of the files that are done when the deaths begin."""
 
+SETTLE_SECONDS = 5.0
+"""Age of the work queue at which the broker is killed at the earliest. RabbitMQ can lose a quorum queue that is killed
+in its first seconds; the driver then makes a new one and the engine sends again, but that takes a minute."""
+
 LOOK_SECONDS = 0.02
 """Between two looks for a victim."""
 
@@ -98,12 +102,14 @@ class _Cluster:
 
     async def _accidents(self, orchestrator: Orchestrator, plan: Plan, workers: list[WorkerProcess]) -> None:
         """Let happen what is to happen, then watch that no worker dies of anything else."""
+        settled_at = asyncio.get_running_loop().time() + SETTLE_SECONDS
         if len(workers) > 1:
             await _until_done(orchestrator, plan, KILL_WORKER_AT)
             victim = await self._kill_one(orchestrator, plan, workers)
             workers = [worker for worker in workers if worker is not victim]
         if self._options.kill_broker and self._broker is not None:
             await _until_done(orchestrator, plan, KILL_BROKER_AT)
+            await asyncio.sleep(settled_at - asyncio.get_running_loop().time())
             await _kill_broker(self._broker)
         while True:
             check_alive(workers)

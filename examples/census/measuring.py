@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import threading
+import tokenize
 from collections.abc import Iterator
 
 from examples.census.listing import INSTALLED
@@ -29,13 +31,15 @@ def measure_source(path: str, source: bytes, *, package: str = "") -> Measure:
         package: The package that the folder itself is, if it is one.
 
     Raises:
-        SyntaxError: It is no Python of this interpreter's version.
-        ValueError: It contains null bytes.
+        SyntaxError: It is no Python of this interpreter's version, or its encoding is unknown.
+        ValueError: It contains null bytes, or bytes that its encoding has not (`UnicodeDecodeError`).
     """
     functions = classes = branches = 0
     imports: set[str] = set()
     module = module_name(path, package)
     is_package = path.rpartition("/")[2] == "__init__.py"
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+    source.decode(encoding)  # the parser lets bad bytes in comments pass
     with _PARSER:
         tree = ast.parse(source, filename=path)
     for node in ast.walk(tree):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import TypeVar
 
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.stores import StoreLocation
+from floxide_amqp.core.builder import GraphBuilder as DefinitionBuilder
 from floxide_amqp.core.context import Context, NoContext
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -116,6 +117,20 @@ class Workflow(WorkflowDefinition[InT, OutT, C]):
                 raise RunCancelledError(run_id=run_id)
             await orchestrator.resume(run_id)
             return await orchestrator.handle(cls, run_id).result(timeout)
+
+
+class GraphBuilder(DefinitionBuilder[InT, OutT, C]):
+    """Makes workflows that can be run where they are defined: see the base class."""
+
+    base = Workflow
+
+    def build(self) -> type[Workflow[InT, OutT, C]]:
+        """Return the workflow.
+
+        Raises:
+            DefinitionError: As the class statement of a workflow.
+        """
+        return cast("type[Workflow[InT, OutT, C]]", super().build())
 
 
 @asynccontextmanager

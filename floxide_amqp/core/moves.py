@@ -200,7 +200,7 @@ def republish(item: WorkItem, turn: int, now_ms: int, publisher: WorkerId, forge
 
 
 def repeat_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader) -> Decision:
-    """A message that may or may not have reached its queue: a timer publishes it again if the item is untouched then."""
+    """A message that may not have reached its queue: a timer publishes it again if the item is untouched then."""
     timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn)
     return Decision(conditions=(TurnIs(item.item_id, turn),), changes=(SetTimer(timer),), effects=Effects(timer=timer))
 

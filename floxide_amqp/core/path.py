@@ -205,7 +205,8 @@ class Path(Generic[I_contra, O_co]):
     def on_failure(self) -> FailurePath[I_contra]:
         """Go on when the node has failed for good, with the input it failed on.
 
-        Bare, it takes every error no typed edge matched; called with exception classes, only theirs.
+        Called with exception classes it takes only theirs, and the nearest class wins, as in method resolution; bare,
+        it takes every error that no typed edge takes.
         """
         self._require_single_nodes()
         return FailurePath(self.connections(), OnFailure())

@@ -83,7 +83,7 @@ class Router:
 
 @dataclass(frozen=True, slots=True)
 class FailureRouter:
-    """Chooses the edges an error takes: every typed one that matches; the bare ones where none did.
+    """Chooses the edges an error takes: those for the nearest of its classes; the bare ones where none is for any.
 
     Attributes:
         edges: In the order written, each with the ``module.Class`` names it is for; empty for a bare one.
@@ -92,9 +92,12 @@ class FailureRouter:
     edges: tuple[tuple[Edge, frozenset[str]], ...] = ()
 
     def route(self, kinds: tuple[str, ...]) -> tuple[Edge, ...]:
-        """Return the edges an error with these ``module.Class`` names takes."""
-        typed = tuple(edge for edge, wanted in self.edges if not wanted.isdisjoint(kinds))
-        return typed or tuple(edge for edge, wanted in self.edges if not wanted)
+        """Return the edges an error with these ``module.Class`` names, most derived first, takes."""
+        for kind in kinds:
+            nearest = tuple(edge for edge, wanted in self.edges if kind in wanted)
+            if nearest:
+                return nearest
+        return tuple(edge for edge, wanted in self.edges if not wanted)
 
 
 def failure_router(edges: tuple[Edge, ...]) -> FailureRouter:

@@ -227,7 +227,7 @@ class Scopes:
         conditions = [e.condition for e in self._layout.failure[name] if isinstance(e.condition, OnFailure)]
         bare = [condition for condition in conditions if not condition.errors]
         candidates = [bare] + [
-            [other for other in conditions if any(issubclass(error, wanted) for wanted in other.errors)]
+            [other for other in conditions if error in other.errors]
             for condition in conditions
             for error in condition.errors
         ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -96,8 +95,8 @@ async def _invoke(services: Services, node: GraphNode, ctx: WorkflowCtx[Any], va
         return as_transition(await node.node.invoke(ctx, value))
     variables = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    body = functools.partial(variables.run, _call, node, ctx, value)
-    return as_transition(await loop.run_in_executor(services.executor, body))
+    raw = await loop.run_in_executor(services.executor, lambda: variables.run(_call, node, ctx, value))
+    return as_transition(raw)
 
 
 def _call(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 from floxide_amqp.core.ids import RunId, WorkItemId
@@ -89,7 +89,7 @@ class InFlight:
         return (run_id, item_id) in self._reserved or item_id in self._by_run.get(run_id, {})
 
     @contextmanager
-    def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Iterator[None]:
+    def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Generator[None]:
         """Note, while the block lasts, that an item is being claimed here and will be at work at once.
 
         Several chains may reserve the same item: each of those that may bring a scope to zero does so for its join.

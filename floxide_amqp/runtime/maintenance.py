@@ -156,9 +156,10 @@ class Maintenance:
             await publish(services, run.header, decision.effects.publish)
 
     async def hand_over(self) -> None:
-        """Give back what this worker still holds without a message, before it says goodbye: nobody looks for it then."""
-        while not await self._give_back_all(self._services.name, died=False):
-            await asyncio.sleep(0)
+        """Give back what this worker still holds without a message: once it has said goodbye, nobody looks for it."""
+        is_all = False
+        while not is_all:
+            is_all = await self._give_back_all(self._services.name, died=False)
 
     async def _take_back_own(self) -> None:
         """Items this worker holds in the store but not in its hands: their chain broke off."""

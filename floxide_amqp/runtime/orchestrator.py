@@ -63,11 +63,11 @@ class RunHandle(Generic[O_co]):
 
     def __init__(self, orchestrator: Orchestrator, run_id: str, graph: Graph) -> None:
         self._orchestrator = orchestrator
-        self._graph = graph
+        self.graph = graph
         self.run_id = run_id
 
     def __repr__(self) -> str:
-        return f"<RunHandle {self.run_id!r} of {self._graph.workflow}>"
+        return f"<RunHandle {self.run_id!r} of {self.graph.workflow}>"
 
     async def result(self, timeout: timedelta | float | None = None) -> O_co:
         """Wait for the run's end and return its output.
@@ -82,7 +82,7 @@ class RunHandle(Generic[O_co]):
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
         run = await self._orchestrator.wait_stored(RunId(self.run_id), timeout)
-        return cast("O_co", await result_of(self._orchestrator.services, self._graph, run))
+        return cast("O_co", await result_of(self._orchestrator.services, self.graph, run))
 
     async def wait(self, timeout: timedelta | float | None = None) -> RunStatus:
         """Wait for the run's end and return its status.

@@ -17,7 +17,7 @@ from floxide_amqp.core.records import InputKind, Routed
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
-from floxide_amqp.exceptions import StoreError
+from floxide_amqp.exceptions import StoreError, UndeclaredTransitionError
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.execution import Interrupted, Raised, run_body
 from floxide_amqp.runtime.inflight import StepHandle
@@ -149,6 +149,11 @@ def _context(services: Services, admitted: Admitted, view: Context, handle: Step
 
 
 async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], view: Context) -> Outcome | Abort:
+    is_undeclared = (isinstance(transition, NextAll) and not node.node.may_fan_out) or (
+        isinstance(transition, Hold) and not node.node.may_hold
+    )
+    if is_undeclared:
+        raise UndeclaredTransitionError(node=node.name, transition=type(transition).__name__)
     match transition:
         case Abort():
             return transition

@@ -115,6 +115,7 @@ class Worker:
                 loop.cancel()
                 await asyncio.gather(loop, stop, return_exceptions=True)
                 await self._drain()
+                await self._hand_over()
 
     async def run_once(self, *, timeout: float = 1.0) -> bool:
         """Work one delivery off, with the chain that follows from it; return whether there was one.

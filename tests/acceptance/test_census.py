@@ -247,7 +247,7 @@ def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path
         pytest.skip(f"needs a RabbitMQ that may be killed: {error}")
     census(sources, tmp_path / "embedded")
     told = census(
-        sources, tmp_path / "cluster", "--cluster", "--kill-broker", "--delay-ms", "200", "--compare",
+        sources, tmp_path / "cluster", "--cluster", "--kill-broker", "--delay-ms", "1200", "--compare",
         str(tmp_path / "embedded" / "report.json"),
     )  # fmt: skip
     assert "Killed RabbitMQ" in told

@@ -29,7 +29,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from floxide_amqp import Context, EventLog, Fixed, Floxide, NextAll, Sum, Workflow, WorkflowCtx, gather, node
+from floxide_amqp import Context, EventLog, Fixed, Floxide, NextAll, Sum, Timeouts, Workflow, WorkflowCtx, gather, node
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ app = Floxide(
     workflows=[Shop, Doubles, Waiting, Hanging, Opening],
 )
 single = Floxide(workflows=[Doubles])
+hasty = Floxide(store=os.environ.get("SHOP_STORE"), workflows=[Hanging], timeouts=Timeouts(drain=0.2, cancel_grace=0.2))
 number = 7
 
 
@@ -269,6 +270,17 @@ async def test_ctrl_c_ends_a_run_with_130(floxide: Floxide) -> None:
     await started.until((floxide.folder / "began").exists)
     started.process.send_signal(signal.SIGINT)
     assert (await started.end()).code == 130
+
+
+async def test_a_thread_that_does_not_end_keeps_no_process_from_ending(stored: Floxide) -> None:
+    here = json.dumps(str(stored.folder))
+    started = stored.begin("run", "shop:hasty", "--input", here, "--run-id", "h1", "--log-format", "json")
+    await started.until((stored.folder / "began").exists)
+    started.process.send_signal(signal.SIGTERM)
+    ended = await started.end(seconds=10)
+    assert ended.code == 143
+    assert "Run 'h1' stays in the store; the same command with --run-id h1 goes on with it." in ended.words
+    assert "A node's thread is still at work and is left behind." in ended.words
 
 
 def test_run_on_a_store_goes_on_with_the_same_id_and_tells_a_conflict(stored: Floxide) -> None:
@@ -464,15 +476,20 @@ async def test_a_worker_does_what_another_process_starts_and_drains_at_sigterm(c
 async def test_cancel_reaches_a_step_in_another_process(cluster: Floxide) -> None:
     worker = cluster.begin("worker", "shop:app", "--log-format", "json")
     await worker.until(worker.has_logged("worker.started"))
-    watching = cluster.begin(
-        "start", "shop:app", "Waiting", "-i", json.dumps(str(cluster.folder)), "--run-id", "w1", "-w"
-    )
+    start = ("start", "shop:app", "Waiting", "-i", json.dumps(str(cluster.folder)), "--run-id", "w1", "--watch")
+    watching = cluster.begin(*start)
     await worker.until((cluster.folder / "began").exists)
+    leaving = cluster.begin(*start)
+    await leaving.until(lambda: "Waiting w1" in leaving.path.read_text())
+    leaving.process.send_signal(signal.SIGINT)
+    left = await leaving.end()
+    assert left.code == 130
+    assert "Run 'w1' goes on without being watched" in left.words
     assert cluster("cancel", "shop:app", "w1", "--reason", "enough").out == "Run w1 is cancelled.\n"
     await worker.until((cluster.folder / "interrupted").exists)
     watched = await watching.end()
     assert watched.code == 1
-    assert "Run 'w1' was cancelled (enough); it has no result." in " ".join(watched.err.split())
+    assert "Run 'w1' was cancelled (enough); it has no result." in watched.words
     worker.process.send_signal(signal.SIGINT)
     assert (await worker.end()).code == 0
 

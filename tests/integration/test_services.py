@@ -99,7 +99,7 @@ def test_where_nothing_can_be_launched_the_error_has_the_one_command(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("PATH", str(tmp_path))
     for launch in (services.launch_rabbitmq, services.install_missing, PrivateRabbitMQ):
-        with pytest.raises(ConfigurationError, match="Run `.* install .*rabbitmq.*`"):
+        with pytest.raises(ConfigurationError, match=r"Run `.* install .*rabbitmq.*`"):
             launch()
 
 

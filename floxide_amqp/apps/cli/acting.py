@@ -23,7 +23,7 @@ from floxide_amqp.apps.cli.options import (
     command,
 )
 from floxide_amqp.apps.cli.printing import print_text, result_as_json
-from floxide_amqp.apps.cli.running import Stop, leave_if_threads_hang, run_to_end
+from floxide_amqp.apps.cli.running import Stop, run_to_end
 from floxide_amqp.apps.cli.watch import watch as watch_run
 from floxide_amqp.apps.log_setup import LogLevel
 from floxide_amqp.core.graph import Graph
@@ -60,7 +60,7 @@ def run(
         handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
         try:
             if watch:
-                result = await watch_run(orchestrator, handle, chosen.graph, timeout=timeout)
+                result = await watch_run(orchestrator, handle, timeout=timeout)
             else:
                 result = await handle.result(timeout)
         except (ResultTimeoutError, asyncio.CancelledError) as error:
@@ -69,7 +69,6 @@ def run(
         return result_as_json(chosen.graph, result)
 
     print_text(with_orchestrator(app, act, with_worker=True))
-    leave_if_threads_hang(ExitCode.OK)
 
 
 async def _leave_local(app: Floxide, handle: RunHandle[Any], why: BaseException) -> None:
@@ -115,7 +114,6 @@ def worker(
             await opened.run_forever()
 
     run_to_end(main)
-    leave_if_threads_hang(ExitCode.OK)
 
 
 @command()
@@ -141,7 +139,7 @@ def start(
 
     async def act(orchestrator: Orchestrator) -> str:
         handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
-        return await _watched(orchestrator, handle, chosen.graph, timeout) if watch else handle.run_id
+        return await _watched(app, orchestrator, handle, timeout) if watch else handle.run_id
 
     print_text(with_orchestrator(app, act, with_worker=app.is_embedded and watch))
 
@@ -195,7 +193,7 @@ def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None
         graph = await graph_of(app, orchestrator, run_id)
         if graph is None:
             raise UsageError(f"{frame.reference} lacks the workflow of run {run_id!r}: its output cannot be read here.")
-        return await _watched(orchestrator, RunHandle[Any](orchestrator, run_id, graph), graph, timeout)
+        return await _watched(app, orchestrator, RunHandle[Any](orchestrator, run_id, graph), timeout)
 
     print_text(with_orchestrator(app, act, with_worker=app.is_embedded and watch))
 
@@ -218,9 +216,12 @@ def with_orchestrator(
     return run_to_end(main)
 
 
-async def _watched(orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, timeout: float | None) -> str:
+async def _watched(app: Floxide, orchestrator: Orchestrator, handle: RunHandle[Any], timeout: float | None) -> str:
     try:
-        return result_as_json(graph, await watch_run(orchestrator, handle, graph, timeout=timeout))
+        return result_as_json(handle.graph, await watch_run(orchestrator, handle, timeout=timeout))
     except asyncio.CancelledError:
-        say(f"Run {handle.run_id!r} goes on without being watched; `floxide cancel` would end it.")
+        if app.is_embedded:
+            say(f"Run {handle.run_id!r} stays in the store; a worker, or the same command, goes on with it.")
+        else:
+            say(f"Run {handle.run_id!r} goes on without being watched; `floxide cancel` would end it.")
         raise

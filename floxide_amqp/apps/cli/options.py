@@ -13,6 +13,7 @@ import typer
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.failures import ExitCode, explaining
 from floxide_amqp.apps.cli.references import AnyWorkflow, load_app, load_workflow, workflow_of
+from floxide_amqp.apps.cli.running import leave_if_threads_hang
 from floxide_amqp.apps.log_setup import LogFormat, LogLevel, set_up_logging
 from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE, Settings, read_settings
 from floxide_amqp.exceptions import ConfigurationError
@@ -108,10 +109,15 @@ def command(*, log_level: LogLevel = LogLevel.CRITICAL) -> Callable[[Callable[..
         @functools.wraps(function)
         def run(**given: Any) -> None:
             debug = bool(given["debug"])
-            with explaining(debug=debug):
-                set_up_logging(given.pop("log_level") or log_level, given.pop("log_format"))
-                code = function(_frame(given), **given)
-            raise typer.Exit(ExitCode.OK if code is None else code)
+            code: int = ExitCode.OK
+            try:
+                with explaining(debug=debug):
+                    set_up_logging(given.pop("log_level") or log_level, given.pop("log_format"))
+                    code = function(_frame(given), **given) or ExitCode.OK
+            except typer.Exit as error:
+                code = error.exit_code
+            leave_if_threads_hang(code)
+            raise typer.Exit(code)
 
         own = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint)

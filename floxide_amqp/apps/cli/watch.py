@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from floxide_amqp.core.graph import Graph
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
 from floxide_amqp.runtime.views import RunMetrics
 
@@ -25,11 +24,9 @@ LINE_SECONDS = 1.0
 """Between two looks where each change is a line that stays."""
 
 
-async def watch(
-    orchestrator: Orchestrator, handle: RunHandle[Any], graph: Graph, *, timeout: float | None = None
-) -> Any:
+async def watch(orchestrator: Orchestrator, handle: RunHandle[Any], *, timeout: float | None = None) -> Any:
     """Show a run's progress until it ends, and return its output; raises as `RunHandle.result`."""
-    async with _progress(orchestrator, handle.run_id, graph.workflow):
+    async with _progress(orchestrator, handle.run_id, handle.graph.workflow):
         return await handle.result(timeout)
 
 

@@ -100,6 +100,11 @@ class Link:
         return redacted(self._url)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is supervised: opened and not closed."""
+        return self._supervisor is not None
+
+    @property
     def current(self) -> Session | None:
         """The session that is ready now, if any."""
         return self._session if self._session is not None and self._session.is_usable else None
@@ -217,7 +222,7 @@ class Link:
                 await self._prepare(session)
             self._failure = None
             self._session = session
-            self._become(ConnectionState.READY)
+            self._become(ConnectionState.BLOCKED if session.is_blocked else ConnectionState.READY)
             _logger.info("broker.connected", role=self._role, url=session.url, generation=session.generation)
             watchers.append(asyncio.create_task(self._probe(session)))
             reason = await asyncio.shield(session.lost)

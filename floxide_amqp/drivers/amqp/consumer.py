@@ -71,6 +71,7 @@ class ConsumerLane:
         self.disturbed = asyncio.Event()
         self.buffered: dict[str, deque[AmqpDelivery]] = {queue: deque() for queue in consumer.shares}
         self.handed_out: set[int] = set()
+        self._unsettled: set[int] = set()
         self._consumer = consumer
         self._channel = channel
         self._names = names
@@ -120,9 +121,13 @@ class ConsumerLane:
                 await waiting.popleft().release()
 
     def settle(self, tag: int, *, requeue: bool) -> None:
-        """Have a delivery acknowledged or given back; at once, unless its generation is over."""
+        """Have a delivery acknowledged or given back, unless that was done before or its generation is over.
+
+        The broker closes the channel on a tag that is settled twice.
+        """
         self.handed_out.discard(tag)
-        if self.is_alive:
+        if self.is_alive and tag in self._unsettled:
+            self._unsettled.remove(tag)
             self._unwritten.append((tag, requeue))
             self._to_write.set()
         self._consumer.serve()
@@ -170,6 +175,7 @@ class ConsumerLane:
         if message.delivery_tag is None:
             return
         delivery = AmqpDelivery(self, message.delivery_tag, queue, message)
+        self._unsettled.add(message.delivery_tag)
         if self._consumer.is_stopped:
             self.settle(message.delivery_tag, requeue=True)
             return

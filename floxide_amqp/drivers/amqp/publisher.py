@@ -95,6 +95,8 @@ class Publisher:
         """Publish messages and return what became of each, in order; cancelling the call leaves them on their way."""
         for message in messages:
             self._names.work_queue(message.queue)  # a name that cannot be is the caller's mistake, not an outcome
+        if not link.is_open:
+            return [PublishOutcome.UNKNOWN] * len(messages)
         return await asyncio.shield(self._keep(self._publish_all(messages, link)))
 
     async def aclose(self) -> None:
@@ -205,7 +207,7 @@ class Publisher:
             if lane is not None and lane.is_open:
                 return lane
             remaining = publication.deadline - asyncio.get_running_loop().time()
-            if remaining <= 0:
+            if remaining <= 0 or not link.is_open:
                 break
             await self._pause(link, remaining)
         return None

@@ -78,6 +78,22 @@ async def test_garbage_published_by_hand_arrives_as_it_is(
         await delivery.acknowledge()
 
 
+async def test_settling_twice_does_not_cost_the_channel(
+    work_queue: AmqpWorkQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with work_queue.consume(["a"], prefetch=2) as consumer:
+        await work_queue.publish([message(b"1"), message(b"2")])
+        twice, held = await consumer.receive(), await consumer.receive()
+        await twice.acknowledge()
+        await twice.acknowledge()
+        await twice.release()
+        await work_queue.publish([message(b"3")])
+        assert (await consumer.receive()).body == b"3"
+        await held.acknowledge()
+    assert "broker.channel_closed" not in caplog.text
+    await eventually(lambda: work_queue.depth("a"), 1)
+
+
 async def test_two_consumers_of_one_process_do_not_disturb_each_other(work_queue: AmqpWorkQueue) -> None:
     async with work_queue.consume(["a"], prefetch=2) as staying:
         await work_queue.publish([message(b"held")])

@@ -98,6 +98,13 @@ async def test_closing_finishes_what_is_on_its_way(
         await until(lambda: len(seen) == 100)
 
 
+async def test_publishing_after_closing_ends_as_unknown_at_once(rabbitmq_url: str, namespace: str) -> None:
+    async with AmqpWorkQueue(rabbitmq_url, namespace=namespace) as work_queue:
+        pass
+    async with asyncio.timeout(1):
+        assert await work_queue.publish([message(b"1")]) == [PublishOutcome.UNKNOWN]
+
+
 async def test_closing_twice_is_fine(rabbitmq_url: str, namespace: str) -> None:
     work_queue = AmqpWorkQueue(rabbitmq_url, namespace=namespace)
     await work_queue.aclose()

@@ -67,8 +67,11 @@ class Recipe:
         return f"{word}{self.made}"
 
     def add(self, amount: int, word: str = "add") -> Chain:
-        @node
+        pause = self.chance.choice([0, 0, 0, 0.02, 1.0])
+
+        @node(queue=self.chance.choice(["", "", "", "other"]))
         async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
+            await ctx.sleep(pause)
             ctx.state.steps += 1
             return (x * 3 + amount) % MODULUS
 

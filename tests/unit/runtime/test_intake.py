@@ -23,7 +23,9 @@ class CountedQueue(MemoryWorkQueue):
         self.ended = 0
 
     @asynccontextmanager
-    async def consume(self, queues: Sequence[str], *, prefetch: int) -> AsyncGenerator[Consumer]:
+    async def consume(  # type: ignore[override]  # a wider context manager than the parent names
+        self, queues: Sequence[str], *, prefetch: int
+    ) -> AsyncGenerator[Consumer]:
         async with super().consume(queues, prefetch=prefetch) as consumer:
             self.opened += 1
             self.taking += 1

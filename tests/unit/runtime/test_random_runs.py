@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
 import os
+import random
+from dataclasses import replace
 
 import pytest
 
+from floxide_amqp.exceptions import InvalidRunStateError
+from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.testing.faults import QueueFaults, StoreFaults
 from floxide_amqp.testing.virtual_time import run
-from tests.unit.runtime.cluster import Cluster
+from tests.unit.runtime.cluster import QUICK, Cluster
 from tests.unit.runtime.random_workflows import Tally, random_workflow
 
 SEEDS = range(int(os.environ.get("SEEDS_FROM", "0")), int(os.environ.get("SEEDS_TO", "12")))
@@ -40,14 +44,17 @@ def test_a_random_workflow_under_faults_returns_what_it_should(seed: int) -> Non
         delayed=chance.choice([0, 0.3]),
         redelivered=chance.choice([0, 0.2]),
     )
-    run(_play(seed, store=store, queue=queue, deaths=chance.choice([0, 1, 3])))
+    run(_play(seed, store=store, queue=queue, deaths=chance.choice([0, 1, 3]), pauses=chance.choice([0, 0, 3])))
 
 
-async def _play(seed: int, *, store: StoreFaults, queue: QueueFaults, deaths: int) -> None:
+async def _play(seed: int, *, store: StoreFaults, queue: QueueFaults, deaths: int, pauses: int = 0) -> None:
     chance = random.Random(seed)
     workflow, tell = random_workflow(seed)
-    cluster = Cluster(workflow, seed=seed, store_faults=store, queue_faults=queue)
-    members = [await cluster.start_worker() for _ in range(chance.randint(1, 4))]
+    limits = Limits(concurrency=chance.choice([1, 2, 8]), chain_steps=chance.choice([1, 2, 1_000]))
+    timeouts = replace(QUICK, early_acknowledge=chance.choice([0.01, 5.0]), chain=chance.choice([0.01, 30.0]))
+    cluster = Cluster(workflow, seed=seed, store_faults=store, queue_faults=queue, limits=limits, timeouts=timeouts)
+    members = [await cluster.start_worker() for _ in range(chance.randint(1, 3))]
+    members.append(await cluster.start_worker(queues=["other"]))
     await asyncio.sleep(chance.uniform(0, 1))
     client = cluster.client()
     inputs = [chance.randint(0, 1000) for _ in range(RUNS)]
@@ -61,6 +68,13 @@ async def _play(seed: int, *, store: StoreFaults, queue: QueueFaults, deaths: in
         else:
             victim.worker.stop()
         members.append(await cluster.start_worker())
+    for _ in range(pauses):
+        handle = chance.choice(handles)
+        with contextlib.suppress(InvalidRunStateError):
+            await handle.pause()
+            await asyncio.sleep(chance.choice([0.0, 0.01, 0.5, 12.0]))
+            await handle.resume()
+        await asyncio.sleep(chance.choice([0.0, 0.01, 0.5]))
     try:
         for number, (handle, x) in enumerate(zip(handles, inputs, strict=True)):
             if number == 0:
