@@ -64,10 +64,12 @@ def command(sources: Path, output: Path, *arguments: str) -> list[str]:
     ]  # fmt: skip
 
 
-def census(sources: Path, output: Path, *arguments: str, code: int = 0, **variables: str) -> str:
+def census(
+    sources: Path, output: Path, *arguments: str, code: int = 0, timeout: float = WAIT_SECONDS, **variables: str
+) -> str:
     done = subprocess.run(
         command(sources, output, *arguments), cwd=ROOT, env=environment(**variables), capture_output=True, text=True,
-        timeout=WAIT_SECONDS, check=False,
+        timeout=timeout, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -240,6 +242,7 @@ def test_a_cluster_survives_ctrl_c(sources: Path, tmp_path: Path, rabbitmq_url: 
 
 
 @pytest.mark.xdist_group("own_rabbitmq")
+@pytest.mark.timeout(150)  # 20 s, and a minute more where the broker lost its queue with its life
 def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path, tmp_path: Path) -> None:
     try:
         has_container_engine() or find_scripts()
@@ -248,7 +251,7 @@ def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path
     census(sources, tmp_path / "embedded")
     told = census(
         sources, tmp_path / "cluster", "--cluster", "--kill-broker", "--delay-ms", "1200", "--compare",
-        str(tmp_path / "embedded" / "report.json"),
+        str(tmp_path / "embedded" / "report.json"), timeout=120,
     )  # fmt: skip
     assert "Killed RabbitMQ" in told
     assert "RabbitMQ runs again" in told
