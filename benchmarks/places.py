@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.workflows import CONCURRENCY, WORKFLOWS, Chain3
+from benchmarks.workflows import CONCURRENCY, WORKFLOWS
 from floxide_amqp import Floxide, Interceptor, Limits, Orchestrator
 from floxide_amqp.testing.services import RabbitMQ, launch_rabbitmq, new_namespace
 
@@ -42,10 +43,8 @@ class Place:
     async def open(self, interceptors: Sequence[Interceptor] = ()) -> AsyncGenerator[Orchestrator]:
         """A fresh store, and something that works: a worker in this process, or one of its own on RabbitMQ."""
         async with AsyncExitStack() as stack:
-            store = None
-            if self.store == "sqlite":
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="floxide-bench-"))
-                store = f"sqlite:///{folder}/runs.db"
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="floxide-bench-")))
+            store = f"sqlite:///{folder}/runs.db" if self.store == "sqlite" else None
             limits = Limits(concurrency=self.concurrency)
             if self.broker is None:
                 app = Floxide(store=store, workflows=WORKFLOWS, interceptors=interceptors, limits=limits)
@@ -54,27 +53,28 @@ class Place:
             namespace = new_namespace("bench")
             app = Floxide(self.broker.url, store=store, namespace=namespace, workflows=WORKFLOWS, limits=limits)
             orchestrator = await stack.enter_async_context(app.orchestrator())
-            await stack.enter_async_context(_worker_process(orchestrator, self.broker.url, str(store), namespace))
+            await stack.enter_async_context(_worker_process(folder, self.broker.url, str(store), namespace))
             yield orchestrator
 
 
 @asynccontextmanager
-async def _worker_process(orchestrator: Orchestrator, broker: str, store: str, namespace: str) -> AsyncGenerator[None]:
-    """One worker process while the block is open; entered once it has done something."""
+async def _worker_process(folder: Path, broker: str, store: str, namespace: str) -> AsyncGenerator[None]:
+    """One worker process, up and consuming while the block is open; its log is in `folder`."""
     place = {"FLOXIDE_BENCH_BROKER": broker, "FLOXIDE_BENCH_STORE": store, "FLOXIDE_BENCH_NAMESPACE": namespace}
-    process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-        [sys.executable, "-m", "floxide_amqp.apps.cli", "worker", "benchmarks.worker:app", "--log-level", "warning"],
-        env=os.environ | place,
-        cwd=Path(__file__).parents[1],
-    )
+    log = folder / "worker.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+            [sys.executable, "-m", "floxide_amqp.apps.cli", "worker", "benchmarks.worker:app", "--log-format", "json"],
+            env=os.environ | place,
+            cwd=Path(__file__).parents[1],
+            stderr=stderr,
+        )
     try:
-        handle = await orchestrator.start(Chain3, 0)
-        first = asyncio.create_task(handle.result(timeout=WORKER_START_SECONDS))
-        while not first.done():
-            if process.poll() is not None:
-                raise RuntimeError(f"the benchmark's worker ended with {process.returncode}")
-            await asyncio.wait({first}, timeout=0.1)
-        await first
+        until = time.monotonic() + WORKER_START_SECONDS
+        while '"worker.started"' not in log.read_text():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"the benchmark's worker did not start:\n{log.read_text()}")
+            await asyncio.sleep(0.02)
         yield
     finally:
         process.terminate()

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import os
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -45,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print(f"Go on where it was with the same command again: {_command(arguments)}", flush=True)
+        print("Run the same command again to go on where it was.", flush=True)
     return code
 
 
@@ -99,11 +98,6 @@ def _survey(options: argparse.Namespace) -> Survey:
         standard = standard_library()
         return Survey(folder=standard.folder, skip=tuple(options.skip) or INSTALLED)
     return Survey(folder=os.path.realpath(options.folder), skip=tuple(options.skip))
-
-
-def _command(arguments: list[str] | None) -> str:
-    given = [each for each in (sys.argv[1:] if arguments is None else arguments) if each != "--fresh"]
-    return shlex.join(["python", "-m", "examples.census", *given])
 
 
 def _parser() -> argparse.ArgumentParser:

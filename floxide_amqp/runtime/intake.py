@@ -85,7 +85,8 @@ class Intake:
     async def note_long(self, slot: Slot) -> None:
         """The slot's step was acknowledged early; where such steps fill the slots, take nothing in."""
         slot.is_long = True
-        if self._current is not None and self._free.locked() and sum(s.is_long for s in self._taken) * 2 >= self._size:
+        is_full = len(self._taken) >= self._size  # not the semaphore: whoever waits for a delivery holds a slot too
+        if self._current is not None and is_full and sum(s.is_long for s in self._taken) * 2 >= self._size:
             await self.stop()
 
     async def give_back(self, slot: Slot) -> None:

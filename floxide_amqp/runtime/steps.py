@@ -13,6 +13,8 @@ from floxide_amqp.core.context import Context, delta_of
 from floxide_amqp.core.decisions import Failed, Held, Outcome, PageRead, Succeeded
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.graph import Graph, GraphNode
+from floxide_amqp.core.ids import WorkItemId
+from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.records import InputKind, Routed
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
@@ -126,12 +128,23 @@ async def _input(services: Services, admitted: Admitted, node: GraphNode) -> Any
         return decode_payload(node.input, item.input.payload)
     payloads = await services.runs.all_arrivals(admitted.run.header.run_id, item.input.opener)
     values: list[Any] = []
-    element = node.element if node.element is not None else node.input
+    element = node.element if node.element is not None else await _element_of(services, admitted)
     for number, payload in enumerate(payloads):
         if number % YIELD_EVERY == YIELD_EVERY - 1:
             await asyncio.sleep(0)
         values.append(decode_payload(element, payload))
     return values
+
+
+async def _element_of(services: Services, admitted: Admitted) -> PayloadType:
+    """What arrived at a join that failed, for its fallback, which is no join itself."""
+    run, opener = admitted.run, admitted.item.input.opener
+    found = (await services.items.find(run.header.run_id, (WorkItemId(opener),)))[0]
+    fan_out = run.graph.nodes[found.item.node].fan_out if found is not None else None
+    join = run.graph.nodes[fan_out.join] if fan_out is not None and fan_out.join is not None else None
+    if join is None or join.element is None:
+        raise StoreError(f"The fan-out of item {opener!r} of run {run.header.run_id!r} is missing from the store.")
+    return join.element
 
 
 def _context(services: Services, admitted: Admitted, view: Context, handle: StepHandle) -> WorkflowCtx[Any]:

@@ -139,7 +139,7 @@ def test_ctrl_c_ends_in_good_order_and_the_same_command_goes_on(sources: Path, t
     code, told = cut_short(sources, out, signal.SIGINT)
     assert code == 130
     assert "files are done and stored" in told
-    assert "Go on where it was with the same command again: python -m examples.census" in told
+    assert "Run the same command again to go on where it was." in told
     assert sum(parsed(out).values()) < FILES
     assert not (out / "report.json").exists()
     resumed = census(sources, out)

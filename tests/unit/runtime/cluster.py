@@ -242,5 +242,6 @@ class Cluster:
         assert len(ended) == len(set(ended)), "an item ended twice"
         assert self.store.scope_counts(run_id) == {}
         assert (run.counts.live, run.counts.waiting) == (0, 0)
-        assert await self.settle() == {}
+        loose_ends = await self.settle()
+        assert loose_ends == {}, loose_ends
         assert self.store.violations == []
