@@ -14,7 +14,9 @@ PYTEST := $(BIN)/python -m pytest
 # What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
 ARGS ?=
 
-.PHONY: help demo demo-cluster test check bench docs format services clean
+COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
+
+.PHONY: help demo demo-cluster deploy-demo test check bench docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -28,6 +30,14 @@ demo: $(DEMO_VENV)/.made ## Run the code census in one process; needs nothing bu
 
 demo-cluster: $(VENV)/.made services ## Run the same on RabbitMQ with three worker processes, one of them killed on the way
 	@$(BIN)/python -m examples.census --cluster $(ARGS)
+
+deploy-demo: ## Run the same in containers (deploy/README.md), once in one process and once in workers, and compare
+	@set -e; trap '$(COMPOSE) down --volumes' EXIT; \
+	$(COMPOSE) build; \
+	$(COMPOSE) run --rm --no-deps census --output /data/census-output; \
+	$(COMPOSE) up --exit-code-from census; \
+	$(COMPOSE) run --rm --no-deps --entrypoint cmp census census-output/report.json census-output/cluster/report.json; \
+	echo "exit code 0, and both reports are the same, to the byte"
 
 test: $(VENV)/.made services check ## Set everything up, check, then run all tests
 	$(PYTEST) -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(ARGS)

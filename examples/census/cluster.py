@@ -59,7 +59,7 @@ async def run_cluster(
         return None, False
     output.write_report(report)
     show_report(report)
-    compare = options.compare or _embedded_report(survey)
+    compare = options.compare or _embedded_report(survey, output)
     findings = await check_census(output, must_kill=options.workers > 1, compare=compare)
     show_findings(findings)
     return report, all(finding.is_good for finding in findings)
@@ -188,14 +188,14 @@ async def _broker(options: ClusterOptions) -> AsyncIterator[tuple[str, RabbitMQ 
         await asyncio.to_thread(broker.close)
 
 
-def _embedded_report(survey: Survey) -> Path | None:
-    """Return the report of the last embedded census, if it was of the same folder."""
-    if not (DEFAULT / "census.json").exists():
+def _embedded_report(survey: Survey, output: Output) -> Path | None:
+    """Return the report of the last embedded census, if it was of the same folder and lies in another one than ours."""
+    if output.folder == DEFAULT.absolute() or not (DEFAULT / "census.json").exists():
         return None
-    output = Output(DEFAULT)
-    note = output.read_note()
+    embedded = Output(DEFAULT)
+    note = embedded.read_note()
     same = note is not None and (note.folder, note.skip) == (survey.folder, survey.skip)
-    return output.report_json if same and output.report_json.exists() else None
+    return embedded.report_json if same and embedded.report_json.exists() else None
 
 
 def _say(text: str) -> None:

@@ -121,7 +121,9 @@ def unpark(
     return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=(leave, Count("waiting", -1)))
 
 
-def reset(item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
+def reset(
+    item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId, *, run_id: RunId
+) -> Decision:
     """An item of a run that is resumed becomes pending again; its attempts start from zero if it had failed."""
     failed = item.status is WorkItemStatus.FAILED
     pending = replace(
@@ -139,6 +141,8 @@ def reset(item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, pub
         item.status is WorkItemStatus.HELD and item.due_ms
     ):
         cleanup.append(Count("waiting", -1))
+        kind = TimerKind.HOLD if item.status is WorkItemStatus.HELD else TimerKind.RETRY
+        cleanup.append(DropTimer(Timer(due_ms=item.due_ms, run_id=run_id, item_id=item.item_id, kind=kind, turn=turn)))
     elif item.status is WorkItemStatus.HELD:
         cleanup += (Count("held", -1), Count("live", 1), CountScope(item.scope, 1))
     if item.owner:

@@ -90,7 +90,9 @@ async def _bring_back_one(services: Services, timer: Timer, item_id: WorkItemId)
         if found.item.status is WorkItemStatus.PENDING:  # its turn stays: a step may have begun before the run stopped
             decision = moves.republish(found.item, found.turn, now, services.name, ())
         else:
-            decision = moves.reset(found.item, found.turn, run.state, run.epoch, now, services.name)
+            decision = moves.reset(
+                found.item, found.turn, run.state, run.epoch, now, services.name, run_id=timer.run_id
+            )
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             await publish(services, run.header, decision.effects.publish)
             return

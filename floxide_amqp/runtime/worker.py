@@ -129,7 +129,11 @@ class Worker:
         async with self._running(background=False):
             await self.maintenance.round()
             try:
-                slot = await asyncio.wait_for(self._intake.take(), timeout)
+                async with asyncio.timeout(timeout):
+                    slot = await self._intake.take()
+                    while _is_probe(slot.delivery.body):
+                        await self._handle(slot)
+                        slot = await self._intake.take()
             except TimeoutError:
                 return False
             await self._handle(slot)
@@ -310,6 +314,14 @@ class Worker:
             run = await self.services.runs.find(run_id)
             if run is not None and run.state.status.is_terminal:
                 self.services.inflight.interrupt(run_id)
+
+
+def _is_probe(body: bytes) -> bool:
+    """Whether a message is the engine's own and no work."""
+    try:
+        return isinstance(decode_message(body), Probe)
+    except CodecError:
+        return False
 
 
 @asynccontextmanager

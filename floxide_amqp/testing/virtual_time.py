@@ -104,19 +104,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run a call in a thread, as every loop; the time stands still until it returns."""
-        self._threads_at_work += 1
-
-        def counted() -> T:
-            try:
-                return func(*args)
-            finally:
-                self.call_soon_threadsafe(self._thread_returned)
-
-        try:
-            return super().run_in_executor(executor, counted)
-        except BaseException:
-            self._threads_at_work -= 1
-            raise
+        call = _ThreadCall(self)
+        future = super().run_in_executor(executor, lambda: call.run(func, *args))
+        call.watch(future)
+        return future
 
     async def shutdown_default_executor(self) -> None:
         """Wait for the threads, as every loop."""
@@ -126,8 +117,45 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         finally:
             self._threads_at_work -= 1
 
-    def _thread_returned(self) -> None:
-        self._threads_at_work -= 1
+    def count_threads(self, amount: int) -> None:
+        """Note that threads have begun or ended; called in the loop's own thread."""
+        self._threads_at_work += amount
+
+
+class _ThreadCall:
+    """One call in a thread: counted from when it is given away until its future is done and it has returned."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self._loop = loop
+        self._has_started = False
+        self._is_counted = True
+        loop.count_threads(1)
+
+    def run(self, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        self._has_started = True
+        try:
+            return func(*args)
+        finally:
+            self._loop.call_soon_threadsafe(self._returned)
+
+    def watch(self, future: asyncio.Future[T]) -> None:
+        self._future: asyncio.Future[Any] = future
+        future.add_done_callback(self._cancelled_before_it_began)
+
+    def _cancelled_before_it_began(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() and not self._has_started:
+            self._end()
+
+    def _returned(self) -> None:
+        if self._future.done():
+            self._end()
+        else:  # its result is on its way
+            self._future.add_done_callback(lambda _: self._end())
+
+    def _end(self) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._loop.count_threads(-1)
 
 
 def describe_deadlock(loop: asyncio.AbstractEventLoop) -> str:

@@ -200,6 +200,13 @@ class WorkQueueSuite:
             again = await received(consumer)
             assert (again.body, again.redelivered) == (b"1", True)
 
+    async def test_what_is_released_ever_again_comes_back_ever_again(self, work_queue: WorkQueue) -> None:
+        async with work_queue.consume(["a"], prefetch=1) as consumer:
+            await work_queue.publish([message("a", b"1")])
+            for _ in range(30):  # RabbitMQ 4 gives up after 20, unless told otherwise
+                await (await received(consumer)).release()
+            assert (await received(consumer)).body == b"1"
+
     async def test_leaving_gives_back_what_was_not_acknowledged(self, work_queue: WorkQueue) -> None:
         async with work_queue.consume(["a"], prefetch=3) as consumer:
             await work_queue.publish([message("a", b"%d" % number) for number in range(3)])

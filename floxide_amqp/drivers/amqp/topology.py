@@ -1,8 +1,8 @@
 """The names of exchanges and queues, and how they come to be.
 
 Only what cannot be changed later stands in the declarations: arguments are immutable, so everything an operator may
-want to tune (length limits, delivery limits, expiry) is left to policies. Every declaration has a channel of its own,
-because the broker answers a wrong one by closing the channel it came on.
+want to tune (length limits, expiry, a lower delivery limit) is left to policies. Every declaration has a channel of its
+own, because the broker answers a wrong one by closing the channel it came on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ MAX_NAME_BYTES: Final = 255
 
 DELETE_SECONDS: Final = 20.0
 """RabbitMQ 3.10 waits 5 s for a quorum before it deletes a queue by force."""
+
+DELIVERY_LIMIT: Final = 2**31 - 1
+"""RabbitMQ 4 gives a message up after 20 returns unless the queue says otherwise. A worker without room returns what it
+has not begun, and that is no failure; messages that kill workers are told by the engine itself."""
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
@@ -108,8 +112,13 @@ async def ensure_work_queue(session: Session, names: Names, queue: str) -> None:
     await _ensure_quorum_queue(session, names.dead_queue, {})
     await _ensure_bound(session, names.dead_queue, names.dead_exchange, "")
     name = names.work_queue(queue)
-    await _ensure_quorum_queue(session, name, {"x-dead-letter-exchange": names.dead_exchange})
+    await _ensure_quorum_queue(session, name, work_queue_arguments(names))
     await _ensure_bound(session, name, names.work_exchange, queue)
+
+
+def work_queue_arguments(names: Names) -> dict[str, str | int]:
+    """Return what a task queue's queue is declared with, besides its type."""
+    return {"x-dead-letter-exchange": names.dead_exchange, "x-delivery-limit": DELIVERY_LIMIT}
 
 
 async def count_messages(session: Session, queue: str) -> tuple[int, int] | None:
@@ -130,7 +139,7 @@ async def delete_queue(session: Session, name: str) -> None:
         await session.call(f"Deleting queue {name}", channel.queue_delete(name), within=DELETE_SECONDS)
 
 
-async def _ensure_quorum_queue(session: Session, name: str, arguments: dict[str, str]) -> None:
+async def _ensure_quorum_queue(session: Session, name: str, arguments: dict[str, str | int]) -> None:
     try:
         async with session.short_channel() as channel:
             await session.call(

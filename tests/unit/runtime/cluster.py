@@ -227,7 +227,7 @@ class Cluster:
         """Let time pass until nothing points to any item any more, at most so long; return what is left."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while self._loose_ends() and loop.time() < until:
+        while self._loose_ends() and loop.time() < until:  # noqa: ASYNC110 - time is virtual
             await asyncio.sleep(2)
         return self._loose_ends()
 

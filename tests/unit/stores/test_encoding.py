@@ -261,7 +261,6 @@ def test_a_refused_value_does_not_spoil_the_next_one() -> None:
     "value",
     [2**63, 2**64, -(2**63) - 1, 2**4_000, -1, Decimal("1.50"), Decimal("-Infinity"), UUID(int=7), date.max, date.min,
      time(1, 2, 3, 4, fold=1), time(1, tzinfo=BERLIN), timedelta.max, timedelta.min, datetime.max, datetime.min],  # noqa: DTZ901  # naive is a value, too
-    ids=str,
 )  # fmt: skip
 def test_values_at_the_edges_come_back(value: object) -> None:
     assert is_same_plain(unpack(pack(value)), value)

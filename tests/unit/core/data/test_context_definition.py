@@ -183,7 +183,6 @@ class NotAReducer:
         (int, {"other": 1}, "Wrong.other has a value but no annotation. Write other: int = …"),
         ("Unknown", {}, "Wrong uses the name 'Unknown' in an annotation, and it is not known"),
     ],
-    ids=str,
 )
 def test_a_wrong_field_is_refused_when_the_class_is_made(annotation: Any, default: Any, sentence: str) -> None:
     with pytest.raises(DefinitionError) as caught:
@@ -213,7 +212,6 @@ def test_methods_are_no_fields(name: str) -> None:
         Annotated[int, NotAReducer()],
         Fixed[list[int]],
     ],
-    ids=str,
 )
 def test_a_right_field_is_accepted(annotation: Any) -> None:
     assert list(define(annotation).__context_fields__) == ["field"]

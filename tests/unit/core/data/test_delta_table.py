@@ -123,7 +123,7 @@ TABLE: list[tuple[str, str, Any, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "done", "delta", "read", "expected"), TABLE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("field", "done", "delta", "read", "expected"), TABLE)
 def test_a_change_is_this_delta_and_merges_to_this(field: str, done: str, delta: Any, read: str, expected: Any) -> None:
     run = state()
     view = run.view("item")
@@ -135,7 +135,7 @@ def test_a_change_is_this_delta_and_merges_to_this(field: str, done: str, delta:
     assert (type(after), after) == (type(expected), expected)
 
 
-@pytest.mark.parametrize(("field", "done", "delta", "read", "expected"), TABLE, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("field", "done", "delta", "read", "expected"), TABLE)
 def test_a_snapshot_gives_back_the_merged_state(field: str, done: str, delta: Any, read: str, expected: Any) -> None:
     run = state()
     view = run.view("item")

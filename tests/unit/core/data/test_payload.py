@@ -187,7 +187,6 @@ def round_trip(annotation: Any, value: object) -> object:
         (str | Colour, Colour.BLUE),
         (int | Decimal, Decimal(1)),
     ],
-    ids=str,
 )
 def test_a_value_comes_back_equal_and_of_its_own_class(annotation: Any, value: object) -> None:
     back = round_trip(annotation, value)
@@ -280,7 +279,6 @@ def test_what_a_producer_changes_later_does_not_reach_the_dump() -> None:
         (Any, {Path("a")}, "Any", "set"),
         (Any, object(), "plain data", "object"),
     ],
-    ids=str,
 )
 def test_a_value_that_would_not_come_back_is_refused_with_both_types(
     annotation: Any, value: object, expected: str, got: str
@@ -433,7 +431,6 @@ class Cow:
         (Excluding, "field 'secret' of Excluding is excluded", "drop exclude=True"),
         (WithInitVar, "field 'scale' of WithInitVar is an InitVar", "make it a field"),
     ],
-    ids=str,
 )
 def test_a_type_that_cannot_be_carried_is_refused_with_the_cure(annotation: Any, problem: str, cure: str) -> None:
     with pytest.raises(DefinitionError) as caught:
@@ -465,7 +462,6 @@ def test_a_typed_dict_of_typing_is_refused_where_pydantic_cannot_read_it() -> No
         (list[dict[str, Cat] | dict[str, Cow]], [{"a": Cat()}, {"a": Cow()}]),
         (list[tuple[Cat] | tuple[Cat, Cat]], [(Cat(),), (Cat(), Cat())]),
     ],
-    ids=str,
 )
 def test_nested_members_that_differ_once_stored_are_carried(annotation: Any, values: list[object]) -> None:
     assert round_trip(annotation, values) == values

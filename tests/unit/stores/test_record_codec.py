@@ -1,0 +1,166 @@
+"""Records survive the way to bytes and back; bytes that are something else are refused with one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.records import (
+    Envelope,
+    ErrorRecord,
+    HistoryEntry,
+    ItemInput,
+    Probe,
+    Routed,
+    RunFailure,
+    RunHeader,
+    RunState,
+    Scope,
+    Timer,
+    TimerKind,
+    WorkerRecord,
+    WorkItem,
+)
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+
+text = st.text(max_size=8)
+ids = st.text(min_size=1, max_size=8)
+whole = st.integers(0, 2**40)
+words = st.tuples(ids, ids)
+errors = st.builds(ErrorInfo, kinds=words, message=text, traceback=text)
+failures = st.none() | st.builds(FailureInfo, node=text, error_type=text, message=text, attempts=whole)
+inputs = st.builds(ItemInput, payload=st.binary(max_size=8), opener=text)
+items = st.builds(
+    WorkItem, item_id=ids, node=text, queue=text, input=inputs,
+    scope=words, order=st.tuples(whole, whole), parent=text, attempt=whole, owner=text, deaths=whole,
+    loops=st.tuples(st.tuples(text, whole)), failure=failures, due_ms=whole, successors=words, kept=st.none() | ids,
+    token=st.binary(max_size=16), note=text,
+)  # fmt: skip
+states = st.builds(
+    RunState, updated_at_ms=whole, finished_at_ms=st.none() | whole, reason=text,
+    failure=st.none() | st.builds(RunFailure, node=text, item_id=ids, error=errors, attempts=whole),
+)  # fmt: skip
+envelopes = st.builds(
+    Envelope, run_id=ids, item_id=ids, node=text, workflow=text, version=text, queue=text, turn=whole, scope=words,
+    position=st.none() | whole, entry=text, recovered=st.booleans(), trace=text,
+)  # fmt: skip
+workers = st.builds(
+    WorkerRecord, worker_id=ids, beat=whole, at_ms=whole, started_at_ms=whole, host=text, boot=text, pid=whole,
+    process_started=text, status=text, queues=words, workflows=words, concurrency=whole, current_items=words,
+    items_done=whole, errors=whole,
+)  # fmt: skip
+headers = st.builds(
+    RunHeader, run_id=ids, workflow=text, version=text, input=st.binary(), input_digest=text, context=st.binary(),
+    created_at_ms=whole, deadline_ms=st.none() | whole, reply_to=text, start_item=ids,
+)  # fmt: skip
+pages = st.lists(st.builds(Routed, edge=text, payload=st.binary(max_size=4), suffix=st.tuples(whole))).map(tuple)
+
+ROUND_TRIPS: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable[[bytes], Any]]] = [
+    (headers, codec.encode_header, codec.decode_header),
+    (states, codec.encode_state, codec.decode_state),
+    (items, codec.encode_item, codec.decode_item),
+    (st.builds(Scope, scope_id=ids, parent=words, then=items), codec.encode_scope, codec.decode_scope),
+    (pages, codec.encode_page, codec.decode_page),
+    (
+        st.builds(ErrorRecord, item_id=ids, node=text, attempt=whole, at_ms=whole, error=errors, worker=text,
+                  will_retry=st.booleans()),
+        codec.encode_error,
+        codec.decode_error,
+    ),
+    (
+        st.builds(HistoryEntry, item_id=ids, node=text, attempts=whole, ended_at_ms=whole, duration_us=whole,
+                  worker=text, parent=text),
+        codec.encode_history,
+        codec.decode_history,
+    ),
+    (workers, codec.encode_worker, codec.decode_worker),
+    (envelopes, codec.encode_envelope, codec.decode_message),
+    (st.builds(Probe, queue=text, number=whole, before=text), codec.encode_probe, codec.decode_message),
+]  # fmt: skip
+
+DECODERS = [getattr(codec, name) for name in dir(codec) if name.startswith("decode_")]
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=True) | text | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=30,
+)
+
+
+@given(st.data())
+def test_every_record_survives_the_way_to_bytes_and_back(data: st.DataObject) -> None:
+    strategy, encode, decode = data.draw(st.sampled_from(ROUND_TRIPS))
+    record = data.draw(strategy)
+    assert decode(encode(record)) == record
+
+
+@given(st.binary(max_size=64))
+def test_arbitrary_bytes_are_refused(body: bytes) -> None:
+    for decode in DECODERS:
+        with pytest.raises(CodecError):
+            decode(body)
+
+
+@given(st.lists(plain, max_size=20))
+def test_well_formed_bytes_of_another_shape_are_refused_or_read_but_never_another_error(values: list[Any]) -> None:
+    for head in (1, 2, "work", True):
+        body = msgpack.packb([head, *values])
+        for decode in DECODERS:
+            try:
+                decode(body)
+            except CodecError:
+                continue
+
+
+@given(envelopes, st.integers(0, 12), plain)
+def test_a_message_with_one_field_changed_is_refused_or_still_an_envelope(
+    envelope: Envelope, field: int, value: Any
+) -> None:
+    values = list(msgpack.unpackb(codec.encode_envelope(envelope), use_list=False))
+    values[field] = value
+    try:
+        codec.decode_message(msgpack.packb(values))
+    except CodecError:
+        return
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        b"\x90" * 100_000,
+        b"\x91" * 60_000,
+        b"\x93\x01" + b"\x91" * 900 + b"\x00\x02",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        msgpack.packb([1, "work"]),
+        msgpack.packb([1, "probe", "q", "number", "before"]),
+        msgpack.packb([1, {"a": 1}, 2, 3]),
+    ],
+)
+def test_hostile_messages_are_refused_at_once(body: bytes) -> None:
+    with pytest.raises(CodecError):
+        codec.decode_message(body)
+
+
+@given(st.integers(0, 10**13), ids, st.sampled_from(TimerKind), whole)
+def test_timers_of_one_item_have_an_entry_each_and_sort_by_time(
+    due: int, item: str, kind: TimerKind, turn: int
+) -> None:
+    entries = [
+        keys.timer_entry(Timer(due_ms=at, run_id="run", item_id=item, kind=kind, turn=t))  # type: ignore[arg-type]
+        for at, t in ((due, turn), (due, turn + 1), (due + 1, 0))
+    ]
+    assert len(set(entries)) == 3
+    assert max(entries[:2]) < entries[2]
+    assert max(entries[:2]) < keys.timers_until(due)
+    assert codec.decode_timer_value(codec.encode_timer_value(kind, turn)) == (kind, turn)
