@@ -59,7 +59,7 @@ async def run_cluster(
         return None, False
     output.write_report(report)
     show_report(report)
-    compare = options.compare or _embedded_report(survey, output)
+    compare = options.compare or embedded_report(survey, output)
     findings = await check_census(output, must_kill=options.workers > 1, compare=compare)
     show_findings(findings)
     return report, all(finding.is_good for finding in findings)
@@ -188,7 +188,7 @@ async def _broker(options: ClusterOptions) -> AsyncIterator[tuple[str, RabbitMQ 
         await asyncio.to_thread(broker.close)
 
 
-def _embedded_report(survey: Survey, output: Output) -> Path | None:
+def embedded_report(survey: Survey, output: Output) -> Path | None:
     """Return the report of the last embedded census, if it was of the same folder and lies in another one than ours."""
     if output.folder == DEFAULT.absolute() or not (DEFAULT / "census.json").exists():
         return None

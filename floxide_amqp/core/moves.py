@@ -203,10 +203,29 @@ def republish(item: WorkItem, turn: int, now_ms: int, publisher: WorkerId, forge
     )
 
 
-def repeat_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader) -> Decision:
-    """A message that may not have reached its queue: a timer publishes it again if the item is untouched then."""
+def repeat_publish(out: Outgoing, due_ms: int, header: RunHeader, publisher: WorkerId) -> Decision:
+    """A message that may not have reached its queue: a timer publishes it again if the item is untouched then.
+
+    Its entry moves to the time of the timer, which takes it away: each try would leave one behind else, and a queue
+    that comes back would get a message for each of them.
+    """
+    item, turn = out.item, out.turn
     timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn)
-    return Decision(conditions=(TurnIs(item.item_id, turn),), changes=(SetTimer(timer),), effects=Effects(timer=timer))
+    changes: list[Change] = [SetTimer(timer)]
+    if out.entry:
+        moved = message_entry(due_ms, item.item_id, turn)
+        changes += (
+            LeaveMessage(item.queue, out.entry), EnterMessage(item.queue, moved, item.item_id, turn, publisher)
+        )  # fmt: skip
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn),), changes=tuple(changes), effects=Effects(timer=timer)
+    )  # fmt: skip
+
+
+def publish_again(item: WorkItem, timer: Timer, now_ms: int, publisher: WorkerId) -> Decision:
+    """A pending item whose message no queue took, or may not have taken, gets another: its timer is due."""
+    entry = message_entry(timer.due_ms, item.item_id, timer.turn)
+    return republish(item, timer.turn, now_ms, publisher, (DropTimer(timer), LeaveMessage(item.queue, entry)))
 
 
 def defer_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader, reason: str, out: Outgoing) -> Decision:

@@ -16,9 +16,9 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId, slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import OutcomeUnknownError, PoisonError
+from floxide_amqp.exceptions import CodecError, OutcomeUnknownError, PoisonError, StoreError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Cell, Conflict, Key, LogRange, Read
+from floxide_amqp.ports.key_value import Cell, Conflict, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.publishing import publish
@@ -72,10 +72,12 @@ Admission: TypeAlias = Admitted | Dismissed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
+    run: CachedRun | None
     header: RunHeader
     state: RunState
     epoch: int
     stored: StoredItem | None
+    broken: CodecError | None
 
 
 class Admissions:
@@ -137,8 +139,8 @@ class Admissions:
         if self._services.inflight.has(found.header.run_id, item.item_id):
             return await self._anchor_for(found, item, turn, self._services.name, message)
         if redelivered or envelope.recovered or item.deaths or graph.nodes[item.node].options.at_most_once:
-            return await self._claim(found, item, turn, graph)
-        return await self._admitted(found, item, turn, graph)
+            return await self._claim(found, item, turn, graph, message)
+        return await self._admitted(found, item, turn, graph, found.broken)
 
     async def _anchor_for(
         self, found: _Found, item: WorkItem, turn: int, owner: WorkerId, message: MessageAnchor
@@ -146,13 +148,20 @@ class Admissions:
         """A second copy of a message whose item is at work: an owner entry takes the copy's place."""
         decision = moves.anchor(item, turn, owner, message)
         outcome = await self._services.commit(_writer(found.header), decision)
-        return None if isinstance(outcome, Conflict) else Dismissed(reason="owned", forget=False)
+        if isinstance(outcome, Conflict):
+            return None
+        if owner != self._services.name and await self._deaths.verdict(owner) is Verdict.GONE:
+            return None  # it has said goodbye since it was taken for alive, and nobody looks for what it holds
+        return Dismissed(reason="owned", forget=False)
 
     async def _in_progress(self, found: _Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
         """Somebody has claimed the item: this worker, a dead one, or one that works on it right now."""
         item, turn, me = stored.item, stored.turn, self._services.name
         is_here = item.owner == me and self._services.inflight.has(found.header.run_id, item.item_id)
-        verdict = Verdict.GONE if item.owner == me else await self._deaths.verdict(item.owner)
+        if item.owner == me:
+            verdict = Verdict.DEAD if self._services.died_with(item) else Verdict.GONE
+        else:
+            verdict = await self._deaths.verdict(item.owner)
         if is_here or verdict is Verdict.ALIVE:
             if item.anchored:
                 return Dismissed(reason="owned")
@@ -166,25 +175,39 @@ class Admissions:
         await publish(self._services, found.header, decision.effects.publish)
         return Dismissed(reason="given back", forget=False)
 
-    async def _claim(self, found: _Found, item: WorkItem, turn: int, graph: Graph) -> Admission | None:
+    async def _claim(
+        self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+    ) -> Admission | None:
         once = graph.nodes[item.node].options.at_most_once
-        verdict: Exception | None = None
+        verdict: Exception | None = found.broken
         if item.deaths and once:
             verdict = OutcomeUnknownError(node=item.node, item_id=item.item_id)
         elif item.deaths >= self._services.limits.deaths:
             verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=item.deaths)
+        is_suspect = verdict is None and 0 < item.deaths >= self._services.limits.deaths - 1
+        if is_suspect and not self._services.inflight.may_suspect(found.header.run_id, item.item_id):
+            return await self._put_off(found, item, turn, message)
         decision = moves.claim(item, turn, found.epoch, self._services.name, at_most_once=once)
         with self._services.inflight.reserved(found.header.run_id, item.item_id):
             if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
                 return None
             return await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
 
+    async def _put_off(self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
+        """Another suspect is at work here: a timer publishes this one again."""
+        services = self._services
+        due_ms = services.now_ms() + round(1000 * services.timeouts.publish_retry * services.random.uniform(0.5, 1.0))
+        decision = moves.repeat_publish(Outgoing(item, turn, message.entry), due_ms, found.header, services.name)
+        if isinstance(await services.commit(_writer(found.header), decision), Conflict):
+            return None
+        if decision.effects.timer is not None:
+            services.on_timer(decision.effects.timer)
+        return Dismissed(reason="another suspect is at work", forget=False)
+
     async def _admitted(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
     ) -> Admission:
-        run = self._services.cache.find(found.header.run_id)
-        if run is None:
-            run = self._services.cache.add(CachedRun(found.header, graph))
+        run = found.run if found.run is not None else CachedRun(found.header, graph)
         return Admitted(
             run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,
             scope=await self.scope_of(run, item),
@@ -196,9 +219,7 @@ class Admissions:
             return None
         known = run.scope(item.scope[-1])
         if known is None:
-            key = keys.scope(run.header.run_id, item.scope[-1])
-            cell = (await self._services.session.read(Read(slot=slot_of(run.header.run_id), cells=(key,)))).cells[0]
-            known = codec.decode_scope(cell.value)
+            known = await self._services.items.scope(run.header.run_id, item.scope[-1])
             run.remember_scope(known)
         return known
 
@@ -249,12 +270,29 @@ class Admissions:
         header = cached.header if cached is not None else codec.decode_header(snapshot.cells[2].value)
         if cached is None:
             cached = self._remember(header)
-        if cached is not None and cached.has_context and not (logs and cached.absorb(snapshot.logs[0])):
-            await cached.refresh(services.contexts)
+        broken: CodecError | None = None
+        if cached is not None and cached.has_context:
+            broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
         return _Found(
-            header=header, state=codec.decode_state(state.value), epoch=state.version,
-            stored=_stored(snapshot.cells[1]),
+            run=cached, header=header, state=codec.decode_state(state.value), epoch=state.version,
+            stored=_stored(snapshot.cells[1]), broken=broken,
         )  # fmt: skip
+
+    async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
+        """Bring a run's context up to date; return why it cannot be, which every item of the run fails with."""
+        try:
+            if tail is None or not run.absorb(tail):
+                await run.refresh(self._services.contexts)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
+            broken = CodecError(
+                f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
+                "Give a context whose fields or reducers changed a new workflow version."
+            )
+            broken.__cause__ = error
+            return broken
+        return None
 
     def _remember(self, header: RunHeader) -> CachedRun | None:
         graph = self._services.registry.find(header.workflow, header.version)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from floxide_amqp.core.context import Context, ContextState, NoContext
@@ -78,14 +80,25 @@ class CachedRun:
         """Apply a page of the log; return whether the context reaches the log's end. False also where it has a gap."""
         if self._context is None or page.first > self.position:
             return False
-        self.position = apply_page(self._context, self.position, page)
+        with self._dropped_when_broken():
+            self.position = apply_page(self._context, self.position, page)
         return self.position >= page.length
 
     def advance(self, first: int | None, delta: bytes) -> None:
         """Apply an own delta that was committed at position `first`, if the context reaches just there."""
         if self._context is not None and first == self.position:
-            self._context.apply(unpack(delta))
-            self.position += 1
+            with suppress(Exception), self._dropped_when_broken():  # whoever reads it next meets the error
+                self._context.apply(unpack(delta))
+                self.position += 1
+
+    @contextmanager
+    def _dropped_when_broken(self) -> Generator[None]:
+        """Forget the context where a delta cannot be merged: those before it must not be merged a second time."""
+        try:
+            yield
+        except Exception:
+            self._context, self.position = None, 0
+            raise
 
     def view(self, origin: str) -> tuple[Context, int]:
         """Return a copy of the context for one step, and the log position it reaches."""

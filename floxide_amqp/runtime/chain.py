@@ -35,6 +35,9 @@ _log = get_logger("floxide_amqp.chain")
 NO_QUEUES: frozenset[str] = frozenset()
 """Of a worker that goes on with nothing."""
 
+PAUSE_WHEN_CONTENDED_SECONDS = 0.5
+"""Pause before a message goes back because somebody else is at its item all the time, so that it does not spin."""
+
 SERIAL_AFTER = 3
 """Conflicts over the context after which a run's isolated steps go one at a time in this worker."""
 
@@ -94,6 +97,7 @@ class Chain:
         envelope = self._envelope
         _log.debug("delivery.dismissed", run_id=envelope.run_id, item_id=envelope.item_id, reason=dismissed.reason)
         if dismissed.reason == "contended":
+            await asyncio.sleep(PAUSE_WHEN_CONTENDED_SECONDS)
             await self._delivery.release()
             return
         if dismissed.forget and envelope.entry:
@@ -166,12 +170,16 @@ class Chain:
             _log.warning("step.not_anchored", run_id=admitted.run.header.run_id, error=str(error))
             return admitted
         if isinstance(outcome, Conflict):
-            return admitted  # whoever touched the item is met at the commit
-        self._anchor = OwnerAnchor()
+            again = await self._look_again(admitted, outcome.check) if isinstance(outcome.check, Check) else None
+            if again is None or not again.item.anchored:
+                return admitted  # whoever touched the item is met at the commit
+            owned, turn = again.item, again.turn  # another copy of the message has done it
+        else:
+            self._anchor = OwnerAnchor()
+            owned, turn = decision.effects.keep or admitted.item, admitted.turn + 1
         await self._acknowledge()
         await self._on_long()
-        owned = decision.effects.keep or admitted.item
-        return replace(admitted, item=owned, turn=admitted.turn + 1)
+        return replace(admitted, item=owned, turn=turn)
 
     async def _settle(self, admitted: Admitted, performed: Performance) -> Admitted | _Again | None:
         """Commit what a step came to; after a conflict look again, decide again, or drop it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -78,9 +78,9 @@ class DeathWatch:
             return False
         return now - seen.since >= self._dead_after and own - seen.own_beats >= LEAST_OWN_BEATS
 
-    def forget(self, worker_id: WorkerId) -> None:
-        """Drop what was seen of a worker that is no more."""
-        self._seen.pop(worker_id, None)
+    def forget_all_but(self, listed: Iterable[WorkerId]) -> None:
+        """Drop what was seen of workers that are no more."""
+        self._seen = {worker_id: self._seen[worker_id] for worker_id in listed if worker_id in self._seen}
 
 
 def is_gone(record: WorkerRecord) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -58,6 +59,13 @@ async def run_body(
         call: Its input and place, for interceptors.
         handle: By which the step can be interrupted.
     """
+    async with nullcontext() if node.node.is_async else services.threads:
+        return await _run(services, node, ctx, call, handle)
+
+
+async def _run(
+    services: Services, node: GraphNode, ctx: WorkflowCtx[Any], call: StepCall, handle: StepHandle
+) -> BodyResult:
     body = chain_step(services.interceptors, call, lambda: _invoke(services, node, ctx, call.input))
     task = asyncio.create_task(_guarded(body), name=f"floxide.node.{node.name}")
     handle.task = task

@@ -87,7 +87,7 @@ class TaskHeartbeat:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._liveness.say_goodbye(self._record.worker_id)
+        await self._liveness.say_goodbye(self._record)
 
     async def _run(self) -> None:
         while True:
@@ -146,7 +146,11 @@ class Heartbeat:
         self._stop.clear()
         self._thread = threading.Thread(target=self._main, name=f"heartbeat-{self._record.worker_id}", daemon=True)
         self._thread.start()
-        await asyncio.wait_for(asyncio.shield(first), START_SECONDS)
+        try:
+            await asyncio.wait_for(asyncio.shield(first), START_SECONDS)
+        except BaseException:
+            self._stop.set()  # or the thread would vouch for a worker that never came to be
+            raise
 
     async def stop(self) -> None:
         """Say goodbye and stop; returns when the thread has ended."""
@@ -160,7 +164,7 @@ class Heartbeat:
     async def _beat_until_stopped(self) -> None:
         try:
             store = await self._open_store()
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - the supervisor of the thread: `start` raises it
             self._report_first(error)
             return
         liveness = LivenessStore(Session(store, self._clock, patience_seconds=0.0))
@@ -176,7 +180,7 @@ class Heartbeat:
         self._record = next_beat(self._record, self.vitals, self._clock.now_ms())
         try:
             await liveness.beat(self._record)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - a thread that ends in silence would look like the worker's death
             _log.warning("heartbeat.failed", worker_id=self._record.worker_id, error=str(error))
             self._report_first(error)
             return
@@ -185,7 +189,7 @@ class Heartbeat:
 
     async def _goodbye(self, liveness: LivenessStore) -> None:
         try:
-            await liveness.say_goodbye(self._record.worker_id)
+            await liveness.say_goodbye(self._record)
         except StoreError as error:
             _log.warning("heartbeat.goodbye_failed", worker_id=self._record.worker_id, error=str(error))
 

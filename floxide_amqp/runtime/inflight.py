@@ -60,33 +60,47 @@ class InFlight:
     """All steps at work in this process."""
 
     def __init__(self) -> None:
-        self._by_run: dict[RunId, dict[WorkItemId, StepHandle]] = {}
+        self._by_run: dict[RunId, dict[StepHandle, None]] = {}
+        self._at_work: Counter[tuple[RunId, WorkItemId]] = Counter()
         self._reserved: Counter[tuple[RunId, WorkItemId]] = Counter()
-        self._count = 0
+        self._suspect: tuple[RunId, WorkItemId] | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return self._at_work.total()
 
     def __iter__(self) -> Iterator[StepHandle]:
         for steps in list(self._by_run.values()):
-            yield from list(steps.values())
+            yield from list(steps)
 
     def add(self, handle: StepHandle) -> None:
-        """Note a step."""
-        self._by_run.setdefault(handle.run_id, {})[handle.item_id] = handle
-        self._count += 1
+        """Note a step; two copies of a message may make two of one item."""
+        self._by_run.setdefault(handle.run_id, {})[handle] = None
+        self._at_work[handle.run_id, handle.item_id] += 1
 
     def remove(self, handle: StepHandle) -> None:
         """Forget a step."""
         steps = self._by_run.get(handle.run_id, {})
-        if steps.pop(handle.item_id, None) is not None:
-            self._count -= 1
+        if handle in steps:
+            del steps[handle]
+            _take_one(self._at_work, (handle.run_id, handle.item_id))
         if not steps:
             self._by_run.pop(handle.run_id, None)
 
     def has(self, run_id: RunId, item_id: WorkItemId) -> bool:
         """Whether this item is at work here, or about to be."""
-        return (run_id, item_id) in self._reserved or item_id in self._by_run.get(run_id, {})
+        return (run_id, item_id) in self._reserved or (run_id, item_id) in self._at_work
+
+    def may_suspect(self, run_id: RunId, item_id: WorkItemId) -> bool:
+        """Note the one item at work here whose owners have died before; False while another is at work.
+
+        Were there two, the death of their worker would be held against both. Nothing may be awaited between this and
+        `reserved`.
+        """
+        place = (run_id, item_id)
+        if self._suspect is not None and self._suspect != place and self.has(*self._suspect):
+            return False
+        self._suspect = place
+        return True
 
     @contextmanager
     def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Generator[None]:
@@ -103,13 +117,11 @@ class InFlight:
         try:
             yield
         finally:
-            self._reserved[place] -= 1
-            if not self._reserved[place]:
-                del self._reserved[place]
+            _take_one(self._reserved, place)
 
     def interrupt(self, run_id: RunId) -> int:
         """Interrupt every step of a run; return how many."""
-        steps = list(self._by_run.get(run_id, {}).values())
+        steps = list(self._by_run.get(run_id, ()))
         for step in steps:
             step.interrupt()
         return len(steps)
@@ -117,3 +129,9 @@ class InFlight:
     def runs(self) -> tuple[RunId, ...]:
         """The runs with steps at work."""
         return tuple(self._by_run)
+
+
+def _take_one(counts: Counter[tuple[RunId, WorkItemId]], place: tuple[RunId, WorkItemId]) -> None:
+    counts[place] -= 1
+    if not counts[place]:
+        del counts[place]

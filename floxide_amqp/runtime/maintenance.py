@@ -11,7 +11,7 @@ of the in-process queue are lost when the process that holds them is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from floxide_amqp.core import moves
@@ -20,7 +20,7 @@ from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
 from floxide_amqp.core.records import Probe
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import FloxideError
+from floxide_amqp.exceptions import FloxideError, StoreUnavailableError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.ports.work_queue import Message
@@ -28,6 +28,7 @@ from floxide_amqp.runtime import timers
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.side_by_side import side_by_side
 from floxide_amqp.stores.indexes import ItemPlace, MessageNote
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.liveness import DEAD
@@ -63,6 +64,7 @@ class Maintenance:
         self._probe_number = 0
         self._next_probe = 0.0
         self._sweeps: asyncio.Queue[tuple[float, Probe]] = asyncio.Queue()
+        self._has_taken_back = False
         self.is_leader = False
 
     async def run(self) -> None:
@@ -72,24 +74,34 @@ class Maintenance:
                 await self.round()
             except Exception as error:  # noqa: BLE001 - the supervisor of maintenance: the next round tries again
                 self.is_leader = False
-                is_known = isinstance(error, FloxideError)
-                _log.warning("maintenance.round_failed", error=str(error), exc_info=not is_known)
+                _report(error)
             await asyncio.sleep(self._services.timeouts.maintenance)
 
     async def round(self) -> None:
         """Do one round: the own part, and the leader's part if the lease can be had."""
-        await self._take_parked()
-        await self._take_back_own()
-        await self._run_sweeps()
+        await self._each(self._take_parked, self._take_back_own, self._run_sweeps)
         self.is_leader = await self._lead()
-        if not self.is_leader:
+        if self.is_leader:
+            await self._each(self._fire_timers, self._bury_the_dead, self._look_for_lost)
+
+    async def _each(self, *parts: Callable[[], Awaitable[None]]) -> None:
+        """Do parts of a round; one that meets what it cannot handle does not keep the others from being done."""
+        for part in parts:
+            try:
+                await part()
+            except StoreUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a supervisor: the next round tries again
+                _report(error)
+
+    async def _look_for_lost(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._next_probe:
             return
-        await self._fire_timers()
-        await self._bury_the_dead()
+        self._next_probe = now + self._services.timeouts.probe
         if self._services.queue.is_durable:
             await self._send_probes()
-        elif asyncio.get_running_loop().time() >= self._next_probe:
-            self._next_probe = asyncio.get_running_loop().time() + self._services.timeouts.probe
+        else:
             await self._find_lost_in_process()
 
     def probe_returned(self, probe: Probe) -> None:
@@ -115,14 +127,16 @@ class Maintenance:
 
     async def _fire_timers(self) -> None:
         due = await self._services.indexes.due_timers(self._services.now_ms(), limit=PAGE)
-        await _side_by_side(timers.fire(self._services, timer) for timer in due)
+        await _page(timers.fire(self._services, timer) for timer in due)
 
     # --- the dead
 
     async def _bury_the_dead(self) -> None:
         """Give back what dead workers held without a message, and remember for a day that they died."""
         services = self._services
-        for record in await services.liveness.all():
+        records = await services.liveness.all()
+        self._deaths.forget_all_but(record.worker_id for record in records)
+        for record in records:
             if record.worker_id == services.name or not self._deaths.has_died(record):
                 continue
             all_given_back = await self._give_back_all(record.worker_id, died=True)
@@ -131,12 +145,11 @@ class Maintenance:
                 await services.liveness.bury(record)
             elif services.now_ms() - record.at_ms > REMEMBER_DEAD_MS:
                 await services.liveness.forget(record.worker_id)
-                self._deaths.forget(record.worker_id)
 
     async def _give_back_all(self, worker: WorkerId, *, died: bool) -> bool:
         """Give back a page of what a worker held; return whether that was all."""
         places = await self._services.indexes.owned(worker, limit=PAGE)
-        await _side_by_side(self._give_back(worker, place, died=died) for place in places)
+        await _page(self._give_back(worker, place, died=died) for place in places)
         return len(places) < PAGE
 
     async def _give_back(self, worker: WorkerId, place: ItemPlace, *, died: bool) -> None:
@@ -162,11 +175,15 @@ class Maintenance:
             is_all = await self._give_back_all(self._services.name, died=False)
 
     async def _take_back_own(self) -> None:
-        """Items this worker holds in the store but not in its hands: their chain broke off."""
+        """Items this worker holds in the store but not in its hands: their chain broke off.
+
+        What it is said to hold when it begins, an earlier process of its name died with.
+        """
         services = self._services
         for place in await services.indexes.owned(services.name, limit=PAGE):
             if not services.inflight.has(place.run_id, place.item_id):
-                await self._give_back(services.name, place, died=False)
+                await self._give_back(services.name, place, died=not self._has_taken_back)
+        self._has_taken_back = True
 
     # --- parked items
 
@@ -176,7 +193,7 @@ class Maintenance:
         for workflow, version in services.registry.graphs:
             for queue in self._queues:
                 places = await services.indexes.parked(queue, workflow, version, limit=PAGE)
-                await _side_by_side(
+                await _page(
                     self._unpark(place, LeaveParked(queue, workflow, version, place.item_id)) for place in places
                 )
 
@@ -207,10 +224,6 @@ class Maintenance:
         return list(dict.fromkeys((*self._queues, *others)))
 
     async def _send_probes(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now < self._next_probe:
-            return
-        self._next_probe = now + self._services.timeouts.probe
         for queue in await self._all_queues():
             if not await self._services.indexes.messages(queue, limit=1):
                 continue
@@ -219,20 +232,23 @@ class Maintenance:
             await self._services.queue.publish([Message(queue=queue, body=encode_probe(probe))])
 
     async def _run_sweeps(self) -> None:
-        """Sweep for the probes whose grace is over."""
+        """Sweep for the probes whose grace is over; once per queue, however many came back together."""
         now = asyncio.get_running_loop().time()
+        latest: dict[str, str] = {}
         for _ in range(self._sweeps.qsize()):
             due, probe = self._sweeps.get_nowait()
             if due > now:
                 self._sweeps.put_nowait((due, probe))
-                continue
-            await self._sweep(probe.queue, before=probe.before)
+            else:
+                latest[probe.queue] = max(probe.before, latest.get(probe.queue, ""))
+        for queue, before in latest.items():
+            await self._sweep(queue, before=before)
 
     async def _sweep(self, queue: str, *, before: str) -> None:
         after = ""
         while True:
             notes = await self._services.indexes.messages(queue, after=after, before=before, limit=PAGE)
-            await _side_by_side(self.recover(note) for note in notes)
+            await _page(self.recover(note) for note in notes)
             if len(notes) < PAGE:
                 return
             after = notes[-1].entry
@@ -253,7 +269,7 @@ class Maintenance:
                 notes = await services.indexes.messages(queue, after=after, limit=PAGE)
                 for publisher in {note.publisher for note in notes} - verdicts.keys():
                     verdicts[publisher] = await self._deaths.verdict(publisher)
-                await _side_by_side(
+                await _page(
                     self.recover(note)
                     for note in notes
                     if verdicts[note.publisher] is not Verdict.ALIVE or note.entry < never_came
@@ -268,14 +284,12 @@ class Maintenance:
         leave = LeaveMessage(note.queue, note.entry)
         run = await services.runs.find(note.run_id)
         found = await self._frontier(note.run_id, note.item_id)
-        if run is None or found is None or run.state.status.is_terminal or run.state.status is RunStatus.PAUSED:
+        if run is None or found is None or run.state.status.is_terminal:
             await self._forget(note, leave)
-            return
-        item = found.item
-        if item.status is WorkItemStatus.PENDING:
-            await self._republish(run, found, leave)
-        elif item.status is WorkItemStatus.IN_PROGRESS:
+        elif found.item.status is WorkItemStatus.IN_PROGRESS:  # also of a paused run: resuming it does not look for it
             await self._recover_owned(run, found, note, leave)
+        elif found.item.status is WorkItemStatus.PENDING and run.state.status is not RunStatus.PAUSED:
+            await self._republish(run, found, leave)
         else:
             await self._forget(note, leave)
 
@@ -290,7 +304,8 @@ class Maintenance:
         """The chain's frontier is claimed: give it back if its owner is no more, else leave it alone."""
         services, item = self._services, found.item
         if item.owner == services.name:
-            verdict = Verdict.ALIVE if services.inflight.has(run.header.run_id, item.item_id) else Verdict.GONE
+            is_here = services.inflight.has(run.header.run_id, item.item_id)
+            verdict = Verdict.ALIVE if is_here else Verdict.DEAD if services.died_with(item) else Verdict.GONE
         else:
             verdict = await self._deaths.verdict(item.owner)
         if verdict is Verdict.ALIVE:
@@ -316,12 +331,15 @@ class Maintenance:
         await self._services.session.commit(BatchWriter(note.run_id, 0).batch((), (leave,)))
 
 
-async def _side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do a page of work at once and raise the first error when all of it is done.
+async def _page(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do a page of work at once; what one record does not let be done keeps no other page from being done."""
+    try:
+        await side_by_side(works)
+    except StoreUnavailableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a supervisor: the next round tries again
+        _report(error)
 
-    One after the other, each item would cost several round trips of a busy worker: a round over hundreds of items took
-    half a minute, in which no timer fired and the lease was not renewed. Side by side they share their round trips.
-    """
-    for result in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+
+def _report(error: Exception) -> None:
+    _log.warning("maintenance.round_failed", error=str(error), exc_info=not isinstance(error, FloxideError))

@@ -68,7 +68,7 @@ async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: 
     pause = services.timeouts.publish_retry * services.random.uniform(0.5, 1.0)
     due_ms = services.now_ms() + round(pause * 1000)
     if outcome is PublishOutcome.UNKNOWN:
-        decision = moves.repeat_publish(out.item, out.turn, due_ms, header)
+        decision = moves.repeat_publish(out, due_ms, header, services.name)
     else:
         decision = moves.defer_publish(out.item, out.turn, due_ms, header, REASONS[outcome], out)
     result = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)

@@ -1,23 +1,29 @@
-"""Resuming a run: one commit says that it goes on, then its live items are brought on their way one by one.
+"""Resuming a run: its live items become pending, one commit says that it goes on, then they are brought on their way.
 
-The commit also sets a timer that does the second part again, and doing it takes the timer away: whoever resumes a run
-may die in between, and the run goes on all the same.
+The items of a failed run are reset before the commit that lets it go on, while nothing but this touches them: later,
+those that somebody works on again could not be told from those that were left behind. The commit also sets a timer
+that brings the items on their way again, and doing it takes the timer away: whoever resumes a run may die in between,
+and the run goes on all the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import AsyncGenerator
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import DropTimer
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import Timer, TimerKind
+from floxide_amqp.core.records import Timer, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import InvalidRunStateError
-from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.ports.key_value import Check, Conflict
 from floxide_amqp.runtime.control_actions import control
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import PAGE
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
@@ -27,20 +33,16 @@ AGAIN_AFTER_MS = 30_000
 
 RESUMABLE = (RunStatus.PAUSED, RunStatus.FAILED)
 
-RESET: dict[TimerKind, frozenset[WorkItemStatus]] = {
-    TimerKind.RESUME_PAUSED: frozenset({WorkItemStatus.PENDING}),
-    TimerKind.RESUME_FAILED: frozenset(
-        {
-            WorkItemStatus.PENDING,
-            WorkItemStatus.FAILED,
-            WorkItemStatus.IN_PROGRESS,
-            WorkItemStatus.WAITING_RETRY,
-            WorkItemStatus.HELD,
-            WorkItemStatus.PARKED,
-        }
-    ),
-}
-"""Items to bring on their way: messages were let go while the run was paused; timers of a failed run do not fire."""
+RESET = frozenset(
+    {
+        WorkItemStatus.FAILED,
+        WorkItemStatus.IN_PROGRESS,
+        WorkItemStatus.WAITING_RETRY,
+        WorkItemStatus.HELD,
+        WorkItemStatus.PARKED,
+    }
+)
+"""Items of a failed run that become pending: its timers do not fire, and its workers have dropped their steps."""
 
 
 async def resume_run(services: Services, run_id: RunId) -> None:
@@ -50,49 +52,88 @@ async def resume_run(services: Services, run_id: RunId) -> None:
         RunNotFoundError: There is no such run.
         InvalidRunStateError: The run is completed or cancelled.
     """
+    reset_at = 0
 
     def decide(run: StoredRun) -> Decision | None:
         if run.state.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
             raise InvalidRunStateError(run_id=run_id, action="resume", status=run.state.status.value)
-        if run.state.status not in RESUMABLE:
+        is_ready = run.state.status is not RunStatus.FAILED or run.epoch == reset_at
+        if run.state.status not in RESUMABLE or not is_ready:
             return None
         now = services.now_ms()
         return moves.resume_run(run_id, run.state, run.epoch, now, again_at_ms=now + AGAIN_AFTER_MS)
 
-    _, decision = await control(services, run_id, decide)
+    while True:
+        run, decision = await control(services, run_id, decide)
+        if decision is not None or run.state.status is not RunStatus.FAILED:
+            break
+        await _reset_items(services, run)
+        reset_at = run.epoch
     if decision is None or decision.effects.timer is None:
         return
     await services.broadcast(ControlKind.RESUME, run_id)
     await bring_back(services, decision.effects.timer)
 
 
-async def bring_back(services: Services, timer: Timer) -> None:
-    """Bring the live items of a resumed run on their way, and take away the timer that asks for it."""
-    after = ""
+async def _reset_items(services: Services, run: StoredRun) -> None:
+    """Make what is left of a failed run pending; nothing is published before it goes on."""
+    async for page in _live_items(services, run.header.run_id):
+        await side_by_side(_reset_one(services, run, item_id) for item_id in page)
+
+
+async def _reset_one(services: Services, run: StoredRun, item_id: WorkItemId) -> None:
+    """Look again after a conflict about the item: somebody noted meanwhile that he holds it."""
+    run_id = run.header.run_id
     while True:
-        page = await services.items.live_ids(timer.run_id, after=after)
-        for item_id in page:
-            await _bring_back_one(services, timer, item_id)
-        if len(page) < PAGE:
-            break
-        after = page[-1]
+        found = (await services.items.find(run_id, (item_id,)))[0]
+        if found is None or found.item.status not in RESET or await _has_been_left_out(services, run_id, found.item):
+            return
+        decision = moves.reset(
+            found.item, found.turn, run.state, run.epoch, services.now_ms(), services.name, run_id=run_id
+        )
+        outcome = await services.commit(run.writer, decision)
+        if not isinstance(outcome, Conflict) or outcome.check == Check(keys.state(run_id), run.epoch):
+            return
+
+
+async def _has_been_left_out(services: Services, run_id: RunId, item: WorkItem) -> bool:
+    """Whether an item is held in a fan-out that has ended without it: woken, it would end it a second time."""
+    if item.status is not WorkItemStatus.HELD or item.due_ms or not item.scope:
+        return False
+    scope = await services.items.scope(run_id, item.scope[-1])
+    return (await services.items.find(run_id, (scope.then.item_id,)))[0] is not None
+
+
+async def bring_back(services: Services, timer: Timer) -> None:
+    """Publish the pending items of a resumed run, and take away the timer that asks for it."""
+    async for page in _live_items(services, timer.run_id):
+        await side_by_side(_bring_back_one(services, timer.run_id, item_id) for item_id in page)
     await services.session.commit(BatchWriter(timer.run_id, 0).batch((), (DropTimer(timer),)))
 
 
-async def _bring_back_one(services: Services, timer: Timer, item_id: WorkItemId) -> None:
-    """Look again after each conflict, until the item needs nothing or the run is stopped again."""
+async def _live_items(services: Services, run_id: RunId) -> AsyncGenerator[list[WorkItemId]]:
+    after = ""
     while True:
-        run = await services.runs.load(timer.run_id)
-        found = (await services.items.find(timer.run_id, (item_id,)))[0]
-        if run.state.status is not RunStatus.RUNNING or found is None or found.item.status not in RESET[timer.kind]:
+        page = await services.items.live_ids(run_id, after=after)
+        yield page
+        if len(page) < PAGE:
             return
-        now = services.now_ms()
-        if found.item.status is WorkItemStatus.PENDING:  # its turn stays: a step may have begun before the run stopped
-            decision = moves.republish(found.item, found.turn, now, services.name, ())
-        else:
-            decision = moves.reset(
-                found.item, found.turn, run.state, run.epoch, now, services.name, run_id=timer.run_id
-            )
+        after = page[-1]
+
+
+async def _bring_back_one(services: Services, run_id: RunId, item_id: WorkItemId) -> None:
+    """Look again after each conflict, until the item needs nothing or the run is stopped again.
+
+    The item's turn stays: a step may have begun before the run stopped.
+    """
+    while True:
+        run = await services.runs.load(run_id)
+        found = (await services.items.find(run_id, (item_id,)))[0]
+        if run.state.status is not RunStatus.RUNNING or found is None:
+            return
+        if found.item.status is not WorkItemStatus.PENDING:
+            return
+        decision = moves.republish(found.item, found.turn, services.now_ms(), services.name, ())
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             await publish(services, run.header, decision.effects.publish)
             return

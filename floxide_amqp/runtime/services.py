@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from floxide_amqp.core.changes import TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkerId
-from floxide_amqp.core.records import RunHeader, Timer
+from floxide_amqp.core.records import RunHeader, Timer, WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.control import ControlBus
@@ -80,10 +81,18 @@ class Services:
         self.quarantine = QuarantineStore(self.session)
         self.cache = RunCache(self.limits.cached_runs)
         self.inflight = InFlight()
+        self.threads = asyncio.Semaphore(self.limits.threads)  # a body's time begins when there is a thread for it
 
     def now_ms(self) -> int:
         """The store's time."""
         return self.session.now_ms()
+
+    def died_with(self, item: WorkItem) -> bool:
+        """Whether an item that this worker owns was left behind by an earlier process of the same name.
+
+        Of an anchored item it cannot be told: another worker may have written its owner entry.
+        """
+        return item.owner == self.name and not item.anchored and not self.session.made(item.token)
 
     async def commit(self, writer: BatchWriter, decision: Decision) -> Outcome:
         """Commit a decision; the item whose turn it checks first is the witness of a lost reply."""

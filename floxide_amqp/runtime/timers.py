@@ -91,7 +91,7 @@ async def fire(services: Services, timer: Timer) -> None:
         if found.item.status is not WorkItemStatus.PENDING or run.state.status is RunStatus.PAUSED:
             await _drop(services, timer)
             return
-        decision = moves.republish(found.item, found.turn, now, services.name, (DropTimer(timer),))
+        decision = moves.publish_again(found.item, timer, now, services.name)
     elif found.item.status in WAITING:
         decision = moves.wake(found.item, timer, run.state, run.epoch, now, services.name)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -289,15 +289,18 @@ class Worker:
                 _log.warning("control.unreadable", error=str(error))
                 continue
             if message.kind in INTERRUPTING:
-                for run_id in message.runs:
-                    self.services.inflight.interrupt(run_id)
+                await self._check_runs_in_flight(message.runs)
             elif message.kind is ControlKind.DRAIN:
                 self.stop()
 
-    async def _check_runs_in_flight(self) -> None:
-        """Control messages may have been missed: ask the store about every run at work here."""
+    async def _check_runs_in_flight(self, run_ids: Sequence[RunId] | None = None) -> None:
+        """Interrupt the steps of those runs (by default all at work here) that are over: the store is asked.
+
+        A control message is a hint that may come late, when its run was resumed long since.
+        """
+        at_work = self.services.inflight.runs()
         try:
-            await self._interrupt_if_over(self.services.inflight.runs())
+            await self._interrupt_if_over(at_work if run_ids is None else set(at_work).intersection(run_ids))
         except FloxideError as error:  # the store is out of reach: long steps are asked about at each beat
             _log.warning("worker.check_failed", error=str(error))
 

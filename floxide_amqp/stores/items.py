@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import ErrorRecord, HistoryEntry, Routed, WorkItem
+from floxide_amqp.core.ids import RunId, ScopeId, WorkItemId, slot_of
+from floxide_amqp.core.records import ErrorRecord, HistoryEntry, Routed, Scope, WorkItem
 from floxide_amqp.exceptions import StoreError
 from floxide_amqp.ports.key_value import IndexRange, LogRange, Read
 from floxide_amqp.stores import keys
@@ -49,6 +49,15 @@ class ItemStore:
         if not ids:
             return []
         return [found for found in await self.find(run_id, ids) if found is not None]
+
+    async def scope(self, run_id: RunId, scope_id: ScopeId) -> Scope:
+        """Return a scope.
+
+        Raises:
+            CodecError: It is not there, although an item of it is.
+        """
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.scope(run_id, scope_id),)))).cells[0]
+        return codec.decode_scope(cell.value)
 
     async def page(self, run_id: RunId, opener: str, number: int) -> tuple[Routed, ...]:
         """Return one page of a large fan-out's outputs.

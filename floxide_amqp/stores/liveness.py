@@ -48,10 +48,16 @@ class LivenessStore:
         """Mark a worker as dead; the mark stays, so that those who find its items later know."""
         await self.beat(replace(record, status=DEAD))
 
-    async def say_goodbye(self, worker_id: WorkerId) -> None:
+    async def say_goodbye(self, record: WorkerRecord) -> None:
         """Remove a worker that stops, unless it still holds items: those are given back once it is missed."""
-        if not await self._session.scan(IndexRange(keys.owned(worker_id), limit=1)):
-            await self.forget(worker_id)
+        if await self._holds_items(record.worker_id):
+            return
+        await self.forget(record.worker_id)
+        if await self._holds_items(record.worker_id):  # named as an owner by one that took it for alive just then
+            await self.beat(record)
+
+    async def _holds_items(self, worker_id: WorkerId) -> bool:
+        return bool(await self._session.scan(IndexRange(keys.owned(worker_id), limit=1)))
 
     async def forget(self, worker_id: WorkerId) -> None:
         """Remove a worker that has said goodbye, or died long ago."""

@@ -139,6 +139,10 @@ class Session:
         """A commit token that no other commit has: 16 bytes."""
         return self._token_prefix + next(self._token_numbers).to_bytes(8, "big")
 
+    def made(self, token: bytes) -> bool:
+        """Whether a token is of this session, not of another process or of an earlier life of this one."""
+        return token.startswith(self._token_prefix)
+
     async def commit(self, batch: Batch) -> Outcome:
         """Apply one batch with the next group.
 

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR1, hand_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while child.poll() is None:
-        if not _is_wanted(owner):
+        if not is_wanted(owner):
             child.kill()
             child.wait()
             shutil.rmtree(folder, ignore_errors=True)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     return child.returncode
 
 
-def _is_wanted(owner: int) -> bool:
+def is_wanted(owner: int) -> bool:
     """Wait a moment and tell whether the process that asked for the command still lives."""
     if owner:
         select.select([], [], [], POLL_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import shutil
@@ -17,8 +16,9 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from floxide_amqp.exceptions import ConfigurationError
-from floxide_amqp.testing import guardian
+from floxide_amqp.testing import container_keeper, guardian
 from floxide_amqp.testing.amqp_handshake import can_log_in, free_ports
+from floxide_amqp.testing.container_keeper import engine_client
 
 URL_VARIABLE: Final = "FLOXIDE_TEST_AMQP_URL"
 """Names a running broker to use instead of launching one."""
@@ -275,14 +275,23 @@ class PrivateRabbitMQ:
 
 
 class ContainerRabbitMQ:
-    """A server in a container, through testcontainers, which also removes it if this process is killed."""
+    """A server in a container of the engine that testcontainers finds."""
 
     is_mine = True
 
-    def __init__(self, image: str = IMAGE) -> None:
+    def __init__(self, image: str = IMAGE, *, lives_with: int | None = None) -> None:
+        """Choose its port; nothing runs yet.
+
+        Args:
+            image: What to run.
+            lives_with: The process with which it ends; None for this one. It also ends if that is killed. (Not left
+                to testcontainers, whose containers end with the process that started them, or not at all.)
+        """
         self._image = image
+        self._lives_with = lives_with
         (self._port,) = free_ports(1)
         self._container: Any = None
+        self._keeper: subprocess.Popen[bytes] | None = None
         self._is_running = False
 
     @property
@@ -295,28 +304,29 @@ class ContainerRabbitMQ:
         if self._is_running:
             return
         if self._container is None:
-            core = importlib.import_module("testcontainers.core.container")
-            self._container = core.DockerContainer(self._image).with_bind_ports(5672, self._port)
-            self._container.start()
+            ports = {"5672/tcp": ("127.0.0.1", self._port)}
+            self._container = engine_client().containers.run(self._image, detach=True, ports=ports)
+            self._keeper = self._tie(self._container.id)
         else:
-            self._container.get_wrapped_container().start()
+            self._container.start()
         self._is_running = True
         deadline = time.monotonic() + START_SECONDS
         while not can_log_in(self.url):
             if time.monotonic() > deadline:
+                self.close()
                 raise ConfigurationError(f"The container {self._image} did not speak AMQP within {START_SECONDS:g} s.")
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop it in good order."""
         if self._is_running:
-            self._container.get_wrapped_container().stop(timeout=int(STOP_SECONDS))
+            self._container.stop(timeout=int(STOP_SECONDS))
             self._is_running = False
 
     def kill(self) -> None:
         """End it at once."""
         if self._is_running:
-            self._container.get_wrapped_container().kill()
+            self._container.kill()
             self._is_running = False
 
     def restart(self) -> None:
@@ -333,7 +343,7 @@ class ContainerRabbitMQ:
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` inside it."""
-        code, output = self._container.get_wrapped_container().exec_run(["rabbitmqctl", "--quiet", *arguments])
+        code, output = self._container.exec_run(["rabbitmqctl", "--quiet", *arguments])
         if code != 0:
             raise subprocess.CalledProcessError(code, ["rabbitmqctl", *arguments], output)
         return str(output.decode())
@@ -341,9 +351,24 @@ class ContainerRabbitMQ:
     def close(self) -> None:
         """Remove the container."""
         if self._container is not None:
-            self._container.stop()
-        self._container = None
+            self._container.remove(force=True, v=True)
+        if self._keeper is not None:
+            self._keeper.kill()
+            self._keeper.wait()
+            if self._keeper.stdin is not None:
+                self._keeper.stdin.close()
+        self._container = self._keeper = None
         self._is_running = False
+
+    def _tie(self, container: str) -> subprocess.Popen[bytes]:
+        """Start who removes the container if we cannot."""
+        return subprocess.Popen(
+            [sys.executable, "-m", container_keeper.__name__, str(self._lives_with or 0), container],
+            stdin=subprocess.PIPE if self._lives_with is None else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
 def find_scripts() -> Path:

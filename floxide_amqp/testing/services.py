@@ -9,7 +9,6 @@ interrupted; ``… install`` makes sure that there is one to launch.
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ import sys
 from pathlib import Path
 
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing.container_keeper import engine_client
 from floxide_amqp.testing.rabbitmq_servers import (
     URL_VARIABLE,
     ContainerRabbitMQ,
@@ -46,7 +46,7 @@ def launch_rabbitmq(*, lives_with: int | None = None) -> RabbitMQ:
     """Return a running broker: the one the environment names, a container, or a private local server.
 
     Args:
-        lives_with: The process with which a private server ends; None for this one.
+        lives_with: The process with which it ends, if it is launched here; None for this one.
 
     Raises:
         ConfigurationError: There is none of them; the message has the one command that changes it.
@@ -59,7 +59,8 @@ def launch_rabbitmq(*, lives_with: int | None = None) -> RabbitMQ:
 
 def launch_own_rabbitmq(*, lives_with: int | None = None) -> RabbitMQ:
     """Return a running broker that may be mistreated: a container, or a private local server; raises as above."""
-    broker: RabbitMQ = ContainerRabbitMQ() if has_container_engine() else PrivateRabbitMQ(lives_with=lives_with)
+    kind = ContainerRabbitMQ if has_container_engine() else PrivateRabbitMQ
+    broker: RabbitMQ = kind(lives_with=lives_with)
     broker.start()
     return broker
 
@@ -74,8 +75,7 @@ def has_container_engine() -> bool:
     if "DOCKER_HOST" not in os.environ and not Path("/var/run/docker.sock").exists():
         return False
     try:
-        client = importlib.import_module("testcontainers.core.docker_client").DockerClient()
-        return bool(client.client.ping())
+        return bool(engine_client().ping())
     except Exception:  # noqa: BLE001 - whatever keeps an engine from answering, there is none to use
         return False
 

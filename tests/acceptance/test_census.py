@@ -180,7 +180,7 @@ def test_a_census_of_other_files_gives_the_interrupted_one_up(sources: Path, tmp
 
 def test_two_censuses_do_not_share_an_output_folder(sources: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command(sources, tmp_path / "out", "--delay-ms", "100"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+        command(sources, tmp_path / "out", "--delay-ms", "2000"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
     )
     try:
         while not parsed(tmp_path / "out"):

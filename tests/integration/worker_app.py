@@ -28,6 +28,7 @@ from floxide_amqp import (
     gather,
     node,
 )
+from floxide_amqp.drivers.amqp.settings import AmqpSettings
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 
 ITEMS = 6
@@ -35,6 +36,9 @@ QUICK = Timeouts(
     early_acknowledge=1.0, heartbeat=0.3, dead_after=2.5, maintenance=0.3, probe=1.0, publish_retry=0.5, drain=10.0,
     cancel_grace=1.0, result_backstop=0.2,
 )  # fmt: skip
+
+IMPATIENT = AmqpSettings(rpc_deadline=3.0, backoff_max=1.0)
+"""A quorum queue younger than the broker's last sync may not come back from a kill; two unanswered calls prove it."""
 
 
 class Notes(Context):
@@ -161,7 +165,7 @@ def application(broker: str, store: str, namespace: str, folder: str, gap: str =
     notes = Folder(folder)
     return Floxide(
         broker, store=store, namespace=namespace, workflows=[Squares, Waiting], lifespan=lambda: _lifespan(notes),
-        timeouts=QUICK, interceptors=(Dying(notes, gap),) if gap else (),
+        timeouts=QUICK, broker_settings=IMPATIENT, interceptors=(Dying(notes, gap),) if gap else (),
     )  # fmt: skip
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from examples.census.cluster import embedded_report
 from examples.census.listing import find_command, fingerprint, list_sources, package_of, printable, unprintable
 from examples.census.measuring import count_lines, measure_source, module_name
 from examples.census.model import Measure, Survey, Unreadable
+from examples.census.output import DEFAULT, DEFAULT_CLUSTER, Note, Output
 from examples.census.reporting import import_graph, make_report, to_json, to_text
 
 SOURCE = b"""\
@@ -126,3 +128,17 @@ def test_a_report_does_not_depend_on_the_order_in_which_measures_arrive() -> Non
 def test_only_modules_of_the_folder_are_in_the_import_graph() -> None:
     measures = [measure_source("a.py", b"import b, os\nimport a\n"), measure_source("b.py", b"from a import x\n")]
     assert import_graph(measures) == {"a": {"b"}, "b": {"a"}}
+
+
+def test_a_cluster_is_compared_with_the_embedded_census_of_the_same_folder_and_never_with_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    survey = Survey(folder="/here", skip=())
+    embedded, cluster = Output(DEFAULT), Output(DEFAULT_CLUSTER)
+    embedded.write_note(Note(run_id="r", folder="/here", skip=(), store=embedded.store_url))
+    assert embedded_report(survey, cluster) is None
+    embedded.report_json.write_text("{}")
+    assert embedded_report(survey, cluster) == embedded.report_json
+    assert embedded_report(survey, embedded) is None
+    assert embedded_report(Survey(folder="/there", skip=()), cluster) is None

@@ -17,11 +17,13 @@ from floxide_amqp.testing.virtual_time import run
 from tests.unit.runtime.cluster import QUICK, Cluster
 from tests.unit.runtime.random_workflows import Tally, random_workflow
 
-SEEDS = range(int(os.environ.get("SEEDS_FROM", "0")), int(os.environ.get("SEEDS_TO", "12")))
+SEEDS = range(int(os.environ.get("FLOXIDE_SEEDS_FROM", "0")), int(os.environ.get("FLOXIDE_SEEDS_TO", "16")))
+"""Each seed is one story. More of them: ``FLOXIDE_SEEDS_TO=1000 pytest tests/unit/runtime/test_random_runs.py``."""
+
 RUNS = 2
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("PLAIN", "6"))))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_random_workflow_without_faults_returns_what_it_should(seed: int) -> None:
     run(_play(seed, store=StoreFaults(), queue=QueueFaults(), deaths=0))
 

@@ -1,0 +1,210 @@
+"""Resuming: what was held, owned or at work when a run stopped goes on exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from floxide_amqp import Context, Hold, NextAll, RunStatus, Workflow, WorkflowCtx, gather, node
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.ports.key_value import Batch
+from floxide_amqp.runtime.messages import ControlKind
+from floxide_amqp.runtime.resuming import AGAIN_AFTER_MS
+from tests.unit.runtime.cluster import Cluster
+
+MakeCluster = Callable[..., Cluster]
+
+
+class Nothing(Context):
+    seen: int = 0
+
+
+async def test_a_merge_hold_in_a_closed_fan_out_does_not_close_it_again_after_a_resume(cluster: MakeCluster) -> None:
+    joins: list[list[int]] = []
+    broken = True
+
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll([1, 2, 3])
+
+    @node
+    async def part(ctx: WorkflowCtx[Nothing], x: int) -> int | Hold:
+        return Hold() if x == 1 and broken else x
+
+    @node
+    async def joined(xs: list[int]) -> int:
+        joins.append(xs)
+        return sum(xs)
+
+    @node
+    async def last(x: int) -> int:
+        if broken:
+            raise ValueError("not yet")
+        return x
+
+    class Merging(Workflow[int, int, Nothing]):
+        start = split
+        edges = (split >> part >> gather(joined) >> last,)
+
+    here = cluster(Merging)
+    await here.start_worker()
+    handle = await here.client().start(Merging, 1, run_id="run")
+    assert await handle.wait(10) is RunStatus.FAILED
+    broken = False
+    await handle.resume()
+    assert await handle.result(30) == 5
+    assert joins == [[2, 3]]
+    await asyncio.sleep(60)
+    assert here.store.violations == []
+    assert here.store.scope_counts("run") == {}
+
+
+async def test_what_a_dead_worker_owned_in_a_paused_run_goes_on_after_the_resume(cluster: MakeCluster) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @node
+    async def quick(x: int) -> int:
+        return x
+
+    @node
+    async def waits(x: int) -> int:
+        begun.set()
+        await go.wait()
+        return x
+
+    class TwoSteps(Workflow[int, int]):
+        start = quick
+        edges = (quick >> waits,)
+
+    here = cluster(TwoSteps)
+    victim = await here.start_worker()
+    handle = await here.client().start(TwoSteps, 3, run_id="run")
+    await begun.wait()
+    await handle.pause()
+    await victim.kill()
+    here.queue._queues["default"].clear()  # the broker lost everything, or the queue was in the process that died
+    await here.start_worker()
+    await asyncio.sleep(60)
+    go.set()
+    await handle.resume()
+    assert await handle.result(60) == 3
+    await here.check_completed("run")
+
+
+async def test_a_resume_takes_nothing_from_those_who_work_on_the_run_again(cluster: MakeCluster) -> None:
+    bodies: list[int] = []
+    broken = True
+
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll(list(range(20)))
+
+    @node
+    async def part(x: int) -> int:
+        if broken and x == 0:
+            raise ValueError("not yet")
+        if broken:
+            await asyncio.sleep(100)
+        return x
+
+    @node(at_most_once=True)
+    async def pays(x: int) -> int:
+        bodies.append(x)
+        await asyncio.sleep(8)
+        return x
+
+    @node
+    async def joined(xs: list[int]) -> int:
+        return len(xs)
+
+    class Paying(Workflow[int, int]):
+        start = split
+        edges = (split >> part >> pays >> gather(joined),)
+
+    here = cluster(Paying)
+    for _ in range(4):
+        await here.start_worker()
+    handle = await here.client().start(Paying, 1, run_id="run")
+    assert await handle.wait(10) is RunStatus.FAILED
+    await asyncio.sleep(3)
+    broken = False
+    client = here.client()
+
+    async def slowly(batches: Sequence[Batch]) -> None:
+        await asyncio.sleep(3)
+
+    store: Any = client.services.session._store
+    store.after_commit = slowly  # so slowly that somebody else begins to do it again
+    await client.resume("run")
+    assert await handle.result(60) == 20
+    assert sorted(bodies) == list(range(20))
+    await here.check_completed("run")
+
+
+async def test_a_resume_of_many_items_is_over_before_somebody_else_would_repeat_it(cluster: MakeCluster) -> None:
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll(list(range(900)))
+
+    @node
+    async def part(x: int) -> int:
+        return x
+
+    @node
+    async def joined(xs: list[int]) -> int:
+        return len(xs)
+
+    class Wide(Workflow[int, int]):
+        start = split
+        edges = (split >> part >> gather(joined),)
+
+    here = cluster(Wide)
+    member = await here.start_worker()
+    client = here.client()
+    begun = asyncio.Event()
+
+    async def stop_it(batches: Sequence[Batch]) -> None:
+        if len(here.store.leftovers("live:").get("live:run", ())) > 800 and not begun.is_set():
+            begun.set()
+
+    member.store.after_commit = stop_it
+    handle = await client.start(Wide, 1, run_id="run")
+    await begun.wait()
+    await handle.pause()
+    await asyncio.sleep(5)
+    waiting = len(here.store.leftovers("live:")["live:run"])
+    assert waiting > 500
+
+    async def round_trip(batches: Sequence[Batch]) -> None:
+        await asyncio.sleep(0.02)
+
+    store: Any = client.services.session._store
+    store.before_commit = round_trip
+    now = asyncio.get_running_loop().time()
+    await client.resume("run")
+    assert asyncio.get_running_loop().time() - now < AGAIN_AFTER_MS / 1000 / 10
+    assert await handle.result(60) == 900
+    await here.check_completed("run")
+
+
+async def test_a_stop_of_a_former_life_does_not_interrupt_the_run_that_was_resumed(cluster: MakeCluster) -> None:
+    begun = asyncio.Event()
+
+    @node(at_most_once=True)
+    async def pays(x: int) -> int:
+        begun.set()
+        await asyncio.sleep(1)
+        return x
+
+    class Paying(Workflow[int, int]):
+        start = pays
+        edges = ()
+
+    here = cluster(Paying)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(Paying, 1, run_id="run")
+    await begun.wait()
+    await client.services.broadcast(ControlKind.STOP, RunId("run"))
+    assert await handle.result(30) == 1
