@@ -16,6 +16,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
+from floxide_amqp.apps.absent import AbsentControlBus, AbsentWorkQueue, BrokerUse
 from floxide_amqp.apps.stores import StoreLocation, check_location, open_another, open_store
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
@@ -26,7 +27,7 @@ from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.drivers.memory.control import MemoryControlBus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
-from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.exceptions import BrokerError, ConfigurationError
 from floxide_amqp.ports.clock import Clock, SystemClock
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.key_value import KeyValueStore
@@ -141,11 +142,14 @@ class Floxide:
         return self._broker is None
 
     @asynccontextmanager
-    async def orchestrator(self, *, with_worker: bool | None = None) -> AsyncGenerator[Orchestrator]:
+    async def orchestrator(
+        self, *, with_worker: bool | None = None, broker: BrokerUse = BrokerUse.NEEDED
+    ) -> AsyncGenerator[Orchestrator]:
         """Open an orchestrator.
 
         Args:
             with_worker: Whether a worker runs beside it in this process; by default exactly when there is no broker.
+            broker: What it wants of the broker, where it has no worker: one that only looks at runs needs none.
         """
         async with AsyncExitStack() as stack:
             runs_worker = self.is_embedded if with_worker is None else with_worker
@@ -154,7 +158,8 @@ class Floxide:
                 await stack.enter_async_context(_running(worker))
                 services = worker.services
             else:
-                services = await self._services(stack, Resources(), WorkerId(f"client-{_process_name()}"), self.limits)
+                name = WorkerId(f"client-{_process_name()}")
+                services = await self._services(stack, Resources(), name, self.limits, broker)
             # In one process the ends of all runs cost nothing to hear; on a broker they would be everybody's traffic.
             yield await stack.enter_async_context(Orchestrator(services, hears_all=self.is_embedded).open())
 
@@ -193,17 +198,32 @@ class Floxide:
         """
         return WorkerPool(size, lambda: self.worker(concurrency=concurrency, queues=queues))
 
-    async def _services(self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits) -> Services:
+    async def _services(
+        self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits,
+        broker: BrokerUse = BrokerUse.NEEDED,
+    ) -> Services:  # fmt: skip
         store = await stack.enter_async_context(open_store(self._local_store or self._store))
         session = Session(store, self._clock)
         stack.push_async_callback(session.drain)
         executor = ThreadPoolExecutor(limits.threads, thread_name_prefix="floxide-node")
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        queue, bus = await self._transport(stack, broker)
         return Services(
-            name=name, session=session, queue=await self._queue(stack), bus=await self._bus(stack),
+            name=name, session=session, queue=queue, bus=bus,
             registry=self.registry, resources=resources, limits=limits, timeouts=self.timeouts, retry=self._retry,
             interceptors=self._interceptors, executor=executor,
         )  # fmt: skip
+
+    async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:
+        if self.is_embedded or broker is BrokerUse.NEEDED:
+            return await self._queue(stack), await self._bus(stack)
+        if broker is BrokerUse.NONE:
+            return AbsentWorkQueue(), AbsentControlBus()
+        try:
+            bus = await self._bus(stack)
+            return await self._queue(stack), bus
+        except BrokerError as error:
+            return AbsentWorkQueue(), AbsentControlBus(str(getattr(error, "reason", "") or error))
 
     async def _queue(self, stack: AsyncExitStack) -> WorkQueue:
         if self._local_queue is not None:

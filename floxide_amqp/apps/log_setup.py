@@ -16,6 +16,10 @@ from typing import TextIO, cast
 import structlog
 
 
+BROKER_LIBRARIES = ("aio_pika", "aiormq")
+"""Loggers of libraries whose errors are reported here as events: their own lines are shown from level debug on."""
+
+
 class LogFormat(StrEnum):
     """How a log line looks."""
 
@@ -48,6 +52,8 @@ def set_up_logging(level: LogLevel, form: LogFormat | None = None, stream: TextI
     handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else ConsoleFormatter(colors=target.isatty()))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    for library in BROKER_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.NOTSET if level is LogLevel.DEBUG else logging.CRITICAL)
 
 
 def event_of(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:

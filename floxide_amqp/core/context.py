@@ -40,6 +40,7 @@ from floxide_amqp.core.reducers import (
     Sum,
     Union,
     problem_of_field,
+    problem_without_reducer,
 )
 from floxide_amqp.exceptions import CodecError, ContextChangeError, DefinitionError
 
@@ -69,15 +70,18 @@ class Context:
     """The shared state of a run: a class with annotated fields, given by keyword, defaults copied per run.
 
     A field is ``Fixed[T]``, an ``EventLog[T]``, another `Context`, or a value with a reducer:
-    ``Annotated[int, Sum()]``; without one the last commit wins (`LastWrite`).
+    ``Annotated[int, Sum()]``. A field without a reducer keeps the last value written, as with `LastWrite`; a list, set,
+    frozenset or dict must name its reducer, since the last write would lose what other nodes added at the same time.
 
         class OrderContext(Context):
             customer: Fixed[str]
             log: EventLog[str] = EventLog()
+            packed: Annotated[list[str], Append()] = []
             spent: Annotated[int, Sum()] = 0
 
     Raises:
-        DefinitionError: When a subclass is created: a field's type cannot be carried, or its reducer cannot merge it.
+        DefinitionError: When a subclass is created: a field's type cannot be carried, its reducer cannot merge it, or a
+            collection names no reducer.
         CodecError: A value given is not of its field's type.
         TypeError: A field without default is not given, or there is no such field.
     """
@@ -374,6 +378,11 @@ def _read_field(cls: type[Context], name: str, hint: Any) -> ContextField:
     if any(isinstance(note, _Fixed) for note in notes):
         return FixedField(name, payload)
     reducer = _reducer_of(where, notes)
+    if reducer is None:
+        problem_without = problem_without_reducer(name, where, payload.description, payload.shape)
+        if problem_without is not None:
+            raise DefinitionError(problem_without)
+        reducer = LastWrite()
     problem = problem_of_field(reducer, payload.shape)
     if problem is not None:
         raise DefinitionError(
@@ -382,14 +391,14 @@ def _read_field(cls: type[Context], name: str, hint: Any) -> ContextField:
     return AppendField(name, payload) if isinstance(reducer, Append) else ValueField(name, payload, reducer)
 
 
-def _reducer_of(where: str, notes: tuple[Any, ...]) -> Reducer[Any]:
+def _reducer_of(where: str, notes: tuple[Any, ...]) -> Reducer[Any] | None:
     for note in notes:
         if isinstance(note, type) and hasattr(note, "merge") and hasattr(note, "diff"):
             raise DefinitionError(f"{where} names the reducer class {note.__name__}. Make one: {note.__name__}().")
     reducers: list[Reducer[Any]] = [note for note in notes if isinstance(note, Reducer)]
     if len(reducers) > 1:
         raise DefinitionError(f"{where} has {len(reducers)} reducers. Keep one.")
-    return reducers[0] if reducers else LastWrite()
+    return reducers[0] if reducers else None
 
 
 def _read_default(cls: type[Context], field: ContextField) -> None:

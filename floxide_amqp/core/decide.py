@@ -216,7 +216,7 @@ def _fail(step: Step, outcome: Failed) -> Decision:
     plan.tally(failed=1, busy_us=step.duration_us)
     if will_retry:
         return _retry(plan, attempts)
-    edges = step.graph.route_failure(item.node, outcome.error.kinds) if item.input.kind is not InputKind.PAGE else ()
+    edges = _failure_edges(step, outcome)
     if edges:
         return _fall_back(plan, outcome, edges, attempts)
     failure = RunFailure(node=item.node, item_id=item.item_id, error=outcome.error, attempts=attempts)
@@ -268,6 +268,15 @@ def _fall_back(plan: Plan, outcome: Failed, edges: Sequence[Edge], attempts: int
 
 
 # --- small parts
+
+
+def _failure_edges(step: Step, outcome: Failed) -> Sequence[Edge]:
+    """Return the edges that take over, without loops that have run as often as their edge allows."""
+    if step.item.input.kind is InputKind.PAGE:
+        return ()
+    counts = dict(step.item.loops)
+    edges = step.graph.route_failure(step.item.node, outcome.error.kinds)
+    return [e for e in edges if e.repeat is None or counts.get(e.id, 0) < e.repeat.max_iterations]
 
 
 def _exceeded_repeat(step: Step, routes: Sequence[Routed]) -> ErrorInfo | None:

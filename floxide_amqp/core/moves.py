@@ -40,7 +40,7 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
     out = Outgoing(item, 1, message_entry(now, item.item_id, 1))
     changes: list[Change] = [
         PutHeader(header),
-        PutRun(RunState(status=RunStatus.PENDING, updated_at_ms=now), None),
+        PutRun(RunState(status=RunStatus.PENDING, updated_at_ms=now, deadline_ms=header.deadline_ms), None),
         PutItem(item, is_listed=True),
         CountScope(RUN_ITSELF, 1),
         Count("live", 1),
@@ -244,30 +244,37 @@ def defer_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader, rea
 
 def pause_run(run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
     """No new step begins from here on."""
-    return _control(run, epoch, RunState(status=RunStatus.PAUSED, updated_at_ms=now_ms, reason=reason))
+    return _control(run, epoch, replace(run, status=RunStatus.PAUSED, updated_at_ms=now_ms, reason=reason))
 
 
-def resume_run(run_id: RunId, run: RunState, epoch: int, now_ms: int, *, again_at_ms: int) -> Decision:
+def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, again_at_ms: int) -> Decision:
     """A paused or failed run goes on; its items are brought on their way one by one afterwards.
 
-    The timer does that again if whoever resumed the run did not get to its end.
+    A failed run has its whole timeout before it again; a paused one keeps its deadline. The other timer brings the
+    items on their way again if whoever resumed the run did not get to the end of it.
     """
     kind = TimerKind.RESUME_FAILED if run.status is RunStatus.FAILED else TimerKind.RESUME_PAUSED
-    timer = Timer(due_ms=again_at_ms, run_id=run_id, kind=kind, turn=epoch + 1)
-    decision = _control(run, epoch, RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms), (SetTimer(timer),))
+    timer = Timer(due_ms=again_at_ms, run_id=header.run_id, kind=kind, turn=epoch + 1)
+    changes: list[Change] = [SetTimer(timer)]
+    deadline_ms = run.deadline_ms
+    if run.status is RunStatus.FAILED and header.deadline_ms is not None:
+        deadline_ms = now_ms + header.deadline_ms - header.created_at_ms
+        changes.append(SetTimer(Timer(due_ms=deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
+    state = RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms)
+    decision = _control(run, epoch, state, changes)
     return replace(decision, effects=Effects(timer=timer))
 
 
 def cancel_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
     """The run ends; late commits are refused."""
     state = RunState(status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason)
-    return _control(run, epoch, state, drop_deadline(header))
+    return _control(run, epoch, state, drop_deadline(header.run_id, run))
 
 
 def fail_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, failure: RunFailure) -> Decision:
     """The run fails for a reason that is not an item's own: its timeout."""
     state = RunState(status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure)
-    return _control(run, epoch, state, drop_deadline(header))
+    return _control(run, epoch, state, drop_deadline(header.run_id, run))
 
 
 def _control(run: RunState, epoch: int, state: RunState, more: Sequence[Change] = ()) -> Decision:

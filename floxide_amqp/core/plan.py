@@ -30,7 +30,7 @@ from floxide_amqp.core.changes import (
 from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, Outgoing, OwnerAnchor, Step, message_entry
 from floxide_amqp.core.failure import FailureInfo, describe_error
 from floxide_amqp.core.graph import Edge
-from floxide_amqp.core.ids import WorkerId, derive_item_id
+from floxide_amqp.core.ids import RunId, WorkerId, derive_item_id
 from floxide_amqp.core.records import (
     HistoryEntry,
     InputKind,
@@ -38,7 +38,6 @@ from floxide_amqp.core.records import (
     Order,
     Routed,
     RunFailure,
-    RunHeader,
     RunState,
     ScopePath,
     Timer,
@@ -232,7 +231,7 @@ class Plan:
     def start_run(self) -> None:
         """The first commit of a run makes it running."""
         if self.step.run.status is RunStatus.PENDING:
-            state = RunState(status=RunStatus.RUNNING, updated_at_ms=self.step.now_ms)
+            state = replace(self.step.run, status=RunStatus.RUNNING, updated_at_ms=self.step.now_ms)
             self.changes.append(PutRun(state, RunStatus.PENDING))
             self.status_now = RunStatus.RUNNING
             self.epoch_after += 1
@@ -241,7 +240,7 @@ class Plan:
         """Return the changes that end the run."""
         now = self.step.now_ms
         state = RunState(status=status, updated_at_ms=now, finished_at_ms=now, failure=failure)
-        return [PutRun(state, self.status_now), *drop_deadline(self.step.header)]
+        return [PutRun(state, self.status_now), *drop_deadline(self.step.header.run_id, self.step.run)]
 
     def complete_run(self) -> tuple[Change, ...]:
         """Return the changes for a run without live items: completed, unless it only holds and has no output."""
@@ -285,11 +284,11 @@ def conditions_of(step: Step, *, check_context: bool = False) -> tuple[Condition
     return tuple(checks)
 
 
-def drop_deadline(header: RunHeader) -> list[Change]:
+def drop_deadline(run_id: RunId, run: RunState) -> list[Change]:
     """Return the changes that forget a run's own timeout."""
-    if header.deadline_ms is None:
+    if run.deadline_ms is None:
         return []
-    return [DropTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT))]
+    return [DropTimer(Timer(due_ms=run.deadline_ms, run_id=run_id, kind=TimerKind.RUN_TIMEOUT))]
 
 
 def _fresh(opener: WorkItem) -> WorkItem:

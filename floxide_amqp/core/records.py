@@ -29,7 +29,7 @@ class RunHeader:
         input: The encoded payload the run was started with.
         input_digest: Tells whether another start with the same id has the same input and context.
         context: The initial context, encoded.
-        deadline_ms: When the run fails by timeout, store time; None for never.
+        deadline_ms: When the run fails by timeout if it is never resumed, store time; None for never.
         reply_to: Routing key of the client that waits for its end.
         start_item: The first item's id.
     """
@@ -58,13 +58,19 @@ class RunFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What changes of a run; the version of its cell is the run's epoch."""
+    """What changes of a run; the version of its cell is the run's epoch.
+
+    Attributes:
+        deadline_ms: When the run fails by timeout, store time: the header's, or a new one after it failed and was
+            resumed; None for never, and of a run that is over.
+    """
 
     status: RunStatus
     updated_at_ms: int
     finished_at_ms: int | None = None
     failure: RunFailure | None = None
     reason: str = ""
+    deadline_ms: int | None = None
 
 
 class InputKind(Enum):

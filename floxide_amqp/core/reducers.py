@@ -22,6 +22,15 @@ T = TypeVar("T")
 _ADDABLE: Final = (int, float, Decimal, timedelta)
 _ORDERED: Final = (*_ADDABLE, str, bytes, date, datetime, time)
 
+_COLLECTIONS: Final = frozenset({"list", "sequence", "set", "frozenset", "dict"})
+_FITTING: Final = {
+    "list": ("Append(), a reducer of your own, an EventLog[...] instead", "Append()", "[]"),
+    "set": ("Union(), a reducer of your own", "Union()", "set()"),
+    "frozenset": ("Union(), a reducer of your own", "Union()", "frozenset()"),
+    "dict": ("a reducer of your own", "LastWrite()", "{}"),
+}
+"""What fits a collection, by its kind: what to offer, what to show, and a default."""
+
 
 @runtime_checkable
 class Reducer(Protocol[T]):
@@ -130,7 +139,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class LastWrite:
-    """Keeps what was committed last; what a field without a reducer gets."""
+    """Keeps what was committed last; what a field without a reducer gets, unless it is a list, a set or a dict."""
 
     def diff(self, before: Any, after: Any) -> Any:
         """Return `after` where it differs."""
@@ -163,6 +172,28 @@ def problem_of_field(reducer: object, shape: Shape) -> tuple[str, str] | None:
         is_list = shape.kind == "list" or (shape.kind == "tuple" and not shape.is_fixed)
         return None if is_list else ("Append() adds elements", "list[...] or tuple[..., ...]")
     return None
+
+
+def problem_without_reducer(name: str, where: str, written: str, shape: Shape) -> str | None:
+    """Say why a field needs a reducer written out; None where the last write is what anybody expects.
+
+    A node adds to a collection, and the last write would silently drop what others added at the same time.
+
+    Args:
+        name: The field's name.
+        where: Its class and name.
+        written: Its type, as errors print it.
+        shape: What its values look like.
+    """
+    parts = shape.items if shape.kind == "union" else (shape,)
+    if not any(part.kind in _COLLECTIONS for part in parts):
+        return None
+    fitting, reducer, default = _FITTING.get(shape.kind, ("a reducer of your own", "LastWrite()", "…"))
+    return (
+        f"{where} is {written} without a reducer, so that of what several nodes add to it at the same time only the "
+        f"last write would be kept. Say how it is merged: {fitting}, or LastWrite() if the last write shall win. "
+        f"Write {name}: Annotated[{written}, {reducer}] = {default}."
+    )
 
 
 def _is_one_of(shape: Shape, classes: Sequence[type]) -> bool:

@@ -43,8 +43,8 @@ MAX_LABEL_LENGTH = 200
 class WorkflowDefinition(Generic[WI, WO, CD]):
     """A graph of nodes from an input to an output, over a context: ``class Shop(Workflow[Order, Receipt, Account])``.
 
-    The class statement compiles it, so that a mistake is an error where it was made. A class without `start` is not
-    compiled: other workflows may derive from it, and inherit its options.
+    The class statement compiles it, so that a mistake is an error where it was made. A class with neither `start`
+    nor `edges` is not compiled: other workflows may derive from it, and inherit its options.
 
     Attributes:
         start: The node that receives the run's input.
@@ -78,6 +78,10 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         cls._queue = check_queue(queue, where=where) or cls._queue
         start: object = getattr(cls, "start", None)
         if start is None:
+            if cls.edges:
+                raise DefinitionError(
+                    f"{where} has edges but no start. Name the node that receives the input: start = charge."
+                )
             return
         annotations = _type_arguments(cls)
         declared = Declared(

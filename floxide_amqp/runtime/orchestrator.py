@@ -213,7 +213,7 @@ class Orchestrator:
                     left = until - loop.time()
                     if left <= 0:
                         raise ResultTimeoutError(run_id=run_id, timeout_seconds=seconds or 0.0, status=run.status.value)
-                    pause = min(pause, left)
+                    pause = min(pause, max(left, 0.001))  # a clock may be too coarse for less, and this would spin
                 try:
                     await asyncio.wait_for(heard.wait(), pause)
                 except TimeoutError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -14,13 +14,13 @@ class Registry:
     """The workflows of one application.
 
     Raises:
-        ConfigurationError: Two classes have the same name and version.
+        ConfigurationError: Two classes have the same name and version, or something is no workflow that can be run.
     """
 
     def __init__(self, workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]]) -> None:
         self._graphs: dict[tuple[str, str], Graph] = {}
         self._classes: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
-        for workflow in workflows:
+        for workflow in check_workflows(workflows):
             graph = workflow.graph
             key = (graph.workflow, graph.version)
             if key in self._graphs and self._graphs[key] is not graph:
@@ -66,3 +66,29 @@ class Registry:
                 for kind in node.options.requires:
                     wanted.setdefault(kind, []).append(f"{graph.workflow}.{name}")
         return wanted
+
+
+def check_workflows(given: object) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
+    """Yield the workflows given to an application.
+
+    Raises:
+        ConfigurationError: One is not a workflow class, or has no start.
+    """
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise ConfigurationError(f"workflows={_shown(given)} is not a list. Write workflows=[OrderProcessing].")
+    for workflow in cast("Iterable[object]", given):
+        if not (isinstance(workflow, type) and issubclass(workflow, WorkflowDefinition)):
+            raise ConfigurationError(
+                f"workflows holds {_shown(workflow)}, which is not a workflow class. Give the classes themselves: "
+                "workflows=[OrderProcessing]."
+            )
+        if not hasattr(cast(Any, workflow), "graph"):
+            raise ConfigurationError(
+                f"Workflow {workflow.__name__!r} has no start, so there is nothing to run. Give it a start and edges, "
+                "or name a class derived from it that has them."
+            )
+        yield cast("type[WorkflowDefinition[Any, Any, Any]]", workflow)
+
+
+def _shown(given: object) -> str:
+    return given.__name__ if isinstance(given, type) else repr(given)

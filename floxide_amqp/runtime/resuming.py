@@ -61,7 +61,7 @@ async def resume_run(services: Services, run_id: RunId) -> None:
         if run.state.status not in RESUMABLE or not is_ready:
             return None
         now = services.now_ms()
-        return moves.resume_run(run_id, run.state, run.epoch, now, again_at_ms=now + AGAIN_AFTER_MS)
+        return moves.resume_run(run.header, run.state, run.epoch, now, again_at_ms=now + AGAIN_AFTER_MS)
 
     while True:
         run, decision = await control(services, run_id, decide)

@@ -150,7 +150,7 @@ async def _element_of(services: Services, admitted: Admitted) -> PayloadType:
 def _context(services: Services, admitted: Admitted, view: Context, handle: StepHandle) -> WorkflowCtx[Any]:
     item, header = admitted.item, admitted.run.header
     options = admitted.run.graph.nodes[item.node].options
-    ends = [header.deadline_ms] if header.deadline_ms is not None else []
+    ends = [admitted.state.deadline_ms] if admitted.state.deadline_ms is not None else []
     if options.timeout is not None:
         ends.append(services.now_ms() + round(options.timeout.total_seconds() * 1000))
     deadline = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(ends)) if ends else None

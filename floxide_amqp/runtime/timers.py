@@ -104,11 +104,13 @@ async def fire(services: Services, timer: Timer) -> None:
 
 async def _fail_late_run(services: Services, timer: Timer) -> None:
     def failure(run: StoredRun) -> RunFailure:
-        seconds = (timer.due_ms - run.header.created_at_ms) / 1000
+        seconds = ((run.header.deadline_ms or 0) - run.header.created_at_ms) / 1000
         info = describe_error(RunTimeoutError(run_id=timer.run_id, timeout_seconds=seconds))
         return RunFailure(node="", item_id=run.header.start_item, error=info, attempts=1)
 
-    if await services.runs.find(timer.run_id) is None or not await fail_run(services, timer.run_id, failure):
+    run = await services.runs.find(timer.run_id)
+    is_due = run is not None and run.state.deadline_ms == timer.due_ms
+    if not is_due or not await fail_run(services, timer.run_id, failure):
         await _drop(services, timer)
 
 

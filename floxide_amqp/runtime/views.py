@@ -26,7 +26,7 @@ class RunInfo:
     Attributes:
         failure: Why it failed, in one line; empty otherwise.
         reason: What was said when it was paused or cancelled; may be empty.
-        deadline_at: When it fails by its own timeout.
+        deadline_at: When it fails by its own timeout; None also of a run that is over.
     """
 
     run_id: str
@@ -148,7 +148,7 @@ def run_info(run: StoredRun) -> RunInfo:
         run_id=header.run_id, workflow=header.workflow, version=header.version, status=run.status,
         created_at=at(header.created_at_ms), updated_at=at(state.updated_at_ms),
         finished_at=None if state.finished_at_ms is None else at(state.finished_at_ms),
-        deadline_at=None if header.deadline_ms is None else at(header.deadline_ms),
+        deadline_at=None if state.deadline_ms is None else at(state.deadline_ms),
         failure=failure, reason=state.reason,
     )  # fmt: skip
 

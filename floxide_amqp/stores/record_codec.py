@@ -108,7 +108,9 @@ def encode_state(state: RunState) -> bytes:
     """Encode a run's state."""
     failure = state.failure
     failed = None if failure is None else (failure.node, failure.item_id, _error_out(failure.error), failure.attempts)
-    return _pack(state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason)
+    return _pack(
+        state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason, state.deadline_ms
+    )  # fmt: skip
 
 
 @_refusing
@@ -118,12 +120,15 @@ def decode_state(data: bytes) -> RunState:
     Raises:
         CodecError: The bytes are none.
     """
-    v = _unpack(data, "run state", 5)
+    v = _unpack(data, "run state", 6)
     failed = v[3]
     failure = None
     if failed is not None:
         failure = RunFailure(node=failed[0], item_id=failed[1], error=_error_in(failed[2]), attempts=failed[3])
-    return RunState(status=RunStatus(str(v[0])), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4])
+    return RunState(
+        status=RunStatus(str(v[0])), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4],
+        deadline_ms=v[5],
+    )  # fmt: skip
 
 
 _ITEM_STATUSES = dict(enumerate(WorkItemStatus))

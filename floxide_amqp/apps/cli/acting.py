@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from floxide_amqp.apps.absent import AbsentControlBus, BrokerUse
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError, say
 from floxide_amqp.apps.cli.inputs import parse_context, parse_input
@@ -32,6 +33,9 @@ from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
 
 T = TypeVar("T")
+
+STEER_SECONDS = 2.0
+"""Longest wait for the broker by default where all it would do is to carry a hint: the store has what is done."""
 
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with the run.")]
 
@@ -106,7 +110,7 @@ def worker(
     It then takes nothing new and finishes what it has begun. A second signal ends it at once; what it was doing is
     done again elsewhere.
     """
-    app = frame.app(is_patient=True)
+    app = frame.app(patience=None)
 
     async def main(stop: Stop) -> None:
         async with app.worker(concurrency=concurrency, queues=queue or (), name=name) as opened:
@@ -159,7 +163,7 @@ def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
             return f"Run {run_id} was cancelled already."
         raise InvalidRunStateError(run_id=run_id, action="cancel", status=status.value)
 
-    print_text(with_orchestrator(frame.app(), act))
+    print_text(with_orchestrator(frame.app(patience=STEER_SECONDS), act, broker=BrokerUse.IF_REACHABLE))
 
 
 @command()
@@ -173,7 +177,7 @@ def pause(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
         await orchestrator.pause(run_id, reason=reason)
         return f"Run {run_id} is paused; `floxide resume` lets it go on."
 
-    print_text(with_orchestrator(frame.app(), act))
+    print_text(with_orchestrator(frame.app(patience=STEER_SECONDS), act, broker=BrokerUse.IF_REACHABLE))
 
 
 @command()
@@ -182,7 +186,7 @@ def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None
 
     Failed items are tried again. With --watch it waits for the end and prints the output.
     """
-    app = frame.app()
+    app = frame.app(patience=STEER_SECONDS)
     if timeout is not None and not watch:
         raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
 
@@ -195,7 +199,8 @@ def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None
             raise UsageError(f"{frame.reference} lacks the workflow of run {run_id!r}: its output cannot be read here.")
         return await _watched(app, orchestrator, RunHandle[Any](orchestrator, run_id, graph), timeout)
 
-    print_text(with_orchestrator(app, act, with_worker=app.is_embedded and watch))
+    brings_worker = app.is_embedded and watch
+    print_text(with_orchestrator(app, act, with_worker=brings_worker, broker=BrokerUse.IF_REACHABLE))
 
 
 async def graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Graph | None:
@@ -205,13 +210,27 @@ async def graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Gra
 
 
 def with_orchestrator(
-    app: Floxide, act: Callable[[Orchestrator], Coroutine[Any, Any, T]], *, with_worker: bool = False
+    app: Floxide,
+    act: Callable[[Orchestrator], Coroutine[Any, Any, T]],
+    *,
+    with_worker: bool = False,
+    broker: BrokerUse = BrokerUse.NEEDED,
 ) -> T:
-    """Do something with an orchestrator and return what came of it; unless asked, no worker runs beside it."""
+    """Do something with an orchestrator and return what came of it; unless asked, no worker runs beside it.
+
+    What was done without a broker that was wanted is said on standard error.
+    """
 
     async def main(_: Stop) -> T:
-        async with app.orchestrator(with_worker=with_worker) as orchestrator:
-            return await act(orchestrator)
+        async with app.orchestrator(with_worker=with_worker, broker=broker) as orchestrator:
+            done = await act(orchestrator)
+            bus = orchestrator.services.bus
+            if isinstance(bus, AbsentControlBus) and bus.why:
+                say(
+                    f"The hint to the workers was not sent, because the broker cannot be used ({bus.why}): "
+                    "they will learn it from the store."
+                )
+            return done
 
     return run_to_end(main)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from floxide_amqp.apps.absent import BrokerUse
+from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.acting import graph_of, with_orchestrator
 from floxide_amqp.apps.cli.failures import MissingError, UsageError
 from floxide_amqp.apps.cli.options import (
@@ -32,9 +36,11 @@ from floxide_amqp.apps.cli.watch import describe_counts
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
-from floxide_amqp.runtime.views import RunInfo, RunMetrics, at
+from floxide_amqp.runtime.views import RunInfo, RunMetrics, RunPage, at
 
-StartOption = Annotated[int, typer.Option("--from", min=0, help="Position of the first to show.")]
+T = TypeVar("T")
+
+StartOption = Annotated[int, typer.Option("--start", min=0, help="Position of the first to show.")]
 
 
 class GraphFormat(StrEnum):
@@ -42,6 +48,11 @@ class GraphFormat(StrEnum):
 
     MERMAID = "mermaid"
     DOT = "dot"
+
+
+def look_at(app: Floxide, look: Callable[[Orchestrator], Coroutine[Any, Any, T]]) -> T:
+    """Read from the store and return what was found; nothing connects to a broker."""
+    return with_orchestrator(app, look, broker=BrokerUse.NONE)
 
 
 @command()
@@ -57,7 +68,7 @@ def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> 
         result: Any = await RunHandle[Any](orchestrator, run_id, graph).result()
         return info, metrics, result_as_json(graph, result)
 
-    info, metrics, result = with_orchestrator(app, look)
+    info, metrics, result = look_at(app, look)
     if json:
         members = {"run": info, "metrics": metrics}
         print_text(_with_result(as_json(members), result))
@@ -69,7 +80,7 @@ def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> 
             ("status", info.status.value),
             ("reason", info.reason),
             ("failure", info.failure),
-            ("items", describe_counts(metrics)),
+            ("items", describe_counts(metrics, info.status)),
             ("time in nodes", metrics.busy_time),
             ("created", info.created_at),
             ("updated", info.updated_at),
@@ -97,10 +108,15 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
 
-    async def look(orchestrator: Orchestrator) -> Any:
-        return await orchestrator.list_runs(status=status, workflow=workflow, limit=limit, cursor=cursor)
+    app = frame.app()
 
-    page = with_orchestrator(frame.app(), look)
+    async def look(orchestrator: Orchestrator) -> RunPage:
+        page = await orchestrator.list_runs(status=status, workflow=workflow, limit=limit, cursor=cursor)
+        if workflow is not None and not page.runs and not (await orchestrator.list_runs(workflow=workflow, limit=1)).runs:
+            app.registry.workflow(workflow)  # a name that neither the application nor the store knows is an error
+        return page
+
+    page = look_at(app, look)
     if json:
         print_text(as_json(page))
         return
@@ -128,9 +144,9 @@ def items(
     """
 
     async def look(orchestrator: Orchestrator) -> Any:
-        return await orchestrator.work_items(run_id, start=start, limit=limit)
+        return await orchestrator.work_items(run_id, start=start, limit=limit + 1)
 
-    found = with_orchestrator(frame.app(), look)
+    found, more = _page(look_at(frame.app(), look), start, limit)
     if json:
         print_text(as_json(found))
         return
@@ -144,6 +160,7 @@ def items(
             for each in found
         ],
     )  # fmt: skip
+    _say_more(more)
 
 
 @command()
@@ -160,9 +177,9 @@ def errors(
 
     async def look(orchestrator: Orchestrator) -> Any:
         await orchestrator.status(run_id)  # an unknown run is an error, not a run without errors
-        return await orchestrator.errors(run_id, start=start, limit=limit)
+        return await orchestrator.errors(run_id, start=start, limit=limit + 1)
 
-    found = with_orchestrator(frame.app(), look)
+    found, more = _page(look_at(frame.app(), look), start, limit)
     if json:
         print_text(as_json(found))
         return
@@ -177,9 +194,22 @@ def errors(
                 for each in found
             ],
         )  # fmt: skip
-        return
-    for each in found:
-        print_text(f"{shown(each.at)}  {each.node} ({each.item_id}), try {each.attempt}\n{each.traceback.rstrip()}\n")
+    else:
+        for each in found:
+            where = f"{shown(each.at)}  {each.node} ({each.item_id}), try {each.attempt}"
+            print_text(f"{where}\n{each.traceback.rstrip()}\n")
+    _say_more(more)
+
+
+def _page(found: Sequence[T], start: int, limit: int) -> tuple[Sequence[T], str]:
+    """Return the rows asked for, and which option shows those after them; one row more was read."""
+    return found[:limit], f"--start {start + limit}" if len(found) > limit else ""
+
+
+def _say_more(option: str) -> None:
+    """Say that the table is not all, on standard output as part of it."""
+    if option:
+        print_text(f"There are more: {option} (and --limit for longer pages)")
 
 
 @command()
@@ -193,16 +223,26 @@ def quarantine_list(
     """List messages that nobody could read, oldest first."""
 
     async def look(orchestrator: Orchestrator) -> Any:
-        return await orchestrator.quarantine(after=after, limit=limit)
+        return await orchestrator.quarantine(after=after, limit=limit + 1)
 
-    found = with_orchestrator(frame.app(), look)
+    read: Sequence[Quarantined] = look_at(frame.app(), look)
+    found = read[:limit]
     if json:
-        print_text(as_json(found))
+        print_text(as_json([_quarantined(each) for each in found]))
         return
     print_table(
         ("ID", "QUEUE", "AT", "BYTES", "REASON"),
         [(each.quarantine_id, each.queue, at(each.at_ms), len(each.body), each.reason) for each in found],
     )
+    _say_more(f"--after '{found[-1].quarantine_id}'" if len(read) > limit else "")
+
+
+def _quarantined(message: Quarantined) -> dict[str, object]:
+    """Return what is said of a message besides its bytes."""
+    return {
+        "quarantine_id": message.quarantine_id, "queue": message.queue, "at": at(message.at_ms),
+        "reason": message.reason, "bytes": len(message.body),
+    }  # fmt: skip
 
 
 @command()
@@ -223,9 +263,9 @@ def quarantine_show(
             after = page[-1].quarantine_id
         raise MissingError(f"There is no message {quarantine_id!r} in the quarantine; `quarantine list` shows what is.")
 
-    found: Quarantined = with_orchestrator(frame.app(), look)
+    found: Quarantined = look_at(frame.app(), look)
     if json:
-        print_text(as_json(found))
+        print_text(as_json(_quarantined(found) | {"body": b64encode(found.body).decode()}))
         return
     print_facts(
         [

@@ -56,16 +56,17 @@ class Frame:
     connect_timeout: float | None
     debug: bool
 
-    def app(self, *, is_patient: bool = False) -> Floxide:
+    def app(self, *, patience: float | None = CONNECT_SECONDS) -> Floxide:
         """Return the application, where options and environment say.
 
         Args:
-            is_patient: Wait for the broker as long as the application says, as a program that nobody watches does.
+            patience: Longest wait for the broker unless the command line says, seconds; None for what the application
+                says, as for a program that nobody watches.
 
         Raises:
             ConfigurationError: Nobody else could see its runs: they are in memory.
         """
-        return self._seen_by_others(load_app(self.reference), None if is_patient else CONNECT_SECONDS)
+        return self._seen_by_others(load_app(self.reference), patience)
 
     def workflow(self, name: str | None) -> tuple[Floxide, AnyWorkflow]:
         """Return the application and one of its workflows; raises as `app`."""

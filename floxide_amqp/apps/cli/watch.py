@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
 from floxide_amqp.runtime.views import RunMetrics
 
@@ -54,7 +55,7 @@ class _Line:
     async def read(self) -> str:
         """Return where the run is, in one line."""
         status = await self._orchestrator.status(self._run_id)
-        counts = describe_counts(await self._orchestrator.metrics(self._run_id))
+        counts = describe_counts(await self._orchestrator.metrics(self._run_id), status)
         return f"{self._workflow} {self._run_id}  {status.value}  {counts}"
 
     def elapsed(self) -> str:
@@ -62,14 +63,15 @@ class _Line:
         return f"{time.monotonic() - self._since:.1f} s"
 
 
-def describe_counts(metrics: RunMetrics) -> str:
-    """Return a run's counters in words, zeroes left out."""
-    counts = (
-        ("done", metrics.completed_items),
-        ("live", metrics.live_items),
-        ("waiting", metrics.waiting_items),
-        ("failed attempts", metrics.failed_attempts),
+def describe_counts(metrics: RunMetrics, status: RunStatus) -> str:
+    """Return a run's counters in words, zeroes left out; what is left of a run that is over is not live."""
+    live = (
+        (("not finished", metrics.live_items),)
+        if status.is_terminal
+        else (("live", metrics.live_items), ("waiting", metrics.waiting_items))
     )
+    tries = "failed attempt" if metrics.failed_attempts == 1 else "failed attempts"
+    counts = (("done", metrics.completed_items), *live, (tries, metrics.failed_attempts))
     return ", ".join(f"{count} {name}" for name, count in counts if count or name == "done")
 
 

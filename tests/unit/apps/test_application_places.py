@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from floxide_amqp import ConfigurationError, Floxide, Workflow, node
@@ -43,3 +45,31 @@ async def test_an_application_of_a_deployment_runs_embedded_and_in_memory() -> N
     assert (local.is_embedded, local.is_in_memory) == (True, True)
     async with local.orchestrator() as orchestrator:
         assert await (await orchestrator.start(Doubles, 4)).result(timeout=10) == 8
+
+
+class NoStart(Workflow[int, int]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([NoStart], "Workflow 'NoStart' has no start, so there is nothing to run"),
+        (["Doubles"], "workflows holds 'Doubles', which is not a workflow class"),
+        ([int], "workflows holds int, which is not a workflow class"),
+        (Doubles, "workflows=Doubles is not a list"),
+        ("Doubles", "workflows='Doubles' is not a list"),
+    ],
+)
+def test_what_is_no_workflow_is_refused(given: Any, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        Floxide(workflows=given)
+
+
+def test_the_same_workflow_may_be_given_twice() -> None:
+    assert Floxide(workflows=[Doubles, Doubles]).registry.names() == ("Doubles@1",)
+
+
+async def test_running_a_workflow_without_a_start_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="has no start"):
+        await NoStart.run(1)

@@ -215,3 +215,42 @@ def test_methods_are_no_fields(name: str) -> None:
 )
 def test_a_right_field_is_accepted(annotation: Any) -> None:
     assert list(define(annotation).__context_fields__) == ["field"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sentence"),
+    [
+        (
+            list[str],
+            "Wrong.field is list[str] without a reducer, so that of what several nodes add to it at the same time only "
+            "the last write would be kept. Say how it is merged: Append(), a reducer of your own, an EventLog[...] "
+            "instead, or LastWrite() if the last write shall win. Write field: Annotated[list[str], Append()] = [].",
+        ),
+        (set[int], "Union(), a reducer of your own, or LastWrite() if the last write shall win."),
+        (frozenset[int], "Write field: Annotated[frozenset[int], Union()] = frozenset()."),
+        (dict[str, int], "a reducer of your own, or LastWrite() if the last write shall win. Write field: Annotated"),
+        (list[str] | None, "Write field: Annotated[list[str] | None, LastWrite()] = …."),
+        (Annotated[list[str], NotAReducer()], "Wrong.field is list[str] without a reducer"),
+    ],
+)
+def test_a_collection_must_say_how_it_is_merged(annotation: Any, sentence: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        define(annotation)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[list[str], LastWrite()],
+        Annotated[dict[str, int], LastWrite()],
+        Annotated[list[str], Append()],
+        Fixed[dict[str, int]],
+        EventLog[list[str]],
+        tuple[str, ...],
+        str,
+        int | None,
+    ],
+)
+def test_what_says_how_it_is_merged_and_what_is_replaced_as_a_whole_is_accepted(annotation: Any) -> None:
+    assert list(define(annotation).__context_fields__) == ["field"]

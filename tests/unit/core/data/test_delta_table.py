@@ -69,7 +69,7 @@ class State(Context):
     tags: Annotated[set[str], Union()] = {"a"}
     lines: Annotated[list[Step], Append()] = [Step("a")]
     marks: Annotated[tuple[int, ...], Append()] = (1,)
-    last: dict[str, list[int]] = {"a": [1]}
+    last: Annotated[dict[str, list[int]], LastWrite()] = {"a": [1]}
     written: Annotated[float, LastWrite()] = 1.0
     factor: Annotated[float, Product()] = 2.0
     stage: Annotated[str, OnlyForward()] = "b"
@@ -193,7 +193,7 @@ class Loose(Context):
     row: Pair = {"b": 2, "a": 1}
     rows: Annotated[list[Pair], Append()] = [{"b": 2, "a": 1}]
     ratio: float = 1
-    free: dict[str, Any] = {"b": (1, {2}), "a": None}
+    free: Annotated[dict[str, Any], LastWrite()] = {"b": (1, {2}), "a": None}
 
 
 def test_a_node_that_only_reads_writes_nothing_even_where_reading_puts_data_in_order() -> None:
@@ -286,7 +286,7 @@ class Older(Context):
 
 class Newer(Context):
     total: Annotated[int, Sum()] = 0
-    added: list[int] = [7]
+    added: Annotated[list[int], LastWrite()] = [7]
 
 
 class Stricter(Context):

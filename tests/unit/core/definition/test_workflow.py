@@ -522,6 +522,13 @@ def test_a_class_without_a_start_is_not_compiled_and_hands_its_options_on() -> N
     assert Derived.graph.options == WorkflowOptions(queue="base", retry=policy, timeout=timedelta(seconds=5))
 
 
+def test_a_class_with_edges_but_no_start_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"'NoStart' has edges but no start. Name the node that receives the inp"):
+
+        class NoStart(WorkflowDefinition[Order, str, Shop]):
+            edges = (apologise,)
+
+
 def test_a_generic_base_is_filled_in_by_the_class_with_the_start() -> None:
     item = TypeVar("item")
 

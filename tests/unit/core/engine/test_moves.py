@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from floxide_amqp.core import moves
@@ -118,11 +120,20 @@ def test_a_reset_takes_back_what_the_status_had_counted(before: WorkItem, change
 
 @pytest.mark.parametrize(("run", "kind"), [(PAUSED, TimerKind.RESUME_PAUSED), (FAILED, TimerKind.RESUME_FAILED)])
 def test_a_resume_leaves_a_timer_that_does_its_second_part_again(run: RunState, kind: TimerKind) -> None:
-    decision = moves.resume_run(RUN, run, 6, 10, again_at_ms=40)
+    decision = moves.resume_run(HEADER, run, 6, 10, again_at_ms=40)
     timer = Timer(due_ms=40, run_id=RUN, kind=kind, turn=7)
     assert decision.effects.timer == timer
     assert SetTimer(timer) in decision.changes
     assert decision.conditions == (EpochIs(6),)
+
+
+def test_a_failed_run_that_is_resumed_has_its_whole_timeout_again_and_a_paused_one_keeps_its_deadline() -> None:
+    failed = moves.resume_run(HEADER, FAILED, 6, 10_000, again_at_ms=40)
+    assert SetTimer(Timer(due_ms=10_500, run_id=RUN, kind=TimerKind.RUN_TIMEOUT)) in failed.changes
+    assert [change.state.deadline_ms for change in failed.changes if isinstance(change, PutRun)] == [10_500]
+    paused = moves.resume_run(HEADER, replace(PAUSED, deadline_ms=500), 6, 10, again_at_ms=40)
+    assert [change.state.deadline_ms for change in paused.changes if isinstance(change, PutRun)] == [500]
+    assert not [c for c in paused.changes if isinstance(c, SetTimer) and c.timer.kind is TimerKind.RUN_TIMEOUT]
 
 
 @pytest.mark.parametrize("status", [RunStatus.CANCELLED, RunStatus.PAUSED])

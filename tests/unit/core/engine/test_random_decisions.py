@@ -170,7 +170,8 @@ class Player:
         world = self.world
         assert world.run is not None
         was_failed = world.status is RunStatus.FAILED
-        decision = moves.resume_run(RUN, world.run, world.epoch, self.now, again_at_ms=self.now + 1)
+        assert world.header is not None
+        decision = moves.resume_run(world.header, world.run, world.epoch, self.now, again_at_ms=self.now + 1)
         world.commit(decision)
         assert world.run is not None
         for item_id in sorted(world.listed):
