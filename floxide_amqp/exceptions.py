@@ -219,7 +219,9 @@ class AlreadyCompletedError(RunError):
 
     def __init__(self, *, run_id: str) -> None:
         super().__init__(
-            f"Run {run_id!r} has completed already. Read its result, or use another run id.", run_id=run_id
+            f"Run {run_id!r} has completed already, so there is nothing to resume. Read its result: "
+            "run_with_checkpoint with the same id and input returns it, and `floxide status` shows it.",
+            run_id=run_id,
         )
 
 
@@ -403,7 +405,8 @@ class ResourceNotFoundError(NodeError):
         have = ", ".join(known) or "none"
         super().__init__(
             f"Node {node!r} asked for a resource of type {resource}, but the lifespan provides: {have}. "
-            "Yield it from Floxide(lifespan=...), or pass it to WorkflowCtx.for_test(resources={...}).",
+            f"Yield it from Floxide(lifespan=...), or pass it: Workflow.run(..., resources={{{resource}: ...}}), in "
+            f"tests WorkflowCtx.for_test(resources={{{resource}: ...}}).",
             node=node,
             resource=resource,
             known=known,
@@ -438,13 +441,21 @@ class PayloadMismatchError(CodecError):
     expected: str
     got: str
     problem: str
+    where: str
 
-    def __init__(self, *, expected: str, got: str, problem: str = "", is_stored: bool = False) -> None:
+    def __init__(
+        self, *, expected: str, got: str, problem: str = "", is_stored: bool = False, where: str = ""
+    ) -> None:
         subject = "Stored data was to be read" if is_stored else "A value was to be stored"
+        rule = f"{where} must be" if where else f"{subject} as"
         reason = f": {problem}" if problem else ""
         super().__init__(
-            f"{subject} as {expected}, but it is {got}{reason}.", expected=expected, got=got, problem=problem
+            f"{rule} {expected}, but it is {got}{reason}.", expected=expected, got=got, problem=problem, where=where
         )
+
+    def at(self, where: str) -> PayloadMismatchError:
+        """Return the same error with the place of the value, as the subject of its sentence."""
+        return PayloadMismatchError(expected=self.expected, got=self.got, problem=self.problem, where=where)
 
 
 class BrokerError(FloxideError):
@@ -459,14 +470,16 @@ class BrokerUnavailableError(BrokerError):
     url: str
     operation: str
     reason: str
+    cure: str
 
-    def __init__(self, *, url: str, operation: str, reason: str) -> None:
+    def __init__(self, *, url: str, operation: str, reason: str, cure: str = "") -> None:
         super().__init__(
             f"{operation} failed: the broker at {url} is unavailable ({reason}). "
-            "Check that it runs and is reachable, then repeat.",
+            f"{cure or 'Check that it runs and is reachable, then repeat.'}",
             url=url,
             operation=operation,
             reason=reason,
+            cure=cure,
         )
 
 
@@ -495,14 +508,16 @@ class BrokerAccessRefusedError(BrokerError):
     url: str
     operation: str
     reason: str
+    cure: str
 
-    def __init__(self, *, url: str, operation: str, reason: str) -> None:
+    def __init__(self, *, url: str, operation: str, reason: str, cure: str = "") -> None:
         super().__init__(
-            f"{operation} was refused by the broker at {url}: {reason}. "
-            "Grant the user the permission named there, or use another user.",
+            f"{operation} was refused by the broker at {url}: {_ended(reason)} "
+            f"{cure or 'Grant the user the permission named there, or use another user.'}",
             url=url,
             operation=operation,
             reason=reason,
+            cure=cure,
         )
 
 
@@ -550,13 +565,15 @@ class StoreUnavailableError(StoreError):
 
     store: str
     reason: str
+    cure: str
 
-    def __init__(self, *, store: str, reason: str) -> None:
+    def __init__(self, *, store: str, reason: str, cure: str = "") -> None:
         super().__init__(
             f"The store {store} is unavailable ({reason}). Nothing was applied; "
-            "check that it runs and is reachable, then repeat.",
+            f"{cure or 'check that it runs and is reachable, then repeat.'}",
             store=store,
             reason=reason,
+            cure=cure,
         )
 
 

@@ -41,6 +41,7 @@ from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Timeouts
 from floxide_amqp.runtime.worker import Beating, Worker
+from floxide_amqp.stores.identity import identity_of
 from floxide_amqp.stores.session import Session
 
 
@@ -210,8 +211,8 @@ class Floxide:
         queue, bus = await self._transport(stack, broker)
         return Services(
             name=name, session=session, queue=queue, bus=bus,
-            registry=self.registry, resources=resources, limits=limits, timeouts=self.timeouts, retry=self._retry,
-            interceptors=self._interceptors, executor=executor,
+            registry=self.registry, store_id=await identity_of(session), resources=resources, limits=limits,
+            timeouts=self.timeouts, retry=self._retry, interceptors=self._interceptors, executor=executor,
         )  # fmt: skip
 
     async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:

@@ -154,6 +154,7 @@ class Envelope:
         turn: The turn of the item when the message was written.
         position: Length of the context log after the commit that caused the message; None forces a read.
         entry: The message's own entry in the index of messages, deleted when its chain ends.
+        store: Id of the store that knows the item; empty where nobody said.
         recovered: Whether it replaces a message that was lost, so that somebody may have died running the item.
         trace: Trace context of the causing step (W3C ``traceparent``), may be empty.
     """
@@ -169,6 +170,7 @@ class Envelope:
     position: int | None = None
     entry: str = ""
     recovered: bool = False
+    store: str = ""
     trace: str = ""
 
 

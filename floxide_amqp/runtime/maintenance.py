@@ -64,6 +64,7 @@ class Maintenance:
         self._probe_number = 0
         self._next_probe = 0.0
         self._sweeps: asyncio.Queue[tuple[float, Probe]] = asyncio.Queue()
+        self._parked_seen: dict[tuple[str, str, str], ItemPlace] = {}
         self._has_taken_back = False
         self.is_leader = False
 
@@ -180,19 +181,31 @@ class Maintenance:
         What it is said to hold when it begins, an earlier process of its name died with.
         """
         services = self._services
-        for place in await services.indexes.owned(services.name, limit=PAGE):
-            if not services.inflight.has(place.run_id, place.item_id):
-                await self._give_back(services.name, place, died=not self._has_taken_back)
+        after: ItemPlace | None = None
+        while True:
+            places = await services.indexes.owned(services.name, after=after, limit=PAGE)
+            for place in places:
+                if not services.inflight.has(place.run_id, place.item_id):
+                    await self._give_back(services.name, place, died=not self._has_taken_back)
+            if len(places) < PAGE:
+                break
+            after = places[-1]
         self._has_taken_back = True
 
     # --- parked items
 
     async def _take_parked(self) -> None:
-        """Make pending what waited for a workflow that this worker has."""
+        """Make pending what waited for a workflow that this worker has, a page per round.
+
+        A page may hold nothing for this worker, whose workflow lacks those items' nodes: the next round looks further.
+        """
         services = self._services
         for workflow, version in services.registry.graphs:
             for queue in self._queues:
-                places = await services.indexes.parked(queue, workflow, version, limit=PAGE)
+                kind = (queue, workflow, version)
+                places = await services.indexes.parked(*kind, after=self._parked_seen.pop(kind, None), limit=PAGE)
+                if len(places) == PAGE:
+                    self._parked_seen[kind] = places[-1]
                 await _page(
                     self._unpark(place, LeaveParked(queue, workflow, version, place.item_id)) for place in places
                 )

@@ -27,6 +27,7 @@ from floxide_amqp.runtime import control_actions, resuming, starting, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish_many
+from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.runtime.results import result_of
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waiting import Waiters
@@ -158,7 +159,7 @@ class Orchestrator:
         Raises:
             RunConflictError: One of the ids is taken by another run; the others are started all the same.
         """
-        services, graph = self.services, workflow.graph
+        services, graph = self.services, graph_of(workflow)
         requests = [
             starting.prepare(
                 services, graph, each.input, each.context, RunId(each.run_id or uuid.uuid4().hex), self._waiters.key
@@ -185,7 +186,7 @@ class Orchestrator:
 
     def handle(self, workflow: type[WorkflowDefinition[Any, OutT, Any]], run_id: str) -> RunHandle[OutT]:
         """Return a handle of a run started elsewhere; nothing is read until it is used."""
-        return RunHandle(self, run_id, workflow.graph)
+        return RunHandle(self, run_id, graph_of(workflow))
 
     # --- waiting
 
@@ -315,7 +316,7 @@ class Orchestrator:
         ]
 
     async def work_items(self, run_id: str, *, start: int = 0, limit: int = 100) -> Sequence[views.WorkItemInfo]:
-        """Return a run's items: those that ended, in that order from position `start` on, then the live ones.
+        """Return a run's items from position `start` on: those that ended, in that order, then the live ones.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -323,18 +324,19 @@ class Orchestrator:
         ended = await self.services.items.history(RunId(run_id), start=start, limit=limit)
         shown = [views.ended_item(entry) for entry in ended]
         if len(shown) < limit:
-            shown += await self.pending_work(run_id, limit=limit - len(shown))
+            passed = max(0, start - await self.services.items.history_length(RunId(run_id))) if start else 0
+            shown += await self.pending_work(run_id, start=passed, limit=limit - len(shown))
         return shown
 
-    async def pending_work(self, run_id: str, *, limit: int = 100) -> Sequence[views.WorkItemInfo]:
-        """Return a run's items that have not ended.
+    async def pending_work(self, run_id: str, *, start: int = 0, limit: int = 100) -> Sequence[views.WorkItemInfo]:
+        """Return a run's items that have not ended, from position `start` on.
 
         Raises:
             RunNotFoundError: There is no such run.
         """
         run = await self.services.runs.load(RunId(run_id))
-        live = await self.services.items.live(RunId(run_id), limit=limit)
-        return [views.live_item(found.item, run.state.status) for found in live]
+        live = await self.services.items.live(RunId(run_id), limit=start + limit)
+        return [views.live_item(found.item, run.state.status) for found in live[start:]]
 
     async def context(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> C:
         """Return a run's context as merged so far.
@@ -350,7 +352,7 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is no such run.
         """
-        kind = cast("type[C]", workflow.graph.context)
+        kind = cast("type[C]", graph_of(workflow).context)
         return await CheckpointStore(self.services.session).load(RunId(run_id), kind)
 
     async def workers(self) -> Sequence[views.WorkerInfo]:

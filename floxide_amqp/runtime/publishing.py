@@ -24,12 +24,13 @@ REASONS = {
 """What is noted on an item whose message no queue took."""
 
 
-def message_of(header: RunHeader, out: Outgoing, position: int | None) -> Message:
+def message_of(services: Services, header: RunHeader, out: Outgoing, position: int | None) -> Message:
     """Return the message for an item."""
     item = out.item
     envelope = Envelope(
         run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow, version=header.version,
         queue=item.queue, turn=out.turn, scope=item.scope, position=position, entry=out.entry, recovered=out.recovered,
+        store=services.store_id,
     )  # fmt: skip
     return Message(queue=item.queue, body=encode_envelope(envelope), correlation_id=item.item_id)
 
@@ -47,7 +48,7 @@ async def publish(
     """
     if not outgoing:
         return
-    messages = [message_of(header, out, position) for out in outgoing]
+    messages = [message_of(services, header, out, position) for out in outgoing]
     body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
     for out, outcome in zip(outgoing, await body(), strict=True):
         if outcome is not PublishOutcome.CONFIRMED:
@@ -56,7 +57,7 @@ async def publish(
 
 async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Outgoing]]) -> None:
     """Publish first messages of many runs in one go."""
-    messages = [message_of(header, out, 0) for header, out in starts]
+    messages = [message_of(services, header, out, 0) for header, out in starts]
     body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
     for (header, out), outcome in zip(starts, await body(), strict=True):
         if outcome is not PublishOutcome.CONFIRMED:

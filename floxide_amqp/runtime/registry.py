@@ -82,12 +82,22 @@ def check_workflows(given: object) -> Iterable[type[WorkflowDefinition[Any, Any,
                 f"workflows holds {_shown(workflow)}, which is not a workflow class. Give the classes themselves: "
                 "workflows=[OrderProcessing]."
             )
-        if not hasattr(cast(Any, workflow), "graph"):
-            raise ConfigurationError(
-                f"Workflow {workflow.__name__!r} has no start, so there is nothing to run. Give it a start and edges, "
-                "or name a class derived from it that has them."
-            )
+        graph_of(workflow)
         yield cast("type[WorkflowDefinition[Any, Any, Any]]", workflow)
+
+
+def graph_of(workflow: type[WorkflowDefinition[Any, Any, Any]]) -> Graph:
+    """Return a workflow's graph.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    if not hasattr(workflow, "graph"):
+        raise ConfigurationError(
+            f"Workflow {workflow.__name__!r} has no start, so there is nothing to run. Give it a start and edges, "
+            "or name a class derived from it that has them."
+        )
+    return workflow.graph
 
 
 def _shown(given: object) -> str:

@@ -45,7 +45,8 @@ class Resources:
         ]
         if missing:
             raise ConfigurationError(
-                f"The lifespan does not provide: {'; '.join(sorted(missing))}. Yield it from Floxide(lifespan=...)."
+                f"The lifespan does not provide: {'; '.join(sorted(missing))}. Yield it from Floxide(lifespan=...), "
+                "or pass it: Workflow.run(..., resources={Type: ...})."
             )
 
     def _has(self, kind: type) -> bool:

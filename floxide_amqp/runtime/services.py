@@ -55,6 +55,7 @@ class Services:
 
     Attributes:
         name: This process towards the others: publisher of its messages, owner of its items.
+        store_id: Tells this process's store from others on the same broker; empty not to ask.
         on_timer: Told of every timer this process sets, so that it fires to the millisecond.
     """
 
@@ -63,6 +64,7 @@ class Services:
     queue: WorkQueue
     bus: ControlBus
     registry: Registry
+    store_id: str = ""
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -15,7 +15,7 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
 from floxide_amqp.core.records import ItemInput, RunHeader, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import DefinitionError, InvalidRunIdError, RunConflictError
+from floxide_amqp.exceptions import DefinitionError, InvalidRunIdError, PayloadMismatchError, RunConflictError
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
 from floxide_amqp.runtime.services import Services
@@ -43,7 +43,10 @@ def prepare(
         DefinitionError: The context is missing or of another class.
     """
     _check_run_id(run_id)
-    payload = encode_payload(graph.input, input_)
+    try:
+        payload = encode_payload(graph.input, input_)
+    except PayloadMismatchError as error:
+        raise error.at(f"The input of workflow {graph.workflow!r}") from error
     state = pack(context_to_plain(_context_for(graph, context)))
     now = services.now_ms()
     timeout = graph.options.timeout

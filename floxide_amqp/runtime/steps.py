@@ -19,7 +19,7 @@ from floxide_amqp.core.records import InputKind, Routed
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
-from floxide_amqp.exceptions import StoreError, UndeclaredTransitionError
+from floxide_amqp.exceptions import PayloadMismatchError, StoreError, UndeclaredTransitionError
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.execution import Interrupted, Raised, run_body
 from floxide_amqp.runtime.inflight import StepHandle
@@ -190,7 +190,10 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
 
 def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ...]) -> Sequence[Routed]:
     """Return one `Routed` per edge a value takes, or one without edge where its branch ends."""
-    payload = encode_payload(node.output, value)
+    try:
+        payload = encode_payload(node.output, value)
+    except PayloadMismatchError as error:
+        raise error.at(f"Node {node.name!r} returned a wrong value: it") from error
     edges = graph.route(node.name, value)
     if not edges:
         return (Routed(edge="", payload=payload, suffix=prefix),)

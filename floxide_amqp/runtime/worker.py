@@ -254,7 +254,20 @@ class Worker:
             self.maintenance.probe_returned(message)
             await delivery.acknowledge()
             return
+        if message.store and self.services.store_id and message.store != self.services.store_id:
+            await self._return_to_others(delivery, message)
+            return
         await self._work(slot, message)
+
+    async def _return_to_others(self, delivery: Delivery, envelope: Envelope) -> None:
+        """A message about another store: two applications share a broker and a namespace, but not their store."""
+        self._errors += 1
+        _log.error(
+            "store.mismatch", run_id=envelope.run_id, queue=delivery.queue, store=self.services.store_id,
+            message_store=envelope.store, cure="give all workers the same store, or each application a namespace",
+        )  # fmt: skip
+        await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+        await delivery.release()
 
     async def _work(self, slot: Slot, envelope: Envelope) -> None:
         keep: frozenset[str] = frozenset() if self._stopping.is_set() else frozenset(self.queues)

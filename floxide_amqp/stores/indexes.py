@@ -68,13 +68,21 @@ class IndexStore:
             )
         return notes
 
-    async def owned(self, worker: WorkerId, *, limit: int = 500) -> list[ItemPlace]:
+    async def owned(
+        self, worker: WorkerId, *, after: ItemPlace | None = None, limit: int = 500
+    ) -> list[ItemPlace]:  # fmt: skip
         """Return items that a worker holds without a message."""
-        return [_place(entry.entry) for entry in await self._session.scan(IndexRange(keys.owned(worker), limit=limit))]
+        return await self._places(keys.owned(worker), after, limit)
 
-    async def parked(self, queue: str, workflow: str, version: str, *, limit: int = 500) -> list[ItemPlace]:
+    async def parked(
+        self, queue: str, workflow: str, version: str, *, after: ItemPlace | None = None, limit: int = 500
+    ) -> list[ItemPlace]:
         """Return items that wait for a worker with this workflow and version."""
-        entries = await self._session.scan(IndexRange(keys.parked(queue, workflow, version), limit=limit))
+        return await self._places(keys.parked(queue, workflow, version), after, limit)
+
+    async def _places(self, index: str, after: ItemPlace | None, limit: int) -> list[ItemPlace]:
+        start = "" if after is None else keys.place_entry(after.run_id, after.item_id)
+        entries = await self._session.scan(IndexRange(index, after=start, limit=limit))
         return [_place(entry.entry) for entry in entries]
 
 

@@ -80,6 +80,11 @@ class ItemStore:
             codec.decode_history(data) for data in await self._log(LogRange(keys.history(run_id), start, limit), run_id)
         ]
 
+    async def history_length(self, run_id: RunId) -> int:
+        """Return how many items have ended."""
+        wanted = LogRange(keys.history(run_id), 0, 0)
+        return (await self._session.read(Read(slot=slot_of(run_id), logs=(wanted,)))).logs[0].length
+
     async def errors(self, run_id: RunId, *, start: int = 0, limit: int = PAGE) -> list[ErrorRecord]:
         """Return failed attempts in the order they happened, from position `start` on."""
         return [

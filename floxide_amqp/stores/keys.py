@@ -103,8 +103,8 @@ def owned(worker: WorkerId) -> str:
     return f"owned:{worker}"
 
 
-def owned_entry(run_id: RunId, item_id: WorkItemId) -> str:
-    """An owner entry."""
+def place_entry(run_id: RunId, item_id: WorkItemId) -> str:
+    """The entry of an item that a worker holds, or that is parked."""
     return f"{item_id}:{run_id}"
 
 
@@ -124,11 +124,6 @@ def timers_until(now_ms: int) -> str:
 def parked(queue: str, workflow: str, version: str) -> str:
     """The index of items that wait for a worker with this workflow and version."""
     return f"parked:{queue}:{workflow}:{version}"
-
-
-def parked_entry(run_id: RunId, item_id: WorkItemId) -> str:
-    """A parked item's entry."""
-    return f"{item_id}:{run_id}"
 
 
 def run_entry(created_at_ms: int, run_id: RunId) -> str:

@@ -317,7 +317,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
     return _pack(
         "work", envelope.run_id, envelope.item_id, envelope.node, envelope.workflow, envelope.version, envelope.queue,
         envelope.turn, envelope.scope, envelope.position, envelope.entry, envelope.trace,
-        int(envelope.recovered),
+        int(envelope.recovered), envelope.store,
     )  # fmt: skip
 
 
@@ -339,15 +339,17 @@ def decode_message(data: bytes) -> Envelope | Probe:
     if v[0] == "probe" and len(v) >= 4:
         _require(v[1:4], (str, int, str), "probe")
         return Probe(queue=v[1], number=v[2], before=v[3])
-    if v[0] != "work" or len(v) < 13:
+    if v[0] != "work" or len(v) < 14:
         raise CodecError(f"The message is of an unknown kind{f' {v[0][:40]!r}' if isinstance(v[0], str) else ''}.")
-    _require(v[1:13], (str, str, str, str, str, str, int, tuple, (int, type(None)), str, str, int), "work item message")
+    _require(
+        v[1:14], (str, str, str, str, str, str, int, tuple, (int, type(None)), str, str, int, str), "work item message"
+    )
     if not v[1] or not v[2]:
         raise CodecError("The work item message names no run or no item.")
     _require(v[8], (str,) * len(v[8]), "work item message's scope")
     return Envelope(
         run_id=v[1], item_id=v[2], node=v[3], workflow=v[4], version=v[5], queue=v[6], turn=v[7], scope=v[8],
-        position=v[9], entry=v[10], trace=v[11], recovered=bool(v[12]),
+        position=v[9], entry=v[10], trace=v[11], recovered=bool(v[12]), store=v[13],
     )  # fmt: skip
 
 

@@ -139,17 +139,17 @@ class BatchWriter:
             case c.LeaveMessage(queue, entry):
                 return Leave(keys.messages(queue), entry)
             case c.EnterOwner(worker, item_id):
-                return Enter(keys.owned(worker), keys.owned_entry(run_id, item_id))
+                return Enter(keys.owned(worker), keys.place_entry(run_id, item_id))
             case c.LeaveOwner(worker, item_id):
-                return Leave(keys.owned(worker), keys.owned_entry(run_id, item_id))
+                return Leave(keys.owned(worker), keys.place_entry(run_id, item_id))
             case c.SetTimer(timer):
                 return Enter(keys.TIMERS, keys.timer_entry(timer), codec.encode_timer_value(timer.kind, timer.turn))
             case c.DropTimer(timer):
                 return Leave(keys.TIMERS, keys.timer_entry(timer))
             case c.EnterParked(queue, workflow, version, item_id):
-                return Enter(keys.parked(queue, workflow, version), keys.parked_entry(run_id, item_id))
+                return Enter(keys.parked(queue, workflow, version), keys.place_entry(run_id, item_id))
             case c.LeaveParked(queue, workflow, version, item_id):
-                return Leave(keys.parked(queue, workflow, version), keys.parked_entry(run_id, item_id))
+                return Leave(keys.parked(queue, workflow, version), keys.place_entry(run_id, item_id))
 
     def _when(
         self, counter: Key, equals: int, then: tuple[c.Change, ...], otherwise: tuple[c.Change, ...], token: bytes

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -429,6 +432,85 @@ async def test_a_worker_without_a_broker_takes_up_what_others_left_in_its_store(
     assert json.loads(stored("status", "shop:app", "d1", "--json").out)["result"] == 6
 
 
+def test_what_is_left_out_of_a_table_is_said_with_the_option_that_shows_it(stored: Floxide) -> None:
+    stored("run", "shop:app", "Doubles", "-i", "3", "--run-id", "d1")
+    first = stored("items", "shop:app", "d1", "--limit", "3").out
+    assert "There are more: --start 3" in first
+    rest = stored("items", "shop:app", "d1", "--start", "3", "--limit", "3").out
+    assert "There are more" not in rest
+    assert "total" in rest
+    assert len(json.loads(stored("items", "shop:app", "d1", "--limit", "3", "--json").out)) == 3
+
+
+def test_a_workflow_nobody_knows_is_an_error_of_list_and_one_without_runs_is_not(stored: Floxide) -> None:
+    nope = stored("list", "shop:app", "--workflow", "Nope")
+    assert nope.code == 2
+    assert "There is no workflow 'Nope' here. This application has: Doubles, Hanging, Opening, Shop" in nope.words
+    assert stored("list", "shop:app", "--workflow", "Shop").code == 0
+    stored("run", "shop:app", "Shop", "-i", ORDER, "-c", ADA)
+    known = stored("list", "shop:single", "--workflow", "Shop", "--store", stored.environment["SHOP_STORE"])
+    assert known.code == 0
+    assert "Shop@" in known.out
+
+
+def test_a_run_that_is_over_has_nothing_live(stored: Floxide) -> None:
+    stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1")
+    assert "0 done, 1 live" in stored("status", "shop:app", "d1").out
+    stored("cancel", "shop:app", "d1")
+    shown = stored("status", "shop:app", "d1").out
+    assert "0 done, 1 not finished" in shown
+    assert "live" not in shown
+
+
+NOBODY = "amqp://me:secret@127.0.0.1:1/"
+
+
+@pytest.mark.parametrize(
+    "command", [("list",), ("status", "d1"), ("items", "d1"), ("errors", "d1"), ("quarantine", "list")]
+)
+def test_looking_needs_no_broker(stored: Floxide, command: tuple[str, ...]) -> None:
+    stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1")
+    name, *rest = command
+    words = ("quarantine", "list", "shop:app") if name == "quarantine" else (name, "shop:app", *rest)
+    done = stored(*words, "--broker", NOBODY, "--log-level", "warning")
+    assert (done.code, done.err) == (0, "")
+
+
+def test_steering_succeeds_without_the_broker_and_says_that_the_hint_was_not_sent(stored: Floxide) -> None:
+    stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1")
+    for command, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        began = time.monotonic()
+        done = stored(command, "shop:app", "d1", "--broker", NOBODY)
+        assert time.monotonic() - began < 6, "2 s for the broker, and the start of a process"
+        assert done.code == 0
+        assert done.words.startswith("floxide: The hint to the workers was not sent, because the broker cannot be used")
+        assert done.words.endswith("they will learn it from the store.")
+        assert "secret" not in done.err
+        assert json.loads(stored("status", "shop:app", "d1", "--json").out)["run"]["status"] == status
+
+
+def test_a_run_resumed_without_the_broker_goes_on_once_there_are_workers(stored: Floxide) -> None:
+    stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1")
+    stored("pause", "shop:app", "d1")
+    assert stored("resume", "shop:app", "d1", "--broker", NOBODY).code == 0
+    assert stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1", "--watch").out == "2\n"
+
+
+def test_a_broker_that_is_away_is_told_once_per_attempt(stored: Floxide) -> None:
+    done = stored(
+        "start", "shop:app", "Doubles", "-i", "1", "--broker", NOBODY, "--connect-timeout", "0.5",
+        "--log-level", "warning", "--log-format", "json",
+    )  # fmt: skip
+    loggers = {json.loads(line)["logger"] for line in done.err.splitlines() if line.startswith("{")}
+    assert loggers == {"floxide_amqp.drivers.amqp.connection"}
+
+
+def test_a_store_whose_folder_is_missing_is_told_with_how_to_make_it(floxide: Floxide) -> None:
+    done = floxide("list", "shop:app", "--store", f"sqlite:///{floxide.folder}/no/runs.db")
+    assert done.code == 3
+    assert f"make the folder (mkdir -p {floxide.folder}/no)" in done.words
+
+
 # --- graph
 
 
@@ -515,7 +597,11 @@ async def test_a_message_nobody_can_read_is_shown_in_the_quarantine(cluster: Flo
         await queue.publish([Message(queue="default", body=b"\xffnonsense")])
     await worker.until(worker.has_logged("message.quarantined"))
     (found,) = json.loads(cluster("quarantine", "list", "shop:app", "--json").out)
-    assert found["queue"] == "default"
+    assert (found["queue"], found["bytes"]) == ("default", 9)
+    assert "body" not in found
+    assert datetime.fromisoformat(found["at"]).tzinfo is not None
+    whole = json.loads(cluster("quarantine", "show", "shop:app", found["quarantine_id"], "--json").out)
+    assert base64.b64decode(whole["body"], validate=True) == b"\xffnonsense"
     shown = cluster("quarantine", "show", "shop:app", found["quarantine_id"])
     assert "nonsense" in shown.out
     assert "reason" in shown.out

@@ -35,6 +35,7 @@ _REFUSALS: Final = (
     foreign.ProbableAuthenticationError,
     foreign.AuthenticationError,
 )
+_WRONG_LOGINS: Final = (foreign.ProbableAuthenticationError, foreign.AuthenticationError)
 _NOT_ALLOWED: Final = 530
 """AMQP reply code of a virtual host that does not exist or is not the user's."""
 
@@ -65,7 +66,7 @@ def translate(error: BaseException, *, url: str, operation: str) -> BrokerError:
         existing, wanted = _VALUE.sub(r"\1", facts.pop("existing")), _VALUE.sub(r"\1", facts.pop("wanted"))
         return TopologyClashError(**facts, existing=existing, wanted=wanted)
     if _is_refusal(error):
-        return BrokerAccessRefusedError(url=url, operation=operation, reason=reason)
+        return BrokerAccessRefusedError(url=url, operation=operation, reason=reason, cure=cure_for(error))
     return BrokerConnectionLostError(url=url, operation=operation, reason=reason)
 
 
@@ -87,6 +88,23 @@ def describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def cure_for(error: BaseException) -> str:
+    """Return what to do about a refusal where the error's own sentence does not fit; empty otherwise."""
+    if isinstance(error, _WRONG_LOGINS):
+        return "Check the user and the password in the broker's URL."
+    if _is_virtual_host(error):
+        return (
+            "Name another virtual host after the last slash of the broker's URL, or create it: rabbitmqctl add_vhost "
+            "NAME, then rabbitmqctl set_permissions -p NAME USER '.*' '.*' '.*'."
+        )
+    return ""
+
+
+def _is_virtual_host(error: BaseException) -> bool:
+    is_unanswered = isinstance(error, foreign.InvalidFrameError) and "Connection.OpenOk" in str(error)
+    return is_unanswered or (_is_refusal(error) and not isinstance(error, _REFUSALS))
 
 
 def largest_size_allowed(error: BaseException | None) -> int | None:

@@ -19,7 +19,7 @@ import aio_pika
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 from yarl import URL
 
-from floxide_amqp.drivers.amqp._errors import describe, is_foreign, translate
+from floxide_amqp.drivers.amqp._errors import cure_for, describe, is_foreign, translate
 from floxide_amqp.drivers.amqp.session import CuttableTransport, Session, end_tasks
 from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
 from floxide_amqp.exceptions import BrokerAccessRefusedError, BrokerError, BrokerUnavailableError
@@ -159,7 +159,8 @@ class Link:
                     await self._changed.wait()
                 return session
         except TimeoutError:
-            raise self._unavailable(self._reason() or f"not connected within {within:g} s") from None
+            cure = self._failure.cure if isinstance(self._failure, BrokerUnavailableError) else ""
+            raise self._unavailable(self._reason() or f"not connected within {within:g} s", cure) from None
 
     async def _supervise(self) -> None:
         attempt = 0
@@ -211,7 +212,7 @@ class Link:
         translated = translate(error, url=redacted(self._url), operation="Connecting")
         if isinstance(translated, BrokerAccessRefusedError):
             raise translated from error
-        raise self._unavailable(describe(error)) from error
+        raise self._unavailable(describe(error), cure_for(error)) from error
 
     async def _serve(self, session: Session) -> None:
         """Let others use a session until it is lost."""
@@ -279,8 +280,8 @@ class Link:
             return self._failure.reason
         return "" if self._failure is None else str(self._failure)
 
-    def _unavailable(self, reason: str) -> BrokerUnavailableError:
-        return BrokerUnavailableError(url=redacted(self._url), operation="Connecting", reason=reason)
+    def _unavailable(self, reason: str, cure: str = "") -> BrokerUnavailableError:
+        return BrokerUnavailableError(url=redacted(self._url), operation="Connecting", reason=reason, cure=cure)
 
 
 def full_jitter(attempt: int, settings: AmqpSettings) -> float:

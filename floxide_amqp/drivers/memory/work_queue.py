@@ -191,7 +191,7 @@ class MemoryWorkQueue:
 
     def serve(self, consumer: MemoryConsumer) -> None:
         """Hand a consumer what it waits for, as far as there is any."""
-        while consumer.wants_more and consumer.take_from(self._queues):
+        while self._serve_one(consumer):
             pass
 
     def forget(self, consumer: MemoryConsumer) -> None:
@@ -220,10 +220,17 @@ class MemoryWorkQueue:
         progress = True
         while progress:
             progress = False
-            for _ in range(len(self._consumers)):
-                consumer = self._consumers[0]
-                self._consumers.rotate(-1)
-                progress |= consumer.wants_more and consumer.take_from(self._queues)
+            for consumer in tuple(self._consumers):
+                progress |= self._serve_one(consumer)
+
+    def _serve_one(self, consumer: MemoryConsumer) -> bool:
+        """Hand a consumer one message, if it wants one and there is one; it comes last for the next."""
+        if not (consumer.wants_more and consumer.take_from(self._queues)):
+            return False
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+            self._consumers.append(consumer)
+        return True
 
     @asynccontextmanager
     async def _consuming(self, queues: Sequence[str], prefetch: int) -> AsyncGenerator[MemoryConsumer, None]:

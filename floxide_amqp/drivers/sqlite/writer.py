@@ -9,7 +9,7 @@ from pathlib import Path
 from floxide_amqp.drivers.sqlite import schema
 from floxide_amqp.drivers.sqlite.errors import is_busy, patiently, primary_code, store_error
 from floxide_amqp.drivers.sqlite.group import GroupState
-from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch, Outcome
 
 _FOREIGN = (sqlite3.Error, UnicodeError, OverflowError, TypeError)
@@ -44,9 +44,19 @@ class Writer:
             if connection is not None:
                 connection.close()
             if isinstance(error, _FOREIGN):
-                raise store_error(error, store=self._store) from error
+                raise self._missing_folder() or store_error(error, store=self._store) from error
             raise
         self._connection = connection
+
+    def _missing_folder(self) -> StoreUnavailableError | None:
+        """Return what to say where the file cannot be there because its folder is not."""
+        folder = self._path.parent
+        if folder.is_dir():
+            return None
+        return StoreUnavailableError(
+            store=self._store, reason=f"the folder {folder} does not exist",
+            cure=f"make the folder (mkdir -p {folder}) or name another path, then repeat.",
+        )  # fmt: skip
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         schema.set_up_connection(connection, self._synchronous)

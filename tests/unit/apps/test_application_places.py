@@ -73,3 +73,6 @@ def test_the_same_workflow_may_be_given_twice() -> None:
 async def test_running_a_workflow_without_a_start_says_so() -> None:
     with pytest.raises(ConfigurationError, match="has no start"):
         await NoStart.run(1)
+    async with Floxide(workflows=[Doubles]).orchestrator() as orchestrator:
+        with pytest.raises(ConfigurationError, match="has no start"):
+            await orchestrator.start(NoStart, 1)

@@ -73,3 +73,12 @@ def test_what_is_below_the_level_is_not_shown() -> None:
     set_up_logging(LogLevel.WARNING, None, stream)
     get_logger("floxide_amqp.test").info("step.started")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("level", "is_shown"), [(LogLevel.INFO, False), (LogLevel.DEBUG, True)])
+def test_what_the_broker_libraries_say_is_for_debugging_only(level: LogLevel, *, is_shown: bool) -> None:
+    stream = io.StringIO()
+    set_up_logging(level, None, stream)
+    logging.getLogger("aiormq.connection").error("Connection attempt failed")
+    assert bool(stream.getvalue()) is is_shown
+    set_up_logging(LogLevel.DEBUG, None, stream)

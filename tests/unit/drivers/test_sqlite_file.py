@@ -106,10 +106,18 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
     assert path.read_text() == "Dear diary, " * 1_000
 
 
-@pytest.mark.parametrize("name", ["missing/s.db", "."])
-async def test_a_path_that_cannot_be_opened_says_so(tmp_path: Path, name: str) -> None:
+async def test_a_path_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match=re.escape("is its folder there and accessible?")):
-        await SqliteKeyValueStore.open(tmp_path / name)
+        await SqliteKeyValueStore.open(tmp_path)
+
+
+async def test_a_folder_that_is_missing_is_named_with_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError) as caught:
+        await SqliteKeyValueStore.open(tmp_path / "missing" / "s.db")
+    folder = tmp_path / "missing"
+    assert f"the folder {folder} does not exist" in str(caught.value)
+    assert f"make the folder (mkdir -p {folder}) or name another path" in str(caught.value)
+    assert "reachable" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", [":memory:", "", Path()])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from floxide_amqp import Context, Hold, NextAll, RunStatus, Sum, Workflow, WorkflowCtx, gather, node
+from floxide_amqp import Context, Hold, NextAll, RunStatus, Sum, Workflow, WorkflowCtx, WorkItemStatus, gather, node
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import SetTimer
 from floxide_amqp.core.decisions import Outgoing
@@ -18,6 +18,7 @@ from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Timer, TimerKind
 from floxide_amqp.ports.key_value import Batch, Cell
 from floxide_amqp.ports.work_queue import PublishOutcome
+from floxide_amqp.runtime import maintenance
 from floxide_amqp.runtime.orchestrator import Start
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.stores import keys
@@ -304,3 +305,39 @@ async def test_the_deaths_of_processes_that_bear_one_name_are_counted(cluster: M
     here._count = 200
     assert await handle.wait(5) is RunStatus.FAILED
     assert (await here.client().errors("run"))[0].error_type == "PoisonError"
+
+
+async def test_parked_items_that_nobody_has_the_node_of_do_not_hide_those_behind_them(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @node
+    async def old(x: int) -> int:
+        return x
+
+    @node
+    async def new(x: int) -> int:
+        return x
+
+    class Before(Workflow[int, int], name="Same"):
+        start = old
+        edges = ()
+
+    class After(Workflow[int, int], name="Same"):
+        start = new
+        edges = ()
+
+    class Other(Workflow[int, int], name="Other"):
+        start = old
+        edges = ()
+
+    monkeypatch.setattr(maintenance, "PAGE", 2)
+    here = cluster(After)
+    client = here.client()
+    await client.start_many(Before, [Start(n, run_id=f"before-{n}") for n in range(10)])
+    handles = await client.start_many(After, [Start(n, run_id=f"after-{n}") for n in range(10)])
+    parking = await here.start_worker(workflows=[Other], queues=["default"])
+    await asyncio.sleep(10)
+    await parking.stop()
+    await here.start_worker()
+    assert [await handle.wait(60) for handle in handles] == [RunStatus.COMPLETED] * 10
+    assert {item.status for item in await client.pending_work("before-0")} == {WorkItemStatus.PARKED}
