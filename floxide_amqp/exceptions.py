@@ -443,9 +443,7 @@ class PayloadMismatchError(CodecError):
     problem: str
     where: str
 
-    def __init__(
-        self, *, expected: str, got: str, problem: str = "", is_stored: bool = False, where: str = ""
-    ) -> None:
+    def __init__(self, *, expected: str, got: str, problem: str = "", is_stored: bool = False, where: str = "") -> None:
         subject = "Stored data was to be read" if is_stored else "A value was to be stored"
         rule = f"{where} must be" if where else f"{subject} as"
         reason = f": {problem}" if problem else ""

@@ -7,9 +7,10 @@ engine: see `WorkflowCtx.for_test`.
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Self, cast, overload
+from typing import Any, Final, Generic, Self, cast, overload
 
 from typing_extensions import TypeVar
 
@@ -23,6 +24,11 @@ __all__ = ["FakePowers", "StepFacts", "StepLogger", "StepPowers", "WorkflowCtx"]
 T = TypeVar("T")
 C = TypeVar("C", bound=Context)
 C_co = TypeVar("C_co", bound=Context, covariant=True)
+
+_FACTS_FOR_TEST: Final = ("attempt", "failure", "deadline")
+_ARGUMENTS_FOR_TEST: Final = (
+    "resources", *_FACTS_FOR_TEST, "run_id", "item_id", "node", "workflow", "worker_id", "is_cancelled",
+)  # fmt: skip
 
 
 class WorkflowCtx(Generic[C_co]):
@@ -217,7 +223,15 @@ class WorkflowCtx(Generic[C_co]):
             run_id, item_id, node, workflow, worker_id: Any text.
             deadline: The attempt's deadline; aware.
             is_cancelled: Start as cancelled; ``await ctx.cancel()`` does the same later.
+
+        Raises:
+            TypeError: There is no such argument.
         """
+        unknown = [name for name in facts if name not in _FACTS_FOR_TEST]
+        if unknown:
+            close = difflib.get_close_matches(unknown[0], _ARGUMENTS_FOR_TEST, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"It takes state, {', '.join(_ARGUMENTS_FOR_TEST)}."
+            raise TypeError(f"WorkflowCtx.for_test() has no argument {unknown[0]!r}. {hint}")
         step = StepFacts(run_id=run_id, item_id=item_id, node=node, workflow=workflow, worker_id=worker_id, **facts)
         powers = FakePowers(node=node, resources=resources or {}, is_cancelled=is_cancelled)
         return WorkflowCtx(step, powers, NoContext() if state is None else state)

@@ -112,8 +112,10 @@ def list_runs(
 
     async def look(orchestrator: Orchestrator) -> RunPage:
         page = await orchestrator.list_runs(status=status, workflow=workflow, limit=limit, cursor=cursor)
-        if workflow is not None and not page.runs and not (await orchestrator.list_runs(workflow=workflow, limit=1)).runs:
-            app.registry.workflow(workflow)  # a name that neither the application nor the store knows is an error
+        if workflow is not None and not page.runs:
+            anywhere = await orchestrator.list_runs(workflow=workflow, limit=1)
+            if not anywhere.runs:
+                app.registry.workflow(workflow)  # a name that neither the application nor the store knows is an error
         return page
 
     page = look_at(app, look)

@@ -11,6 +11,7 @@ from pamqp.exceptions import PAMQPException, UnmarshalingException
 
 from floxide_amqp.drivers.amqp._errors import (
     FOREIGN_EXCEPTIONS,
+    cure_for,
     describe,
     is_foreign,
     is_unrequested_cancellation,
@@ -75,6 +76,25 @@ def test_what_a_lacking_permission_raises_becomes_a_refusal(error: Exception) ->
     ours = translate(error, url=URL, operation="Declaring queue x")
     assert type(ours) is BrokerAccessRefusedError
     assert not ours.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (REFUSED[0], "Grant the user the permission named there"),
+        (REFUSED[1], "Check the user and the password in the broker's URL."),
+        (REFUSED[2], "Check the user and the password in the broker's URL."),
+        (REFUSED[3], "Name another virtual host after the last slash of the broker's URL, or create it: rabbitmqctl"),
+        (REFUSED[4], "Name another virtual host after the last slash of the broker's URL, or create it: rabbitmqctl"),
+    ],
+)
+def test_a_refusal_says_what_to_do_about_what_was_refused(error: Exception, cure: str) -> None:
+    assert f". {cure}" in str(translate(error, url=URL, operation="Connecting"))
+
+
+def test_a_virtual_host_that_does_not_answer_has_the_cure_of_one_that_is_missing() -> None:
+    assert "rabbitmqctl add_vhost" in cure_for(foreign.InvalidFrameError("expected Connection.OpenOk"))
+    assert cure_for(ConnectionRefusedError(111, "refused")) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
-"""Sync nodes, threads and time: what waits for a thread has not begun."""
+"""Threads in real time: what waits for one has not begun, and the heartbeat's survives what it meets."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from floxide_amqp import RunStatus, Workflow, node
+from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
+from floxide_amqp.ports.clock import SystemClock
+from floxide_amqp.ports.key_value import Batch, CommitReply
+from floxide_amqp.runtime.heartbeat import Heartbeat, new_record
 from floxide_amqp.runtime.orchestrator import Start
 from floxide_amqp.runtime.settings import Limits
 from tests.unit.runtime.cluster import Cluster
@@ -33,3 +39,34 @@ def test_a_sync_node_that_waits_for_a_thread_does_not_use_up_its_timeout() -> No
 
     with ThreadPoolExecutor(1) as executor:
         assert asyncio.run(scenario(executor)) == [RunStatus.COMPLETED] * 8  # in real time: threads have no other
+
+
+class Stumbling(MemoryKeyValueStore):
+    """A store whose second commit raises what its driver should have translated."""
+
+    calls = 0
+
+    async def commit(self, batches: Sequence[Batch]) -> CommitReply:
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("a driver's mistake")
+        return await super().commit(batches)
+
+
+def test_an_error_nobody_expected_does_not_end_the_heartbeat() -> None:
+    store = Stumbling()
+
+    async def open_store() -> MemoryKeyValueStore:
+        return store
+
+    async def scenario() -> int:
+        record = new_record(WorkerId("w"), now_ms=0, queues=(), workflows=(), concurrency=1)
+        heartbeat = Heartbeat(record, open_store, SystemClock(), 0.005)
+        await heartbeat.start()
+        async with asyncio.timeout(10):
+            while heartbeat.succeeded < 3:  # noqa: ASYNC110 - another thread counts
+                await asyncio.sleep(0.005)
+        await heartbeat.stop()
+        return store.calls
+
+    assert asyncio.run(scenario()) > 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,16 @@ def test_the_logger_takes_events_and_is_the_same_each_time() -> None:
     ctx.log.info("order.charged", total=5)
     ctx.log.bind(order="o1").warning("order.late")
     assert ctx.log is ctx.log
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("bogus", r"WorkflowCtx.for_test\(\) has no argument 'bogus'. It takes state, resources, attempt, failure,"),
+        ("resource", "has no argument 'resource'. Did you mean resources"),
+    ],
+)
+def test_an_argument_that_a_context_for_tests_does_not_have_is_named(name: str, sentence: str) -> None:
+    wrong: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=sentence):
+        WorkflowCtx.for_test(**wrong)
