@@ -15,7 +15,6 @@ from typing import TextIO, cast
 
 import structlog
 
-
 BROKER_LIBRARIES = ("aio_pika", "aiormq")
 """Loggers of libraries whose errors are reported here as events: their own lines are shown from level debug on."""
 

@@ -253,8 +253,7 @@ def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, aga
     A failed run has its whole timeout before it again; a paused one keeps its deadline. The other timer brings the
     items on their way again if whoever resumed the run did not get to the end of it.
     """
-    kind = TimerKind.RESUME_FAILED if run.status is RunStatus.FAILED else TimerKind.RESUME_PAUSED
-    timer = Timer(due_ms=again_at_ms, run_id=header.run_id, kind=kind, turn=epoch + 1)
+    timer = Timer(due_ms=again_at_ms, run_id=header.run_id, kind=TimerKind.RESUME, turn=epoch + 1)
     changes: list[Change] = [SetTimer(timer)]
     deadline_ms = run.deadline_ms
     if run.status is RunStatus.FAILED and header.deadline_ms is not None:

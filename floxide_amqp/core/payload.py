@@ -11,6 +11,7 @@ the data.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -35,10 +36,15 @@ from floxide_amqp.core.payload_shapes import (
     unwrap,
 )
 from floxide_amqp.core.plain import first_change, flatten, type_name
+from floxide_amqp.core.unknown_keys import UNREAD, unknown_keys
 from floxide_amqp.exceptions import CodecError, DefinitionError, PayloadMismatchError
 
 MAX_CACHED_TYPES: Final = 4_096
 """Annotations whose `PayloadType` is kept; a program has as many as it has node inputs, outputs and context fields."""
+
+
+MAX_PROBLEMS: Final = 20
+"""Problems of a JSON text that one error names."""
 
 
 class Member:
@@ -221,14 +227,29 @@ class PayloadType:
         """Return the value that JSON text stands for, as given on a command line; a union's first best member wins.
 
         Raises:
-            CodecError: The text is no JSON, or does not fit the type.
+            CodecError: The text is no JSON, does not fit the type, or has a key that the type does not have: a misspelt
+                field would be dropped silently. Names every problem.
         """
         try:
-            return self._adapter().validate_json(text)
+            value = self._adapter().validate_json(text)
         except ValidationError as error:
-            raise PayloadMismatchError(
-                expected=self.description, got="JSON text", problem=_first_problem(error)
-            ) from error
+            raise self._wrong_json([*_all_problems(error), *self._unknown_keys(text)]) from error
+        unknown = self._unknown_keys(text, value)
+        if unknown:
+            raise self._wrong_json(unknown)
+        return cast(object, value)
+
+    def _unknown_keys(self, text: str | bytes, value: object = UNREAD) -> list[str]:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return []
+        return unknown_keys(self.shape, document, value)
+
+    def _wrong_json(self, problems: Sequence[str]) -> PayloadMismatchError:
+        shown = "; ".join(problems[:MAX_PROBLEMS])
+        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        return PayloadMismatchError(expected=self.description, got="JSON text", problem=shown + more)
 
     def to_json(self, value: object) -> bytes:
         """Return a value of this type as JSON, for people to read.
@@ -357,10 +378,16 @@ def _subclasses(owner: type) -> list[type]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(step) for step in first["loc"])
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return f"{place}: {message}" if place else message
+    return _all_problems(error)[0]
+
+
+def _all_problems(error: ValidationError) -> list[str]:
+    found: list[str] = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(step) for step in problem["loc"])
+        message = problem["msg"][:1].lower() + problem["msg"][1:]
+        found.append(f"{place}: {message}" if place else message)
+    return found
 
 
 def _serializer_problem(error: Exception) -> str:

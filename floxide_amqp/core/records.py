@@ -260,13 +260,12 @@ class TimerKind(Enum):
     HOLD = "hold"
     REPUBLISH = "republish"
     RUN_TIMEOUT = "run timeout"
-    RESUME_PAUSED = "resume paused"
-    RESUME_FAILED = "resume failed"
+    RESUME = "resume"
 
     @property
     def is_of_run(self) -> bool:
         """Whether it is about a run as a whole, not about one of its items."""
-        return self in (TimerKind.RUN_TIMEOUT, TimerKind.RESUME_PAUSED, TimerKind.RESUME_FAILED)
+        return self in (TimerKind.RUN_TIMEOUT, TimerKind.RESUME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -68,22 +68,30 @@ class Registry:
         return wanted
 
 
-def check_workflows(given: object) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
+def check_workflows(given: Any) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
     """Yield the workflows given to an application.
 
     Raises:
         ConfigurationError: One is not a workflow class, or has no start.
     """
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+    if not _is_list(given):
         raise ConfigurationError(f"workflows={_shown(given)} is not a list. Write workflows=[OrderProcessing].")
-    for workflow in cast("Iterable[object]", given):
-        if not (isinstance(workflow, type) and issubclass(workflow, WorkflowDefinition)):
+    for workflow in given:
+        if not _is_workflow(workflow):
             raise ConfigurationError(
                 f"workflows holds {_shown(workflow)}, which is not a workflow class. Give the classes themselves: "
                 "workflows=[OrderProcessing]."
             )
         graph_of(workflow)
-        yield cast("type[WorkflowDefinition[Any, Any, Any]]", workflow)
+        yield workflow
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str | bytes)
+
+
+def _is_workflow(given: object) -> TypeGuard[type[WorkflowDefinition[Any, Any, Any]]]:
+    return isinstance(given, type) and issubclass(given, WorkflowDefinition)
 
 
 def graph_of(workflow: type[WorkflowDefinition[Any, Any, Any]]) -> Graph:

@@ -11,15 +11,10 @@ from floxide_amqp.ports.key_value import (
     Batch,
     Cell,
     Check,
-    CheckLength,
-    Committed,
     LogPage,
     LogRange,
-    Precondition,
     Put,
     Read,
-    Trim,
-    Write,
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
@@ -68,27 +63,11 @@ class ContextStore:
         wanted = LogRange(keys.context_log(run_id), position, limit)
         return (await self._session.read(Read(slot=slot_of(run_id), logs=(wanted,)))).logs[0]
 
-    async def compact(self, header: RunHeader, kind: type[Context]) -> bool:
-        """Replace the log by a snapshot, in one checked batch; return whether nobody was faster.
-
-        Positions do not change: the log goes on where it was.
-        """
-        run_id = header.run_id
-        state, position = await self.load(header, kind)
-        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.context_snapshot(run_id),)))).cells[0]
-        return await self._put_snapshot(run_id, state, position, cell.version, trims=True)
-
-    async def _put_snapshot(
-        self, run_id: RunId, state: ContextState[Any], position: int, version: int, *, trims: bool = False
-    ) -> bool:
-        """Write a snapshot if nobody wrote one since `version`; trimming also asks that the log did not grow."""
-        key, log = keys.context_snapshot(run_id), keys.context_log(run_id)
-        checks: tuple[Precondition, ...] = (Check(key, version),)
-        writes: tuple[Write, ...] = (Put(key, pack([position, state.to_plain()])),)
-        if trims:
-            checks, writes = (*checks, CheckLength(log, position)), (*writes, Trim(log, position))
-        outcome = await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes))
-        return isinstance(outcome, Committed)
+    async def _put_snapshot(self, run_id: RunId, state: ContextState[Any], position: int, version: int) -> None:
+        """Write a snapshot, if nobody wrote one since `version`; the log stays, and goes on at its position."""
+        key = keys.context_snapshot(run_id)
+        put = Put(key, pack([position, state.to_plain()]))
+        await self._session.commit(Batch(slot=slot_of(run_id), checks=(Check(key, version),), writes=(put,)))
 
     @staticmethod
     def _base(header: RunHeader, kind: type[Context], cell: Cell) -> tuple[ContextState[Any], int]:

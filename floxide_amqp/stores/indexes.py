@@ -43,11 +43,6 @@ class IndexStore:
         entries = await self._session.scan(IndexRange(keys.TIMERS, before=keys.timers_until(now_ms), limit=limit))
         return [_timer(entry.entry, entry.value) for entry in entries]
 
-    async def next_timer_ms(self) -> int | None:
-        """Return when the earliest timer is due; None where there is none."""
-        entries = await self._session.scan(IndexRange(keys.TIMERS, limit=1))
-        return _timer(entries[0].entry, entries[0].value).due_ms if entries else None
-
     async def messages(
         self, queue: str, *, after: str = "", before: str | None = None, limit: int = 500
     ) -> list[MessageNote]:

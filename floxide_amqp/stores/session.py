@@ -21,7 +21,6 @@ from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     Batch,
     Committed,
-    Conflict,
     Durability,
     Entry,
     IndexRange,
@@ -223,8 +222,3 @@ class Session:
                     raise
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-
-
-def is_committed(outcome: Outcome) -> bool:
-    """Return whether the batch was applied."""
-    return not isinstance(outcome, Conflict)

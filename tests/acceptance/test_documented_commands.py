@@ -85,9 +85,7 @@ def test_the_commands_of_a_page_work_without_a_broker(page: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("page", [README, CLI], ids=lambda page: page.name)
-def test_the_commands_of_a_page_work_on_rabbitmq(
-    page: Path, tmp_path: Path, rabbitmq_url: str, namespace: str
-) -> None:
+def test_the_commands_of_a_page_work_on_rabbitmq(page: Path, tmp_path: Path, rabbitmq_url: str, namespace: str) -> None:
     write_files(tmp_path, f'"{rabbitmq_url}", namespace="{namespace}"')
     (worker,) = [command for command, _ in steps(page) if command.startswith("floxide worker")]
     with background(worker, tmp_path):

@@ -107,7 +107,6 @@ def list_runs(
     json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-
     app = frame.app()
 
     async def look(orchestrator: Orchestrator) -> RunPage:

@@ -486,5 +486,67 @@ def test_json_text_that_does_not_fit_is_refused(text: str | bytes) -> None:
         payload(Approved).parse_json(text)
 
 
+class Payment(BaseModel):
+    card: str = "none"
+    amount: int = Field(default=0, alias="sum")
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    card: str = "none"
+
+
+class Dimensions(TypedDict, total=False):
+    width: int
+
+
+@dataclass
+class Parcel:
+    payment: Payment = field(default_factory=Payment)
+    sizes: list[Dimensions] = field(default_factory=list[Dimensions])
+    by: dict[str, Approved | Animal] = field(default_factory=dict[str, Approved | Animal])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "sentence"),
+    [
+        (Approved, '{"by": "x", "amuont": 1}', "amuont: Approved has no field of this name, did you mean 'amount'?"),
+        (Approved, '{"by": "x", "zzz": 1}', "zzz: Approved has no field of this name, it has by, amount"),
+        (Approved, '{"yb": "x"}', "by: field required; yb: Approved has no field of this name, it has by, amount"),
+        (Approved, '{"by": 1, "amount": "x"}', "by: input should be a valid string; amount: input should be"),
+        (list[Approved], '[{"by": "x"}, {"by": "x", "a": 1}]', "1.a: Approved has no field"),
+        (Parcel, '{"payment": {"crad": "x"}}', "payment.crad: Payment has no field of this name, did you mean 'card'?"),
+        (Parcel, '{"sizes": [{"widht": 1}]}', "sizes.0.widht: Dimensions has no field of this name, did you mean"),
+        (Parcel, '{"by": {"a": {"name": "x", "by": "y"}}}', "has no field of this name, it has"),
+        (Approved | None, '{"by": "x", "amuont": 1}', "did you mean 'amount'"),
+        (tuple[int, Approved], '[1, {"by": "x", "amuont": 1}]', "1.amuont: "),
+    ],
+)  # fmt: skip
+def test_a_misspelt_key_of_json_text_is_named_with_the_closest_one(annotation: Any, text: str, sentence: str) -> None:
+    with pytest.raises(CodecError) as caught:
+        payload(annotation).parse_json(text)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (Payment, '{"sum": 1}'),
+        (Loose, '{"crad": 1}'),
+        (dict[str, int], '{"anything": 1}'),
+        (Any, '{"anything": {"goes": 1}}'),
+        (Parcel, '{"by": {"a": {"by": "y"}, "b": {"name": "x"}}, "sizes": [{}, {"width": 1}]}'),
+        (Approved | Animal, '{"name": "x"}'),
+    ],
+)
+def test_keys_that_mean_something_are_taken(annotation: Any, text: str) -> None:
+    payload(annotation).parse_json(text)
+
+
+def test_of_very_many_problems_the_first_are_named() -> None:
+    with pytest.raises(CodecError, match=r"; and 80 more"):
+        payload(list[int]).parse_json(str(["x"] * 100).replace("'", '"'))
+
+
 def test_a_value_is_written_as_json_for_people() -> None:
     assert payload(Approved | Rejected).to_json(Rejected("me")) == b'{\n  "by": "me",\n  "amount": 0\n}'

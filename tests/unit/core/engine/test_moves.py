@@ -118,10 +118,10 @@ def test_a_reset_takes_back_what_the_status_had_counted(before: WorkItem, change
     assert {change for change in decision.changes if not isinstance(change, PutItem | EnterMessage)} == changes
 
 
-@pytest.mark.parametrize(("run", "kind"), [(PAUSED, TimerKind.RESUME_PAUSED), (FAILED, TimerKind.RESUME_FAILED)])
-def test_a_resume_leaves_a_timer_that_does_its_second_part_again(run: RunState, kind: TimerKind) -> None:
+@pytest.mark.parametrize("run", [PAUSED, FAILED])
+def test_a_resume_leaves_a_timer_that_does_its_second_part_again(run: RunState) -> None:
     decision = moves.resume_run(HEADER, run, 6, 10, again_at_ms=40)
-    timer = Timer(due_ms=40, run_id=RUN, kind=kind, turn=7)
+    timer = Timer(due_ms=40, run_id=RUN, kind=TimerKind.RESUME, turn=7)
     assert decision.effects.timer == timer
     assert SetTimer(timer) in decision.changes
     assert decision.conditions == (EpochIs(6),)
