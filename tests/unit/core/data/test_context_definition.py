@@ -224,8 +224,9 @@ def test_a_right_field_is_accepted(annotation: Any) -> None:
             list[str],
             (
                 "Wrong.field is list[str] without a reducer, so that of what several nodes add to it at the same time "
-                "only the last write would be kept. Say how it is merged: Append(), a reducer of your own, an EventLog[...] "
-                "instead, or LastWrite() if the last write shall win. Write field: Annotated[list[str], Append()] = []."
+                "only the last write would be kept. Say how it is merged: Append(), a reducer of your own, an EventLog"
+                "[...] instead, or LastWrite() if the last write shall win. Write field: "
+                "Annotated[list[str], Append()] = []."
             ),
         ),
         (set[int], "Union(), a reducer of your own, or LastWrite() if the last write shall win."),
