@@ -103,8 +103,8 @@ async def test_checkpoint_resumes_at_the_step_that_failed(tmp_path: Path) -> Non
         "bake: the oven is cold",
         "6 loaves, kneaded 1 time",
         (
-            "Run 'monday' has completed already, so there is nothing to resume. Read its result: run_with_checkpoint with "
-            "the same id and input returns it, and `floxide status` shows it."
+            "Run 'monday' has completed already, so there is nothing to resume. Read its result: run_with_checkpoint "
+            "with the same id and input returns it, and `floxide status` shows it."
         ),
     ]
 
