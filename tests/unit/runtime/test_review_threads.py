@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,25 +21,38 @@ from tests.unit.runtime.cluster import Cluster
 
 
 def test_a_sync_node_that_waits_for_a_thread_does_not_use_up_its_timeout() -> None:
-    @node(timeout=timedelta(seconds=0.2))
-    def works(x: int) -> int:
-        time.sleep(0.05)
+    begun = threading.Event()
+
+    @node
+    def occupies(x: int) -> int:
+        begun.set()
+        time.sleep(2.0)  # in real time: threads have no other
         return x
+
+    @node(timeout=timedelta(seconds=1.0))
+    def works(x: int) -> int:
+        return x
+
+    class Occupying(Workflow[int, int]):
+        start = occupies
 
     class Working(Workflow[int, int]):
         start = works
-        edges = ()
 
     async def scenario(executor: ThreadPoolExecutor) -> list[RunStatus]:
-        here = Cluster(Working, executor=executor, limits=Limits(concurrency=8, threads=1))
+        here = Cluster(Occupying, Working, executor=executor, limits=Limits(concurrency=8, threads=1))
         await here.start_worker()
-        handles = await here.client().start_many(Working, [Start(n, run_id=f"run-{n}") for n in range(8)])
-        ended = [await handle.wait(10) for handle in handles]
+        client = here.client()
+        first = await client.start(Occupying, 1, run_id="first")
+        while not begun.is_set():  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(0.01)
+        handles = await client.start_many(Working, [Start(n, run_id=f"run-{n}") for n in range(4)])
+        ended = [await handle.wait(30) for handle in (first, *handles)]
         await here.close()
         return ended
 
     with ThreadPoolExecutor(1) as executor:
-        assert asyncio.run(scenario(executor)) == [RunStatus.COMPLETED] * 8  # in real time: threads have no other
+        assert asyncio.run(scenario(executor)) == [RunStatus.COMPLETED] * 5
 
 
 class Stumbling(MemoryKeyValueStore):
