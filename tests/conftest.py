@@ -21,6 +21,10 @@ ROOM_TIMEOUTS_SECONDS = {
 
 MARKED_ROOMS = {"integration", "acceptance"}
 
+RERUNS = 1
+"""Second tries of a test with real servers and processes, where a busy machine can starve any of them for seconds. Each
+is listed at the end of the run (``RERUN``): a test that shows up there again and again has a bug, or is one."""
+
 # Wall-clock deadlines per example fail on busy machines only; the test's own timeout is the bound.
 settings.register_profile("dev", deadline=None, max_examples=100)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
@@ -36,5 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = item.path.relative_to(TESTS).parts[0]
         if room in MARKED_ROOMS:
             item.add_marker(getattr(pytest.mark, room))
+            item.add_marker(pytest.mark.flaky(reruns=RERUNS))
         if room in ROOM_TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(ROOM_TIMEOUTS_SECONDS[room]))
