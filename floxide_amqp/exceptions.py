@@ -386,7 +386,8 @@ class PoisonError(NodeError):
 
     def __init__(self, *, node: str, item_id: str, deaths: int) -> None:
         super().__init__(
-            f"{deaths} workers died while they ran node {node!r} (item {item_id}); it is not tried any more. "
+            f"{deaths} workers died while they ran node {node!r} (item {item_id}), the last one with nothing else at "
+            "work; it is not tried any more. "
             "Look for what kills the process (memory, a native crash), then resume the run.",
             node=node,
             item_id=item_id,

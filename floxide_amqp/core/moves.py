@@ -52,14 +52,20 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
     return Decision(conditions=conditions, changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
 
 
-def claim(item: WorkItem, turn: int, epoch: int, worker: WorkerId, *, at_most_once: bool = False) -> Decision:
+def claim(
+    item: WorkItem, turn: int, epoch: int, worker: WorkerId, *, at_most_once: bool = False, spared: bool = False
+) -> Decision:
     """A worker becomes the owner of an item before it runs it, held by the message in its hands.
 
     A claim of an `at_most_once` node counts as a death until it ends: whoever finds the item later need not know how
     its owner was lost to know that the body may have run.
+
+    With `spared` the death of this owner will not count: the item is suspect, but not alone.
     """
     deaths = max(item.deaths, 1) if at_most_once else item.deaths
-    owned = replace(item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=False, note="", deaths=deaths)
+    owned = replace(
+        item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=False, note="", deaths=deaths, spared=spared
+    )
     return Decision(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
         changes=(PutItem(owned, is_listed=True),),
@@ -75,6 +81,14 @@ def anchor(item: WorkItem, turn: int, worker: WorkerId, message: MessageAnchor) 
         conditions=(TurnIs(item.item_id, turn),),
         changes=(PutItem(owned, is_listed=True), EnterOwner(worker, item.item_id), *forget_message(message)),
         effects=Effects(keep=owned),
+    )
+
+
+def have_company(item: WorkItem, turn: int) -> Decision:
+    """An item that ran alone for long goes on beside others: its owner's death counts no more."""
+    owned = replace(item, spared=True)
+    return Decision(
+        conditions=(TurnIs(item.item_id, turn),), changes=(PutItem(owned, is_listed=True),), effects=Effects(keep=owned)
     )
 
 
@@ -99,8 +113,9 @@ def give_back(
     `died` says whether the owner died on it, since deaths are counted; `forget` takes away what led to it.
     """
     pending = replace(
-        item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, deaths=item.deaths + (1 if died else 0)
-    )
+        item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False,
+        deaths=item.deaths + (died and not item.spared), lost=item.lost + died,
+    )  # fmt: skip
     cleanup = (LeaveOwner(item.owner, item.item_id), *forget) if item.owner else tuple(forget)
     return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
 
@@ -131,6 +146,8 @@ def reset(
         status=WorkItemStatus.PENDING,
         owner=WorkerId(""),
         anchored=False,
+        spared=False,
+        lost=0 if failed else item.lost,
         due_ms=0,
         note="",
         attempt=0 if failed else item.attempt,

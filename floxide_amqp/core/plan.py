@@ -183,7 +183,8 @@ class Plan:
     def suspend(self, item: WorkItem) -> None:
         """Write the own item as waiting for something; it keeps its place in the list of live items."""
         deaths = 0 if self.step.graph.nodes[item.node].options.at_most_once else item.deaths
-        self.changes.append(PutItem(replace(item, owner=WorkerId(""), anchored=False, deaths=deaths), is_listed=True))
+        waiting = replace(item, owner=WorkerId(""), anchored=False, deaths=deaths, spared=False)
+        self.changes.append(PutItem(waiting, is_listed=True))
 
     def append_delta(self, delta: bytes | None) -> None:
         """Append what the node changed."""
@@ -300,6 +301,8 @@ def _fresh(opener: WorkItem) -> WorkItem:
         owner=WorkerId(""),
         anchored=False,
         deaths=0,
+        spared=False,
+        lost=0,
         due_ms=0,
         successors=(),
         kept=None,

@@ -104,6 +104,8 @@ class WorkItem:
         owner: The worker that claimed it; empty exactly when the status is not IN_PROGRESS.
         anchored: Whether an owner entry leads to it (its message was acknowledged early).
         deaths: How many claiming owners died on it; of an at-most-once node, 1 from its claim to its end.
+        spared: Whether the death of this owner is not held against it: others are at work beside a suspect.
+        lost: How many owners it lost, spared or not.
         loops: Iterations so far of each repeat edge it came by.
         failure: Why a fallback branch runs; inherited along the branch.
         due_ms: When a waiting item becomes pending, store time.
@@ -125,6 +127,8 @@ class WorkItem:
     owner: WorkerId = WorkerId("")
     anchored: bool = False
     deaths: int = 0
+    spared: bool = False
+    lost: int = 0
     loops: tuple[tuple[str, int], ...] = ()
     failure: FailureInfo | None = None
     due_ms: int = 0

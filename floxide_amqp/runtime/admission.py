@@ -6,7 +6,7 @@ here. A completed item is walked, along the successors its worker went on with, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core import moves
@@ -18,7 +18,7 @@ from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, Work
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, OutcomeUnknownError, PoisonError, StoreError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Cell, Conflict, Key, LogPage, LogRange, Read
+from floxide_amqp.ports.key_value import Cell, Committed, Conflict, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.publishing import publish
@@ -36,6 +36,9 @@ TAIL = 1_000
 MAX_TRIES = 20
 """Conflicts in a row before an admission gives the message back: somebody else is at the item all the time."""
 
+LOST_PER_DEATH = 10
+"""An item that lost this many times more owners than may die on it is poison, even if it never died alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
@@ -43,6 +46,7 @@ class Admitted:
 
     Attributes:
         verdict: Set where the item must not run: an error that it fails with for good.
+        is_suspect: Whether workers have died on it, so that it is this process's only suspect (`Solitude`).
     """
 
     run: CachedRun
@@ -52,6 +56,7 @@ class Admitted:
     turn: int
     scope: Scope | None
     verdict: Exception | None = None
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,20 +183,39 @@ class Admissions:
     async def _claim(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
     ) -> Admission | None:
-        once = graph.nodes[item.node].options.at_most_once
+        once, limit = graph.nodes[item.node].options.at_most_once, self._services.limits.deaths
         verdict: Exception | None = found.broken
         if item.deaths and once:
             verdict = OutcomeUnknownError(node=item.node, item_id=item.item_id)
-        elif item.deaths >= self._services.limits.deaths:
-            verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=item.deaths)
-        is_suspect = verdict is None and 0 < item.deaths >= self._services.limits.deaths - 1
-        if is_suspect and not self._services.inflight.may_suspect(found.header.run_id, item.item_id):
-            return await self._put_off(found, item, turn, message)
+        elif item.deaths >= limit or item.lost >= limit * LOST_PER_DEATH:
+            verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=max(item.deaths, item.lost))
+        if verdict is None and 0 < item.deaths >= limit - 1:
+            return await self._claim_suspect(found, item, turn, graph, message)
         decision = moves.claim(item, turn, found.epoch, self._services.name, at_most_once=once)
         with self._services.inflight.reserved(found.header.run_id, item.item_id):
             if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
                 return None
             return await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
+
+    async def _claim_suspect(
+        self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+    ) -> Admission | None:
+        """Workers have died on the item: it runs alone if that can be had, and else its owner's death is not counted."""
+        services, place = self._services, (found.header.run_id, item.item_id)
+        if not services.solitude.suspect(*place):
+            return await self._put_off(found, item, turn, message)
+        admission: Admission | None = None
+        try:
+            is_alone = await services.solitude.alone(services.timeouts.early_acknowledge)
+            decision = moves.claim(item, turn, found.epoch, services.name, spared=not is_alone)
+            with services.inflight.reserved(*place):
+                if isinstance(await services.commit(_writer(found.header), decision), Committed):
+                    owned = decision.effects.keep or item
+                    admission = replace(await self._admitted(found, owned, turn + 1, graph), is_suspect=True)
+        finally:
+            if admission is None:
+                services.solitude.let_go(*place)
+        return admission
 
     async def _put_off(self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
         """Another suspect is at work here: a timer publishes this one again."""
@@ -206,7 +230,7 @@ class Admissions:
 
     async def _admitted(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
-    ) -> Admission:
+    ) -> Admitted:
         run = found.run if found.run is not None else CachedRun(found.header, graph)
         return Admitted(
             run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,

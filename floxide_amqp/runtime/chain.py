@@ -126,6 +126,8 @@ class Chain:
             return await self._until_committed(admitted, handle)
         finally:
             inflight.remove(handle)
+            if admitted.is_suspect:
+                self._services.solitude.let_go(run.header.run_id, item.item_id)
 
     async def _until_committed(self, admitted: Admitted, handle: StepHandle) -> Admitted | None:
         conflicts = 0
@@ -153,11 +155,29 @@ class Chain:
             done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.early_acknowledge)
             if not done:
                 admitted = await self._move_to_store(admitted)
+                if admitted.is_suspect:
+                    admitted = await self._have_company(admitted, body)
             return admitted, await body
         except BaseException:
             body.cancel()
             await asyncio.wait({body})
             raise
+
+    async def _have_company(self, admitted: Admitted, body: asyncio.Future[Performance]) -> Admitted:
+        """A suspected item has run alone for long: let others begin, once its owner's death is not counted any more."""
+        done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.company)
+        if done or admitted.item.spared:
+            return admitted
+        decision = moves.have_company(admitted.item, admitted.turn)
+        try:
+            outcome = await self._services.commit(admitted.run.writer, decision)
+        except StoreUnavailableError as error:  # it stays alone until its step ends
+            _log.warning("step.stays_alone", run_id=admitted.run.header.run_id, error=str(error))
+            return admitted
+        if isinstance(outcome, Conflict):
+            return admitted  # whoever touched the item is met at the commit
+        self._services.solitude.have_company()
+        return replace(admitted, item=decision.effects.keep or admitted.item, turn=admitted.turn + 1)
 
     async def _move_to_store(self, admitted: Admitted) -> Admitted:
         message = self._anchor
@@ -283,7 +303,7 @@ class Chain:
         if decision.epoch_after != admitted.epoch:
             state = replace(state, status=RunStatus.RUNNING)
         return replace(
-            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None,
+            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None, is_suspect=False,
             scope=await self._admissions.scope_of(run, effects.keep),
         )  # fmt: skip
 

@@ -63,7 +63,6 @@ class InFlight:
         self._by_run: dict[RunId, dict[StepHandle, None]] = {}
         self._at_work: Counter[tuple[RunId, WorkItemId]] = Counter()
         self._reserved: Counter[tuple[RunId, WorkItemId]] = Counter()
-        self._suspect: tuple[RunId, WorkItemId] | None = None
 
     def __len__(self) -> int:
         return self._at_work.total()
@@ -89,18 +88,6 @@ class InFlight:
     def has(self, run_id: RunId, item_id: WorkItemId) -> bool:
         """Whether this item is at work here, or about to be."""
         return (run_id, item_id) in self._reserved or (run_id, item_id) in self._at_work
-
-    def may_suspect(self, run_id: RunId, item_id: WorkItemId) -> bool:
-        """Note the one item at work here whose owners have died before; False while another is at work.
-
-        Were there two, the death of their worker would be held against both. Nothing may be awaited between this and
-        `reserved`.
-        """
-        place = (run_id, item_id)
-        if self._suspect is not None and self._suspect != place and self.has(*self._suspect):
-            return False
-        self._suspect = place
-        return True
 
     @contextmanager
     def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Generator[None]:

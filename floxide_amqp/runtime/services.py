@@ -30,6 +30,7 @@ from floxide_amqp.runtime.messages import (
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.solitude import Solitude
 from floxide_amqp.stores.contexts import ContextStore
 from floxide_amqp.stores.indexes import IndexStore
 from floxide_amqp.stores.items import ItemStore
@@ -83,6 +84,7 @@ class Services:
         self.quarantine = QuarantineStore(self.session)
         self.cache = RunCache(self.limits.cached_runs)
         self.inflight = InFlight()
+        self.solitude = Solitude()
         self.threads = asyncio.Semaphore(self.limits.threads)  # a body's time begins when there is a thread for it
 
     def now_ms(self) -> int:

@@ -15,7 +15,8 @@ class Limits:
         chain_steps: Steps that one message carries at most before its successor is published; bounds how much work
             one redelivery repeats the walk of.
         cached_runs: Runs whose header and context a worker remembers.
-        deaths: Owners that may die on an item before it counts as poison.
+        deaths: Owners that may die on an item before it counts as poison; the last of them with nothing else at work,
+            so that nobody is condemned for a neighbour. At least 1.
     """
 
     concurrency: int = 100
@@ -35,6 +36,7 @@ class Timeouts:
         chain: Time one message carries steps for before its successor is published.
         cancel_grace: Time a cancelled node gets to clean up before it is left alone.
         heartbeat: Between two heartbeats.
+        company: A suspected item runs alone for so long at most; then other work begins beside it.
         dead_after: Silence after which a worker counts as dead: several heartbeats, so that one slow commit of the
             store is not taken for a death.
         maintenance: Between two rounds of maintenance.
@@ -47,6 +49,7 @@ class Timeouts:
     early_acknowledge: float = 5.0
     chain: float = 30.0
     cancel_grace: float = 5.0
+    company: float = 60.0
     heartbeat: float = 2.0
     dead_after: float = 15.0
     maintenance: float = 1.0

@@ -276,7 +276,8 @@ class Worker:
         task = asyncio.current_task()
         if task in self._chains:
             self._chains[task] = chain
-        await chain.run()
+        async with self.services.solitude.at_work():
+            await chain.run()
 
     async def _quarantine(self, delivery: Delivery, reason: str) -> None:
         """Keep an unreadable message with its reason, and only then take it off the queue."""

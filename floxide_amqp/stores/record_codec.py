@@ -142,7 +142,7 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
         (input_.kind.value, input_.payload, input_.opener, input_.number, input_.pages),
         item.scope, item.order, item.parent, item.attempt, item.owner, item.anchored, item.deaths, item.loops,
         None if failure is None else (failure.node, failure.error_type, failure.message, failure.attempts),
-        item.due_ms, item.successors, item.kept, token or item.token, item.note,
+        item.due_ms, item.successors, item.kept, token or item.token, item.note, item.spared, item.lost,
     )  # fmt: skip
 
 
@@ -155,6 +155,7 @@ def _item_from(v: Sequence[Any]) -> WorkItem:
         failure=None if failure is None
         else FailureInfo(node=failure[0], error_type=failure[1], message=failure[2], attempts=failure[3]),
         due_ms=v[14], successors=v[15], kept=v[16], token=v[17], note=v[18],
+        spared=v[19], lost=v[20],
     )  # fmt: skip
 
 
