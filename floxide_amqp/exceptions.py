@@ -3,6 +3,8 @@
     FloxideError
       DefinitionError           fix your code: a workflow, node, context or payload type is wrong
       ConfigurationError        fix the deployment: a URL, a missing extra, a missing resource, a version
+        WorkerNameTakenError  WorkerNameLostError
+      WorkerStuckError          a worker gave up: nodes hold what it cannot go on without
       RunError                  about one run
         RunNotFoundError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
@@ -12,13 +14,13 @@
         OutcomeUnknownError  PoisonError
         UndeclaredTransitionError  UnroutedValueError  ContextChangeError
       CodecError                bytes or values that cannot be encoded or decoded
-        PayloadMismatchError
+        PayloadMismatchError  NewerFormatError
       BrokerError
         BrokerUnavailableError  BrokerConnectionLostError  BrokerAccessRefusedError
         TopologyClashError  ConsumerStoppedError
       StoreError
         StoreUnavailableError  CommitOutcomeUnknownError  StoreClosedError  InvalidBatchError
-        StoreFullError  StoreReadOnlyError  StoreCorruptError  StoreSchemaError
+        StoreFullError  StoreReadOnlyError  StoreCorruptError  StoreSchemaError  UnreadableRecordError
 
 Facts are keyword-only attributes and the class writes the sentence: what failed, with which ids, what to do next.
 `retryable` says whether doing the same again later may succeed.
@@ -51,6 +53,62 @@ class DefinitionError(FloxideError):
 
 class ConfigurationError(FloxideError):
     """The deployment is wrong: a URL, a missing extra, a missing resource; the message names the cure."""
+
+
+class WorkerNameTakenError(ConfigurationError):
+    """Another worker with this name is alive."""
+
+    worker_id: str
+    host: str
+    pid: int
+
+    def __init__(self, *, worker_id: str, host: str, pid: int) -> None:
+        super().__init__(
+            f"A worker named {worker_id!r} is at work already, on host {host!r} as process {pid}: its heartbeat goes "
+            "on. Two of one name would take each other's items. Stop that one first, or start this one with another "
+            "name; without one, a name is made up.",
+            worker_id=worker_id,
+            host=host,
+            pid=pid,
+        )
+
+
+class WorkerNameLostError(ConfigurationError):
+    """Another worker has taken this one's name over while it was silent, or in spite of it."""
+
+    worker_id: str
+    host: str
+    pid: int
+
+    def __init__(self, *, worker_id: str, host: str, pid: int) -> None:
+        super().__init__(
+            f"Another worker, on host {host!r} as process {pid}, has taken over the name {worker_id!r} of this one, "
+            "which was taken for dead. This one ends; what it had in its hands goes on there. If both were started "
+            "on purpose, give each a name of its own.",
+            worker_id=worker_id,
+            host=host,
+            pid=pid,
+        )
+
+
+class WorkerStuckError(FloxideError):
+    """A worker has lost so many threads to nodes that do not end that it ended itself."""
+
+    retryable = True
+
+    worker_id: str
+    threads: int
+    nodes: tuple[str, ...]
+
+    def __init__(self, *, worker_id: str, threads: int, nodes: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Worker {worker_id!r} has ended itself: {threads} threads are held by nodes that did not end "
+            f"({', '.join(nodes) or 'unknown'}). Start it again, and give what those nodes wait for a timeout of its "
+            "own: a thread cannot be ended from outside.",
+            worker_id=worker_id,
+            threads=threads,
+            nodes=nodes,
+        )
 
 
 class RunError(FloxideError):
@@ -436,6 +494,23 @@ class CodecError(FloxideError):
     """Bytes or values that cannot be encoded or decoded."""
 
 
+class NewerFormatError(CodecError):
+    """A newer release wrote this, in a format that this release does not know."""
+
+    what: str
+    found: int
+    known: int
+
+    def __init__(self, *, what: str, found: int, known: int) -> None:
+        super().__init__(
+            f"This {what} is of format {found}, and this release reads formats up to {known}: a newer release of "
+            "floxide_amqp wrote it. Upgrade this process.",
+            what=what,
+            found=found,
+            known=known,
+        )
+
+
 class PayloadMismatchError(CodecError):
     """A value, or stored data, is not of the type that was declared."""
 
@@ -598,6 +673,26 @@ class StoreClosedError(StoreError):
 
     def __init__(self, *, store: str) -> None:
         super().__init__(f"The store {store} is closed; open it again to go on.", store=store)
+
+
+class UnreadableRecordError(StoreError):
+    """What the store holds at one place is damaged, or a newer release wrote it.
+
+    Attributes:
+        place: The record, as ``partition/name``; of what belongs to a run the partition is the run's id.
+        problem: What is wrong with it.
+        is_newer: Whether it is sound, and only this release cannot read it.
+    """
+
+    place: str
+    problem: str
+    is_newer: bool
+
+    def __init__(self, *, place: str, problem: str, is_newer: bool = False) -> None:
+        cure = "" if is_newer else " Restore it from a backup, or cancel the run it belongs to."
+        super().__init__(
+            f"The record {place!r} cannot be read: {problem}{cure}", place=place, problem=problem, is_newer=is_newer
+        )
 
 
 class InvalidBatchError(StoreError):

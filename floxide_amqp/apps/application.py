@@ -27,8 +27,9 @@ from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.drivers.memory.control import MemoryControlBus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
+from floxide_amqp.drivers.running_clock import RunningClock, clock_of_the_loop
 from floxide_amqp.exceptions import BrokerError, ConfigurationError
-from floxide_amqp.ports.clock import Clock, SystemClock
+from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.key_value import KeyValueStore
 from floxide_amqp.ports.work_queue import WorkQueue
@@ -43,6 +44,9 @@ from floxide_amqp.runtime.settings import Limits, Timeouts
 from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.identity import identity_of
 from floxide_amqp.stores.session import Session
+
+SKIPPING_POLL_SECONDS = 3_600.0
+"""Between two looks at the store on a loop whose time jumps: a wait of a month costs less than a thousand of them."""
 
 
 class Floxide:
@@ -87,7 +91,7 @@ class Floxide:
         self._retry = retry
         self._interceptors = tuple(interceptors)
         self._broker_settings = broker_settings
-        self._clock: Clock = SystemClock()
+        self._clock: Clock = RunningClock()
         self._place(broker, store)
 
     def _place(self, broker: str | None, store: StoreLocation) -> None:
@@ -126,9 +130,15 @@ class Floxide:
             twin._place(self._broker if broker is None else broker, self._store if store is None else store)
         return twin
 
-    def embedded(self, store: StoreLocation = None) -> Floxide:
-        """Return the same application without a broker, to run in one process: on `store`, or in memory."""
+    def embedded(self, store: StoreLocation = None, *, lifespan: Lifespan | None = None) -> Floxide:
+        """Return the same application without a broker, to run in one process.
+
+        Args:
+            store: Where it keeps its runs, as for the class; memory by default.
+            lifespan: Opens what nodes need, such as fakes for a test; by default the application's own.
+        """
         twin = copy(self)
+        twin._lifespan = lifespan or self._lifespan
         twin._place(None, store)
         return twin
 
@@ -212,7 +222,7 @@ class Floxide:
         return Services(
             name=name, session=session, queue=queue, bus=bus,
             registry=self.registry, store_id=await identity_of(session), resources=resources, limits=limits,
-            timeouts=self.timeouts, retry=self._retry, interceptors=self._interceptors, executor=executor,
+            timeouts=self._timeouts_here(), retry=self._retry, interceptors=self._interceptors, executor=executor,
         )  # fmt: skip
 
     async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:
@@ -245,9 +255,14 @@ class Floxide:
             services.name, now_ms=services.now_ms(), queues=queues, workflows=self.registry.names(),
             concurrency=services.limits.concurrency,
         )  # fmt: skip
-        if not services.session.is_shared:
-            return TaskHeartbeat(record, services.liveness, self._clock, self.timeouts.heartbeat)
-        return Heartbeat(record, self._open_another(), self._clock, self.timeouts.heartbeat)
+        interval = services.timeouts.heartbeat
+        if not services.session.is_shared or clock_of_the_loop() is not None:  # a thread would beat in another time
+            return TaskHeartbeat(record, services.liveness, self._clock, interval)
+        return Heartbeat(record, self._open_another(), self._clock, interval)
+
+    def _timeouts_here(self) -> Timeouts:
+        """Where the loop's time jumps, whoever polls would make it stop at every second of a wait of days."""
+        return self.timeouts if clock_of_the_loop() is None else self.timeouts.with_polls_at_least(SKIPPING_POLL_SECONDS)
 
     def _open_another(self) -> Callable[[], Awaitable[KeyValueStore]]:
         location = self._store

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from floxide_amqp.core.ids import ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.records import (
+    DeadLetter,
     ErrorRecord,
     HistoryEntry,
     Order,
@@ -150,13 +151,14 @@ class AppendHistory:
 
 @dataclass(frozen=True, slots=True)
 class EnterMessage:
-    """Note that a message for this item is about to be published."""
+    """Note that a message for this item is about to be published; `tries` counts the lost ones before it."""
 
     queue: str
     entry: str
     item_id: WorkItemId
     turn: int
     publisher: WorkerId
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +201,12 @@ class DropTimer:
 
 @dataclass(frozen=True, slots=True)
 class EnterParked:
-    """List an item among those that wait for a worker with this workflow and version."""
+    """List an item among those that wait for a worker with this workflow, version and node."""
 
     queue: str
     workflow: str
     version: str
+    node: str
     item_id: WorkItemId
 
 
@@ -214,6 +217,22 @@ class LeaveParked:
     queue: str
     workflow: str
     version: str
+    node: str
+    item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class PutLetter:
+    """Write and list the dead letter of an item, in place of an earlier one."""
+
+    letter: DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class DropLetter:
+    """Forget the dead letter of an item."""
+
+    letter_id: str
     item_id: WorkItemId
 
 
@@ -258,6 +277,8 @@ Change: TypeAlias = (
     | DropTimer
     | EnterParked
     | LeaveParked
+    | PutLetter
+    | DropLetter
     | WhenScope
     | WhenCount
 )

@@ -13,6 +13,7 @@ from floxide_amqp.core.changes import (
     Change,
     Count,
     CountScope,
+    DropLetter,
     DropTimer,
     EnterMessage,
     EnterOwner,
@@ -129,9 +130,10 @@ def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, p
 
 
 def unpark(
-    item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId, leave: LeaveParked
+    item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId,
+    leave: LeaveParked | DropLetter,
 ) -> Decision:
-    """A parked item becomes pending because a worker has its node."""
+    """A parked item becomes pending: a worker has its node, or somebody requeued its dead letter."""
     pending = replace(item, status=WorkItemStatus.PENDING, note="")
     return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=(leave, Count("waiting", -1)))
 
@@ -202,7 +204,7 @@ def park(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
         changes=(
             PutItem(parked, is_listed=True),
-            EnterParked(item.queue, workflow, version, item.item_id),
+            EnterParked(item.queue, workflow, version, item.node, item.item_id),
             Count("waiting", 1),
             *forget_message(message),
         ),
@@ -210,12 +212,17 @@ def park(
     )
 
 
-def republish(item: WorkItem, turn: int, now_ms: int, publisher: WorkerId, forget: Sequence[Change]) -> Decision:
-    """A pending item gets a new message in place of one that is lost; its turn stays."""
-    out = Outgoing(item, turn, message_entry(now_ms, item.item_id, turn), recovered=True)
+def republish(
+    item: WorkItem, turn: int, at_ms: int, publisher: WorkerId, forget: Sequence[Change], *, tries: int = 0
+) -> Decision:
+    """A pending item gets a new message in place of one that is lost; its turn stays.
+
+    Only a probe sent after `at_ms` can find that this one is lost too; `tries` counts the messages lost so far.
+    """
+    out = Outgoing(item, turn, message_entry(at_ms, item.item_id, turn), recovered=True)
     return Decision(
         conditions=(TurnIs(item.item_id, turn),),
-        changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher)),
+        changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher, tries)),
         effects=Effects(publish=(out,)),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
@@ -229,6 +229,25 @@ class ErrorRecord:
     will_retry: bool
 
 
+class StuckBody(NamedTuple):
+    """A node's body that did not end in time.
+
+    Attributes:
+        since_ms: Store time at which the body began.
+        attempt, lost: Of the item then, so that a later try of it is not taken for this one.
+        is_given_up: Whether its step is still in the worker's hands: the worker does not vouch for the item any more,
+            so others take it. Otherwise the step is over and only the body was left behind.
+    """
+
+    run_id: RunId
+    item_id: WorkItemId
+    node: str
+    since_ms: int
+    attempt: int
+    lost: int
+    is_given_up: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
     """What a worker says of itself at each heartbeat.
@@ -238,6 +257,11 @@ class WorkerRecord:
         at_ms: Store time of the beat, for people.
         host, boot, pid, process_started: Let a watcher on the same machine see at once that the process is gone.
         current_items: Up to 20 of the items in its hands, as ``run/item``.
+        life: Tells this process's worker from others of its name.
+        stuck: Bodies that did not end in time.
+        loop_lag_ms: How late its event loop is.
+        threads_lost: Threads held by bodies of sync nodes that nobody waits for any more.
+        late_commits: Results that came too late and were refused.
     """
 
     worker_id: WorkerId
@@ -255,6 +279,11 @@ class WorkerRecord:
     current_items: tuple[str, ...] = ()
     items_done: int = 0
     errors: int = 0
+    life: str = ""
+    stuck: tuple[StuckBody, ...] = ()
+    loop_lag_ms: int = 0
+    threads_lost: int = 0
+    late_commits: int = 0
 
 
 class TimerKind(Enum):
@@ -292,6 +321,37 @@ class Quarantined:
     reason: str
     body: bytes
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message that the broker gave up on, of an item that still waits for it.
+
+    Attributes:
+        letter_id: Sorts by the time of the first.
+        queue: The task queue that gave it up.
+        reason: Why the last time, in the broker's word; empty where it did not say.
+        count: How often in a row the broker gave up on this item's messages.
+        turn: The item's turn that this is about; with another turn, the item has gone on.
+        first_at_ms, last_at_ms: When the first and the last of them arrived, store time.
+        due_ms: When the item is published again by a timer, store time; 0 if that has been done, or will not be.
+        is_kept: Whether nothing happens to the item before somebody requeues or drops the letter.
+        body: The last message's bytes.
+    """
+
+    letter_id: str
+    run_id: RunId
+    item_id: WorkItemId
+    node: str
+    queue: str
+    reason: str
+    count: int
+    turn: int
+    first_at_ms: int
+    last_at_ms: int
+    due_ms: int = 0
+    is_kept: bool = False
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

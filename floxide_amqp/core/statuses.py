@@ -47,7 +47,7 @@ class WorkItemStatus(StrEnum):
     HELD = "held"
     """Its node returned `Hold`."""
     PARKED = "parked"
-    """No worker that has its workflow, version and node has taken it yet."""
+    """No worker has taken it that has its workflow, version and node; or the broker drops its messages."""
     COMPLETED = "completed"
     """Done; its successors are stored."""
     FAILED = "failed"
@@ -86,7 +86,7 @@ ITEM_TRANSITIONS: Mapping[WorkItemStatus, frozenset[WorkItemStatus]] = MappingPr
         ),
         _I.WAITING_RETRY: frozenset({_I.PENDING, _I.CANCELLED}),
         _I.HELD: frozenset({_I.PENDING, _I.CANCELLED}),
-        _I.PARKED: frozenset({_I.PENDING, _I.CANCELLED}),
+        _I.PARKED: frozenset({_I.PENDING, _I.FAILED, _I.CANCELLED}),
         _I.COMPLETED: frozenset(),
         _I.FAILED: frozenset({_I.PENDING}),
         _I.CANCELLED: frozenset(),

@@ -6,6 +6,7 @@ here. A completed item is walked, along the successors its worker went on with, 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Cell, Committed, Conflict, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
+from floxide_amqp.runtime.frontier import ENDED, find_frontier
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
@@ -117,11 +119,9 @@ class Admissions:
         message = MessageAnchor(envelope.queue, envelope.entry)
         if found.state.status.is_terminal:
             return Dismissed(reason=f"run {found.state.status.value}")
-        walked = stored.item.status in (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED)
-        while stored is not None and stored.item.status in (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED):
-            if redelivered:
-                await self._republish_successors(found.header, stored.item)
-            stored = await self._follow(envelope.run_id, stored.item)
+        walked = stored.item.status in ENDED
+        republish = functools.partial(self._republish_successors, found.header, redelivered=redelivered)
+        stored = await find_frontier(self._services.items, envelope.run_id, stored, on_ended=republish)
         if stored is None:
             return Dismissed(reason="done")
         if found.state.status is RunStatus.PAUSED and stored.item.status is not WorkItemStatus.IN_PROGRESS:
@@ -200,7 +200,7 @@ class Admissions:
     async def _claim_suspect(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
     ) -> Admission | None:
-        """Workers have died on the item: it runs alone if that can be had, and else its owner's death is not counted."""
+        """Workers have died on the item: it runs alone if it can, and else its owner's death is not counted."""
         services, place = self._services, (found.header.run_id, item.item_id)
         if not services.solitude.suspect(*place):
             return await self._put_off(found, item, turn, message)
@@ -259,15 +259,9 @@ class Admissions:
         )  # fmt: skip
         return Dismissed(reason="parked", forget=False)
 
-    async def _follow(self, run_id: RunId, item: WorkItem) -> StoredItem | None:
-        """Return the successor that the worker of a completed item went on with."""
-        if item.kept is None:
-            return None
-        return (await self._services.items.find(run_id, (item.kept,)))[0]
-
-    async def _republish_successors(self, header: RunHeader, item: WorkItem) -> None:
+    async def _republish_successors(self, header: RunHeader, item: WorkItem, *, redelivered: bool) -> None:
         """After a crash between commit and publish: publish what is pending and unowned."""
-        if not item.successors:
+        if not (redelivered and item.successors):
             return
         outgoing = [
             Outgoing(found.item, found.turn, "")  # the entry of its first message stands

@@ -303,8 +303,8 @@ class Chain:
         if decision.epoch_after != admitted.epoch:
             state = replace(state, status=RunStatus.RUNNING)
         return replace(
-            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None, is_suspect=False,
-            scope=await self._admissions.scope_of(run, effects.keep),
+            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None,
+            is_suspect=False, scope=await self._admissions.scope_of(run, effects.keep),
         )  # fmt: skip
 
     async def _find_frontier(self, admitted: Admitted) -> Admitted | None:

@@ -1,60 +1,41 @@
 """The worker's sign of life: a counter in the store, raised from a thread of its own with a store of its own.
 
-A node that blocks the event loop does not stop it, and neither does a queue of commits.
+A node that blocks the event loop does not stop it, and neither does a queue of commits. But it vouches for items one
+by one: it names those whose bodies should have ended long since, and others take them. A loop that stands still for
+too long it does not vouch for at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 
-from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkerRecord
-from floxide_amqp.exceptions import StoreError
+from floxide_amqp.exceptions import StoreError, WorkerNameLostError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import KeyValueStore
-from floxide_amqp.runtime.deaths import boot_id, process_start
-from floxide_amqp.stores.liveness import LivenessStore
+from floxide_amqp.runtime.loop_watch import LoopPulse, LoopWatch
+from floxide_amqp.runtime.naming import Name
+from floxide_amqp.runtime.vitals import Vitals, new_record, next_beat
+from floxide_amqp.stores.liveness import HUNG, LivenessStore
 from floxide_amqp.stores.session import Session
+
+__all__ = ["Heartbeat", "TaskHeartbeat", "Vitals", "new_record"]
 
 _log = get_logger("floxide_amqp.heartbeat")
 
 START_SECONDS = 30.0
-"""Longest wait for the first heartbeat before a worker gives up starting."""
+"""Longest wait for the first heartbeat, once its name is free, before a worker gives up starting."""
+
+DEFAULT_DEAD_AFTER_SECONDS = 15.0
+"""Silence that counts as death, where nobody says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
-    """What a worker says of itself; replaced as a whole, so that another thread may read it."""
-
-    status: str = "starting"
-    current_items: tuple[str, ...] = ()
-    items_done: int = 0
-    errors: int = 0
-
-
-def new_record(
-    worker_id: WorkerId, *, now_ms: int, queues: tuple[str, ...], workflows: tuple[str, ...], concurrency: int
-) -> WorkerRecord:
-    """Return a worker's first record."""
-    return WorkerRecord(
-        worker_id=worker_id, beat=0, at_ms=now_ms, started_at_ms=now_ms, host=socket.gethostname(), boot=boot_id(),
-        pid=os.getpid(), process_started=process_start(os.getpid()), status="starting", queues=queues,
-        workflows=workflows, concurrency=concurrency,
-    )  # fmt: skip
-
-
-def next_beat(record: WorkerRecord, vitals: Vitals, now_ms: int) -> WorkerRecord:
-    """Return a worker's next heartbeat record."""
-    return replace(
-        record, beat=record.beat + 1, at_ms=now_ms, status=vitals.status, current_items=vitals.current_items,
-        items_done=vitals.items_done, errors=vitals.errors,
-    )  # fmt: skip
+def _ignore(error: Exception) -> None:
+    """For a worker that has not begun."""
+    del error
 
 
 class TaskHeartbeat:
@@ -65,20 +46,41 @@ class TaskHeartbeat:
         liveness: Where the beats go.
         clock: This process's clock.
         interval_seconds: Between two beats.
+        dead_after_seconds: Silence of another worker of this name that counts as its death.
+
+    Attributes:
+        vitals: Set by the worker.
+        succeeded: Beats that got through.
+        beat_at: When the last of them did, by the event loop's clock.
+        on_lost: Called when another worker has taken the name.
     """
 
-    def __init__(self, record: WorkerRecord, liveness: LivenessStore, clock: Clock, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        record: WorkerRecord,
+        liveness: LivenessStore,
+        clock: Clock,
+        interval_seconds: float,
+        dead_after_seconds: float = DEFAULT_DEAD_AFTER_SECONDS,
+    ) -> None:
         self.vitals = Vitals()
         self.succeeded = 0
+        self.beat_at: float | None = None
+        self.on_lost: Callable[[Exception], object] = _ignore
         self._record = record
-        self._liveness = liveness
         self._clock = clock
         self._interval = interval_seconds
+        self._name = Name(liveness, dead_after_seconds, interval_seconds)
         self._task: asyncio.Task[None] | None = None
+
+    def watch(self, pulse: LoopPulse, watch: LoopWatch | None) -> None:
+        """Nothing to be told: a loop that stands still does not beat."""
 
     async def start(self) -> None:
         """Write the first beat and go on beating."""
-        await self._beat()
+        self._next()
+        await self._name.take(self._record)
+        self._succeed()
         self._task = asyncio.create_task(self._run(), name="floxide.worker.heartbeat")
 
     async def stop(self) -> None:
@@ -87,20 +89,29 @@ class TaskHeartbeat:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._liveness.say_goodbye(self._record)
+        await self._name.leave(self._record)
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
+            self._next()
             try:
-                await self._beat()
+                await self._name.beat(self._record)
+            except WorkerNameLostError as error:
+                self.on_lost(error)
+                return
             except StoreError as error:
                 _log.warning("heartbeat.failed", worker_id=self._record.worker_id, error=str(error))
+            else:
+                self._succeed()
 
-    async def _beat(self) -> None:
-        self._record = next_beat(self._record, self.vitals, self._clock.now_ms())
-        await self._liveness.beat(self._record)
+    def _next(self) -> None:
+        loop_time = asyncio.get_running_loop().time()
+        self._record = next_beat(self._record, self.vitals, self._clock.now_ms(), loop_time=loop_time)
+
+    def _succeed(self) -> None:
         self.succeeded += 1
+        self.beat_at = asyncio.get_running_loop().time()
 
 
 class Heartbeat:
@@ -111,10 +122,13 @@ class Heartbeat:
         open_store: Opens another connection to the same store.
         clock: This process's clock.
         interval_seconds: Between two beats.
+        dead_after_seconds: Silence of another worker of this name that counts as its death.
 
     Attributes:
         vitals: Set by the worker, read by the thread.
         succeeded: Beats that got through.
+        beat_at: When the last of them did, by the event loop's clock.
+        on_lost: Called in the event loop when another worker has taken the name.
     """
 
     def __init__(
@@ -123,22 +137,33 @@ class Heartbeat:
         open_store: Callable[[], Awaitable[KeyValueStore]],
         clock: Clock,
         interval_seconds: float,
+        dead_after_seconds: float = DEFAULT_DEAD_AFTER_SECONDS,
     ) -> None:
         self.vitals = Vitals()
         self.succeeded = 0
+        self.beat_at: float | None = None
+        self.on_lost: Callable[[Exception], object] = _ignore
         self._record = record
         self._open_store = open_store
         self._clock = clock
         self._interval = interval_seconds
+        self._dead_after = dead_after_seconds
+        self._pulse: LoopPulse | None = None
+        self._watch: LoopWatch | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._first: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    def watch(self, pulse: LoopPulse, watch: LoopWatch | None) -> None:
+        """Look at the loop's ticks from now on, and at who watches them."""
+        self._pulse, self._watch = pulse, watch
+
     async def start(self) -> None:
         """Start beating; return once the first beat is in the store.
 
         Raises:
+            WorkerNameTakenError: Another worker of this name is alive.
             StoreError: The store could not take it.
         """
         self._loop = asyncio.get_running_loop()
@@ -147,7 +172,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._main, name=f"heartbeat-{self._record.worker_id}", daemon=True)
         self._thread.start()
         try:
-            await asyncio.wait_for(asyncio.shield(first), START_SECONDS)
+            await asyncio.wait_for(asyncio.shield(first), START_SECONDS + 2 * self._dead_after)
         except BaseException:
             self._stop.set()  # or the thread would vouch for a worker that never came to be
             raise
@@ -168,28 +193,62 @@ class Heartbeat:
             self._report_first(error)
             return
         liveness = LivenessStore(Session(store, self._clock, patience_seconds=0.0))
+        name = Name(liveness, self._dead_after, self._interval, self._stop.is_set)
         try:
+            if not await self._begin(name):
+                return
             while not self._stop.is_set():
-                await self._beat(liveness)
                 await asyncio.to_thread(self._stop.wait, self._interval)
-            await self._goodbye(liveness)
+                if not self._stop.is_set() and not await self._beat(name):
+                    return
+            await self._goodbye(name)
         finally:
             await store.aclose()
 
-    async def _beat(self, liveness: LivenessStore) -> None:
-        self._record = next_beat(self._record, self.vitals, self._clock.now_ms())
+    async def _begin(self, name: Name) -> bool:
+        """Take the name with the first beat; return whether to go on."""
+        self._next()
         try:
-            await liveness.beat(self._record)
+            await name.take(self._record)
+        except Exception as error:  # noqa: BLE001 - the supervisor of the thread: `start` raises it
+            self._report_first(error)
+            return False
+        self._succeed()
+        self._report_first(None)
+        return True
+
+    async def _beat(self, name: Name) -> bool:
+        """Beat once; return whether to go on."""
+        self._next()
+        try:
+            await name.beat(self._record)
+        except WorkerNameLostError as error:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self.on_lost, error)
+            return False
         except Exception as error:  # noqa: BLE001 - a thread that ends in silence would look like the worker's death
             _log.warning("heartbeat.failed", worker_id=self._record.worker_id, error=str(error))
-            self._report_first(error)
-            return
-        self.succeeded += 1
-        self._report_first(None)
+        else:
+            self._succeed()
+        return True
 
-    async def _goodbye(self, liveness: LivenessStore) -> None:
+    def _next(self) -> None:
+        pulse, watch = self._pulse, self._watch
+        loop_time = 0.0 if pulse is None else pulse.loop_time()
+        self._record = next_beat(
+            self._record, self.vitals, self._clock.now_ms(), loop_time=loop_time,
+            lag_seconds=0.0 if watch is None else watch.silent_seconds,
+            status=HUNG if watch is not None and watch.is_hung else "",
+        )  # fmt: skip
+
+    def _succeed(self) -> None:
+        self.succeeded += 1
+        if self._pulse is not None:
+            self.beat_at = self._pulse.loop_time()
+
+    async def _goodbye(self, name: Name) -> None:
         try:
-            await liveness.say_goodbye(self._record)
+            await name.leave(self._record)
         except StoreError as error:
             _log.warning("heartbeat.goodbye_failed", worker_id=self._record.worker_id, error=str(error))
 

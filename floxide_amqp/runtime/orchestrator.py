@@ -111,11 +111,17 @@ class RunHandle(Generic[O_co]):
 
 
 class Orchestrator:
-    """Starts and steers runs. Get one from ``Floxide.orchestrator()``."""
+    """Starts and steers runs. Get one from ``Floxide.orchestrator()``.
 
-    def __init__(self, services: Services, *, hears_all: bool = False) -> None:
+    Args:
+        services: The process's parts.
+        hears_all: Listen to the ends of all runs, not only of those started here.
+        key: Routing key of this client's events; by default one that nobody else has.
+    """
+
+    def __init__(self, services: Services, *, hears_all: bool = False, key: str = "") -> None:
         self.services = services
-        self._waiters = Waiters(services, f"client.{uuid.uuid4().hex}", hears_all=hears_all)
+        self._waiters = Waiters(services, key or f"client.{uuid.uuid4().hex}", hears_all=hears_all)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Orchestrator]:

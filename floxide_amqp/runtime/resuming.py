@@ -8,6 +8,7 @@ and the run goes on all the same.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator
 
 from floxide_amqp.core import moves
@@ -71,6 +72,7 @@ async def resume_run(services: Services, run_id: RunId) -> None:
         reset_at = run.epoch
     if decision is None or decision.effects.timer is None:
         return
+    services.note_deadline(decision)
     await services.broadcast(ControlKind.RESUME, run_id)
     await bring_back(services, decision.effects.timer)
 
@@ -78,7 +80,7 @@ async def resume_run(services: Services, run_id: RunId) -> None:
 async def _reset_items(services: Services, run: StoredRun) -> None:
     """Make what is left of a failed run pending; nothing is published before it goes on."""
     async for page in _live_items(services, run.header.run_id):
-        await side_by_side(_reset_one(services, run, item_id) for item_id in page)
+        await side_by_side(functools.partial(_reset_one, services, run), page)
 
 
 async def _reset_one(services: Services, run: StoredRun, item_id: WorkItemId) -> None:
@@ -107,7 +109,7 @@ async def _has_been_left_out(services: Services, run_id: RunId, item: WorkItem) 
 async def bring_back(services: Services, timer: Timer) -> None:
     """Publish the pending items of a resumed run, and take away the timer that asks for it."""
     async for page in _live_items(services, timer.run_id):
-        await side_by_side(_bring_back_one(services, timer.run_id, item_id) for item_id in page)
+        await side_by_side(functools.partial(_bring_back_one, services, timer.run_id), page)
     await services.session.commit(BatchWriter(timer.run_id, 0).batch((), (DropTimer(timer),)))
 
 
@@ -127,9 +129,8 @@ async def _bring_back_one(services: Services, run_id: RunId, item_id: WorkItemId
     The item's turn stays: a step may have begun before the run stopped.
     """
     while True:
-        run = await services.runs.load(run_id)
-        found = (await services.items.find(run_id, (item_id,)))[0]
-        if run.state.status is not RunStatus.RUNNING or found is None:
+        run, found = await services.runs.find_with_item(run_id, item_id)
+        if run is None or found is None or run.state.status is not RunStatus.RUNNING:
             return
         if found.item.status is not WorkItemStatus.PENDING:
             return

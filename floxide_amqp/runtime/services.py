@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from floxide_amqp.core.changes import TurnIs
+from floxide_amqp.core.changes import SetTimer, TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkerId
-from floxide_amqp.core.records import RunHeader, Timer, WorkItem
+from floxide_amqp.core.records import RunHeader, Timer, TimerKind, WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.control import ControlBus
@@ -35,6 +35,7 @@ from floxide_amqp.stores.contexts import ContextStore
 from floxide_amqp.stores.indexes import IndexStore
 from floxide_amqp.stores.items import ItemStore
 from floxide_amqp.stores.liveness import LivenessStore
+from floxide_amqp.stores.probes import ProbeStore
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.runs import RunStore
 from floxide_amqp.stores.session import Session
@@ -82,6 +83,7 @@ class Services:
         self.indexes = IndexStore(self.session)
         self.liveness = LivenessStore(self.session)
         self.quarantine = QuarantineStore(self.session)
+        self.probes = ProbeStore(self.session)
         self.cache = RunCache(self.limits.cached_runs)
         self.inflight = InFlight()
         self.solitude = Solitude()
@@ -105,6 +107,12 @@ class Services:
         item_id = first.item_id if isinstance(first, TurnIs) else None
         batch = writer.batch(decision.conditions, decision.changes, token=token, witness=item_id)
         return await self.session.commit(batch)
+
+    def note_deadline(self, decision: Decision) -> None:
+        """Let this process end the run of a committed decision when its time is up, if it sets a deadline."""
+        for change in decision.changes:
+            if isinstance(change, SetTimer) and change.timer.kind is TimerKind.RUN_TIMEOUT:
+                self.on_timer(change.timer)
 
     async def announce_end(self, header: RunHeader, status: RunStatus) -> None:
         """Tell whoever waits that a run has ended, and the other workers if their steps of it are in vain."""

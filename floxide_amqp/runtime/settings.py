@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+EXIT_STUCK = 75
+"""Exit code of a worker process that ended itself because nodes block it; "try again later" in the words of sysexits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,15 +18,26 @@ class Limits:
         chain_steps: Steps that one message carries at most before its successor is published; bounds how much work
             one redelivery repeats the walk of.
         cached_runs: Runs whose header and context a worker remembers.
+        lost_threads: Threads that sync nodes may hold for good, each replaced, before a worker that has its process
+            for itself ends it: twice the threads, far from what a process can hold.
+        payload_bytes: Largest encoded value that a node may return or be given, or change the context by. Far below
+            what stores take; larger things belong into a blob store, with a reference as the payload.
+        step_bytes: Most that one step may write, all values of a fan-out together; they are in memory all at once.
         deaths: Owners that may die on an item before it counts as poison; the last of them with nothing else at work,
             so that nobody is condemned for a neighbour. At least 1.
+        dead_letters: Times in a row that the broker may give up on an item's message before the item waits for
+            somebody to decide; each time it is published again later than the time before. At least 1.
     """
 
     concurrency: int = 100
     threads: int = 8
+    lost_threads: int = 16
+    payload_bytes: int = 16 * 1024 * 1024
+    step_bytes: int = 256 * 1024 * 1024
     chain_steps: int = 1_000
     cached_runs: int = 1_000
     deaths: int = 3
+    dead_letters: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +58,11 @@ class Timeouts:
         publish_retry: Before a message that no queue took is published again.
         result_backstop: Between two looks at the store while waiting for an event.
         drain: Time steps in flight get to end when a worker stops.
+        loop_blocked: Silence of the event loop after which the log says which node blocks it; no node that awaits as
+            it should keeps it that long.
+        loop_hung: Silence of the event loop after which a worker does not vouch for its items any more, and ends its
+            process if it has it for itself. None for never. Longer than any pause that heals by itself, as short as
+            the wait of the runs it holds may be.
     """
 
     early_acknowledge: float = 5.0
@@ -57,3 +76,14 @@ class Timeouts:
     publish_retry: float = 5.0
     result_backstop: float = 2.0
     drain: float = 30.0
+    loop_blocked: float = 5.0
+    loop_hung: float | None = 60.0
+
+    def with_polls_at_least(self, seconds: float) -> Timeouts:
+        """Return the same times, with none of those that repeat shorter than `seconds`, and deaths noticed later."""
+        heartbeat = max(self.heartbeat, seconds)
+        return replace(
+            self, heartbeat=heartbeat, maintenance=max(self.maintenance, seconds), probe=max(self.probe, seconds),
+            result_backstop=max(self.result_backstop, seconds),
+            dead_after=max(self.dead_after, heartbeat * self.dead_after / self.heartbeat),
+        )  # fmt: skip

@@ -1,18 +1,60 @@
-"""Doing a page of work at once."""
+"""Working a page of records off, so many at a time.
+
+One after the other, each record would cost several round trips of a busy worker: a round over hundreds of items took
+half a minute, in which no timer fired and the lease was not renewed. Side by side they share their round trips. All at
+once they would flood the store and the broker: a burst is bounded.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from floxide_amqp.exceptions import FloxideError, StoreUnavailableError
+from floxide_amqp.logs import get_logger
+
+_log = get_logger("floxide_amqp.maintenance")
+
+AT_ONCE = 100
+"""Records in work at a time: enough to fill a group of the store, few enough that a broker does not choke on them."""
+
+T = TypeVar("T")
 
 
-async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do a page of work at once and raise the first error when all of it is done.
+async def side_by_side(act: Callable[[T], Awaitable[object]], records: Sequence[T], *, at_once: int = AT_ONCE) -> None:
+    """Act on each record, at most so many at a time, and raise the first error when all of it is done."""
+    left = iter(records)
+    errors: list[Exception] = []
 
-    One after the other, each item would cost several round trips of a busy worker: a round over hundreds of items took
-    half a minute, in which no timer fired and the lease was not renewed. Side by side they share their round trips.
+    async def act_on_some() -> None:
+        for record in left:
+            try:
+                await act(record)
+            except Exception as error:  # noqa: BLE001 - raised below: one record does not keep another from its turn
+                errors.append(error)
+
+    await asyncio.gather(*(act_on_some() for _ in range(min(at_once, len(records)))))
+    if errors:
+        raise errors[0]
+
+
+async def work_off(act: Callable[[T], Awaitable[object]], records: Sequence[T]) -> bool:
+    """Act on each record and report what cannot be done; return whether all could.
+
+    Raises:
+        StoreUnavailableError: The store is out of reach.
     """
-    for result in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+    try:
+        await side_by_side(act, records)
+    except StoreUnavailableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a supervisor: what one record does not let be done is tried again
+        report(error)
+        return False
+    return True
+
+
+def report(error: Exception) -> None:
+    """Log that a part of a round broke off."""
+    _log.warning("maintenance.round_failed", error=str(error), exc_info=not isinstance(error, FloxideError))

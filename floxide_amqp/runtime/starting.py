@@ -81,6 +81,7 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
         outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
         if not isinstance(outcome, Conflict):
             first = decision.effects.publish[0]
+            services.note_deadline(decision)
             return
         existing = await services.runs.load(header.run_id)
         if existing.header.input_digest != header.input_digest:

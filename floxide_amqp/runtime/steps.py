@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -84,9 +83,10 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         run_id=run.header.run_id, item_id=item.item_id, workflow=run.graph.workflow, node=item.node,
         attempt=item.attempt + 1, input=value,
     )  # fmt: skip
-    started = time.perf_counter_ns()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
     result = await run_body(services, node, ctx, call, handle)
-    duration_us = (time.perf_counter_ns() - started) // 1000
+    duration_us = round((loop.time() - started) * 1_000_000)
     if isinstance(result, Interrupted):
         return result
     if isinstance(result, Raised):

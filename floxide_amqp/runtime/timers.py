@@ -21,6 +21,8 @@ from floxide_amqp.runtime.control_actions import fail_run
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.resuming import bring_back
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -28,6 +30,9 @@ _log = get_logger("floxide_amqp.timers")
 
 MAX_LOCAL = 10_000
 """Timers kept in memory; those beyond are fired by maintenance, at its precision."""
+
+SOON_MS = 2 * 60 * 1000
+"""Timers due later are left to maintenance: what waits for hours or days holds no worker's memory."""
 
 WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.HELD)
 
@@ -42,7 +47,11 @@ class TimerQueue:
         self._changed = asyncio.Event()
 
     def add(self, timer: Timer) -> None:
-        """Fire a timer when it is due."""
+        """Fire a timer when it is due; where there are too many, those that are due late make room."""
+        if timer.due_ms - self._services.now_ms() > SOON_MS:
+            return
+        if len(self._heap) >= MAX_LOCAL and self._heap[-1][0] > timer.due_ms:
+            self._heap.pop()  # a leaf of the heap: not the very last timer, but none of the next
         if len(self._heap) < MAX_LOCAL:
             heapq.heappush(self._heap, (timer.due_ms, next(self._numbers), timer))
             self._changed.set()
@@ -52,15 +61,23 @@ class TimerQueue:
         while True:
             self._changed.clear()
             await self._wait()
-            while self._heap and self._heap[0][0] <= self._services.now_ms():
-                timer = heapq.heappop(self._heap)[2]
-                try:
-                    await fire(self._services, timer)
-                except Exception as error:  # noqa: BLE001 - a supervisor: it stays in the store, maintenance fires it
-                    _log.warning(
-                        "timer.failed", run_id=timer.run_id, item_id=timer.item_id, error=str(error),
-                        exc_info=not isinstance(error, FloxideError),
-                    )  # fmt: skip
+            await side_by_side(self._fire, self._take_due())
+
+    def _take_due(self) -> list[Timer]:
+        due: list[Timer] = []
+        now = self._services.now_ms()
+        while self._heap and self._heap[0][0] <= now:
+            due.append(heapq.heappop(self._heap)[2])
+        return due
+
+    async def _fire(self, timer: Timer) -> None:
+        try:
+            await fire(self._services, timer)
+        except Exception as error:  # noqa: BLE001 - a supervisor: it stays in the store, maintenance fires it
+            _log.warning(
+                "timer.failed", run_id=timer.run_id, item_id=timer.item_id, error=str(error),
+                exc_info=not isinstance(error, FloxideError),
+            )  # fmt: skip
 
     async def _wait(self) -> None:
         if not self._heap:
@@ -73,33 +90,38 @@ class TimerQueue:
             return
 
 
-async def fire(services: Services, timer: Timer) -> None:
-    """Do what a due timer asks for, if it still applies, and take it off the list."""
+async def fire(services: Services, timer: Timer) -> bool:
+    """Do what a due timer asks for, if it still applies, and take it off the list.
+
+    Returns:
+        Whether that is settled; if not, somebody else was faster with something, and the next round looks again.
+    """
     if timer.kind is TimerKind.RUN_TIMEOUT:
         await _fail_late_run(services, timer)
-        return
+        return True
     if timer.kind.is_of_run:
         await bring_back(services, timer)
-        return
-    run = await services.runs.find(timer.run_id)
-    found = (await services.items.find(timer.run_id, (timer.item_id,)))[0]
-    if run is None or run.state.status.is_terminal or found is None or found.turn != timer.turn:
+        return True
+    run, found = await services.runs.find_with_item(timer.run_id, timer.item_id)
+    if run is None or found is None or not _applies(timer, run, found):
         await _drop(services, timer)
-        return
-    now = services.now_ms()
+        return True
     if timer.kind is TimerKind.REPUBLISH:
-        if found.item.status is not WorkItemStatus.PENDING or run.state.status is RunStatus.PAUSED:
-            await _drop(services, timer)
-            return
-        decision = moves.publish_again(found.item, timer, now, services.name)
-    elif found.item.status in WAITING:
-        decision = moves.wake(found.item, timer, run.state, run.epoch, now, services.name)
+        decision = moves.publish_again(found.item, timer, services.now_ms(), services.name)
     else:
-        await _drop(services, timer)
-        return
+        decision = moves.wake(found.item, timer, run.state, run.epoch, services.now_ms(), services.name)
     if isinstance(await services.commit(run.writer, decision), Conflict):
-        return  # somebody else fired it, or the run changed: the next round looks again
+        return False
     await publish(services, run.header, decision.effects.publish)
+    return True
+
+
+def _applies(timer: Timer, run: StoredRun, found: StoredItem) -> bool:
+    if run.state.status.is_terminal or found.turn != timer.turn:
+        return False
+    if timer.kind is TimerKind.REPUBLISH:
+        return found.item.status is WorkItemStatus.PENDING and run.state.status is not RunStatus.PAUSED
+    return found.item.status in WAITING
 
 
 async def _fail_late_run(services: Services, timer: Timer) -> None:

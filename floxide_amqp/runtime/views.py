@@ -78,6 +78,7 @@ class WorkItemInfo:
         attempts: Tries so far.
         due_at: When a waiting item goes on.
         note: Why it is where it is; may be empty.
+        workers_lost: How many workers died while they ran it.
         ended_at, duration: Of an ended item.
     """
 
@@ -90,6 +91,7 @@ class WorkItemInfo:
     parent: str = ""
     due_at: datetime | None = None
     note: str = ""
+    workers_lost: int = 0
     ended_at: datetime | None = None
     duration: timedelta | None = None
 
@@ -167,6 +169,7 @@ def live_item(item: WorkItem, run_status: RunStatus) -> WorkItemInfo:
         item_id=item.item_id, node=item.node, attempts=item.attempt, owner=item.owner, queue=item.queue,
         status=WorkItemStatus.CANCELLED if run_status is RunStatus.CANCELLED else item.status,
         parent=item.parent, due_at=at(item.due_ms) if item.due_ms else None, note=item.note,
+        workers_lost=item.lost,
     )  # fmt: skip
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
+from floxide_amqp.core.ids import RunId, Slot, WorkerId, WorkItemId
 from floxide_amqp.core.records import Timer
-from floxide_amqp.ports.key_value import IndexRange
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.ports.key_value import Batch, Enter, Entry, IndexRange, Leave
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import Session
+
+MAX_REASON = 500
+"""Characters kept of why a timer could not be fired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,7 @@ class MessageNote:
     item_id: WorkItemId
     turn: int
     publisher: WorkerId
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +37,82 @@ class ItemPlace:
     item_id: WorkItemId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedItem:
+    """A parked item: its entry, what a worker must have to run it, and where it is."""
+
+    entry: str
+    kind: keys.Kind
+    place: ItemPlace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueTimer:
+    """A timer's entry as it lies in the store; it may be one that this release cannot read.
+
+    Attributes:
+        entry, value, slot: The entry among the timers.
+        aside: Its entry among those set aside, because firing it failed; empty of one that was not.
+        failures, reason: How often it failed, and why the last time.
+    """
+
+    entry: str
+    value: bytes
+    slot: Slot
+    aside: str = ""
+    failures: int = 0
+    reason: str = ""
+
+    def timer(self) -> Timer:
+        """Return the timer.
+
+        Raises:
+            CodecError: The entry cannot be read.
+        """
+        try:
+            due, target, _, run_id = self.entry.split(":", 3)
+            kind, turn = codec.decode_timer_value(self.value)
+            item_id = WorkItemId("" if kind.is_of_run else target)
+            return Timer(due_ms=int(due), run_id=RunId(run_id), item_id=item_id, kind=kind, turn=turn)
+        except ValueError as error:
+            raise CodecError(f"The timer {self.entry!r} cannot be read: {error}") from error
+
+
 class IndexStore:
     """Reads the indexes that span all runs."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def due_timers(self, now_ms: int, *, limit: int = 500) -> list[Timer]:
-        """Return timers that are due, earliest first."""
-        entries = await self._session.scan(IndexRange(keys.TIMERS, before=keys.timers_until(now_ms), limit=limit))
-        return [_timer(entry.entry, entry.value) for entry in entries]
+    async def due_timers(self, now_ms: int, *, after: str = "", limit: int = 500) -> list[DueTimer]:
+        """Return timers that are due, earliest first; those behind the entry `after`, if it is given."""
+        wanted = IndexRange(keys.TIMERS, after=after, before=keys.timers_until(now_ms), limit=limit)
+        return [DueTimer(entry=e.entry, value=e.value, slot=e.slot) for e in await self._session.scan(wanted)]
+
+    async def next_due_ms(self, now_ms: int) -> int | None:
+        """Return when the first of the timers that are not due yet is; None where there is none."""
+        wanted = IndexRange(keys.TIMERS, after=keys.timers_until(now_ms), limit=1)
+        due = [entry.entry.partition(":")[0] for entry in await self._session.scan(wanted)]
+        return int(due[0]) if due and due[0].isdecimal() else None
+
+    async def timers_set_aside(
+        self, *, after: str = "", until_ms: int | None = None, limit: int = 500
+    ) -> list[DueTimer]:
+        """Return timers that could not be fired, those to be tried next first: all, or those due by a moment."""
+        before = None if until_ms is None else keys.timers_until(until_ms)
+        wanted = IndexRange(keys.SET_ASIDE, after=after, before=before, limit=limit)
+        return [_set_aside(entry) for entry in await self._session.scan(wanted)]
+
+    async def set_aside(self, due: DueTimer, again_at_ms: int, reason: str) -> None:
+        """Move a timer that could not be fired among those set aside, to be tried again later."""
+        aside = keys.set_aside_entry(again_at_ms, due.entry)
+        value = codec.encode_set_aside(due.value, due.failures + 1, reason[:MAX_REASON])
+        where_it_was = Leave(keys.SET_ASIDE, due.aside) if due.aside else Leave(keys.TIMERS, due.entry)
+        await self._session.commit(Batch(slot=due.slot, writes=(where_it_was, Enter(keys.SET_ASIDE, aside, value))))
+
+    async def forget_set_aside(self, due: DueTimer) -> None:
+        """Take a timer that was fired after all off those set aside."""
+        await self._session.commit(Batch(slot=due.slot, writes=(Leave(keys.SET_ASIDE, due.aside),)))
 
     async def messages(
         self, queue: str, *, after: str = "", before: str | None = None, limit: int = 500
@@ -50,7 +121,7 @@ class IndexStore:
         entries = await self._session.scan(IndexRange(keys.messages(queue), after=after, before=before, limit=limit))
         notes: list[MessageNote] = []
         for entry in entries:
-            run_id, item_id, turn, publisher = codec.decode_message_note(entry.value)
+            run_id, item_id, turn, publisher, tries = codec.decode_message_note(entry.value)
             notes.append(
                 MessageNote(
                     queue=queue,
@@ -59,26 +130,23 @@ class IndexStore:
                     item_id=WorkItemId(item_id),
                     turn=turn,
                     publisher=WorkerId(publisher),
+                    tries=tries,
                 )
             )
         return notes
 
-    async def owned(
-        self, worker: WorkerId, *, after: ItemPlace | None = None, limit: int = 500
-    ) -> list[ItemPlace]:  # fmt: skip
+    async def owned(self, worker: WorkerId, *, after: ItemPlace | None = None, limit: int = 500) -> list[ItemPlace]:
         """Return items that a worker holds without a message."""
-        return await self._places(keys.owned(worker), after, limit)
+        start = "" if after is None else keys.place_entry(after.run_id, after.item_id)
+        entries = await self._session.scan(IndexRange(keys.owned(worker), after=start, limit=limit))
+        return [_place(entry.entry) for entry in entries]
 
     async def parked(
-        self, queue: str, workflow: str, version: str, *, after: ItemPlace | None = None, limit: int = 500
-    ) -> list[ItemPlace]:
-        """Return items that wait for a worker with this workflow and version."""
-        return await self._places(keys.parked(queue, workflow, version), after, limit)
-
-    async def _places(self, index: str, after: ItemPlace | None, limit: int) -> list[ItemPlace]:
-        start = "" if after is None else keys.place_entry(after.run_id, after.item_id)
-        entries = await self._session.scan(IndexRange(index, after=start, limit=limit))
-        return [_place(entry.entry) for entry in entries]
+        self, queue: str, *, after: str = "", before: str | None = None, limit: int = 500
+    ) -> list[ParkedItem]:
+        """Return items of a task queue that wait for a worker which has their node, those of a kind together."""
+        entries = await self._session.scan(IndexRange(keys.parked(queue), after=after, before=before, limit=limit))
+        return [_parked(entry.entry) for entry in entries]
 
 
 def _place(entry: str) -> ItemPlace:
@@ -86,8 +154,12 @@ def _place(entry: str) -> ItemPlace:
     return ItemPlace(RunId(run_id), WorkItemId(item_id))
 
 
-def _timer(entry: str, value: bytes) -> Timer:
-    due, target, _, run_id = entry.split(":", 3)
-    kind, turn = codec.decode_timer_value(value)
-    item_id = WorkItemId("" if kind.is_of_run else target)
-    return Timer(due_ms=int(due), run_id=RunId(run_id), item_id=item_id, kind=kind, turn=turn)
+def _set_aside(entry: Entry) -> DueTimer:
+    value, failures, reason = codec.decode_set_aside(entry.value)
+    original = entry.entry.split(":", 1)[1]
+    return DueTimer(entry=original, value=value, slot=entry.slot, aside=entry.entry, failures=failures, reason=reason)
+
+
+def _parked(entry: str) -> ParkedItem:
+    kind, place = keys.kind_of(entry)
+    return ParkedItem(entry=entry, kind=kind, place=_place(place))

@@ -6,6 +6,9 @@ span all runs. Entry keys that must sort by time begin with a fixed-width number
 
 from __future__ import annotations
 
+from typing import TypeAlias
+from urllib.parse import quote, unquote
+
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.records import Order, ScopePath, Timer, TimerKind
 from floxide_amqp.core.statuses import RunStatus
@@ -16,8 +19,13 @@ SYSTEM = "floxide"
 
 RUNS = "runs"
 TIMERS = "timers"
+SET_ASIDE = "timers.aside"
 WORKERS = "workers"
 QUARANTINE = "quarantine"
+DEAD_LETTERS = "dead"
+
+Kind: TypeAlias = tuple[str, str, str]
+"""Workflow, version and node: what a worker must have to run an item."""
 
 _LATEST = 10**14
 """Later than any time in milliseconds, so that ``_LATEST - t`` sorts the newest first."""
@@ -36,6 +44,11 @@ def state(run_id: RunId) -> Key:
 def item(run_id: RunId, item_id: WorkItemId) -> Key:
     """An item's cell; its version is the turn."""
     return Key(run_id, f"i:{item_id}")
+
+
+def dead_letter(run_id: RunId, item_id: WorkItemId) -> Key:
+    """The cell of an item's dead letter."""
+    return Key(run_id, f"d:{item_id}")
 
 
 def scope(run_id: RunId, scope_id: ScopeId) -> Key:
@@ -116,14 +129,40 @@ def timer_entry(timer: Timer) -> str:
     return f"{timer.due_ms:014d}:{target}:{timer.turn}:{timer.run_id}"
 
 
+def set_aside_entry(again_at_ms: int, entry: str) -> str:
+    """The entry of a timer that could not be fired: those to be tried first come first."""
+    return f"{again_at_ms:014d}:{entry}"
+
+
 def timers_until(now_ms: int) -> str:
     """An entry just after every timer that is due."""
     return f"{now_ms + 1:014d}"
 
 
-def parked(queue: str, workflow: str, version: str) -> str:
-    """The index of items that wait for a worker with this workflow and version."""
-    return f"parked:{queue}:{workflow}:{version}"
+def parked(queue: str) -> str:
+    """The index of a task queue's items that wait for a worker with their workflow, version and node."""
+    return f"parked:{queue}"
+
+
+def parked_kind(kind: Kind) -> str:
+    """What the entries of parked items of this workflow, version and node begin with; nothing else begins so."""
+    return "".join(f"{quote(part, safe='')}/" for part in kind)
+
+
+def parked_entry(kind: Kind, run_id: RunId, item_id: WorkItemId) -> str:
+    """The entry of a parked item: those of one workflow, version and node lie together."""
+    return parked_kind(kind) + place_entry(run_id, item_id)
+
+
+def after_parked(kind: Kind) -> str:
+    """An entry after every item of a kind and before those of every later one."""
+    return parked_kind(kind)[:-1] + chr(ord("/") + 1)
+
+
+def kind_of(entry: str) -> tuple[Kind, str]:
+    """The workflow, version and node of a parked item's entry, and the item's own part of it."""
+    workflow, version, node, place = entry.split("/", 3)
+    return (unquote(workflow), unquote(version), unquote(node)), place
 
 
 def run_entry(created_at_ms: int, run_id: RunId) -> str:
@@ -149,6 +188,11 @@ def runs_of_workflow(workflow: str) -> str:
 def worker(worker_id: WorkerId) -> Key:
     """A worker's heartbeat record."""
     return Key(SYSTEM, f"worker:{worker_id}")
+
+
+def returned_probe(queue: str) -> Key:
+    """Up to where a task queue has delivered, by the latest probe that came back."""
+    return Key(SYSTEM, f"probe:{queue}")
 
 
 def maintenance_lease() -> Key:

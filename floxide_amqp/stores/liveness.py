@@ -25,6 +25,9 @@ from floxide_amqp.stores.session import Session
 DEAD = "dead"
 """Status of a worker whose death was dealt with."""
 
+HUNG = "hung"
+"""Status of a worker whose event loop stands still: it cannot go on with anything it holds."""
+
 
 class LivenessStore:
     """Reads and writes heartbeats."""
@@ -44,9 +47,31 @@ class LivenessStore:
             )
         )
 
+    async def find(self, worker_id: WorkerId) -> tuple[WorkerRecord | None, int]:
+        """Return a worker's last heartbeat, if there is one, and its version."""
+        cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(keys.worker(worker_id),)))).cells[0]
+        return (codec.decode_worker(cell.value) if cell.version else None), cell.version
+
+    async def beat_after(self, record: WorkerRecord, version: int) -> bool:
+        """Write a worker's heartbeat if nobody touched its record since `version`; return whether it was written."""
+        key = keys.worker(record.worker_id)
+        outcome = await self._session.commit(
+            Batch(
+                slot=SYSTEM_SLOT,
+                checks=(Check(key, version or ABSENT),),
+                writes=(Put(key, codec.encode_worker(record)), Enter(keys.WORKERS, record.worker_id)),
+            )
+        )
+        return isinstance(outcome, Committed)
+
     async def bury(self, record: WorkerRecord) -> None:
-        """Mark a worker as dead; the mark stays, so that those who find its items later know."""
-        await self.beat(replace(record, status=DEAD))
+        """Mark a worker as dead, if it still is what was read; the mark stays, so that who finds its items later knows.
+
+        A new worker of its name may have begun since.
+        """
+        found, version = await self.find(record.worker_id)
+        if found == record:
+            await self.beat_after(replace(record, status=DEAD), version)
 
     async def say_goodbye(self, record: WorkerRecord) -> None:
         """Remove a worker that stops, unless it still holds items: those are given back once it is missed."""

@@ -6,7 +6,7 @@ from typing import cast
 
 from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.core.records import Quarantined
-from floxide_amqp.ports.key_value import Batch, Enter, IndexRange, Key, Put, Read
+from floxide_amqp.ports.key_value import Batch, Delete, Enter, IndexRange, Key, Leave, Put, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.encoding import pack, unpack
 from floxide_amqp.stores.session import Session
@@ -16,7 +16,7 @@ MAX_KEPT_BYTES = 1024 * 1024
 
 
 class QuarantineStore:
-    """Keeps and lists quarantined messages."""
+    """Keeps, lists and lets go quarantined messages."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -44,14 +44,30 @@ class QuarantineStore:
             return []
         ids = [entry.entry for entry in entries]
         snapshot = await self._session.read(Read(slot=SYSTEM_SLOT, cells=tuple(_key(name) for name in ids)))
-        found: list[Quarantined] = []
-        for quarantine_id, cell in zip(ids, snapshot.cells, strict=True):
-            if cell.version:
-                queue, reason, body, at_ms = cast("tuple[str, str, bytes, int]", unpack(cell.value))
-                found.append(
-                    Quarantined(quarantine_id=quarantine_id, queue=queue, reason=reason, body=body, at_ms=at_ms)
-                )
-        return found
+        return [
+            _message(quarantine_id, cell.value)
+            for quarantine_id, cell in zip(ids, snapshot.cells, strict=True)
+            if cell.version
+        ]
+
+    async def find(self, quarantine_id: str) -> Quarantined | None:
+        """Return a quarantined message, or None where there is none of this id."""
+        (cell,) = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(_key(quarantine_id),)))).cells
+        return _message(quarantine_id, cell.value) if cell.version else None
+
+    async def remove(self, quarantine_id: str) -> None:
+        """Forget a message; one that is not there is fine."""
+        await self._session.commit(
+            Batch(
+                slot=SYSTEM_SLOT,
+                writes=(Delete(_key(quarantine_id)), Leave(keys.QUARANTINE, quarantine_id)),
+            )
+        )
+
+
+def _message(quarantine_id: str, value: bytes) -> Quarantined:
+    queue, reason, body, at_ms = cast("tuple[str, str, bytes, int]", unpack(value))
+    return Quarantined(quarantine_id=quarantine_id, queue=queue, reason=reason, body=body, at_ms=at_ms)
 
 
 def _key(quarantine_id: str) -> Key:

@@ -1,6 +1,7 @@
-"""Records as bytes: msgpack arrays, the fields in a fixed order, led by the format's number.
+"""Records and work item messages as bytes: the fields in a fixed order, led by the format's number.
 
-A field added later goes to the end and gets a default when an older record is read.
+A field added later goes to the end and gets a default when an older record is read. Whatever bytes a decoder gets, it
+returns a record whose fields have their types or raises `CodecError`, within the limits of `packing`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar, cast
-
-import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
+from typing import Any, Final, TypeVar
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.records import (
@@ -25,39 +24,82 @@ from floxide_amqp.core.records import (
     RunHeader,
     RunState,
     Scope,
+    StuckBody,
     TimerKind,
     WorkerRecord,
     WorkItem,
 )
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError
+from floxide_amqp.stores.packing import (
+    ARRAY,
+    BOOL,
+    BYTES,
+    INT,
+    NONE,
+    STR,
+    Shape,
+    pack_record,
+    texts,
+    unpack_record,
+    whole_numbers,
+)
 
-FORMAT = 1
-"""Number of this format, the first element of every record."""
-
-MAX_ENVELOPE_BYTES = 64 * 1024
+MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """Largest message that is decoded at all: an envelope holds ids, not payloads."""
 
-_msgpack: Any = msgpack
+MAX_ENVELOPE_LENGTH: Final = 256
+"""Longest array in a message: its scopes, one per fan-out around the item."""
+
+HEADER = Shape(
+    "run header", 10, run_id=STR, workflow=STR, version=STR, input=BYTES, input_digest=STR, context=BYTES,
+    created_at_ms=INT, deadline_ms=INT | NONE, reply_to=STR, start_item=STR,
+)  # fmt: skip
+STATE = Shape(
+    "run state", 6, status=STR, updated_at_ms=INT, finished_at_ms=INT | NONE, failure=ARRAY | NONE, reason=STR,
+    deadline_ms=INT | NONE,
+)  # fmt: skip
+ITEM = Shape(
+    "work item", 21, item_id=STR, node=STR, queue=STR, status=INT, input=ARRAY, scope=ARRAY, order=ARRAY, parent=STR,
+    attempt=INT, owner=STR, anchored=BOOL, deaths=INT, loops=ARRAY, failure=ARRAY | NONE, due_ms=INT, successors=ARRAY,
+    kept=STR | NONE, token=BYTES, note=STR, spared=BOOL, lost=INT,
+)  # fmt: skip
+SCOPE = Shape("scope", 3, scope_id=STR, parent=ARRAY, then=ARRAY)
+PAGE = Shape("page of a fan-out", 1, routes=ARRAY)
+DELTA = Shape("context delta", 2, item_id=STR, delta=BYTES)
+SNAPSHOT = Shape("context snapshot", 2, position=INT, context=BYTES)
+ERROR = Shape(
+    "error record", 7, item_id=STR, node=STR, attempt=INT, at_ms=INT, error=ARRAY, worker=STR, will_retry=BOOL
+)
+HISTORY = Shape(
+    "history entry", 8, item_id=STR, node=STR, status=INT, attempts=INT, ended_at_ms=INT, duration_us=INT, worker=STR,
+    parent=STR,
+)  # fmt: skip
+WORKER = Shape(
+    "worker record", 12, worker_id=STR, beat=INT, at_ms=INT, started_at_ms=INT, host=STR, boot=STR, pid=INT,
+    process_started=STR, status=STR, queues=ARRAY, workflows=ARRAY, concurrency=INT, current_items=ARRAY,
+    items_done=INT, errors=INT, life=STR, stuck=ARRAY, loop_lag_ms=INT, threads_lost=INT, late_commits=INT,
+)  # fmt: skip
+TIMER = Shape("timer", 2, kind=STR, turn=INT)
+TIMER_SET_ASIDE = Shape("timer set aside", 3, timer=BYTES, failures=INT, reason=STR)
+MESSAGE_NOTE = Shape("message note", 4, run_id=STR, item_id=STR, turn=INT, publisher=STR, tries=INT)
+MESSAGE = Shape("message", 2, max_bytes=MAX_ENVELOPE_BYTES, max_length=MAX_ENVELOPE_LENGTH, kind=STR)
+ENVELOPE = Shape(
+    "work item message", 14, kind=STR, run_id=STR, item_id=STR, node=STR, workflow=STR, version=STR, queue=STR,
+    turn=INT, scope=ARRAY, position=INT | NONE, entry=STR, trace=STR, recovered=INT, store=STR,
+)  # fmt: skip
+PROBE = Shape("probe", 4, kind=STR, queue=STR, number=INT, before=STR)
+
+# Parts of records.
+INPUT = Shape("input of a work item", 5, kind=INT, payload=BYTES, opener=STR, number=INT, pages=INT)
+LOOP = Shape("loop", 2, edge=STR, count=INT)
+FAILURE = Shape("failure of a work item", 4, node=STR, error_type=STR, message=STR, attempts=INT)
+RUN_FAILURE = Shape("failure of a run", 4, node=STR, item_id=STR, error=ARRAY, attempts=INT)
+ERROR_INFO = Shape("error", 3, kinds=ARRAY, message=STR, traceback=STR)
+ROUTE = Shape("route", 3, edge=STR, payload=BYTES, suffix=ARRAY)
+STUCK = Shape("stuck body", 7, run_id=STR, item_id=STR, node=STR, since_ms=INT, attempt=INT, lost=INT, is_given_up=BOOL)
 
 T = TypeVar("T")
-
-
-def _pack(*values: Any) -> bytes:
-    return cast("bytes", _msgpack.packb((FORMAT, *values)))
-
-
-def _unpack(data: bytes, what: str, least: int) -> Sequence[Any]:
-    try:
-        values: Any = _msgpack.unpackb(data, use_list=False)
-    except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError and its own
-        raise CodecError(f"This is not a {what}: {type(error).__name__} while decoding {len(data)} bytes.") from error
-    if not isinstance(values, tuple):
-        raise CodecError(f"This is not a {what} of format {FORMAT}.")
-    found = cast("Sequence[Any]", values)
-    if len(found) <= least or found[0] != FORMAT:
-        raise CodecError(f"This is not a {what} of format {FORMAT}.")
-    return found[1:]
 
 
 def _refusing(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
@@ -67,7 +109,7 @@ def _refusing(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
     def decoding(data: bytes) -> T:
         try:
             return decode(data)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             what = decode.__name__.removeprefix("decode_").replace("_", " ")
             raise CodecError(f"This is not a {what}: {type(error).__name__} in one of its fields.") from error
 
@@ -79,13 +121,16 @@ def _error_out(error: ErrorInfo) -> tuple[Any, ...]:
 
 
 def _error_in(values: Any) -> ErrorInfo:
-    return ErrorInfo(kinds=values[0], message=values[1], traceback=values[2])
+    kinds, message, traceback = ERROR_INFO.part(values)
+    if not kinds:
+        raise CodecError("An error is of no class.")
+    return ErrorInfo(kinds=texts(kinds, "error's classes"), message=message, traceback=traceback)
 
 
 def encode_header(header: RunHeader) -> bytes:
     """Encode a run's header."""
-    return _pack(
-        header.run_id, header.workflow, header.version, header.input, header.input_digest, header.context,
+    return pack_record(
+        HEADER, header.run_id, header.workflow, header.version, header.input, header.input_digest, header.context,
         header.created_at_ms, header.deadline_ms, header.reply_to, header.start_item,
     )  # fmt: skip
 
@@ -97,7 +142,7 @@ def decode_header(data: bytes) -> RunHeader:
     Raises:
         CodecError: The bytes are none.
     """
-    v = _unpack(data, "run header", 10)
+    v = unpack_record(HEADER, data)
     return RunHeader(
         run_id=v[0], workflow=v[1], version=v[2], input=v[3], input_digest=v[4], context=v[5], created_at_ms=v[6],
         deadline_ms=v[7], reply_to=v[8], start_item=v[9],
@@ -108,8 +153,8 @@ def encode_state(state: RunState) -> bytes:
     """Encode a run's state."""
     failure = state.failure
     failed = None if failure is None else (failure.node, failure.item_id, _error_out(failure.error), failure.attempts)
-    return _pack(
-        state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason, state.deadline_ms
+    return pack_record(
+        STATE, state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason, state.deadline_ms
     )  # fmt: skip
 
 
@@ -120,13 +165,14 @@ def decode_state(data: bytes) -> RunState:
     Raises:
         CodecError: The bytes are none.
     """
-    v = _unpack(data, "run state", 6)
+    v = unpack_record(STATE, data)
     failed = v[3]
     failure = None
     if failed is not None:
-        failure = RunFailure(node=failed[0], item_id=failed[1], error=_error_in(failed[2]), attempts=failed[3])
+        node, item_id, error, attempts = RUN_FAILURE.part(failed)
+        failure = RunFailure(node=node, item_id=item_id, error=_error_in(error), attempts=attempts)
     return RunState(
-        status=RunStatus(str(v[0])), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4],
+        status=RunStatus(v[0]), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4],
         deadline_ms=v[5],
     )  # fmt: skip
 
@@ -147,21 +193,27 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
 
 
 def _item_from(v: Sequence[Any]) -> WorkItem:
-    failure = v[13]
+    kind, payload, opener, number, pages = INPUT.part(v[4])
     return WorkItem(
         item_id=v[0], node=v[1], queue=v[2], status=_ITEM_STATUSES[v[3]],
-        input=ItemInput(kind=InputKind(v[4][0]), payload=v[4][1], opener=v[4][2], number=v[4][3], pages=v[4][4]),
-        scope=v[5], order=v[6], parent=v[7], attempt=v[8], owner=v[9], anchored=v[10], deaths=v[11], loops=v[12],
-        failure=None if failure is None
-        else FailureInfo(node=failure[0], error_type=failure[1], message=failure[2], attempts=failure[3]),
-        due_ms=v[14], successors=v[15], kept=v[16], token=v[17], note=v[18],
-        spared=v[19], lost=v[20],
+        input=ItemInput(kind=InputKind(kind), payload=payload, opener=opener, number=number, pages=pages),
+        scope=texts(v[5], "scope"), order=whole_numbers(v[6], "order"), parent=v[7], attempt=v[8], owner=v[9],
+        anchored=v[10], deaths=v[11], loops=tuple([LOOP.part(loop) for loop in v[12]]),
+        failure=_failure_in(v[13]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
+        note=v[18], spared=v[19], lost=v[20],
     )  # fmt: skip
+
+
+def _failure_in(values: Any) -> FailureInfo | None:
+    if values is None:
+        return None
+    node, error_type, message, attempts = FAILURE.part(values)
+    return FailureInfo(node=node, error_type=error_type, message=message, attempts=attempts)
 
 
 def encode_item(item: WorkItem, token: bytes = b"") -> bytes:
     """Encode an item; `token`, if given, is the commit that writes it."""
-    return _pack(*_item_values(item, token))
+    return pack_record(ITEM, *_item_values(item, token))
 
 
 @_refusing
@@ -171,12 +223,12 @@ def decode_item(data: bytes) -> WorkItem:
     Raises:
         CodecError: The bytes are none.
     """
-    return _item_from(_unpack(data, "work item", 19))
+    return _item_from(unpack_record(ITEM, data))
 
 
 def encode_scope(scope: Scope) -> bytes:
     """Encode a scope."""
-    return _pack(scope.scope_id, scope.parent, _item_values(scope.then, b""))
+    return pack_record(SCOPE, scope.scope_id, scope.parent, _item_values(scope.then, b""))
 
 
 @_refusing
@@ -186,13 +238,16 @@ def decode_scope(data: bytes) -> Scope:
     Raises:
         CodecError: The bytes are none.
     """
-    v = _unpack(data, "scope", 3)
-    return Scope(scope_id=v[0], parent=v[1], then=_item_from(v[2]))
+    v = unpack_record(SCOPE, data)
+    if len(v[2]) < ITEM.required:
+        raise CodecError("The scope's item lacks fields.")
+    ITEM.check(v[2])
+    return Scope(scope_id=v[0], parent=texts(v[1], "scope's parent"), then=_item_from(v[2]))
 
 
 def encode_page(routes: tuple[Routed, ...]) -> bytes:
     """Encode a page of a large fan-out."""
-    return _pack(tuple((route.edge, route.payload, route.suffix) for route in routes))
+    return pack_record(PAGE, tuple((route.edge, route.payload, route.suffix) for route in routes))
 
 
 @_refusing
@@ -202,13 +257,15 @@ def decode_page(data: bytes) -> tuple[Routed, ...]:
     Raises:
         CodecError: The bytes are none.
     """
-    (routes,) = _unpack(data, "page of a fan-out", 1)
-    return tuple(Routed(edge=edge, payload=payload, suffix=suffix) for edge, payload, suffix in routes)
+    routes = [ROUTE.part(route) for route in unpack_record(PAGE, data)[0]]
+    return tuple(
+        [Routed(edge=edge, payload=payload, suffix=whole_numbers(suffix, "suffix")) for edge, payload, suffix in routes]
+    )
 
 
 def encode_delta(item_id: str, delta: bytes) -> bytes:
     """Encode an entry of the context log."""
-    return _pack(item_id, delta)
+    return pack_record(DELTA, item_id, delta)
 
 
 @_refusing
@@ -218,14 +275,32 @@ def decode_delta(data: bytes) -> tuple[str, bytes]:
     Raises:
         CodecError: The bytes are none.
     """
-    item_id, delta = _unpack(data, "context delta", 2)
+    item_id, delta = unpack_record(DELTA, data)[:2]
     return item_id, delta
+
+
+def encode_snapshot(position: int, context: bytes) -> bytes:
+    """Encode a snapshot of the context: the log position it reaches, and the merged context, packed."""
+    return pack_record(SNAPSHOT, position, context)
+
+
+@_refusing
+def decode_snapshot(data: bytes) -> tuple[int, bytes]:
+    """Decode a snapshot of the context into the log position it reaches and the packed context.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    position, context = unpack_record(SNAPSHOT, data)[:2]
+    if position < 0:
+        raise CodecError("A context snapshot reaches a position before the log.")
+    return position, context
 
 
 def encode_error(record: ErrorRecord) -> bytes:
     """Encode a failed attempt."""
-    return _pack(
-        record.item_id, record.node, record.attempt, record.at_ms, _error_out(record.error), record.worker,
+    return pack_record(
+        ERROR, record.item_id, record.node, record.attempt, record.at_ms, _error_out(record.error), record.worker,
         record.will_retry
     )  # fmt: skip
 
@@ -237,7 +312,7 @@ def decode_error(data: bytes) -> ErrorRecord:
     Raises:
         CodecError: The bytes are none.
     """
-    v = _unpack(data, "error record", 7)
+    v = unpack_record(ERROR, data)
     return ErrorRecord(
         item_id=v[0], node=v[1], attempt=v[2], at_ms=v[3], error=_error_in(v[4]), worker=v[5], will_retry=v[6]
     )
@@ -245,8 +320,8 @@ def decode_error(data: bytes) -> ErrorRecord:
 
 def encode_history(entry: HistoryEntry) -> bytes:
     """Encode a line of history."""
-    return _pack(
-        entry.item_id, entry.node, _ITEM_STATUS_NUMBER[entry.status], entry.attempts, entry.ended_at_ms,
+    return pack_record(
+        HISTORY, entry.item_id, entry.node, _ITEM_STATUS_NUMBER[entry.status], entry.attempts, entry.ended_at_ms,
         entry.duration_us, entry.worker, entry.parent,
     )  # fmt: skip
 
@@ -258,7 +333,7 @@ def decode_history(data: bytes) -> HistoryEntry:
     Raises:
         CodecError: The bytes are none.
     """
-    v = _unpack(data, "history entry", 8)
+    v = unpack_record(HISTORY, data)
     return HistoryEntry(
         item_id=v[0], node=v[1], status=_ITEM_STATUSES[v[2]], attempts=v[3], ended_at_ms=v[4], duration_us=v[5],
         worker=v[6], parent=v[7],
@@ -267,7 +342,7 @@ def decode_history(data: bytes) -> HistoryEntry:
 
 def encode_worker(record: WorkerRecord) -> bytes:
     """Encode a heartbeat record."""
-    return _pack(*(getattr(record, field.name) for field in fields(WorkerRecord)))
+    return pack_record(WORKER, *(getattr(record, field.name) for field in fields(WorkerRecord)))
 
 
 @_refusing
@@ -278,12 +353,17 @@ def decode_worker(data: bytes) -> WorkerRecord:
         CodecError: The bytes are none.
     """
     names = [field.name for field in fields(WorkerRecord)]
-    return WorkerRecord(**dict(zip(names, _unpack(data, "worker record", 12), strict=False)))
+    values = dict(zip(names, unpack_record(WORKER, data), strict=False))
+    for name in ("queues", "workflows", "current_items"):
+        values[name] = texts(values.get(name, ()), f"worker's {name}")
+    bodies = [STUCK.part(body) for body in values.get("stuck", ())]
+    values["stuck"] = tuple([StuckBody(*body) for body in bodies])
+    return WorkerRecord(**values)
 
 
 def encode_timer_value(kind: TimerKind, turn: int) -> bytes:
     """Encode what a timer does."""
-    return _pack(kind.value, turn)
+    return pack_record(TIMER, kind.value, turn)
 
 
 @_refusing
@@ -293,38 +373,54 @@ def decode_timer_value(data: bytes) -> tuple[TimerKind, int]:
     Raises:
         CodecError: The bytes are none.
     """
-    kind, turn = _unpack(data, "timer", 2)
+    kind, turn = unpack_record(TIMER, data)[:2]
     return TimerKind(kind), turn
 
 
-def encode_message_note(run_id: str, item_id: str, turn: int, publisher: str) -> bytes:
-    """Encode what the index of messages knows of a message."""
-    return _pack(run_id, item_id, turn, publisher)
+def encode_set_aside(timer: bytes, failures: int, reason: str) -> bytes:
+    """Encode a timer that could not be fired: its own value, how often it failed, and why."""
+    return pack_record(TIMER_SET_ASIDE, timer, failures, reason)
 
 
 @_refusing
-def decode_message_note(data: bytes) -> tuple[str, str, int, str]:
-    """Decode what the index of messages knows: run, item, turn, publisher.
+def decode_set_aside(data: bytes) -> tuple[bytes, int, str]:
+    """Decode a timer that could not be fired.
 
     Raises:
         CodecError: The bytes are none.
     """
-    run_id, item_id, turn, publisher = _unpack(data, "message note", 4)
-    return run_id, item_id, turn, publisher
+    timer, failures, reason = unpack_record(TIMER_SET_ASIDE, data)[:3]
+    return timer, failures, reason
+
+
+def encode_message_note(run_id: str, item_id: str, turn: int, publisher: str, tries: int = 0) -> bytes:
+    """Encode what the index of messages knows of a message."""
+    return pack_record(MESSAGE_NOTE, run_id, item_id, turn, publisher, tries)
+
+
+@_refusing
+def decode_message_note(data: bytes) -> tuple[str, str, int, str, int]:
+    """Decode what the index of messages knows: run, item, turn, publisher, tries.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    v = unpack_record(MESSAGE_NOTE, data)
+    return v[0], v[1], v[2], v[3], v[4] if len(v) > 4 else 0
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Encode a work item message."""
-    return _pack(
-        "work", envelope.run_id, envelope.item_id, envelope.node, envelope.workflow, envelope.version, envelope.queue,
-        envelope.turn, envelope.scope, envelope.position, envelope.entry, envelope.trace,
+    return pack_record(
+        MESSAGE, "work", envelope.run_id, envelope.item_id, envelope.node, envelope.workflow, envelope.version,
+        envelope.queue, envelope.turn, envelope.scope, envelope.position, envelope.entry, envelope.trace,
         int(envelope.recovered), envelope.store,
     )  # fmt: skip
 
 
 def encode_probe(probe: Probe) -> bytes:
     """Encode a probe."""
-    return _pack("probe", probe.queue, probe.number, probe.before)
+    return pack_record(MESSAGE, "probe", probe.queue, probe.number, probe.before)
 
 
 @_refusing
@@ -334,27 +430,24 @@ def decode_message(data: bytes) -> Envelope | Probe:
     Raises:
         CodecError: The bytes are no message of this format; the message says why.
     """
-    if len(data) > MAX_ENVELOPE_BYTES:
-        raise CodecError(f"The message has {len(data)} bytes; an envelope has at most {MAX_ENVELOPE_BYTES}.")
-    v = _unpack(data, "work item message", 2)
-    if v[0] == "probe" and len(v) >= 4:
-        _require(v[1:4], (str, int, str), "probe")
+    v = unpack_record(MESSAGE, data)
+    if v[0] == "probe":
+        _complete(PROBE, v)
         return Probe(queue=v[1], number=v[2], before=v[3])
-    if v[0] != "work" or len(v) < 14:
-        raise CodecError(f"The message is of an unknown kind{f' {v[0][:40]!r}' if isinstance(v[0], str) else ''}.")
-    _require(
-        v[1:14], (str, str, str, str, str, str, int, tuple, (int, type(None)), str, str, int, str), "work item message"
-    )
+    if v[0] != "work":
+        raise CodecError(f"The message is of an unknown kind {v[0][:40]!r}.")
+    _complete(ENVELOPE, v)
     if not v[1] or not v[2]:
         raise CodecError("The work item message names no run or no item.")
-    _require(v[8], (str,) * len(v[8]), "work item message's scope")
     return Envelope(
-        run_id=v[1], item_id=v[2], node=v[3], workflow=v[4], version=v[5], queue=v[6], turn=v[7], scope=v[8],
-        position=v[9], entry=v[10], trace=v[11], recovered=bool(v[12]), store=v[13],
+        run_id=v[1], item_id=v[2], node=v[3], workflow=v[4], version=v[5], queue=v[6], turn=v[7],
+        scope=texts(v[8], "scope of a work item message"), position=v[9], entry=v[10], trace=v[11],
+        recovered=bool(v[12]), store=v[13],
     )  # fmt: skip
 
 
-def _require(values: Sequence[Any], kinds: tuple[Any, ...], what: str) -> None:
-    for number, (value, kind) in enumerate(zip(values, kinds, strict=True)):
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise CodecError(f"Field {number} of the {what} is a {type(value).__name__}.")
+def _complete(shape: Shape, values: Sequence[Any]) -> None:
+    """Refuse a message that lacks fields, or whose fields are of other types."""
+    if len(values) < shape.required:
+        raise CodecError(f"The {shape.what} has {len(values)} fields, and needs {shape.required}.")
+    shape.check(values)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from floxide_amqp.core.ids import RunId, Slot, slot_of
+from floxide_amqp.core.ids import RunId, Slot, WorkItemId, slot_of
 from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import RunNotFoundError
-from floxide_amqp.ports.key_value import IndexRange, Read
+from floxide_amqp.ports.key_value import IndexRange, Key, Read, Snapshot
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -53,19 +54,19 @@ class RunStore:
 
     async def find(self, run_id: RunId) -> StoredRun | None:
         """Return a run, or None where there is none."""
+        return _run(await self._read(run_id))
+
+    async def find_with_item(self, run_id: RunId, item_id: WorkItemId) -> tuple[StoredRun | None, StoredItem | None]:
+        """Return a run and one of its items as of one moment; None for what is not there."""
+        snapshot = await self._read(run_id, keys.item(run_id, item_id))
+        cell = snapshot.cells[2]
+        item = StoredItem(codec.decode_item(cell.value), cell.version) if cell.version else None
+        return _run(snapshot), item
+
+    async def _read(self, run_id: RunId, *more: Key) -> Snapshot:
         counters = tuple(keys.count(run_id, name) for name in COUNT_NAMES)
-        snapshot = await self._session.read(
-            Read(slot=slot_of(run_id), cells=(keys.header(run_id), keys.state(run_id)), counters=counters)
-        )
-        header, state = snapshot.cells
-        if header.version == 0 or state.version == 0:
-            return None
-        return StoredRun(
-            header=codec.decode_header(header.value),
-            state=codec.decode_state(state.value),
-            epoch=state.version,
-            counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
-        )
+        cells = (keys.header(run_id), keys.state(run_id), *more)
+        return await self._session.read(Read(slot=slot_of(run_id), cells=cells, counters=counters))
 
     async def load(self, run_id: RunId) -> StoredRun:
         """Return a run.
@@ -112,3 +113,15 @@ class RunStore:
             index = keys.runs_of_workflow(workflow)
         entries = await self._session.scan(IndexRange(index, after=after, limit=limit))
         return [(entry.entry, entry.slot) for entry in entries]
+
+
+def _run(snapshot: Snapshot) -> StoredRun | None:
+    header, state = snapshot.cells[:2]
+    if header.version == 0 or state.version == 0:
+        return None
+    return StoredRun(
+        header=codec.decode_header(header.value),
+        state=codec.decode_state(state.value),
+        epoch=state.version,
+        counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
+    )

@@ -105,19 +105,28 @@ class Session:
         store: The driver.
         clock: This process's clock; the store's is kept as an offset to it.
         patience_seconds: How long an unreachable store is waited for; 0 or more.
+        chance: Draws the jitter between repeats; by default unlike every other session's.
+        token_prefix: What this session's commit tokens begin with: 8 bytes that no other session has; by default random.
     """
 
     def __init__(
-        self, store: KeyValueStore, clock: Clock, *, patience_seconds: float = DEFAULT_PATIENCE_SECONDS
+        self,
+        store: KeyValueStore,
+        clock: Clock,
+        *,
+        patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
+        chance: random.Random | None = None,
+        token_prefix: bytes | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._patience = patience_seconds
         self._offset_ms = 0
+        self._answered_at: float | None = None
         self._commits: Grouper[Batch, Outcome] = Grouper(self._commit_group)
         self._reads: Grouper[Read, Snapshot] = Grouper(self._read_group)
-        self._random = random.Random()
-        self._token_prefix = secrets.token_bytes(8)
+        self._random = chance or random.Random()
+        self._token_prefix = secrets.token_bytes(8) if token_prefix is None else token_prefix
         self._token_numbers = itertools.count(1)
 
     @property
@@ -133,6 +142,10 @@ class Session:
     def now_ms(self) -> int:
         """The store's time, as well as this process knows it."""
         return self._clock.now_ms() + self._offset_ms
+
+    def silent_seconds(self) -> float | None:
+        """How long ago the store last answered; None before it did for the first time."""
+        return None if self._answered_at is None else asyncio.get_running_loop().time() - self._answered_at
 
     def new_token(self) -> bytes:
         """A commit token that no other commit has: 16 bytes."""
@@ -216,9 +229,12 @@ class Session:
         until, pause = loop.time() + self._patience, FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await call()
+                reply = await call()
             except StoreUnavailableError:
                 if loop.time() + pause > until:
                     raise
+            else:
+                self._answered_at = loop.time()
+                return reply
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

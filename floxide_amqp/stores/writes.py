@@ -24,6 +24,7 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.dead_letters import encode_letter, encode_place
 
 _LETTERS = {status: status.value[0:2].encode() for status in WorkItemStatus}
 
@@ -114,6 +115,12 @@ class BatchWriter:
                 out.append(Append(keys.errors(run_id), (codec.encode_error(record),)))
             case c.AppendHistory(entry):
                 out.append(Append(keys.history(run_id), (codec.encode_history(entry),)))
+            case c.PutLetter(letter):
+                out.append(Put(keys.dead_letter(run_id, letter.item_id), encode_letter(letter)))
+                out.append(Enter(keys.DEAD_LETTERS, letter.letter_id, encode_place(run_id, letter.item_id)))
+            case c.DropLetter(letter_id, item_id):
+                out.append(Delete(keys.dead_letter(run_id, item_id)))
+                out.append(Leave(keys.DEAD_LETTERS, letter_id))
             case c.WhenScope(path, equals, then, otherwise):
                 out.append(self._when(keys.scope_count(run_id, path), equals, then, otherwise, token))
             case c.WhenCount(name, equals, then, otherwise):
@@ -134,8 +141,9 @@ class BatchWriter:
     ) -> Write:
         run_id = self.run_id
         match change:
-            case c.EnterMessage(queue, entry, item_id, turn, publisher):
-                return Enter(keys.messages(queue), entry, codec.encode_message_note(run_id, item_id, turn, publisher))
+            case c.EnterMessage(queue, entry, item_id, turn, publisher, tries):
+                note = codec.encode_message_note(run_id, item_id, turn, publisher, tries)
+                return Enter(keys.messages(queue), entry, note)
             case c.LeaveMessage(queue, entry):
                 return Leave(keys.messages(queue), entry)
             case c.EnterOwner(worker, item_id):
@@ -146,10 +154,10 @@ class BatchWriter:
                 return Enter(keys.TIMERS, keys.timer_entry(timer), codec.encode_timer_value(timer.kind, timer.turn))
             case c.DropTimer(timer):
                 return Leave(keys.TIMERS, keys.timer_entry(timer))
-            case c.EnterParked(queue, workflow, version, item_id):
-                return Enter(keys.parked(queue, workflow, version), keys.place_entry(run_id, item_id))
-            case c.LeaveParked(queue, workflow, version, item_id):
-                return Leave(keys.parked(queue, workflow, version), keys.place_entry(run_id, item_id))
+            case c.EnterParked(queue, workflow, version, node, item_id):
+                return Enter(keys.parked(queue), keys.parked_entry((workflow, version, node), run_id, item_id))
+            case c.LeaveParked(queue, workflow, version, node, item_id):
+                return Leave(keys.parked(queue), keys.parked_entry((workflow, version, node), run_id, item_id))
 
     def _when(
         self, counter: Key, equals: int, then: tuple[c.Change, ...], otherwise: tuple[c.Change, ...], token: bytes

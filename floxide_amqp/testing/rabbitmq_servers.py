@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -122,17 +123,41 @@ class ExternalRabbitMQ:
         raise ConfigurationError(f"The broker named by {URL_VARIABLE} is not ours to stop; unset the variable.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerGroup:
+    """What the nodes of one cluster have in common; see `floxide_amqp.testing.rabbitmq_cluster`.
+
+    Attributes:
+        epmd_port: Where the port mapper listens through which they find each other; it is not started by them.
+        cookie: Erlang's shared secret.
+    """
+
+    epmd_port: int
+    cookie: str
+
+
 class PrivateRabbitMQ:
     """A server of one's own: own folder, node name, ports and cookie."""
 
     is_mine = True
 
-    def __init__(self, *, lives_with: int | None = None, configuration: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        lives_with: int | None = None,
+        configuration: str = "",
+        advanced: str = "",
+        peers: PeerGroup | None = None,
+    ) -> None:
         """Prepare its folder; nothing runs yet.
 
         Args:
             lives_with: The process with which it ends; None for this one.
-            configuration: More lines for its ``rabbitmq.conf``.
+            configuration: More lines for its ``rabbitmq.conf``; they win over the lines there are. For instance
+                ``consumer_timeout = 60000``, ``max_message_size = 100000``, ``disk_free_limit.absolute = 1GB``,
+                ``vm_memory_high_watermark.absolute = 1GB``, or ``listeners.ssl.1 = …`` with ``ssl_options.…``.
+            advanced: The terms of its ``advanced.config``, for what ``rabbitmq.conf`` cannot say.
+            peers: With whom it shall be able to form a cluster; None for nobody.
 
         Raises:
             ConfigurationError: RabbitMQ is not installed here.
@@ -140,10 +165,16 @@ class PrivateRabbitMQ:
         self._scripts = find_scripts()
         self._lives_with = lives_with
         self._folder = Path(tempfile.mkdtemp(prefix="floxide-rabbitmq-"))
-        self._port, self._dist_port, self._epmd_port = free_ports(3)
-        self._node = f"floxide-{secrets.token_hex(4)}@localhost"
+        self._port, self._dist_port, own_epmd_port = free_ports(3)
+        self._epmd_port = own_epmd_port if peers is None else peers.epmd_port
+        self._has_own_epmd = peers is None
+        self.node: Final = f"floxide-{secrets.token_hex(4)}@localhost"
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._prepare_folder(configuration)
+        cookie = self._folder / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(16) if peers is None else peers.cookie)
+        cookie.chmod(0o400)
+        (self._folder / "enabled_plugins").write_text("[].\n")
+        self.reconfigure(configuration, advanced=advanced)
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -166,11 +197,22 @@ class PrivateRabbitMQ:
         """The process group of the server, to suspend it, say; 0 while it does not run."""
         return self._processes[-1].pid if self._processes else 0
 
+    def reconfigure(self, configuration: str, *, advanced: str = "") -> None:
+        """Give it other settings, as when it was made; they hold from its next start."""
+        (self._folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
+            "disk_free_limit.absolute = 10MB\n"
+            "log.file = false\nlog.console = true\nlog.console.level = warning\n"
+            f"{configuration}\n"
+        )
+        (self._folder / "advanced.config").write_text(f"[{advanced}].\n")
+
     def start(self) -> None:
         """Start it and wait until one can log in."""
         if self._processes:
             return
-        self._run("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
+        if self._has_own_epmd:
+            self._run("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
         self._run(str(self._scripts / "rabbitmq-server"))
         deadline = time.monotonic() + START_SECONDS
         while not can_log_in(self.url):
@@ -216,7 +258,7 @@ class PrivateRabbitMQ:
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against it."""
-        command = [str(self._scripts / "rabbitmqctl"), "--quiet", "--node", self._node, *arguments]
+        command = [str(self._scripts / "rabbitmqctl"), "--quiet", "--node", self.node, *arguments]
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=True, timeout=60)
         return done.stdout
 
@@ -224,18 +266,6 @@ class PrivateRabbitMQ:
         """End it for good and remove its folder."""
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _prepare_folder(self, configuration: str) -> None:
-        cookie = self._folder / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
-        cookie.chmod(0o400)
-        (self._folder / "enabled_plugins").write_text("[].\n")
-        (self._folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
-            "disk_free_limit.absolute = 10MB\n"
-            "log.file = false\nlog.console = true\nlog.console.level = warning\n"
-            f"{configuration}\n"
-        )
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -245,7 +275,7 @@ class PrivateRabbitMQ:
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
             "RUNNING_UNDER_SYSTEMD": "true",  # makes the script become the server instead of its parent
-            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(self._dist_port),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),

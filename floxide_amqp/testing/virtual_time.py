@@ -1,9 +1,11 @@
 """An event loop whose time jumps: when nothing is ready it moves on to the next timer instead of waiting for it.
 
-A test of hours of backoff, heartbeats and timeouts takes milliseconds, and always the same ones. Time stands still
+A test of hours of backoff, holds and timeouts takes milliseconds, and always the same ones. Time stands still
 while code runs and while a thread started through the loop works. When nothing is ready, no timer is set and no
 thread works, nothing can ever happen again: the loop raises `DeadlockError`, which names every task and what it waits
-for, instead of hanging.
+for, instead of hanging. It raises the same when more time has passed than a test can mean.
+
+The wall clock of what runs on the loop moves with it: stores, and with them holds, retries and deadlines.
 
 Use it with `run`, with ``asyncio.Runner(loop_factory=VirtualTimeLoop)``, or for every async test of a folder by
 importing pytest-asyncio's hook into its ``conftest.py``::
@@ -19,9 +21,13 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from typing_extensions import TypeVarTuple, Unpack
+
+from floxide_amqp.ports.clock import Clock
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -29,8 +35,17 @@ Ts = TypeVarTuple("Ts")
 START_MS = 1_700_000_000_000
 """What a `VirtualClock` shows when its loop starts: 14 November 2023, 22:13:20 UTC."""
 
+LONGEST = timedelta(days=2 * 366)
+"""How much time passes at most on a loop before it says that its tasks wait for nothing: two years."""
+
 THREAD_POLL_SECONDS = 0.05
 """Longest real wait for a working thread before the loop looks again."""
+
+
+CLEAN_UP_SECONDS = 24 * 3600.0
+"""Time that passes at most between one error about the loop's time and the next, for tasks that are cancelled."""
+
+NOTHING_LEFT = "nothing is ready, no timer is set and no thread works."
 
 
 class DeadlockError(RuntimeError):
@@ -52,6 +67,7 @@ class _Selector(selectors.BaseSelector):
             return self._real.select(THREAD_POLL_SECONDS)
         if timeout is None:
             raise DeadlockError(describe_deadlock(self.loop))
+        self.loop.check_time_left(timeout)
         self.loop.advance(timeout)
         return []
 
@@ -72,11 +88,21 @@ class _Selector(selectors.BaseSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop with virtual time; `time` starts at 0."""
+    """An event loop with virtual time; `time` starts at 0.
 
-    def __init__(self) -> None:
+    Args:
+        longest: How much time passes at most, `timedelta` or seconds.
+
+    Attributes:
+        wall_clock: What stores and sessions on this loop go by. It may be asked from any thread.
+    """
+
+    def __init__(self, longest: timedelta | float = LONGEST) -> None:
         selector = _Selector(selectors.DefaultSelector())
         self._virtual_now = 0.0
+        self._longest = longest if isinstance(longest, timedelta) else timedelta(seconds=longest)
+        self._time_is_up_at = self._longest.total_seconds()
+        self.wall_clock: Clock = _LoopClock(self)
         self._threads_at_work = 0
         super().__init__(selector)
         selector.loop = self
@@ -99,6 +125,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds} s")
         self._virtual_now += seconds
+
+    def check_time_left(self, seconds: float) -> None:
+        """Make sure that so much time may pass.
+
+        Raises:
+            DeadlockError: It may not. Clean-up gets another day.
+        """
+        if self._virtual_now + seconds > self._time_is_up_at:
+            self._time_is_up_at = self._virtual_now + seconds + CLEAN_UP_SECONDS
+            raise DeadlockError(describe_deadlock(self, f"more than {self._longest} would have passed."))
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
@@ -158,9 +194,9 @@ class _ThreadCall:
             self._loop.count_threads(-1)
 
 
-def describe_deadlock(loop: asyncio.AbstractEventLoop) -> str:
+def describe_deadlock(loop: asyncio.AbstractEventLoop, why: str = NOTHING_LEFT) -> str:
     """Return what every unfinished task of a loop waits for, as text."""
-    lines = [f"Nothing is ready, no timer is set and no thread works at virtual time {loop.time():.3f} s."]
+    lines = [f"At virtual time {loop.time():.3f} s: {why}"]
     for task in sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name()):
         frames = task.get_stack()
         place = f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "(not started)"
@@ -168,8 +204,18 @@ def describe_deadlock(loop: asyncio.AbstractEventLoop) -> str:
     return "\n".join(lines)
 
 
+class _LoopClock:
+    """A wall clock that moves with one loop."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self._loop = loop
+
+    def now_ms(self) -> int:
+        return START_MS + round(self._loop.time() * 1000)
+
+
 class VirtualClock:
-    """A wall clock that moves with the virtual time of the running loop; for stores and sessions.
+    """A wall clock that moves with the virtual time of the running loop; for stores and sessions with a skew.
 
     Args:
         skew_ms: Milliseconds it is ahead of the loop's.
@@ -189,13 +235,17 @@ class VirtualClock:
         return self._last_ms + self.skew_ms
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], *, longest: timedelta | float = LONGEST) -> T:
     """Run a coroutine on a new loop with virtual time and return what it returns.
 
+    Args:
+        main: The coroutine.
+        longest: How much virtual time may pass, `timedelta` or seconds.
+
     Raises:
-        DeadlockError: It waits for something that nothing is left to do.
+        DeadlockError: It waits for something that nothing is left to do, or for longer than `longest`.
     """
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(VirtualTimeLoop, longest)) as runner:
         return runner.run(main)
 
 

@@ -30,6 +30,8 @@ class TestMemoryWorkQueueThatReturns(WorkQueueSuite):
 
 @pytest.mark.rabbitmq
 class TestAmqpWorkQueue(WorkQueueSuite):
+    creates_on_publish = True
+
     @pytest.fixture
     async def work_queue(self, rabbitmq_url: str, namespace: str) -> AsyncIterator[AmqpWorkQueue]:
         async with AmqpWorkQueue(rabbitmq_url, namespace=namespace) as work_queue:

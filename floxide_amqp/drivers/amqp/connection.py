@@ -11,17 +11,16 @@ import logging
 import random
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 import aio_pika
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 from yarl import URL
 
 from floxide_amqp.drivers.amqp._errors import cure_for, describe, is_foreign, translate
-from floxide_amqp.drivers.amqp.session import CuttableTransport, Session, end_tasks
+from floxide_amqp.drivers.amqp.health import ConnectionState, RoleHealth
+from floxide_amqp.drivers.amqp.session import Session, end_tasks
 from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
+from floxide_amqp.drivers.amqp.transport import Addresses, CuttableTransport
 from floxide_amqp.exceptions import BrokerAccessRefusedError, BrokerError, BrokerUnavailableError
 from floxide_amqp.logs import get_logger
 
@@ -29,35 +28,6 @@ _logger = get_logger(__name__)
 
 STABLE_SECONDS: Final = 5.0
 """A connection that lasted this long was a good one: the next pause starts small again."""
-
-
-class ConnectionState(Enum):
-    """Where a role's connection stands."""
-
-    CONNECTING = "connecting"
-    READY = "ready"
-    BLOCKED = "blocked"
-    DRAINING = "draining"
-    DEAD = "dead"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleHealth:
-    """What is known about one role's connection.
-
-    Attributes:
-        role: ``publish``, ``consume`` or ``control``.
-        state: Where it stands.
-        generation: How many connections this role has had; 0 before the first.
-        round_trip_age_seconds: Time since the broker last answered on this connection; None while there is none.
-        problem: Why there is no connection, or why it is blocked; empty when all is well.
-    """
-
-    role: str
-    state: ConnectionState
-    generation: int
-    round_trip_age_seconds: float | None
-    problem: str
 
 
 class Link:
@@ -86,9 +56,11 @@ class Link:
         self._settings = settings
         self._name = name
         self._prepare = prepare
+        self._addresses = Addresses()
         self._state = ConnectionState.DEAD
         self._session: Session | None = None
         self._generation = 0
+        self._answered_at: float | None = None
         self._failure: BrokerError | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -112,12 +84,17 @@ class Link:
     def health(self) -> RoleHealth:
         """Return what is known about the connection, without asking the broker."""
         session = self.current
+        answered_at = self._answered_at if session is None else session.answered_at
+        age = None if answered_at is None else asyncio.get_running_loop().time() - answered_at
+        problem = self._problem(session, age)
         return RoleHealth(
             role=self._role,
             state=self._state,
+            is_ready=self._state is ConnectionState.READY and not problem,
             generation=self._generation,
-            round_trip_age_seconds=None if session is None else session.round_trip_age_seconds,
-            problem=self._problem(session),
+            round_trip_age_seconds=age,
+            blocked_seconds=None if session is None else session.blocked_seconds,
+            problem=problem,
         )
 
     def open(self) -> None:
@@ -125,6 +102,19 @@ class Link:
         if self._supervisor is None:
             _keep_quiet("aiormq", "aio_pika")
             self._supervisor = asyncio.create_task(self._supervise(), name=f"floxide-{self._role}-link")
+
+    async def connect(self, *, within: float) -> None:
+        """Start supervising and wait for the first connection; stop again if there is none in time.
+
+        Raises:
+            BrokerError: As `session` does.
+        """
+        self.open()
+        try:
+            await self.session(within=within)
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Close the connection and stop supervising; a second call does nothing."""
@@ -179,8 +169,7 @@ class Link:
             attempt += 1
 
     async def _connect(self) -> Session:
-        is_tls = self._url.scheme == "amqps"
-        transport = CuttableTransport(TLSTransportFactory() if is_tls else TCPTransportFactory())
+        transport = CuttableTransport(self._addresses, patience=self._settings.connect_deadline)
         connection = aio_pika.Connection(
             self._url,
             ssl_context=self._settings.ssl_context,
@@ -194,7 +183,7 @@ class Link:
             self._generation += 1
             return Session(connection, transport, self._settings, role=self._role, generation=self._generation)
         except BaseException:
-            transport.cut()
+            transport.give_up()
             await end_tasks([attempt])
             await connection.close()
             raise
@@ -230,6 +219,7 @@ class Link:
             _logger.warning("broker.connection_lost", role=self._role, generation=session.generation, reason=reason)
         finally:
             self._session = None
+            self._answered_at = session.answered_at
             self._changed_now()
             for watcher in watchers:
                 watcher.cancel()
@@ -269,10 +259,14 @@ class Link:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _problem(self, session: Session | None) -> str:
-        if session is not None:
-            return "blocked by the broker: a memory or disk alarm" if session.is_blocked else ""
-        return self._reason()
+    def _problem(self, session: Session | None, age: float | None) -> str:
+        if session is None:
+            return self._reason() or f"not connected: {self._state.value}"
+        if session.blocked_seconds is not None:
+            return f"blocked by the broker for {session.blocked_seconds:.0f} s: a memory or disk alarm"
+        if age is not None and age > self._settings.round_trip_limit:
+            return f"the broker has not answered for {age:.0f} s"
+        return ""
 
     def _reason(self) -> str:
         """Return why there is no connection, as far as known."""

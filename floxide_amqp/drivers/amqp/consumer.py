@@ -1,11 +1,5 @@
 """Consuming task queues: one channel per consumer, whose callback only puts deliveries into memory.
 
-A delivery is bound to the generation of the channel it came on. When that is gone the broker has it delivered again,
-to whomever, so settling it is forgotten in silence.
-
-Acknowledgements are written by a task of the channel: handing one over never waits, so it cannot be lost by a
-cancelled caller.
-
 RabbitMQ counts prefetch per consumer, that is per task queue, and refuses a common count on quorum queues. So that no
 more than `prefetch` deliveries are ever unacknowledged, the task queues share it: each gets an equal part, at least 1.
 
@@ -20,18 +14,13 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
-from uuid import uuid4
 
-import aiormq
-import aiormq.abc
-from pamqp.commands import Basic
-
-from floxide_amqp.drivers.amqp._errors import describe
 from floxide_amqp.drivers.amqp.connection import Link
+from floxide_amqp.drivers.amqp.consumer_lane import AmqpDelivery, ConsumerLane
 from floxide_amqp.drivers.amqp.keeper import Keeper
-from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
+from floxide_amqp.drivers.amqp.session import Session
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
-from floxide_amqp.drivers.amqp.topology import Names, count_messages, delete_queue, ensure_work_queue
+from floxide_amqp.drivers.amqp.topology import Names
 from floxide_amqp.exceptions import BrokerError, ConsumerStoppedError
 from floxide_amqp.logs import get_logger
 
@@ -41,189 +30,30 @@ DEAD_AFTER_UNANSWERED: Final = 2
 """One unanswered consumer may be a slow election; two in a row, each on a connection of its own, are not."""
 
 
-class AmqpDelivery:
-    """One message in the hands of one consumer, on one generation of its channel."""
-
-    __slots__ = ("body", "lane", "queue", "redelivered", "tag")
-
-    def __init__(self, lane: ConsumerLane, tag: int, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
-        self.lane = lane
-        self.tag = tag
-        self.queue = queue
-        self.body = message.body
-        self.redelivered = bool(message.redelivered)
-
-    async def acknowledge(self) -> None:
-        """Take it off the queue; a stale delivery is forgotten in silence."""
-        self.lane.settle(self.tag, requeue=False)
-
-    async def release(self) -> None:
-        """Give it back for redelivery; a stale delivery is forgotten in silence."""
-        self.lane.settle(self.tag, requeue=True)
-
-
-class ConsumerLane:
-    """One generation of a consumer's channel."""
-
-    def __init__(self, consumer: AmqpConsumer, session: Session, channel: aiormq.Channel, names: Names) -> None:
-        self.session = session
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.disturbed = asyncio.Event()
-        self.buffered: dict[str, deque[AmqpDelivery]] = {queue: deque() for queue in consumer.shares}
-        self.handed_out: set[int] = set()
-        self._unsettled: set[int] = set()
-        self._consumer = consumer
-        self._channel = channel
-        self._names = names
-        self._tags: dict[str, str] = {}
-        self._subscribing = asyncio.Lock()
-        self._unwritten: deque[tuple[int, bool]] = deque()
-        self._to_write = asyncio.Event()
-        self._closing = False
-        self._writer = asyncio.create_task(self._write_settlements())
-        when_closed(channel, self._on_closed)
-        channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether what was delivered on it can still be settled."""
-        return not self.closed.done() and self.session.is_usable
-
-    async def mend(self) -> None:
-        """Subscribe to every task queue that has no consumer, after making sure that it exists."""
-        async with self._subscribing:
-            for queue in self._consumer.shares:
-                if queue not in self._tags and not self._consumer.is_stopped:
-                    await self._replace_if_dead(queue)
-                    await ensure_work_queue(self.session, self._names, queue)
-                    await self._subscribe(queue)
-
-    async def probe(self) -> None:
-        """Find consumers that the broker has forgotten without saying so."""
-        for queue, tag in tuple(self._tags.items()):
-            found = await count_messages(self.session, self._names.work_queue(queue))
-            if found is None or found[1] == 0 or tag not in self._channel.consumers:
-                _logger.warning("broker.consumer_missing", queue=queue)
-                self._tags.pop(queue, None)
-                self.disturbed.set()
-
-    async def unsubscribe(self) -> None:
-        """Take no further deliveries, and give back those nobody has received."""
-        async with self._subscribing:
-            try:
-                for queue in tuple(self._tags):
-                    tag = self._tags.pop(queue)
-                    await self.session.call(f"Ending the consumer of {queue}", self._channel.basic_cancel(tag))
-            except BrokerError as error:
-                _logger.debug("broker.consumer_cancel_failed", problem=str(error))
-        for waiting in self.buffered.values():
-            while waiting:
-                await waiting.popleft().release()
-
-    def settle(self, tag: int, *, requeue: bool) -> None:
-        """Have a delivery acknowledged or given back, unless that was done before or its generation is over.
-
-        The broker closes the channel on a tag that is settled twice.
-        """
-        self.handed_out.discard(tag)
-        if self.is_alive and tag in self._unsettled:
-            self._unsettled.remove(tag)
-            self._unwritten.append((tag, requeue))
-            self._to_write.set()
-        self._consumer.serve()
-
-    async def close(self) -> None:
-        """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
-        self._closing = True
-        self._to_write.set()
-        await asyncio.wait({self._writer}, timeout=self._consumer.close_deadline)
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
-        await self.session.close_channel(self._channel)
-        self._end()
-
-    async def _replace_if_dead(self, queue: str) -> None:
-        if not self._consumer.is_taken_for_dead(queue):
-            return
-        name = self._names.work_queue(queue)
-        found = await count_messages(self.session, name)
-        if found == (0, 0):
-            _logger.error("broker.dead_queue_replaced", queue=queue)
-            await delete_queue(self.session, name)
-        self._consumer.unanswered[queue] = 0
-
-    async def _subscribe(self, queue: str) -> None:
-        """Start a consumer; its share of the prefetch is what the channel's QoS says at this moment."""
-        share = self._consumer.shares[queue]
-        await self.session.call("Setting the prefetch", self._channel.basic_qos(prefetch_count=share))
-        tag = f"{queue[:100]}.{uuid4().hex}"
-
-        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            self._on_message(queue, message)  # never suspends: aiormq cancels callbacks of a lost connection
-
-        self._tags[queue] = tag
-        consuming = self._channel.basic_consume(self._names.work_queue(queue), on_message, consumer_tag=tag)
-        try:
-            await self.session.call(f"Consuming {queue}", consuming)
-        except UnansweredCallError:
-            self._consumer.unanswered[queue] += 1
-            raise
-        self._consumer.unanswered[queue] = 0
-        _logger.info("broker.consumer_started", queue=queue, prefetch=share, generation=self.session.generation)
-
-    def _on_message(self, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
-        if message.delivery_tag is None:
-            return
-        delivery = AmqpDelivery(self, message.delivery_tag, queue, message)
-        self._unsettled.add(message.delivery_tag)
-        if self._consumer.is_stopped:
-            self.settle(message.delivery_tag, requeue=True)
-            return
-        self.buffered[queue].append(delivery)
-        self._consumer.serve()
-
-    async def _write_settlements(self) -> None:
-        while self.is_alive:
-            while self._unwritten:
-                tag, requeue = self._unwritten.popleft()
-                problem = await quietly(
-                    self._channel.basic_nack(tag, requeue=True, wait=False)
-                    if requeue
-                    else self._channel.basic_ack(tag, wait=False)
-                )
-                if problem is not None:
-                    _logger.debug("broker.settlement_forgotten", generation=self.session.generation)
-                    return
-            if self._closing:
-                return
-            self._to_write.clear()
-            await self._to_write.wait()
-
-    def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
-        for queue, tag in tuple(self._tags.items()):
-            if tag == frame.consumer_tag:
-                _logger.warning("broker.consumer_cancelled", queue=queue)
-                del self._tags[queue]
-                self.disturbed.set()
-
-    def _on_closed(self, error: BaseException | None) -> None:
-        if self.session.is_usable and not self._closing:
-            _logger.warning("broker.channel_closed", reason="" if error is None else describe(error))
-        self._end()
-
-    def _end(self) -> None:
-        if not self.closed.done():
-            self.closed.set_result(None)
-        self._to_write.set()
-        for waiting in self.buffered.values():
-            waiting.clear()
-
-
 class AmqpConsumer:
     """An open subscription; see `AmqpWorkQueue.consume`."""
 
-    def __init__(self, link: Link, names: Names, settings: AmqpSettings, queues: Sequence[str], prefetch: int) -> None:
-        """Describe the subscription; nothing happens before `open`."""
+    def __init__(
+        self,
+        link: Link,
+        names: Names,
+        settings: AmqpSettings,
+        queues: Sequence[str],
+        *,
+        prefetch: int,
+        subscribed: Counter[str],
+    ) -> None:
+        """Describe the subscription; nothing happens before `open`.
+
+        Args:
+            link: Whose sessions to use.
+            names: What the queues are called.
+            settings: Intervals and deadlines.
+            queues: Names of task queues.
+            prefetch: Most deliveries unacknowledged at a time.
+            subscribed: How many consumers of this process the broker should know by task queue; shared by all.
+        """
+        self.subscribed = subscribed
         self.shares = shares_of(prefetch, tuple(dict.fromkeys(queues)))
         self.is_stopped = False
         self.close_deadline = settings.close_deadline
@@ -243,6 +73,11 @@ class AmqpConsumer:
             on_attached=self._on_attached,
             on_failure=self._on_failure,
         )
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is delivered now; empty when all is well, and once it was stopped."""
+        return "" if self.is_stopped else self._keeper.problem
 
     async def open(self) -> None:
         """Subscribe; see `Keeper.open` for what it raises."""

@@ -8,7 +8,7 @@ hints.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
@@ -19,7 +19,8 @@ import aiormq.abc
 from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe
-from floxide_amqp.drivers.amqp.connection import Link, RoleHealth
+from floxide_amqp.drivers.amqp.connection import Link
+from floxide_amqp.drivers.amqp.health import RoleHealth, health_of
 from floxide_amqp.drivers.amqp.keeper import Keeper
 from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
@@ -111,15 +112,11 @@ class AmqpControlBus:
             prepare=self._prepare,
         )
         self._buffers: set[HintBuffer] = set()
+        self._keepers: set[Keeper[HintLane]] = set()
 
     async def __aenter__(self) -> Self:
         """Connect; raises as `AmqpWorkQueue` does."""
-        self._link.open()
-        try:
-            await self._link.session(within=self._settings.open_deadline)
-        except BaseException:
-            await self.aclose()
-            raise
+        await self._link.connect(within=self._settings.open_deadline)
         return self
 
     async def __aexit__(
@@ -134,9 +131,9 @@ class AmqpControlBus:
             buffer.close()
         await self._link.aclose()
 
-    def health(self) -> RoleHealth:
-        """Return what is known about the connection, without asking the broker."""
-        return self._link.health()
+    def health(self) -> Sequence[RoleHealth]:
+        """Return what is known about its one role, without asking the broker."""
+        return [health_of(self._link, self._keepers)]
 
     async def broadcast(self, body: bytes) -> None:
         """Hand a control message to every worker that listens now; best effort."""
@@ -210,11 +207,13 @@ class AmqpControlBus:
             on_failure=_ignore,
         )
         self._buffers.add(buffer)
+        self._keepers.add(keeper)
         try:
             await keeper.open()
             yield buffer
         finally:
             self._buffers.discard(buffer)
+            self._keepers.discard(keeper)
             await keeper.aclose()
             buffer.close()
 

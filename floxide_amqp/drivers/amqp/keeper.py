@@ -78,9 +78,14 @@ class Keeper(Generic[LaneT]):
         self._attach = attach
         self._on_attached = on_attached
         self._on_failure = on_failure
-        self._lane: LaneT | None = None
+        self._problem = f"{what}: not subscribed yet"
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why the subscription does not stand now; empty when it does."""
+        return self._problem
 
     async def open(self) -> None:
         """Start, and return once subscribed for the first time.
@@ -127,11 +132,13 @@ class Keeper(Generic[LaneT]):
     async def _keep_one(self, session: Session) -> None:
         lane = await self._attach(session)
         try:
+            self._problem = ""
             self._on_attached(lane)
             if self._first is not None and not self._first.done():
                 self._first.set_result(None)
             await self._tend(lane)
         finally:
+            self._problem = self._problem or f"{self._what}: its channel is gone"
             await lane.close()
 
     async def _tend(self, lane: LaneT) -> None:
@@ -155,11 +162,13 @@ class Keeper(Generic[LaneT]):
                 await lane.mend()
 
     def _report_defect(self, error: Exception) -> None:
+        self._problem = f"{self._what}: {error!r}"
         _logger.error("broker.supervisor_failed", subscription=self._what, problem=without_locals(error))
         if self._first is not None and not self._first.done():
             self._first.set_exception(error)
 
     def _report(self, error: BrokerError) -> None:
+        self._problem = f"{self._what}: {error}"
         _logger.warning("broker.subscription_failed", subscription=self._what, problem=str(error))
         if error.retryable:
             return

@@ -20,6 +20,7 @@ from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, largest_size_allowed
 from floxide_amqp.drivers.amqp.connection import Link
+from floxide_amqp.drivers.amqp.missing_queues import MissingQueues
 from floxide_amqp.drivers.amqp.session import Session, when_closed
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
 from floxide_amqp.drivers.amqp.topology import Names, ensure_exchange
@@ -46,6 +47,7 @@ class _Publication:
     deadline: float
     outcome: asyncio.Future[PublishOutcome]
     sent_at: float | None = None
+    was_returned: bool = False
 
     def settle(self, outcome: PublishOutcome) -> None:
         if not self.outcome.done():
@@ -70,6 +72,7 @@ class Publisher:
     def __init__(self, names: Names, settings: AmqpSettings) -> None:
         self._names = names
         self._settings = settings
+        self._missing_queues = MissingQueues(names)
         self._lane: _Lane | None = None
         self._on_its_way: set[_Publication] = set()
         self._bytes_on_their_way = 0
@@ -144,6 +147,8 @@ class Publisher:
                 if lane is None:
                     break
                 outcome = await self._attempt(lane, publication)
+                if outcome is PublishOutcome.RETURNED and await self._is_worth_another_try(lane, publication):
+                    continue
                 if outcome is not None:
                     publication.settle(outcome)
         finally:
@@ -189,6 +194,13 @@ class Publisher:
         lane.session.touch()
         self._confirmed_at = asyncio.get_running_loop().time()
         return PublishOutcome.CONFIRMED
+
+    async def _is_worth_another_try(self, lane: _Lane, publication: _Publication) -> bool:
+        """Declare the queue that a message missed; once, for its binding may be gone again."""
+        if publication.was_returned or not self._settings.declares_missing_queues:
+            return False
+        publication.was_returned = True
+        return await self._missing_queues.declare(lane.session, publication.message.queue)
 
     def _after_loss(self, error: Exception, message: Message) -> PublishOutcome | None:
         """Tell from how the channel was closed whether this very message was the reason."""

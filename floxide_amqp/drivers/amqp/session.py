@@ -20,11 +20,10 @@ from typing import Any, Final, TypeVar, cast
 import aio_pika
 import aiormq
 import aiormq.abc
-from aiormq.connection import TransportFactory
-from yarl import URL
 
 from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, reason_for
 from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
+from floxide_amqp.drivers.amqp.transport import CuttableTransport
 from floxide_amqp.exceptions import BrokerConnectionLostError, BrokerError, BrokerUnavailableError
 from floxide_amqp.logs import get_logger
 
@@ -40,25 +39,6 @@ CANCELS: Final = 3
 """How often a task of aiormq's is told to end; some wait again while they clean up."""
 
 T = TypeVar("T")
-
-
-class CuttableTransport(TransportFactory):
-    """Opens the socket for aiormq and keeps hold of it, so that it can be cut without asking anybody."""
-
-    def __init__(self, factory: TransportFactory) -> None:
-        """Wrap the factory that knows how to open it."""
-        self._factory = factory
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open the socket."""
-        reader, self._writer = await self._factory.create(url, **kwargs)
-        return reader, self._writer
-
-    def cut(self) -> None:
-        """Close the socket at once, whatever is unsent."""
-        if self._writer is not None:
-            self._writer.transport.abort()
 
 
 class UnansweredCallError(BrokerConnectionLostError):
@@ -80,14 +60,14 @@ class Session:
         self.generation = generation
         self.role = role
         self.url = redacted(connection.url)
-        self.is_blocked = False
         loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = loop.create_future()
         self._connection = connection
         self._transport = transport
         self._settings = settings
         self._tasks: set[asyncio.Future[Any]] = set()
-        self._answered_at = loop.time()
+        self._blocked_at: float | None = None
+        self.answered_at = loop.time()
         if connection.transport is None:
             raise self.lost_error("Connecting")
         self._underlay = connection.transport.connection
@@ -99,13 +79,23 @@ class Session:
         return not self.lost.done()
 
     @property
+    def is_blocked(self) -> bool:
+        """Whether the broker takes nothing from this connection."""
+        return self._blocked_at is not None
+
+    @property
+    def blocked_seconds(self) -> float | None:
+        """Time since the broker blocks this connection; None while it does not."""
+        return None if self._blocked_at is None else asyncio.get_running_loop().time() - self._blocked_at
+
+    @property
     def round_trip_age_seconds(self) -> float:
         """Time since the broker last answered."""
-        return asyncio.get_running_loop().time() - self._answered_at
+        return asyncio.get_running_loop().time() - self.answered_at
 
     def touch(self) -> None:
         """Note that the broker has just answered."""
-        self._answered_at = asyncio.get_running_loop().time()
+        self.answered_at = asyncio.get_running_loop().time()
 
     def abort(self, reason: str) -> None:
         """Give the connection up and cut its socket; whatever waits for an answer on it fails soon."""
@@ -227,7 +217,7 @@ class Session:
         raise reason_for(error, url=self.url, operation=operation)
 
     def _set_blocked(self, *, blocked: bool, on_change: Callable[[], None]) -> None:
-        self.is_blocked = blocked
+        self._blocked_at = asyncio.get_running_loop().time() if blocked else None
         event = "broker.connection_blocked" if blocked else "broker.connection_unblocked"
         _logger.warning(event, role=self.role, generation=self.generation)
         on_change()

@@ -40,6 +40,8 @@ class AmqpSettings:
         max_message_bytes: Longer bodies are refused before they reach the broker.
         replaces_dead_queues: Delete and declare again a task queue that exists, holds nothing the broker can see, and
             twice did not answer a consumer in time; see `floxide_amqp.drivers.amqp.consumer`.
+        declares_missing_queues: Declare a task queue that a published message finds missing, where the user may, and
+            publish again; else such messages are returned until somebody consumes from the queue.
         ssl_context: Used for ``amqps`` URLs instead of one built from the URL's ``cafile``, ``certfile``, ``keyfile``.
         allow_unverified_tls: Accept ``no_verify_ssl`` in the URL, which turns off certificate and host name checks.
     """
@@ -57,8 +59,14 @@ class AmqpSettings:
     publish_window_bytes: int = 64 * 1024 * 1024
     max_message_bytes: int = MAX_MESSAGE_BYTES
     replaces_dead_queues: bool = True
+    declares_missing_queues: bool = True
     ssl_context: ssl.SSLContext | None = None
     allow_unverified_tls: bool = False
+
+    @property
+    def round_trip_limit(self) -> float:
+        """A role that the broker has not answered for so long is not ready: a probe is overdue, or lost."""
+        return 2 * self.probe_interval + self.rpc_deadline
 
 
 DEFAULT_SETTINGS: Final = AmqpSettings()

@@ -108,12 +108,17 @@ async def ensure_exchange(session: Session, name: str, kind: ExchangeKind) -> No
 async def ensure_work_queue(session: Session, names: Names, queue: str) -> None:
     """Declare a task queue with its exchange and its dead letters, as far as the user may, and bind them."""
     await ensure_exchange(session, names.work_exchange, "direct")
-    await ensure_exchange(session, names.dead_exchange, "fanout")
-    await _ensure_quorum_queue(session, names.dead_queue, {})
-    await _ensure_bound(session, names.dead_queue, names.dead_exchange, "")
+    await ensure_dead_letters(session, names)
     name = names.work_queue(queue)
     await _ensure_quorum_queue(session, name, work_queue_arguments(names))
     await _ensure_bound(session, name, names.work_exchange, queue)
+
+
+async def ensure_dead_letters(session: Session, names: Names) -> None:
+    """Declare where the broker puts what it gives up on, as far as the user may."""
+    await ensure_exchange(session, names.dead_exchange, "fanout")
+    await _ensure_quorum_queue(session, names.dead_queue, {})
+    await _ensure_bound(session, names.dead_queue, names.dead_exchange, "")
 
 
 def work_queue_arguments(names: Names) -> dict[str, str | int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from floxide_amqp.drivers.amqp.connection import Link, RoleHealth
+from floxide_amqp.drivers.amqp.connection import Link
 from floxide_amqp.drivers.amqp.consumer import AmqpConsumer
+from floxide_amqp.drivers.amqp.health import RoleHealth, health_of
 from floxide_amqp.drivers.amqp.publisher import Publisher
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
 from floxide_amqp.drivers.amqp.topology import Names, count_messages
@@ -44,6 +46,7 @@ class AmqpWorkQueue:
         name = connection_name(namespace)
         self._publish_link = Link("publish", checked, settings, name=name, prepare=self._publisher.prepare)
         self._consume_link = Link("consume", checked, settings, name=name)
+        self._subscribed: Counter[str] = Counter()
         self._consumers: set[AmqpConsumer] = set()
         self._is_consuming = False
 
@@ -55,12 +58,7 @@ class AmqpWorkQueue:
             BrokerAccessRefusedError: The broker refuses the login or the declaration of the work exchange.
             TopologyClashError: The work exchange exists, declared differently.
         """
-        self._publish_link.open()
-        try:
-            await self._publish_link.session(within=self._settings.open_deadline)
-        except BaseException:
-            await self.aclose()
-            raise
+        await self._publish_link.connect(within=self._settings.open_deadline)
         return self
 
     async def __aexit__(
@@ -89,14 +87,15 @@ class AmqpWorkQueue:
         return self._publisher.max_message_bytes
 
     def health(self) -> Sequence[RoleHealth]:
-        """Return what is known about each connection, without asking the broker."""
-        links = (self._publish_link, self._consume_link) if self._is_consuming else (self._publish_link,)
-        return [link.health() for link in links]
+        """Return what is known about publishing and, once asked for, consuming; the broker is not asked."""
+        publish = health_of(self._publish_link)
+        return [publish, health_of(self._consume_link, self._consumers)] if self._is_consuming else [publish]
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
         """Publish messages, many in flight at once; see the port.
 
-        A task queue comes into being when somebody first consumes from it; until then messages for it are returned.
+        A task queue comes into being when somebody first consumes from it or publishes to it. A publisher that may not
+        declare it gets its messages back until a consumer has.
         """
         return await self._publisher.publish(messages, self._publish_link)
 
@@ -126,7 +125,9 @@ class AmqpWorkQueue:
     async def _consuming(self, queues: Sequence[str], prefetch: int) -> AsyncGenerator[AmqpConsumer, None]:
         self._is_consuming = True
         self._consume_link.open()
-        consumer = AmqpConsumer(self._consume_link, self._names, self._settings, queues, prefetch)
+        consumer = AmqpConsumer(
+            self._consume_link, self._names, self._settings, queues, prefetch=prefetch, subscribed=self._subscribed
+        )
         self._consumers.add(consumer)
         try:
             await consumer.open()

@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.memory.sorted_entries import SortedEntries
+from floxide_amqp.drivers.running_clock import RunningClock
 from floxide_amqp.exceptions import InvalidBatchError, StoreClosedError
-from floxide_amqp.ports.clock import Clock, SystemClock
+from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     ABSENT,
     PRESENT,
@@ -149,11 +150,11 @@ class MemoryKeyValueStore:
     slots that lie in the range asked for: give bounds.
 
     Args:
-        clock: Tells the time that replies carry; the machine's clock by default.
+        clock: Tells the time that replies carry; by default that of the event loop, or the machine's.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
+        self._clock = clock or RunningClock()
         self._lock = threading.Lock()
         self._slots: dict[Slot, _Slot] = {}
         self._indexes: dict[str, SortedEntries] = {}

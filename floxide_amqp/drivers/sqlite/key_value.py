@@ -15,11 +15,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from floxide_amqp.drivers.running_clock import RunningClock
 from floxide_amqp.drivers.sqlite.reader import Readers
 from floxide_amqp.drivers.sqlite.schema import Synchronous
 from floxide_amqp.drivers.sqlite.writer import Writer
 from floxide_amqp.exceptions import ConfigurationError, StoreClosedError
-from floxide_amqp.ports.clock import Clock, SystemClock
+from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     Batch,
     CommitReply,
@@ -71,7 +72,7 @@ class SqliteKeyValueStore:
             path: A file on a local disk; network file systems lack the locks and shared memory it needs.
             synchronous: When commits are synced to disk.
             lock_timeout: Longest wait for other processes, seconds; at least 0.
-            clock: Tells the time that replies carry; the machine's clock by default.
+            clock: Tells the time that replies carry; by default that of the event loop, or the machine's.
 
         Raises:
             ConfigurationError: `path` is no file's name.
@@ -88,7 +89,7 @@ class SqliteKeyValueStore:
             Readers(file, READER_COUNT, store=str(file), lock_timeout=seconds),
             path=file,
             synchronous=synchronous,
-            clock=clock or SystemClock(),
+            clock=clock or RunningClock(),
         )
         try:
             await store._in_thread(store._write_threads, store._open)

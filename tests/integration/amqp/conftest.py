@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import aio_pika
 import pytest
 
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.testing.proxy import TcpProxy
+from tests.integration.amqp.support import SWIFT
 
 
 @pytest.fixture
 async def work_queue(rabbitmq_url: str, namespace: str) -> AsyncIterator[AmqpWorkQueue]:
     async with AmqpWorkQueue(rabbitmq_url, namespace=namespace) as work_queue:
+        yield work_queue
+
+
+@pytest.fixture
+async def undeclaring(rabbitmq_url: str, namespace: str) -> AsyncIterator[AmqpWorkQueue]:
+    """A publisher that leaves missing task queues missing."""
+    settings = replace(SWIFT, declares_missing_queues=False)
+    async with AmqpWorkQueue(rabbitmq_url, namespace=namespace, settings=settings) as work_queue:
         yield work_queue
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from floxide_amqp.drivers.amqp.connection import ConnectionState
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
+from floxide_amqp.drivers.amqp.health import ConnectionState
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.services import RabbitMQ
@@ -73,7 +73,8 @@ async def test_publishing_to_a_dead_broker_ends_as_unknown_and_health_tells(
         assert time.monotonic() - began < 3 * SWIFT.publish_deadline
         (health,) = work_queue.health()
         assert health.state is ConnectionState.CONNECTING
-        assert health.round_trip_age_seconds is None
+        assert health.round_trip_age_seconds > 1  # the last answer was before the kill
+        assert not health.is_ready
         assert "Connect call failed" in health.problem
         await asyncio.to_thread(own_rabbitmq.start)
         await until(lambda: work_queue.health()[0].state is ConnectionState.READY)

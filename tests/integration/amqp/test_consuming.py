@@ -48,7 +48,7 @@ async def test_a_consumer_the_broker_forgot_in_silence_is_noticed(
     rabbitmq_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What aio-pika does with a cancel from the broker on a healthy connection when nobody listens for it.
-    monkeypatch.setattr("floxide_amqp.drivers.amqp.consumer.ConsumerLane._on_cancelled_by_broker", lambda *_: None)
+    monkeypatch.setattr("floxide_amqp.drivers.amqp.consumer_lane.ConsumerLane._on_cancelled_by_broker", lambda *_: None)
     async with (
         AmqpWorkQueue(rabbitmq_url, namespace=namespace, settings=SWIFT) as work_queue,
         await aio_pika.connect(rabbitmq_url) as connection,

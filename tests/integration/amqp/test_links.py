@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from floxide_amqp.drivers.amqp.connection import ConnectionState
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
+from floxide_amqp.drivers.amqp.health import ConnectionState
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.exceptions import BrokerUnavailableError
 from floxide_amqp.ports.work_queue import PublishOutcome
@@ -167,6 +167,6 @@ async def test_a_broadcast_without_a_connection_is_dropped_and_not_raised(
     async with AmqpControlBus(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as bus:
         proxy.blackhole()
         proxy.reset()
-        await until(lambda: bus.health().state is ConnectionState.CONNECTING)
+        await until(lambda: bus.health()[0].state is ConnectionState.CONNECTING)
         await bus.broadcast(b"1")
         await bus.announce("x", b"1")

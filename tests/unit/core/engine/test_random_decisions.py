@@ -90,7 +90,7 @@ class Player:
                 if timer is not None:
                     world.commit(moves.wake(item, timer, world.run, world.epoch, self.now, WORKER))
             case WorkItemStatus.PARKED:
-                leave = LeaveParked(item.queue, world.graph.workflow, world.graph.version, item.item_id)
+                leave = LeaveParked(item.queue, world.graph.workflow, world.graph.version, item.node, item.item_id)
                 world.commit(moves.unpark(item, turn, world.run, world.epoch, self.now, WORKER, leave))
             case WorkItemStatus.IN_PROGRESS:
                 self.go_on(item, turn)

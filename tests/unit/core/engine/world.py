@@ -117,9 +117,9 @@ class World:
                 self.timers.add(timer)
             case c.DropTimer(timer):
                 self.timers.discard(timer)
-            case c.EnterParked(_, _, _, item_id):
+            case c.EnterParked(_, _, _, _, item_id):
                 self.parked.add(item_id)
-            case c.LeaveParked(_, _, _, item_id):
+            case c.LeaveParked(_, _, _, _, item_id):
                 self.parked.discard(item_id)
             case c.AppendError() | c.WhenScope() | c.WhenCount():
                 pass

@@ -1,0 +1,282 @@
+"""One generation of a consumer's channel, and the deliveries that came on it.
+
+A delivery is bound to the generation of the channel it came on. When that is gone the broker has it delivered again,
+to whomever, so settling it is forgotten in silence.
+
+Acknowledgements are written by a task of the channel: handing one over never waits, so it cannot be lost by a
+cancelled caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Final, Protocol
+from uuid import uuid4
+
+import aiormq
+import aiormq.abc
+from pamqp.commands import Basic
+
+from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
+from floxide_amqp.drivers.amqp.topology import (
+    Names,
+    count_messages,
+    delete_queue,
+    ensure_dead_letters,
+    ensure_work_queue,
+)
+from floxide_amqp.exceptions import BrokerError
+from floxide_amqp.logs import get_logger
+
+_logger = get_logger(__name__)
+
+SILENT_PROBES: Final = 2
+"""So many probes may find messages that are not delivered to a consumer with room; it is replaced at the next."""
+
+
+class LaneOwner(Protocol):
+    """The consumer that a lane is a generation of."""
+
+    @property
+    def shares(self) -> Mapping[str, int]:
+        """Each task queue's part of the prefetch."""
+        ...
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it takes no further deliveries."""
+        ...
+
+    @property
+    def close_deadline(self) -> float:
+        """Seconds for writing the settlements that wait at the end."""
+        ...
+
+    @property
+    def unanswered(self) -> Counter[str]:
+        """How often in a row a task queue did not answer a consumer."""
+        ...
+
+    @property
+    def subscribed(self) -> Counter[str]:
+        """How many consumers of this process the broker should know, by task queue."""
+        ...
+
+    def is_taken_for_dead(self, queue: str) -> bool:
+        """Whether a task queue let consumers wait in vain so often that it is beyond hope."""
+        ...
+
+    def serve(self) -> None:
+        """Hand what is buffered to those who wait."""
+        ...
+
+
+class AmqpDelivery:
+    """One message in the hands of one consumer, on one generation of its channel."""
+
+    __slots__ = ("body", "lane", "queue", "redelivered", "tag")
+
+    def __init__(self, lane: ConsumerLane, tag: int, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
+        self.lane = lane
+        self.tag = tag
+        self.queue = queue
+        self.body = message.body
+        self.redelivered = bool(message.redelivered)
+
+    async def acknowledge(self) -> None:
+        """Take it off the queue; a stale delivery is forgotten in silence."""
+        self.lane.settle(self.tag, requeue=False)
+
+    async def release(self) -> None:
+        """Give it back for redelivery; a stale delivery is forgotten in silence."""
+        self.lane.settle(self.tag, requeue=True)
+
+
+class ConsumerLane:
+    """One generation of a consumer's channel."""
+
+    def __init__(self, owner: LaneOwner, session: Session, channel: aiormq.Channel, names: Names) -> None:
+        self.session = session
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.disturbed = asyncio.Event()
+        self.buffered: dict[str, deque[AmqpDelivery]] = {queue: deque() for queue in owner.shares}
+        self.handed_out: set[int] = set()
+        self._unsettled: dict[int, str] = {}
+        self._silent: Counter[str] = Counter()
+        self._owner = owner
+        self._channel = channel
+        self._names = names
+        self._tags: dict[str, str] = {}
+        self._counted: set[str] = set()
+        self._subscribing = asyncio.Lock()
+        self._unwritten: deque[tuple[int, bool]] = deque()
+        self._to_write = asyncio.Event()
+        self._closing = False
+        self._writer = asyncio.create_task(self._write_settlements())
+        when_closed(channel, self._on_closed)
+        channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what was delivered on it can still be settled."""
+        return not self.closed.done() and self.session.is_usable
+
+    async def mend(self) -> None:
+        """Subscribe to every task queue that has no consumer, after making sure that it exists."""
+        async with self._subscribing:
+            for queue in self._owner.shares:
+                if queue not in self._tags and not self._owner.is_stopped:
+                    await self._replace_if_dead(queue)
+                    await ensure_work_queue(self.session, self._names, queue)
+                    await self._subscribe(queue)
+
+    async def probe(self) -> None:
+        """Find consumers that the broker has forgotten without saying so, and dead letters that have no place."""
+        for queue, tag in tuple(self._tags.items()):
+            waiting, consumers = await count_messages(self.session, self._names.work_queue(queue)) or (0, 0)
+            is_missing = consumers < self._owner.subscribed[queue] or tag not in self._channel.consumers
+            if (is_missing or self._is_deaf(queue, waiting)) and self._tags.get(queue) == tag:
+                _logger.warning("broker.consumer_missing", queue=queue)
+                self._forget(queue)
+                await self.session.call(f"Ending the consumer of {queue}", self._channel.basic_cancel(tag))
+                self.disturbed.set()
+        if await count_messages(self.session, self._names.dead_queue) is None:
+            _logger.warning("broker.dead_letters_missing", queue=self._names.dead_queue)
+            await ensure_dead_letters(self.session, self._names)
+
+    async def unsubscribe(self) -> None:
+        """Take no further deliveries, and give back those nobody has received."""
+        async with self._subscribing:
+            try:
+                for queue in tuple(self._tags):
+                    tag = self._forget(queue)
+                    await self.session.call(f"Ending the consumer of {queue}", self._channel.basic_cancel(tag))
+            except BrokerError as error:
+                _logger.debug("broker.consumer_cancel_failed", problem=str(error))
+        for waiting in self.buffered.values():
+            while waiting:
+                await waiting.popleft().release()
+
+    def settle(self, tag: int, *, requeue: bool) -> None:
+        """Have a delivery acknowledged or given back, unless that was done before or its generation is over.
+
+        The broker closes the channel on a tag that is settled twice.
+        """
+        self.handed_out.discard(tag)
+        if self.is_alive and tag in self._unsettled:
+            del self._unsettled[tag]
+            self._unwritten.append((tag, requeue))
+            self._to_write.set()
+        self._owner.serve()
+
+    async def close(self) -> None:
+        """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
+        self._closing = True
+        self._to_write.set()
+        await asyncio.wait({self._writer}, timeout=self._owner.close_deadline)
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+        await self.session.close_channel(self._channel)
+        self._end()
+
+    async def _replace_if_dead(self, queue: str) -> None:
+        if not self._owner.is_taken_for_dead(queue):
+            return
+        name = self._names.work_queue(queue)
+        found = await count_messages(self.session, name)
+        if found == (0, 0):
+            _logger.error("broker.dead_queue_replaced", queue=queue)
+            await delete_queue(self.session, name)
+        self._owner.unanswered[queue] = 0
+
+    async def _subscribe(self, queue: str) -> None:
+        """Start a consumer; its share of the prefetch is what the channel's QoS says at this moment."""
+        share = self._owner.shares[queue]
+        await self.session.call("Setting the prefetch", self._channel.basic_qos(prefetch_count=share))
+        tag = f"{queue[:100]}.{uuid4().hex}"
+
+        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
+            self._on_message(queue, message)  # never suspends: aiormq cancels callbacks of a lost connection
+
+        self._tags[queue] = tag
+        consuming = self._channel.basic_consume(self._names.work_queue(queue), on_message, consumer_tag=tag)
+        try:
+            await self.session.call(f"Consuming {queue}", consuming)
+        except UnansweredCallError:
+            self._owner.unanswered[queue] += 1
+            raise
+        self._owner.unanswered[queue] = 0
+        if self._tags.get(queue) == tag:
+            self._owner.subscribed[queue] += 1
+            self._counted.add(queue)
+        _logger.info("broker.consumer_started", queue=queue, prefetch=share, generation=self.session.generation)
+
+    def _on_message(self, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
+        if message.delivery_tag is None:
+            return
+        delivery = AmqpDelivery(self, message.delivery_tag, queue, message)
+        self._unsettled[message.delivery_tag] = queue
+        del self._silent[queue]
+        if self._owner.is_stopped:
+            self.settle(message.delivery_tag, requeue=True)
+            return
+        self.buffered[queue].append(delivery)
+        self._owner.serve()
+
+    async def _write_settlements(self) -> None:
+        while self.is_alive:
+            while self._unwritten:
+                tag, requeue = self._unwritten.popleft()
+                problem = await quietly(
+                    self._channel.basic_nack(tag, requeue=True, wait=False)
+                    if requeue
+                    else self._channel.basic_ack(tag, wait=False)
+                )
+                if problem is not None:
+                    _logger.debug("broker.settlement_forgotten", generation=self.session.generation)
+                    return
+            if self._closing:
+                return
+            self._to_write.clear()
+            await self._to_write.wait()
+
+    def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
+        for queue, tag in tuple(self._tags.items()):
+            if tag == frame.consumer_tag:
+                _logger.warning("broker.consumer_cancelled", queue=queue)
+                self._forget(queue)
+                self.disturbed.set()
+
+    def _on_closed(self, error: BaseException | None) -> None:
+        if self.session.is_usable and not self._closing:
+            _logger.warning("broker.channel_closed", reason="" if error is None else describe(error))
+        self._end()
+
+    def _end(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._to_write.set()
+        for queue in tuple(self._tags):
+            self._forget(queue)
+        for waiting in self.buffered.values():
+            waiting.clear()
+
+    def _forget(self, queue: str) -> str:
+        """Count a consumer out and return its tag."""
+        if queue in self._counted:
+            self._counted.remove(queue)
+            self._owner.subscribed[queue] -= 1
+        del self._silent[queue]
+        return self._tags.pop(queue)
+
+    def _is_deaf(self, queue: str, waiting: int) -> bool:
+        """Whether messages wait, this consumer has room, and nothing has come for some probes."""
+        unsettled = sum(1 for origin in self._unsettled.values() if origin == queue)
+        if not waiting or unsettled >= self._owner.shares[queue]:
+            del self._silent[queue]
+            return False
+        self._silent[queue] += 1
+        return self._silent[queue] > SILENT_PROBES

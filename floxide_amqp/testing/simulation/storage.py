@@ -1,0 +1,276 @@
+"""The simulated store server, and the connection by which one process talks to it.
+
+The server is the memory store's own code: what a batch does here is what it does there. Around it are the ways a
+server and a network fail: it is away, it is slow, a reply is lost before or after the commit, a group is applied in
+part, one process is cut off, and the server crashes and has lost what it had not synced.
+
+A call that was sent reaches the server even if its process dies at that moment, as a packet on its way does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from floxide_amqp.core.ids import Slot
+from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreUnavailableError
+from floxide_amqp.ports.clock import Clock
+from floxide_amqp.ports.key_value import (
+    Batch,
+    CommitReply,
+    Conflict,
+    Durability,
+    Entry,
+    IndexRange,
+    Key,
+    Outcome,
+    Read,
+    ReadReply,
+    Write,
+)
+from floxide_amqp.testing.simulation.loop import SeededLoop, context_of
+from floxide_amqp.testing.simulation.story import Story
+
+T = TypeVar("T")
+
+NAME = "simulated"
+
+
+@dataclass(kw_only=True)
+class StoreWeather:
+    """How the store and the way to it behave right now; shares are of the calls, 0 to 1.
+
+    Attributes:
+        latency: Longest time one way, in seconds.
+        refused: Calls refused before they did anything.
+        lost_replies: Commits applied, whole or up to some batch, whose reply is lost.
+        slow: Calls that take `slow_seconds` at the server.
+        is_away: Whether the server can be reached by nobody.
+    """
+
+    latency: float = 0.002
+    refused: float = 0.0
+    lost_replies: float = 0.0
+    slow: float = 0.0
+    slow_seconds: float = 5.0
+    is_away: bool = False
+
+
+class StoreServer(MemoryKeyValueStore):
+    """The server: applies batches, one group after the other, and may lose what it has not synced.
+
+    Args:
+        clock: Its wall clock.
+        story: What happens is noted there.
+
+    Attributes:
+        applied: The writes of the batch applied last, those of `When` included only where they applied.
+        on_batch: Told of every batch that was applied.
+        on_tail_lost: Told that the content has gone back.
+    """
+
+    def __init__(self, clock: Clock, story: Story) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.story = story
+        self.weather = StoreWeather()
+        self.applied: list[tuple[Write, ...]] = []
+        self.on_batch: Callable[[Batch], None] = _ignore
+        self.on_tail_lost: Callable[[], None] = _nothing
+        self.keeps_tail = False
+        self._tail: list[Any] = []
+
+    def serve_commit(self, who: str, batches: Sequence[Batch]) -> CommitReply:
+        """Apply a group now."""
+        outcomes: list[Outcome] = []
+        for batch in batches:
+            self.applied = []
+            undo: list[Any] = []
+            outcome = self._apply_batch(batch, undo)
+            if self.keeps_tail:
+                self._tail += undo
+            outcomes.append(outcome)
+            if isinstance(outcome, Conflict):
+                self.story.batch(who, batch, "conflict")
+            else:
+                self.story.batch(who, batch, "commit")
+                self.on_batch(batch)
+        return CommitReply(tuple(outcomes), self.clock.now_ms())
+
+    def serve_read(self, reads: Sequence[Read]) -> ReadReply:
+        """Read now."""
+        return ReadReply(tuple([self._snapshot(read) for read in reads]), self.clock.now_ms())
+
+    def serve_scan(self, index_range: IndexRange) -> Sequence[Entry]:
+        """Scan now."""
+        return self._range(index_range, None)
+
+    def sync(self) -> None:
+        """Make sure of what was applied so far."""
+        self._tail.clear()
+
+    def lose_tail(self) -> int:
+        """Go back to the last sync; return how many writes were lost."""
+        lost = len(self._tail)
+        for restore, place, value in reversed(self._tail):
+            restore(place, value)
+        self._tail.clear()
+        self.on_tail_lost()
+        return lost
+
+    # --- looking, for those who check
+
+    def cells(self) -> list[tuple[Key, bytes, int]]:
+        """Return every cell of every slot: key, value, version."""
+        return [(key, cell.value, cell.version) for slot in self._slots.values() for key, cell in slot.cells.items()]
+
+    def log(self, key: Key, slot: Slot) -> list[bytes]:
+        """Return what is kept of a log."""
+        found = self._slots.get(slot)
+        log = None if found is None else found.logs.get(key)
+        return [] if log is None else list(log.entries)
+
+    def counters(self, partition: str, slot: Slot) -> dict[str, int]:
+        """Return the counters of a partition by name, without those that are zero."""
+        found = self._slots.get(slot)
+        if found is None:
+            return {}
+        return {key.name: value for key, value in found.counters.items() if key.partition == partition and value}
+
+    def counter(self, key: Key, slot: Slot) -> int:
+        """Return a counter."""
+        found = self._slots.get(slot)
+        return 0 if found is None else found.counters.get(key, 0)
+
+    def index_entries(self, *prefixes: str) -> dict[str, list[tuple[str, bytes]]]:
+        """Return what is in every index whose name begins like one of these, without the empty ones."""
+        found: dict[str, list[tuple[str, bytes]]] = {}
+        for name in sorted(self._indexes):
+            entries = self._indexes[name]
+            if name.startswith(prefixes) and len(entries):
+                found[name] = [(entry, value) for entry, _, value in entries.between("", None, reverse=False)]
+        return found
+
+    def _apply_writes(
+        self,
+        batch: Batch,
+        writes: tuple[Write, ...],
+        positions: dict[Key, int],
+        touched: dict[Key, None],
+        undo: Any,
+    ) -> None:
+        self.applied.append(writes)
+        super()._apply_writes(batch, writes, positions, touched, undo)
+
+
+class StoreLink:
+    """One process's connection to the store server: the driver it works with.
+
+    Args:
+        server: The server.
+        who: Whose connection it is, for the story.
+        chance: Draws latencies and what goes wrong.
+        loop: The simulation's loop.
+
+    Attributes:
+        is_cut: Whether this process cannot reach the server, though others can.
+        on_io: Told before each call is sent (``"store"``), and after its reply was received (``"stored"``).
+    """
+
+    def __init__(self, server: StoreServer, who: str, chance: random.Random, loop: SeededLoop) -> None:
+        self._server = server
+        self._who = who
+        self._chance = chance
+        self._loop = loop
+        self._context = context_of(None)
+        self.is_cut = False
+        self.on_io: Callable[[str], None] = _ignore
+
+    @property
+    def durability(self) -> Durability:
+        """What the engine is told: what was reported survives the death of any process."""
+        return Durability.PROCESS_CRASH
+
+    @property
+    def is_shared(self) -> bool:
+        """Other processes use it."""
+        return True
+
+    async def commit(self, batches: Sequence[Batch]) -> CommitReply:
+        """Apply a group, if it gets there; its reply may get lost."""
+        self._send("commit")
+        weather = self._server.weather
+        if weather.lost_replies and self._chance.random() < weather.lost_replies:
+            applied = batches[: self._chance.randint(0, len(batches))]
+            self._server.story.fault("lost reply", self._who, len(applied), len(batches))
+            await self._call(lambda: self._server.serve_commit(self._who, applied))
+            raise CommitOutcomeUnknownError(store=NAME, reason="the reply was lost")
+        reply = await self._call(lambda: self._server.serve_commit(self._who, batches))
+        if self.is_cut or self._server.weather.is_away:
+            self._server.story.fault("lost reply", self._who, len(batches), len(batches))
+            raise CommitOutcomeUnknownError(store=NAME, reason="the connection broke")
+        self.on_io("committed")
+        return reply
+
+    async def read(self, reads: Sequence[Read]) -> ReadReply:
+        """Read, if the call gets there and its reply comes back."""
+        self._send("read")
+        reply = await self._call(lambda: self._server.serve_read(reads))
+        self._check("read")
+        return reply
+
+    async def scan(self, index_range: IndexRange) -> Sequence[Entry]:
+        """Scan, if the call gets there and its reply comes back."""
+        self._send("scan")
+        reply = await self._call(lambda: self._server.serve_scan(index_range))
+        self._check("scan")
+        return reply
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
+
+    def _send(self, what: str) -> None:
+        self.on_io(what)
+        self._check(what)
+        weather = self._server.weather
+        if weather.refused and self._chance.random() < weather.refused:
+            self._server.story.fault("store refused", self._who)
+            raise StoreUnavailableError(store=NAME, reason="refused")
+
+    def _check(self, what: str) -> None:
+        if self.is_cut or self._server.weather.is_away:
+            self._server.story.fault("store out of reach", self._who, what)
+            raise StoreUnavailableError(store=NAME, reason="out of reach")
+
+    async def _call(self, serve: Callable[[], T]) -> T:
+        reply: asyncio.Future[T] = self._loop.create_future()
+        weather = self._server.weather
+        seconds = self._chance.random() * weather.latency
+        if weather.slow and self._chance.random() < weather.slow:
+            self._server.story.fault("slow store", self._who)
+            seconds += weather.slow_seconds
+        back = self._chance.random() * weather.latency
+
+        def arrive() -> None:
+            result = serve()
+            self._loop.call_later(back, _answer, reply, result, context=self._context)
+
+        self._loop.call_later(seconds, arrive, context=self._context)
+        return await reply
+
+
+def _answer(reply: asyncio.Future[T], result: T) -> None:
+    if not reply.done():
+        reply.set_result(result)
+
+
+def _ignore(_what: object) -> None:
+    """The default of what nobody asks about."""
+
+
+def _nothing() -> None:
+    """The same, for what has no argument."""

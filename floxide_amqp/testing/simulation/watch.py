@@ -1,0 +1,249 @@
+"""Checks the store after every commit: I11, legal statuses, one end per item, counters, nothing after the end.
+
+Only the runs that a batch touched are looked at, so the cost follows the batch and not the store.
+"""
+
+from __future__ import annotations
+
+from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.core.records import TimerKind, WorkItem
+from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
+from floxide_amqp.ports.key_value import Append, Batch, Delete, Enter, Key, Leave, Put
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.testing.simulation.mirror import (
+    PREFIX_LENGTH,
+    Led,
+    MirroredRun,
+    Place,
+    led_by_message,
+    led_by_place,
+    led_by_timer,
+)
+from floxide_amqp.testing.simulation.storage import StoreServer
+
+WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED)
+OVER = (RunStatus.COMPLETED, RunStatus.CANCELLED)
+"""Statuses after which nothing of a run may change: a failed one may be resumed."""
+
+MAX_SHOWN = 20
+"""Violations noted of one simulation; more say nothing new."""
+
+
+class Watch:
+    """Looks at every batch that a store server applies.
+
+    Args:
+        server: The server.
+
+    Attributes:
+        runs: What the store holds of each run.
+    """
+
+    def __init__(self, server: StoreServer) -> None:
+        self._server = server
+        self.runs: dict[str, MirroredRun] = {}
+        self._places: dict[Place, Led] = {}
+        server.on_batch = self.batch_applied
+        server.on_tail_lost = self.start_over
+
+    def start_over(self) -> None:
+        """Look at the whole store: its content has changed without a batch."""
+        self.runs.clear()
+        self._places.clear()
+        server = self._server
+        for key, value, version in server.cells():
+            self._take_cell(key, value, version)
+        for name, entries in server.index_entries("live:", "messages:", "owned:", "parked:", "timers").items():
+            for entry, value in entries:
+                self._enter(name, entry, value)
+        for run_id, run in self.runs.items():
+            for entry in server.log(keys.history(RunId(run_id)), slot_of(RunId(run_id))):
+                found = codec.decode_history(entry)
+                run.ended[found.item_id] = found.status
+
+    # --- one batch
+
+    def batch_applied(self, batch: Batch) -> None:
+        """Take a batch's writes over and check the runs they touch."""
+        touched: dict[str, MirroredRun] = {}
+        for writes in self._server.applied:
+            for write in writes:
+                if isinstance(write, Put):
+                    self._put(write.key, write.value, touched)
+                elif isinstance(write, Enter):
+                    self._note(self._enter(write.index, write.entry, write.value), touched)
+                elif isinstance(write, Leave):
+                    self._note(self._leave(write.index, write.entry), touched)
+                elif isinstance(write, Append):
+                    self._append(write, touched)
+                elif isinstance(write, Delete):
+                    self._delete(write.key, touched)
+        for run in touched.values():
+            self.check(run)
+
+    def check(self, run: MirroredRun) -> None:
+        """Check what must hold of a run after every commit."""
+        if run.status is None or run.status in OVER or run.status is RunStatus.FAILED:
+            return
+        lost = run.unreachable()
+        if lost:
+            shown = ", ".join(f"{item.item_id} ({item.node}, {item.status.value})" for item in lost)
+            self._violated(f"I11: nothing leads to {shown} of run {run.run_id}")
+        self._check_counters(run)
+
+    def _check_counters(self, run: MirroredRun) -> None:
+        run_id = RunId(run.run_id)
+        slot = slot_of(run_id)
+        alive = run.alive()
+        waiting = sum(i.status in WAITING or (i.status is WorkItemStatus.HELD and i.due_ms > 0) for i in alive)
+        for name, expected in (("live", len(alive)), ("waiting", waiting)):
+            counted = self._server.counter(keys.count(run_id, name), slot)
+            if counted != expected:
+                self._violated(f"I3: run {run_id} counts {counted} {name} items, and has {expected}")
+
+    # --- writes
+
+    def _put(self, key: Key, value: bytes, touched: dict[str, MirroredRun]) -> None:
+        name = key.name
+        if name.startswith("i:"):
+            run = self._run(key.partition, touched)
+            item_id = name[2:]
+            item = codec.decode_item(value)
+            self._check_item(run, item_id, run.items.get(item_id), item)
+            run.items[item_id] = item
+            run.turns[item_id] = run.turns.get(item_id, 0) + 1
+        elif name == "state":
+            run = self._run(key.partition, touched)
+            status = codec.decode_state(value).status
+            was = run.status
+            if was is not None and status is not was and status not in RUN_TRANSITIONS[was]:
+                self._violated(f"run {run.run_id} went from {was.value} to {status.value}")
+            run.status = status
+            run.epoch += 1
+
+    def _check_item(self, run: MirroredRun, item_id: str, old: WorkItem | None, new: WorkItem) -> None:
+        who = f"item {item_id} ({new.node}) of run {run.run_id}"
+        if bool(new.owner) != (new.status is WorkItemStatus.IN_PROGRESS):
+            self._violated(f"{who} is {new.status.value} with owner {new.owner!r}")
+        is_move = old is None or new.status is not old.status
+        if run.status in OVER and is_move and new.status is not WorkItemStatus.IN_PROGRESS:
+            self._violated(f"I7: {who} became {new.status.value} although the run is {run.status}")
+        if old is None:
+            return
+        if is_move and new.status not in ITEM_TRANSITIONS[old.status]:
+            self._violated(f"I2: {who} went from {old.status.value} to {new.status.value}")
+        if old.status is WorkItemStatus.COMPLETED:
+            self._violated(f"I2: {who} was rewritten although it is completed")
+
+    def _append(self, write: Append, touched: dict[str, MirroredRun]) -> None:
+        run_id = write.log.partition
+        if write.log == keys.context_log(RunId(run_id)):
+            if self._run(run_id, touched).status in OVER:
+                self._check_context_came_in_time(run_id)
+        elif write.log == keys.history(RunId(run_id)):
+            run = self._run(run_id, touched)
+            for data in write.entries:
+                entry = codec.decode_history(data)
+                if entry.item_id in run.ended:
+                    self._violated(f"I2: item {entry.item_id} ({entry.node}) of run {run_id} ended twice")
+                run.ended[entry.item_id] = entry.status
+
+    def _check_context_came_in_time(self, run_id: str) -> None:
+        """The batch that ends a run may add to its context; a later one may not."""
+        ends_here = any(
+            isinstance(write, Put) and write.key == keys.state(RunId(run_id))
+            for writes in self._server.applied
+            for write in writes
+        )
+        if not ends_here:
+            self._violated(f"I7: the context of run {run_id} grew although the run is {self.runs[run_id].status}")
+
+    def _delete(self, key: Key, touched: dict[str, MirroredRun]) -> None:
+        if key.name.startswith("i:") and key.partition in self.runs:
+            run = self._run(key.partition, touched)
+            run.items.pop(key.name[2:], None)
+            run.turns.pop(key.name[2:], None)
+            run.live.pop(key.name[2:], None)
+        elif key.name == "state":
+            self.runs.pop(key.partition, None)
+            touched.pop(key.partition, None)
+
+    def _enter(self, index: str, entry: str, value: bytes) -> str | None:
+        kind, _, rest = index.partition(":")
+        place = (index, entry)
+        if kind == "live":
+            self._of(rest).live[entry] = None
+            return rest
+        if kind == "messages":
+            led = led_by_message(value)
+            self._of(led.run_id).messages[place] = led.item_id
+        elif kind == "owned":
+            led = led_by_place(entry)
+            self._of(led.run_id).owners[place] = led.item_id
+        elif kind == "parked":
+            led = led_by_place(entry)
+            self._of(led.run_id).parked[place] = led.item_id
+        elif index == keys.TIMERS:
+            led = led_by_timer(entry, value)
+            self._enter_timer(place, led)
+        elif kind.startswith(keys.TIMERS):
+            led = led_by_timer(entry[PREFIX_LENGTH:], value)
+            self._enter_timer(place, led)
+        else:
+            return None
+        self._places[place] = led
+        return led.run_id
+
+    def _enter_timer(self, place: Place, led: Led) -> None:
+        run = self._of(led.run_id)
+        if led.kind is TimerKind.RESUME:
+            run.resumes[place] = None
+        elif led.item_id:
+            run.timers[place] = (led.item_id, led.turn)
+
+    def _leave(self, index: str, entry: str) -> str | None:
+        if index.startswith("live:"):
+            run_id = index[5:]
+            if run_id in self.runs:
+                self.runs[run_id].live.pop(entry, None)
+            return run_id
+        place = (index, entry)
+        led = self._places.pop(place, None)
+        run = None if led is None else self.runs.get(led.run_id)
+        if led is None or run is None:
+            return None
+        for leading in (run.messages, run.owners, run.parked, run.timers, run.resumes):
+            leading.pop(place, None)
+        return led.run_id
+
+    # --- small parts
+
+    def _take_cell(self, key: Key, value: bytes, version: int) -> None:
+        if key.name.startswith("i:"):
+            run = self._of(key.partition)
+            run.items[key.name[2:]] = codec.decode_item(value)
+            run.turns[key.name[2:]] = version
+        elif key.name == "state":
+            run = self._of(key.partition)
+            run.status, run.epoch = codec.decode_state(value).status, version
+
+    def _of(self, run_id: str) -> MirroredRun:
+        run = self.runs.get(run_id)
+        if run is None:
+            run = self.runs[run_id] = MirroredRun(run_id)
+        return run
+
+    def _run(self, run_id: str, touched: dict[str, MirroredRun]) -> MirroredRun:
+        run = touched[run_id] = self._of(run_id)
+        return run
+
+    def _note(self, run_id: str | None, touched: dict[str, MirroredRun]) -> None:
+        if run_id is not None and run_id in self.runs:
+            touched[run_id] = self.runs[run_id]
+
+    def _violated(self, what: str) -> None:
+        if len(self._server.story.violations) < MAX_SHOWN:
+            self._server.story.violation(what)
+
+

@@ -1,0 +1,388 @@
+"""Checks what is left after the chaos, without the engine: ``python -m tests.chaos.checker FOLDER``.
+
+It compares what the store holds with what each order must lead to, and with what others saw: the side ledger that the
+nodes wrote, the clients' journals, the broker's list of queues, and what the workers said of themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.ledger import Entry, read_ledger
+from tests.chaos.orders import Expected, Totals, expected_of, order_of
+from tests.chaos.store_reader import ENDED, StoredRun, StoreReader, open_reader
+
+GRACE_MS = 5_000
+"""A body may still begin so long after its run ended elsewhere; a suspended process gets the suspension on top."""
+
+DESCRIPTORS_MORE, TASKS_MORE, THREADS_MORE = 4, 4, 4
+"""What a worker may have more than a fresh one: a reconnect or a round of maintenance may be under way."""
+
+LARGEST_RESIDENT_KIB = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Something that must not be: `kind` is lost, duplicated, wrong or leaked."""
+
+    kind: str
+    invariant: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.invariant}) {self.where}: {self.what}"
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What the conductor saw besides the store; read from ``evidence.json``."""
+
+    seed: int
+    store: str
+    suspended_ms: int = 0
+    garbage: list[str] = field(default_factory=list)
+    workers: int = 0
+    clients: int = 0
+    queues_quiet: list[dict[str, Any]] = field(default_factory=list)
+    queues_after: list[dict[str, Any]] = field(default_factory=list)
+    fresh: dict[str, Any] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    exits: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a check found."""
+
+    violations: list[Violation] = field(default_factory=list)
+    runs: Counter[str] = field(default_factory=Counter)
+    items: int = 0
+    retries: int = 0
+    holds: int = 0
+    joins: int = 0
+    fallbacks: int = 0
+    bodies: int = 0
+    repeated_bodies: int = 0
+    latest_body_ms: int = 0
+    heard: int = 0
+    quarantined: int = 0
+
+    def count(self, kind: str) -> int:
+        return sum(1 for each in self.violations if each.kind == kind)
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"runs: {sum(self.runs.values()):,} ({', '.join(f'{n:,} {name}' for name, n in sorted(self.runs.items()))}) · "
+            f"items ended: {self.items:,} · joins: {self.joins:,} · retries: {self.retries:,} · holds: {self.holds:,} · "
+            f"fallbacks: {self.fallbacks:,}"
+        )
+        yield (
+            f"bodies in the side ledger: {self.bodies:,}, of them repeated: {self.repeated_bodies:,} · latest after the "
+            f"end of its run: {self.latest_body_ms} ms · results heard by clients: {self.heard:,} · "
+            f"quarantined: {self.quarantined:,}"
+        )
+        yield (
+            f"lost {self.count('lost')} · duplicated transitions {self.count('duplicated')} · "
+            f"wrong results {self.count('wrong')} · leaked {self.count('leaked')}"
+        )
+
+
+def check(folder: Path, *, reader: StoreReader | None = None) -> Findings:
+    """Check a folder in which the chaos left a store, a ledger, journals and ``evidence.json``."""
+    evidence = Evidence(**json.loads((folder / "evidence.json").read_text()))
+    checker = _Checker(folder, evidence, reader or open_reader(evidence.store))
+    checker.check_runs()
+    checker.check_ledger()
+    checker.check_clients()
+    checker.check_indexes()
+    checker.check_broker()
+    checker.check_processes()
+    return checker.findings
+
+
+class _Checker:
+    def __init__(self, folder: Path, evidence: Evidence, reader: StoreReader) -> None:
+        self.findings = Findings()
+        self._folder = folder
+        self._evidence = evidence
+        self._reader = reader
+        self._runs = {run.run_id: run for run in reader.runs()}
+
+    def _report(self, kind: str, invariant: str, where: str, what: str) -> None:
+        self.findings.violations.append(Violation(kind, invariant, where, what))
+
+    # --- runs
+
+    def check_runs(self) -> None:
+        for run in self._runs.values():
+            self.findings.runs[run.status] += 1
+            self._check_end(run)
+            self._check_ends_of_items(run)
+            if run.status == "completed":
+                self._check_completed(run, expected_of(order_of(self._evidence.seed, _number(run.run_id))))
+            else:
+                self._check_counts_of_cancelled(run)
+
+    def _check_end(self, run: StoredRun) -> None:
+        """I1: the run is over, as it should be."""
+        if not run.has_header or run.status == "unknown":
+            self._report("lost", "I1", run.run_id, "it has records but no header or no state")
+        allowed = ("completed", "cancelled") if run.run_id.startswith("storm") else ("completed",)
+        if run.status in ("failed", "cancelled") and run.status not in allowed:
+            self._report("wrong", "I1", run.run_id, f"it ended as {run.status}: {run.failure}"[:300])
+        elif run.status not in allowed:
+            live = [f"{item.node} {item.status}" for item in run.items.values() if item.status not in ENDED]
+            self._report("lost", "I1", run.run_id, f"it is {run.status}, with {live or 'nothing'} live")
+        elif run.finished_at_ms is None:
+            self._report("lost", "I1", run.run_id, f"it is {run.status} without a time")
+
+    def _check_ends_of_items(self, run: StoredRun) -> None:
+        """I2: at most one end of each item, in the history and in its cell, and every successor is there."""
+        ends = Counter(line.item_id for line in run.history)
+        self.findings.items += len(run.history)
+        for item_id, count in ends.items():
+            if count > 1:
+                self._report("duplicated", "I2", run.run_id, f"item {item_id} ended {count} times")
+            if item_id not in run.items:
+                self._report("lost", "I2", run.run_id, f"item {item_id} ended and has no record")
+        for item in run.items.values():
+            if item.status in ENDED and not ends[item.item_id] and run.status != "failed":
+                self._report("lost", "I2", run.run_id, f"{item.node} {item.item_id} is {item.status} without history")
+            if item.status not in ENDED and ends[item.item_id]:
+                self._report("duplicated", "I2", run.run_id, f"{item.node} {item.item_id} ended and is {item.status}")
+            if item.status == "completed" and run.status == "completed":
+                for successor in item.successors:
+                    if successor not in run.items:
+                        self._report("lost", "I5", run.run_id, f"{item.node} led to {successor}, which is not there")
+        for line in run.history:
+            item = run.items.get(line.item_id)
+            if item is not None and (item.node, item.status) != (line.node, line.status):
+                self._report("wrong", "I2", run.run_id, f"{item.node} is {item.status}, its history says {line.status}")
+
+    def _check_completed(self, run: StoredRun, expected: Expected) -> None:
+        self._check_counts(run)
+        outputs = run.arrivals.get("", [])
+        if outputs != [expected.result]:
+            kind = "wrong" if len(outputs) == 1 else "lost" if not outputs else "duplicated"
+            self._report(kind, "I5", run.run_id, f"its outputs are {outputs}, expected {expected.result}"[:500])
+        ended = Counter((line.node, line.status) for line in run.history)
+        for key in (ended - expected.ended).keys():
+            self._report("duplicated", "I5", run.run_id, f"{ended[key]} x {key}, expected {expected.ended[key]}")
+        for key in (expected.ended - ended).keys():
+            self._report("lost", "I5", run.run_id, f"{ended[key]} x {key}, expected {expected.ended[key]}")
+        failures = Counter(node for _, node in run.errors)
+        if failures != +expected.failures:
+            more = failures - expected.failures
+            kind = "duplicated" if more else "lost"
+            self._report(kind, "I6", run.run_id, f"failed attempts {dict(failures)}, expected {dict(expected.failures)}")
+        self._check_join(run, expected)
+        self._check_context(run, expected.totals)
+        self.findings.retries += sum(failures.values())
+        self.findings.fallbacks += expected.ended["substitute", "completed"]
+
+    def _check_counts(self, run: StoredRun) -> None:
+        """I3: nothing is live, and the counters say so."""
+        live = [item for item in run.items.values() if item.status not in ENDED]
+        for item in live:
+            self._report("leaked", "I3", run.run_id, f"{item.node} {item.item_id} is {item.status} in a completed run")
+        for entry in run.live:
+            self._report("leaked", "I3", run.run_id, f"{entry} is listed as live in a completed run")
+        for name in ("c:live", "c:waiting", "c:held"):
+            if run.counters.get(name, 0):
+                self._report("leaked", "I3", run.run_id, f"counter {name} is {run.counters[name]}")
+        for name, value in run.counters.items():
+            if name.startswith("n:") and value:
+                self._report("leaked", "I3", run.run_id, f"scope counter {name} is {value}")
+        completed = sum(1 for line in run.history if line.status == "completed")
+        if run.counters.get("c:completed", 0) != completed:
+            counted = run.counters.get("c:completed", 0)
+            self._report("duplicated", "I3", run.run_id, f"{counted} completions counted, {completed} in the history")
+
+    def _check_counts_of_cancelled(self, run: StoredRun) -> None:
+        live = sum(1 for item in run.items.values() if item.status not in ENDED)
+        if run.status == "cancelled" and run.counters.get("c:live", 0) != live:
+            self._report("leaked", "I3", run.run_id, f"{run.counters.get('c:live', 0)} counted live, {live} are")
+        if run.status == "cancelled" and len(run.live) != live:
+            self._report("leaked", "I3", run.run_id, f"{len(run.live)} listed live, {live} are")
+
+    def _check_join(self, run: StoredRun, expected: Expected) -> None:
+        """I4: the join ended once and was given exactly what was due, in order."""
+        packs = [line for line in run.history if line.node == "pack"]
+        self.findings.joins += len(packs)
+        if len(packs) != 1:
+            self._report("lost" if not packs else "duplicated", "I4", run.run_id, f"the join ended {len(packs)} times")
+        openers = [line.item_id for line in run.history if line.node == "split"]
+        arrived = [value for opener in openers for value in run.arrivals.get(opener, [])]
+        if arrived != expected.arrivals:
+            kind = "duplicated" if len(arrived) > len(expected.arrivals) else "lost"
+            self._report(kind, "I4", run.run_id, f"at the join arrived {arrived}, expected {expected.arrivals}"[:500])
+
+    def _check_context(self, run: StoredRun, totals: Totals) -> None:
+        """The context is the initial one and every delta once, merged here by hand."""
+        found = merged(run)
+        self.findings.holds += len(found.held)
+        for name, value in asdict(totals).items():
+            is_value = getattr(found, name)
+            if is_value != value:
+                self._report("wrong", "I5", run.run_id, f"context field {name} is {is_value}, expected {value}"[:300])
+
+    # --- what others saw
+
+    def check_ledger(self) -> None:
+        bodies: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+        for entry in read_ledger(self._folder):
+            bodies[entry.run_id, entry.item_id].append(entry)
+        for (run_id, item_id), entries in bodies.items():
+            self._check_bodies(run_id, item_id, entries)
+        for run in self._runs.values():
+            for line in run.history:
+                entries = bodies.get((run.run_id, line.item_id), [])
+                wanted = "end" if line.status == "completed" else "begin"
+                if not any(entry.what == wanted for entry in entries):
+                    self._report("wrong", "I2", run.run_id, f"{line.node} {line.item_id} ended; no body says {wanted}")
+
+    def _check_bodies(self, run_id: str, item_id: str, entries: list[Entry]) -> None:
+        begins = [entry for entry in entries if entry.what == "begin"]
+        self.findings.bodies += len(begins)
+        if len({entry.key for entry in entries}) != 1 or entries[0].key != f"{run_id}:{item_id}":
+            self._report("wrong", "I6", run_id, f"{item_id} had the keys { {entry.key for entry in entries} }")
+        run = self._runs.get(run_id)
+        item = run.items.get(item_id) if run is not None else None
+        if run is None or item is None:
+            self._report("lost", "I1", run_id, f"a body of {entries[0].node} ran for item {item_id}, unknown to the store")
+            return
+        tries = item.attempt if item.status in ENDED else item.attempt + 1
+        due = tries + (1 if item.node == "reserve" and item.turn > 2 else 0)
+        self.findings.repeated_bodies += max(0, len(begins) - due)
+        if item.status in ENDED and max((entry.attempt for entry in begins), default=0) > item.attempt:
+            self._report("duplicated", "I6", run_id, f"{item.node} {item_id} ran attempt beyond its last")
+        if run.finished_at_ms is not None:
+            late = max((entry.at_ms for entry in begins), default=0) - run.finished_at_ms
+            self.findings.latest_body_ms = max(self.findings.latest_body_ms, late)
+            if late > GRACE_MS + self._evidence.suspended_ms:
+                self._report("wrong", "I7", run_id, f"a body of {item.node} began {late} ms after the run's end")
+
+    def check_clients(self) -> None:
+        for path in sorted((self._folder / "clients").glob("*.log")):
+            for line in path.read_text().splitlines():
+                self._check_word(line.split(" ", 2))
+
+    def _check_word(self, words: list[str]) -> None:
+        word, run_id = words[0], words[1] if len(words) > 1 else ""
+        run = self._runs.get(run_id)
+        if word == "started" and run is None:
+            self._report("lost", "I1", run_id, "a client was told that it is started, and the store does not know it")
+        elif word == "cancelled" and (run is None or run.status != "cancelled"):
+            self._report("wrong", "I7", run_id, "a client was told that it is cancelled")
+        elif word == "result":
+            self.findings.heard += 1
+            if json.loads(words[2]) != expected_of(order_of(self._evidence.seed, _number(run_id))).result:
+                self._report("wrong", "I5", run_id, f"a client was told {words[2]}"[:300])
+
+    # --- what must be gone
+
+    def check_indexes(self) -> None:
+        for name in self._reader.indexes():
+            kind = name.split(":")[0]
+            if kind in ("messages", "owned", "parked", "timers"):
+                for entry, _ in self._reader.index(name):
+                    self._report("leaked", "I9", name, f"entry {entry} is left")
+            elif kind == "runs.status":
+                self._check_list(name, name.split(":")[1])
+        sent = set(self._evidence.garbage)
+        for entry, value in self._reader.index("quarantine"):
+            self.findings.quarantined += 1
+            if sent and not any(body in value.hex() for body in sent):
+                self._report("lost", "I10", entry, "a message in the quarantine was not sent as garbage")
+
+    def _check_list(self, name: str, status: str) -> None:
+        for entry, _ in self._reader.index(name):
+            run = self._runs.get(entry.split(":", 1)[1])
+            if run is None or run.status != status:
+                self._report("wrong", "I3", name, f"{entry} is listed, and is {run.status if run else 'not there'}")
+
+    def check_broker(self) -> None:
+        """I9: no message is left, no queue without its process."""
+        for when, queues in (("quiet", self._evidence.queues_quiet), ("after", self._evidence.queues_after)):
+            for queue in queues:
+                for state in ("messages_ready", "messages_unacknowledged"):
+                    if queue[state]:
+                        self._report("leaked", "I9", queue["name"], f"{queue[state]} {state} when {when}")
+            mine = Counter(queue["name"].split(".")[1] for queue in queues)
+            for kind, most in (("control", self._evidence.workers), ("events", self._evidence.clients)):
+                limit = most if when == "quiet" else 0
+                if mine[kind] > limit:
+                    self._report("leaked", "I9", kind, f"{mine[kind]} queues when {when}, at most {limit} have a process")
+
+    def check_processes(self) -> None:
+        """I9: descriptors, tasks and threads of every worker are as many as a fresh one has."""
+        fresh = self._evidence.fresh
+        for name, last in self._evidence.reports.items():
+            for what, more in (("descriptors", DESCRIPTORS_MORE), ("tasks", TASKS_MORE), ("threads", THREADS_MORE)):
+                if last[what] > fresh[what] + more:
+                    self._report("leaked", "I9", name, f"{last[what]} {what}, a fresh worker has {fresh[what]}")
+            if last["resident_kib"] > LARGEST_RESIDENT_KIB:
+                self._report("leaked", "I9", name, f"{last['resident_kib']} KiB resident")
+        for name, code in self._evidence.exits.items():
+            if code != 0:
+                self._report("wrong", "I9", name, f"told to stop, it exited with {code}")
+
+
+def merged(run: StoredRun) -> Totals:
+    """Merge the context of a run from its initial one and its deltas."""
+    context = {name: _value(value) for name, value in run.context.items()}
+    sums = {"quantity": context.get("quantity", 0)}
+    sets: dict[str, set[int]] = {"skus": set(), "held": set()}
+    picked: list[int] = []
+    events: dict[str, str] = {}
+    for _, delta in run.deltas:
+        for name, tagged in delta.items():
+            if name == "events":
+                events.update({event[0]: event[2] for event in tagged})
+                continue
+            value = tagged[1]
+            if name == "quantity":
+                sums[name] += value
+            elif name in sets:
+                sets[name] |= set(value)
+            elif name == "picked":
+                picked += value
+            elif name == "dearest":
+                context[name] = max(context[name], value)
+            elif name == "cheapest":
+                context[name] = min(context[name], value)
+            else:
+                context[name] = value
+    return Totals(
+        customer=context["customer"], quantity=sums["quantity"], dearest=context["dearest"],
+        cheapest=context["cheapest"], skus=frozenset(sets["skus"]), held=frozenset(sets["held"]),
+        picked=tuple(sorted(picked)), events=tuple(sorted(events.values())), stage=context["stage"],
+    )  # fmt: skip
+
+
+def _value(tagged: Any) -> Any:
+    return tagged[1] if isinstance(tagged, list) and len(tagged) == 2 and isinstance(tagged[0], str) else tagged
+
+
+def _number(run_id: str) -> int:
+    return int(run_id.rpartition("-")[2])
+
+
+def main(arguments: list[str]) -> int:
+    findings = check(Path(arguments[0]))
+    for violation in findings.violations[:50]:
+        print(violation)
+    for line in findings.lines():
+        print(line)
+    return 1 if findings.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
