@@ -8,10 +8,10 @@
       RunError                  about one run
         RunNotFoundError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
-        InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError
+        InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
       NodeError                 raised inside a step
         NodeTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError  ResourceNotFoundError
-        OutcomeUnknownError  PoisonError
+        OutcomeUnknownError  PoisonError  DeadLetterError
         UndeclaredTransitionError  UnroutedValueError  ContextChangeError
       CodecError                bytes or values that cannot be encoded or decoded
         PayloadMismatchError  NewerFormatError
@@ -326,6 +326,19 @@ class UnknownWorkflowError(RunError):
         )
 
 
+class DeadLetterNotFoundError(RunError):
+    """There is no dead letter with this id, or its item has gone on without it."""
+
+    letter_id: str
+
+    def __init__(self, *, letter_id: str) -> None:
+        super().__init__(
+            f"There is no dead letter {letter_id!r} any more, or there never was one: `floxide dead-letters list` "
+            "shows those that are left.",
+            letter_id=letter_id,
+        )
+
+
 class NodeError(FloxideError):
     """Something inside one step."""
 
@@ -453,6 +466,26 @@ class PoisonError(NodeError):
         )
 
 
+class DeadLetterError(NodeError):
+    """Somebody dropped the dead letter of this item: nobody tries to deliver its message any more."""
+
+    node: str
+    item_id: str
+    reason: str
+    count: int
+
+    def __init__(self, *, node: str, item_id: str, reason: str, count: int) -> None:
+        times = "once" if count == 1 else f"{count} times in a row"
+        super().__init__(
+            f"The broker gave up on the message of node {node!r} (item {item_id}) {times} ({reason}), and its dead "
+            "letter was dropped. Change what makes the broker drop messages, then resume the run.",
+            node=node,
+            item_id=item_id,
+            reason=reason,
+            count=count,
+        )
+
+
 class ResourceNotFoundError(NodeError):
     """The worker's lifespan provides no resource of this type."""
 
@@ -495,19 +528,17 @@ class CodecError(FloxideError):
 
 
 class NewerFormatError(CodecError):
-    """A newer release wrote this, in a format that this release does not know."""
+    """A newer release wrote this, in a way that this release does not know."""
 
     what: str
-    found: int
-    known: int
+    found: str
 
-    def __init__(self, *, what: str, found: int, known: int) -> None:
+    def __init__(self, *, what: str, found: str) -> None:
         super().__init__(
-            f"This {what} is of format {found}, and this release reads formats up to {known}: a newer release of "
-            "floxide_amqp wrote it. Upgrade this process.",
+            f"This {what} has {found}, which this release of floxide_amqp does not know: a newer one wrote it. "
+            "Upgrade this process.",
             what=what,
             found=found,
-            known=known,
         )
 
 

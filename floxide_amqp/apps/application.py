@@ -262,7 +262,9 @@ class Floxide:
 
     def _timeouts_here(self) -> Timeouts:
         """Where the loop's time jumps, whoever polls would make it stop at every second of a wait of days."""
-        return self.timeouts if clock_of_the_loop() is None else self.timeouts.with_polls_at_least(SKIPPING_POLL_SECONDS)
+        if clock_of_the_loop() is None:
+            return self.timeouts
+        return self.timeouts.with_polls_at_least(SKIPPING_POLL_SECONDS)
 
     def _open_another(self) -> Callable[[], Awaitable[KeyValueStore]]:
         location = self._store

@@ -17,7 +17,14 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId, slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import CodecError, OutcomeUnknownError, PoisonError, StoreError
+from floxide_amqp.exceptions import (
+    CodecError,
+    NewerFormatError,
+    OutcomeUnknownError,
+    PoisonError,
+    StoreError,
+    UnreadableRecordError,
+)
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Cell, Committed, Conflict, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
@@ -27,7 +34,8 @@ from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.items import StoredItem, stored_item
 from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.admission")
@@ -166,7 +174,7 @@ class Admissions:
         if item.owner == me:
             verdict = Verdict.DEAD if self._services.died_with(item) else Verdict.GONE
         else:
-            verdict = await self._deaths.verdict(item.owner)
+            verdict = await self._deaths.verdict(item.owner, (found.header.run_id, item))
         if is_here or verdict is Verdict.ALIVE:
             if item.anchored:
                 return Dismissed(reason="owned")
@@ -253,6 +261,7 @@ class Admissions:
         decision = moves.park(item, turn, found.epoch, header.workflow, header.version, note, message)
         if isinstance(await self._services.commit(_writer(header), decision), Conflict):
             return None
+        self._services.figures.parked += 1
         _log.warning(
             "work_item.parked", run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
             version=header.version,
@@ -285,15 +294,18 @@ class Admissions:
         if state.version == 0:
             _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
             return Dismissed(reason="run unknown")
-        header = cached.header if cached is not None else codec.decode_header(snapshot.cells[2].value)
-        if cached is None:
+        if cached is not None:
+            header = cached.header
+        else:
+            header = read_record(codec.decode_header, snapshot.cells[2].value, keys.header(run_id))
             cached = self._remember(header)
         broken: CodecError | None = None
         if cached is not None and cached.has_context:
             broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
         return _Found(
-            run=cached, header=header, state=codec.decode_state(state.value), epoch=state.version,
-            stored=_stored(snapshot.cells[1]), broken=broken,
+            run=cached, header=header, epoch=state.version,
+            state=read_record(codec.decode_state, state.value, keys.state(run_id)),
+            stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1]), broken=broken,
         )  # fmt: skip
 
     async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
@@ -303,6 +315,9 @@ class Admissions:
                 await run.refresh(self._services.contexts)
         except StoreError:
             raise
+        except NewerFormatError as error:
+            place = "/".join(keys.context_log(run.header.run_id))
+            raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
         except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
             broken = CodecError(
                 f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
@@ -315,10 +330,6 @@ class Admissions:
     def _remember(self, header: RunHeader) -> CachedRun | None:
         graph = self._services.registry.find(header.workflow, header.version)
         return None if graph is None else self._services.cache.add(CachedRun(header, graph))
-
-
-def _stored(cell: Cell) -> StoredItem | None:
-    return StoredItem(codec.decode_item(cell.value), cell.version) if cell.version else None
 
 
 def _writer(header: RunHeader) -> BatchWriter:

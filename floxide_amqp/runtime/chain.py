@@ -15,6 +15,7 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
 from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import RUN_ITSELF, Anchor, Decision, Effects, Failed, MessageAnchor, OwnerAnchor, Step
+from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import StoreUnavailableError
@@ -40,6 +41,9 @@ PAUSE_WHEN_CONTENDED_SECONDS = 0.5
 
 SERIAL_AFTER = 3
 """Conflicts over the context after which a run's isolated steps go one at a time in this worker."""
+
+LONGEST_STEP_BACK_SECONDS = 2.0
+"""Longest pause before an isolated step runs again because workers elsewhere changed the context meanwhile."""
 
 
 class Chain:
@@ -96,6 +100,7 @@ class Chain:
     async def _dismiss(self, dismissed: Dismissed) -> None:
         envelope = self._envelope
         _log.debug("delivery.dismissed", run_id=envelope.run_id, item_id=envelope.item_id, reason=dismissed.reason)
+        self._services.figures.dismissed += 1
         if dismissed.reason == "contended":
             await asyncio.sleep(PAUSE_WHEN_CONTENDED_SECONDS)
             await self._delivery.release()
@@ -119,7 +124,7 @@ class Chain:
         """Run and commit one step; return the next item of the chain, if there is one."""
         run, item = admitted.run, admitted.item
         self._steps += 1
-        handle = StepHandle(run.header.run_id, item.item_id, item.node)
+        handle = StepHandle(run.header.run_id, item.item_id, item.node, attempt=item.attempt, lost=item.lost)
         inflight = self._services.inflight
         inflight.add(handle)
         try:
@@ -143,8 +148,15 @@ class Chain:
             if not isinstance(settled, _Again):
                 return settled
             conflicts += 1
+            await self._step_back(conflicts)
             admitted = settled.admitted
             await admitted.run.refresh(self._services.contexts)
+
+    async def _step_back(self, conflicts: int) -> None:
+        """Other workers change the context all the time: wait longer and longer, so that one of them gets through."""
+        if conflicts > SERIAL_AFTER:
+            longest = min(LONGEST_STEP_BACK_SECONDS, 0.01 * 2 ** (conflicts - SERIAL_AFTER))
+            await asyncio.sleep(self._services.random.uniform(0, longest))
 
     async def _perform(self, admitted: Admitted, handle: StepHandle) -> tuple[Admitted, Performance]:
         """Run the body; if it takes long, anchor the chain in the store meanwhile and acknowledge early."""
@@ -269,6 +281,7 @@ class Chain:
         """
         item, run = admitted.item, admitted.run
         _log.info("step.discarded", run_id=run.header.run_id, item_id=item.item_id, node=item.node)
+        self._services.figures.node(run.header.workflow, item.node).discarded += 1
         stored = await self._services.runs.find(run.header.run_id)
         if stored is None or not stored.state.status.is_terminal:
             self._must_release = True
@@ -285,7 +298,7 @@ class Chain:
         self, admitted: Admitted, performed: Performed, decision: Decision, committed: Committed
     ) -> Admitted | None:
         run = admitted.run
-        effects = self._effects_of(admitted, decision, committed)
+        effects = effects_of(admitted.run.header.run_id, decision, committed)
         self._log_step(admitted, performed, effects)
         if performed.delta is not None:
             run.advance(committed.positions.get(keys.context_log(run.header.run_id)), performed.delta)
@@ -322,24 +335,14 @@ class Chain:
             await self._forget((LeaveMessage(message.queue, message.entry),))
         return None
 
-    def _effects_of(self, admitted: Admitted, decision: Decision, committed: Committed) -> Effects:
-        """Return the effects: those of the closed scope, if this very commit brought it to zero."""
-        if decision.closing is None:
-            return decision.effects
-        run_id = admitted.run.header.run_id
-        if committed.counters.get(keys.scope_count(run_id, decision.closing)) != 0:
-            return decision.effects
-        if decision.closing != RUN_ITSELF:
-            return decision.closing_effects
-        outputs = committed.counters.get(keys.count(run_id, "outputs"), 0)
-        held = committed.counters.get(keys.count(run_id, "held"), 0)
-        stalled = outputs == 0 and held > 0
-        return replace(decision.closing_effects, finished=RunStatus.FAILED if stalled else RunStatus.COMPLETED)
-
     def _log_step(self, admitted: Admitted, performed: Performed, effects: Effects) -> None:
         item = admitted.item
         facts = {"run_id": admitted.run.header.run_id, "item_id": item.item_id, "node": item.node}
+        figures = self._services.figures.node(admitted.run.header.workflow, item.node)
+        figures.durations.add(performed.duration_us / 1e6)
         if isinstance(performed.outcome, Failed):
+            figures.failed += 1
+            figures.retried += effects.timer is not None
             error = performed.outcome.error
             log = _log.warning if effects.finished is RunStatus.FAILED else _log.info
             log(
@@ -347,6 +350,7 @@ class Chain:
                 message=error.message, will_retry=effects.timer is not None, **facts,
             )  # fmt: skip
         else:
+            figures.committed += 1
             _log.debug("work_item.committed", duration_us=performed.duration_us, **facts)
         if effects.finished is not None:
             _log.info("run.finished", run_id=facts["run_id"], status=effects.finished.value)
@@ -359,3 +363,17 @@ class _Again:
 
     def __init__(self, admitted: Admitted) -> None:
         self.admitted = admitted
+
+
+def effects_of(run_id: RunId, decision: Decision, committed: Committed) -> Effects:
+    """Return the effects of a commit: those of the closed scope, if this very commit brought it to zero."""
+    if decision.closing is None:
+        return decision.effects
+    if committed.counters.get(keys.scope_count(run_id, decision.closing)) != 0:
+        return decision.effects
+    if decision.closing != RUN_ITSELF:
+        return decision.closing_effects
+    outputs = committed.counters.get(keys.count(run_id, "outputs"), 0)
+    held = committed.counters.get(keys.count(run_id, "held"), 0)
+    stalled = outputs == 0 and held > 0
+    return replace(decision.closing_effects, finished=RunStatus.FAILED if stalled else RunStatus.COMPLETED)

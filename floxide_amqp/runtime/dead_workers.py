@@ -8,12 +8,12 @@ from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkerRecord
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
-from floxide_amqp.runtime.deaths import DeathWatch
+from floxide_amqp.runtime.deaths import DeathWatch, gave_up
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
 from floxide_amqp.stores.indexes import ItemPlace
-from floxide_amqp.stores.liveness import DEAD
+from floxide_amqp.stores.liveness import DEAD, HUNG
 from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.maintenance")
@@ -44,18 +44,34 @@ class DeadWorkers:
         records = await services.liveness.all()
         self._deaths.forget_all_but(record.worker_id for record in records)
         for record in records:
-            if record.worker_id == services.name or not self._deaths.has_died(record):
+            if record.worker_id == services.name:
+                continue
+            if not self._deaths.has_died(record):
+                await self._take_what_it_gave_up(record)
                 continue
             all_given_back = await self._give_back_all(record.worker_id, died=True)
             await self._note_death(record, all_given_back=all_given_back)
 
     async def _note_death(self, record: WorkerRecord, *, all_given_back: bool) -> None:
         services = self._services
+        if record.status == HUNG:  # it still beats, so a grave would not last
+            return
         if record.status != DEAD and all_given_back:
             _log.warning("worker.died", worker_id=record.worker_id, host=record.host, pid=record.pid)
             await services.liveness.bury(record)
         elif all_given_back and services.now_ms() - record.at_ms > REMEMBER_DEAD_MS:
             await services.liveness.forget(record.worker_id)
+
+    async def _take_what_it_gave_up(self, record: WorkerRecord) -> None:
+        """Items whose bodies do not end: their worker lives and does not vouch for them."""
+        places = [ItemPlace(body.run_id, body.item_id) for body in record.stuck if body.is_given_up]
+        await work_off(lambda place: self._give_back_given_up(record, place), places)
+
+    async def _give_back_given_up(self, record: WorkerRecord, place: ItemPlace) -> None:
+        found = (await self._services.items.find(place.run_id, (place.item_id,)))[0]
+        is_held = found is not None and found.item.owner == record.worker_id
+        if found is not None and is_held and gave_up(record, place.run_id, found.item):
+            await self._give_back(record.worker_id, place, died=True)
 
     async def hand_over(self) -> None:
         """Give back what this worker still holds without a message: once it has said goodbye, nobody looks for it."""
@@ -102,4 +118,5 @@ class DeadWorkers:
         )
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             _log.info("work_item.given_back", run_id=place.run_id, item_id=place.item_id, owner=worker, died=died)
+            services.figures.given_back += 1
             await publish(services, run.header, decision.effects.publish)

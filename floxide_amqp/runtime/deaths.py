@@ -1,8 +1,9 @@
 """Tells dead workers from slow ones.
 
-Three proofs: the worker said goodbye (its record is gone); its process is gone from this very machine; or its
-heartbeat has not moved for long enough on *this* process's monotonic clock while this process's own heartbeats got
-through. The last condition keeps a store that is out of reach from looking like everyone's death.
+Proofs: the worker said goodbye (its record is gone); its process is gone from this very machine; its heartbeat says
+that its event loop hangs; or its heartbeat has not moved for long enough on *this* process's monotonic clock while this
+process's own heartbeats got through. The last condition keeps a store that is out of reach from looking like everyone's
+death. A living worker may be dead to single items: its heartbeat names those that it does not vouch for any more.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkerId
+from floxide_amqp.core.records import WorkerRecord, WorkItem
 from floxide_amqp.ports.key_value import Read
 from floxide_amqp.stores import keys
-from floxide_amqp.stores.liveness import DEAD
-from floxide_amqp.stores.record_codec import decode_worker
+from floxide_amqp.stores.liveness import DEAD, HUNG, worker_record
 from floxide_amqp.stores.session import Session
 
 LEAST_OWN_BEATS = 3
@@ -59,17 +59,24 @@ class DeathWatch:
         self._own_beats = own_beats
         self._seen: dict[WorkerId, _Seen] = {}
 
-    async def verdict(self, worker_id: WorkerId) -> Verdict:
-        """Return what is known of a worker; asking again later may prove its death."""
+    async def verdict(self, worker_id: WorkerId, held: tuple[RunId, WorkItem] | None = None) -> Verdict:
+        """Return what is known of a worker; asking again later may prove its death.
+
+        Args:
+            worker_id: The worker.
+            held: An item it owns, with its run: to this one a living worker is dead if it has given it up.
+        """
         cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(keys.worker(worker_id),)))).cells[0]
         if cell.version == 0:
             self._seen.pop(worker_id, None)
             return Verdict.GONE
-        return Verdict.DEAD if self.has_died(decode_worker(cell.value)) else Verdict.ALIVE
+        record = worker_record(worker_id, cell)
+        has_died = self.has_died(record) or (held is not None and gave_up(record, *held))
+        return Verdict.DEAD if has_died else Verdict.ALIVE
 
     def has_died(self, record: WorkerRecord) -> bool:
         """Return whether the worker of a heartbeat just read is known to be dead."""
-        if record.status == DEAD or is_gone(record):
+        if record.status in (DEAD, HUNG) or is_gone(record):
             return True
         now, own = asyncio.get_running_loop().time(), self._own_beats()
         seen = self._seen.get(record.worker_id)
@@ -81,6 +88,12 @@ class DeathWatch:
     def forget_all_but(self, listed: Iterable[WorkerId]) -> None:
         """Drop what was seen of workers that are no more."""
         self._seen = {worker_id: self._seen[worker_id] for worker_id in listed if worker_id in self._seen}
+
+
+def gave_up(record: WorkerRecord, run_id: RunId, item: WorkItem) -> bool:
+    """Return whether a worker does not vouch for this try of an item any more, because the body does not end."""
+    tried = (run_id, item.item_id, item.attempt, item.lost)
+    return any(body.is_given_up and tried == (body.run_id, body.item_id, body.attempt, body.lost) for body in record.stuck)
 
 
 def is_gone(record: WorkerRecord) -> bool:

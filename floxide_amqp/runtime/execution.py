@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,9 +17,10 @@ from floxide_amqp.core.transition import Transition, as_transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
 from floxide_amqp.exceptions import NodeInterruptedError, NodeTimeoutError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.runtime.inflight import StepHandle
+from floxide_amqp.runtime.inflight import CURRENT_STEP, StepHandle
 from floxide_amqp.runtime.interceptors import StepCall, chain_step
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.threads import ThreadPlace
 
 _log = get_logger("floxide_amqp.execution")
 
@@ -59,33 +59,55 @@ async def run_body(
         call: Its input and place, for interceptors.
         handle: By which the step can be interrupted.
     """
-    async with nullcontext() if node.node.is_async else services.threads:
-        return await _run(services, node, ctx, call, handle)
+    if node.node.is_async:
+        return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input))
+    async with services.threads.place(handle) as place:
+        return await _run(services, node, call, handle, lambda: _invoke_in(place, node, ctx, call.input))
 
 
 async def _run(
-    services: Services, node: GraphNode, ctx: WorkflowCtx[Any], call: StepCall, handle: StepHandle
+    services: Services,
+    node: GraphNode,
+    call: StepCall,
+    handle: StepHandle,
+    invoke: Callable[[], Awaitable[Transition[Any]]],
 ) -> BodyResult:
-    body = chain_step(services.interceptors, call, lambda: _invoke(services, node, ctx, call.input))
-    task = asyncio.create_task(_guarded(body), name=f"floxide.node.{node.name}")
+    try:
+        return await _until_done(services, node, handle, chain_step(services.interceptors, call, invoke))
+    finally:
+        handle.body_due = None
+
+
+async def _until_done(
+    services: Services, node: GraphNode, handle: StepHandle, body: Callable[[], Awaitable[Transition[Any]]]
+) -> BodyResult:
+    variables = contextvars.copy_context()
+    variables.run(CURRENT_STEP.set, handle)
+    task = asyncio.create_task(_guarded(body), name=f"floxide.node.{node.name}", context=variables)
     handle.task = task
+    timeout = node.options.timeout.total_seconds() if node.options.timeout else None
     if handle.is_interrupted:
         task.cancel()
-    timeout = node.options.timeout.total_seconds() if node.options.timeout else None
+    elif timeout is not None:
+        handle.body_due = asyncio.get_running_loop().time() + timeout
     ignored = _when_ignored(handle, services.timeouts.cancel_grace)
     waited_for: set[asyncio.Future[Any]] = {task, ignored}
     try:
         await asyncio.wait(waited_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         task.cancel()
-        await _leave_alone_after(task, services.timeouts.cancel_grace, node.name)
+        await _leave_alone_after(services, task, services.timeouts.cancel_grace, handle)
         raise
     if task.done():
         return _result(task, node.name, handle)
     if ignored.done():
-        await _leave_alone_after(task, 0, node.name)
+        await _leave_alone_after(services, task, 0, handle)
         return Interrupted()
-    return await _stop(task, node, timeout, services.timeouts.cancel_grace, handle)
+    task.cancel()
+    await _leave_alone_after(services, task, services.timeouts.cancel_grace, handle)
+    if handle.is_interrupted:
+        return Interrupted()
+    return Raised(NodeTimeoutError(node=node.name, timeout_seconds=timeout or 0.0))
 
 
 def _when_ignored(handle: StepHandle, grace: float) -> asyncio.Future[None]:
@@ -98,13 +120,13 @@ def _when_ignored(handle: StepHandle, grace: float) -> asyncio.Future[None]:
     return ignored
 
 
-async def _invoke(services: Services, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
-    if node.node.is_async:
-        return as_transition(await node.node.invoke(ctx, value))
+async def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
+    return as_transition(await node.node.invoke(ctx, value))
+
+
+async def _invoke_in(place: ThreadPlace, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
     variables = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    raw = await loop.run_in_executor(services.executor, lambda: variables.run(_call, node, ctx, value))
-    return as_transition(raw)
+    return as_transition(await place.run(lambda: variables.run(_call, node, ctx, value)))
 
 
 def _call(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Any:
@@ -125,27 +147,26 @@ async def _guarded(body: Callable[[], Awaitable[Transition[Any]]]) -> BodyResult
         return Raised(error)
 
 
-async def _stop(
-    task: asyncio.Task[BodyResult], node: GraphNode, timeout: float | None, grace: float, handle: StepHandle
-) -> BodyResult:
-    """Cancel a body that is out of time, and leave it alone if it does not heed."""
-    task.cancel()
-    await _leave_alone_after(task, grace, node.name)
-    if handle.is_interrupted:
-        return Interrupted()
-    return Raised(NodeTimeoutError(node=node.name, timeout_seconds=timeout or 0.0))
-
-
-async def _leave_alone_after(task: asyncio.Task[BodyResult], grace: float, node: str) -> None:
+async def _leave_alone_after(
+    services: Services, task: asyncio.Task[BodyResult], grace: float, handle: StepHandle
+) -> None:
+    """Give a cancelled body some time, and leave it alone if it does not heed."""
     done, _ = await asyncio.wait({task}, timeout=grace)
-    if not done:
-        _log.warning("step.ignores_cancellation", node=node, waited_seconds=grace)
-        task.add_done_callback(_drop_result)
+    if done:
+        return
+    _log.warning(
+        "step.ignores_cancellation", run_id=handle.run_id, item_id=handle.item_id, node=handle.node,
+        waited_seconds=grace,
+    )  # fmt: skip
+    left_behind = services.inflight.left_behind
+    left_behind[handle] = None
 
+    def end(task: asyncio.Task[BodyResult]) -> None:
+        left_behind.pop(handle, None)
+        if not task.cancelled():
+            task.exception()
 
-def _drop_result(task: asyncio.Task[BodyResult]) -> None:
-    if not task.cancelled():
-        task.exception()
+    task.add_done_callback(end)
 
 
 def _result(task: asyncio.Task[BodyResult], node: str, handle: StepHandle) -> BodyResult:

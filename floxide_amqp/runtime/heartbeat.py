@@ -33,6 +33,10 @@ DEFAULT_DEAD_AFTER_SECONDS = 15.0
 """Silence that counts as death, where nobody says."""
 
 
+TICKS_PER_BEAT = 4
+"""Ticks of the event loop between two beats."""
+
+
 def _ignore(error: Exception) -> None:
     """For a worker that has not begun."""
     del error
@@ -50,6 +54,7 @@ class TaskHeartbeat:
 
     Attributes:
         vitals: Set by the worker.
+        pulse: Ticks of the event loop, which the worker keeps up.
         succeeded: Beats that got through.
         beat_at: When the last of them did, by the event loop's clock.
         on_lost: Called when another worker has taken the name.
@@ -67,14 +72,12 @@ class TaskHeartbeat:
         self.succeeded = 0
         self.beat_at: float | None = None
         self.on_lost: Callable[[Exception], object] = _ignore
+        self.pulse = LoopPulse(interval_seconds / TICKS_PER_BEAT)
         self._record = record
         self._clock = clock
         self._interval = interval_seconds
         self._name = Name(liveness, dead_after_seconds, interval_seconds)
         self._task: asyncio.Task[None] | None = None
-
-    def watch(self, pulse: LoopPulse, watch: LoopWatch | None) -> None:
-        """Nothing to be told: a loop that stands still does not beat."""
 
     async def start(self) -> None:
         """Write the first beat and go on beating."""
@@ -123,9 +126,11 @@ class Heartbeat:
         clock: This process's clock.
         interval_seconds: Between two beats.
         dead_after_seconds: Silence of another worker of this name that counts as its death.
+        watch: Watches the event loop meanwhile.
 
     Attributes:
         vitals: Set by the worker, read by the thread.
+        pulse: Ticks of the event loop, which the worker keeps up.
         succeeded: Beats that got through.
         beat_at: When the last of them did, by the event loop's clock.
         on_lost: Called in the event loop when another worker has taken the name.
@@ -138,6 +143,7 @@ class Heartbeat:
         clock: Clock,
         interval_seconds: float,
         dead_after_seconds: float = DEFAULT_DEAD_AFTER_SECONDS,
+        watch: LoopWatch | None = None,
     ) -> None:
         self.vitals = Vitals()
         self.succeeded = 0
@@ -148,16 +154,12 @@ class Heartbeat:
         self._clock = clock
         self._interval = interval_seconds
         self._dead_after = dead_after_seconds
-        self._pulse: LoopPulse | None = None
-        self._watch: LoopWatch | None = None
+        self.pulse = LoopPulse(interval_seconds / TICKS_PER_BEAT) if watch is None else watch.pulse
+        self._watch = watch
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._first: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def watch(self, pulse: LoopPulse, watch: LoopWatch | None) -> None:
-        """Look at the loop's ticks from now on, and at who watches them."""
-        self._pulse, self._watch = pulse, watch
 
     async def start(self) -> None:
         """Start beating; return once the first beat is in the store.
@@ -176,9 +178,13 @@ class Heartbeat:
         except BaseException:
             self._stop.set()  # or the thread would vouch for a worker that never came to be
             raise
+        if self._watch is not None:
+            self._watch.start()
 
     async def stop(self) -> None:
         """Say goodbye and stop; returns when the thread has ended."""
+        if self._watch is not None:
+            self._watch.stop()
         self._stop.set()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, START_SECONDS)
@@ -233,18 +239,16 @@ class Heartbeat:
         return True
 
     def _next(self) -> None:
-        pulse, watch = self._pulse, self._watch
-        loop_time = 0.0 if pulse is None else pulse.loop_time()
+        watch = self._watch
         self._record = next_beat(
-            self._record, self.vitals, self._clock.now_ms(), loop_time=loop_time,
+            self._record, self.vitals, self._clock.now_ms(), loop_time=self.pulse.loop_time(),
             lag_seconds=0.0 if watch is None else watch.silent_seconds,
             status=HUNG if watch is not None and watch.is_hung else "",
         )  # fmt: skip
 
     def _succeed(self) -> None:
         self.succeeded += 1
-        if self._pulse is not None:
-            self.beat_at = self._pulse.loop_time()
+        self.beat_at = self.pulse.loop_time()
 
     async def _goodbye(self, name: Name) -> None:
         try:

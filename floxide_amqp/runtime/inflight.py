@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -14,19 +15,27 @@ class StepHandle:
     """One step at work: how others reach it.
 
     Attributes:
+        attempt, lost: Of the item.
         is_interrupted: Whether the run was cancelled, failed or is over.
         since: When it began, by the event loop's clock.
+        body_due: When its body should have ended, by the same clock; None while it may take its time.
         on_interrupt: Called once its task has been cancelled.
     """
 
-    __slots__ = ("_event", "is_interrupted", "item_id", "node", "on_interrupt", "run_id", "since", "task")
+    __slots__ = (
+        "_event", "attempt", "body_due", "is_interrupted", "item_id", "lost", "node", "on_interrupt", "run_id",
+        "since", "task",
+    )  # fmt: skip
 
-    def __init__(self, run_id: RunId, item_id: WorkItemId, node: str) -> None:
+    def __init__(self, run_id: RunId, item_id: WorkItemId, node: str, *, attempt: int = 0, lost: int = 0) -> None:
         self.run_id = run_id
         self.item_id = item_id
         self.node = node
+        self.attempt = attempt
+        self.lost = lost
         self.is_interrupted = False
         self.since = asyncio.get_running_loop().time()
+        self.body_due: float | None = None
         self.task: asyncio.Task[object] | None = None
         self.on_interrupt: Callable[[], object] | None = None
         self._event: asyncio.Event | None = None
@@ -44,6 +53,7 @@ class StepHandle:
         self.tell()
         if self.task is not None:
             self.task.cancel()
+        self.body_due = asyncio.get_running_loop().time()
         if self.on_interrupt is not None:
             self.on_interrupt()
 
@@ -56,13 +66,22 @@ class StepHandle:
         await self._event.wait()
 
 
+CURRENT_STEP: contextvars.ContextVar[StepHandle | None] = contextvars.ContextVar("floxide_step", default=None)
+"""The step whose body this is, also in the tasks it starts."""
+
+
 class InFlight:
-    """All steps at work in this process."""
+    """All steps at work in this process.
+
+    Attributes:
+        left_behind: Steps that are over though their bodies are not: they heed no cancellation.
+    """
 
     def __init__(self) -> None:
         self._by_run: dict[RunId, dict[StepHandle, None]] = {}
         self._at_work: Counter[tuple[RunId, WorkItemId]] = Counter()
         self._reserved: Counter[tuple[RunId, WorkItemId]] = Counter()
+        self.left_behind: dict[StepHandle, None] = {}
 
     def __len__(self) -> int:
         return self._at_work.total()

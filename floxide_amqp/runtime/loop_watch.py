@@ -98,6 +98,7 @@ class LoopWatch:
         end_process: Ends it at once.
 
     Attributes:
+        pulse: The ticks.
         silent_seconds: How long the loop has not ticked, as far as this watch has been looking.
         is_hung: Whether the silence is longer than `hung_seconds`.
     """
@@ -115,7 +116,7 @@ class LoopWatch:
     ) -> None:
         self.silent_seconds = 0.0
         self.is_hung = False
-        self._pulse = pulse
+        self.pulse = pulse
         self._worker_id = worker_id
         self._where = where
         self._blocked = blocked_seconds
@@ -139,7 +140,7 @@ class LoopWatch:
 
     def _run(self) -> None:
         before = time.monotonic()
-        while not self._stop.wait(self._pulse.interval):
+        while not self._stop.wait(self.pulse.interval):
             now = time.monotonic()
             self.look(now - before)
             before = now
@@ -151,11 +152,11 @@ class LoopWatch:
             elapsed_seconds: Since the last look. A process that was stopped in between has not looked: what it missed
                 counts as one look only, or a loop about to go on would be taken for one that hangs.
         """
-        if self._pulse.ticks != self._seen:
-            self._seen = self._pulse.ticks
+        if not self.pulse.ticks or self.pulse.ticks != self._seen:
+            self._seen = self.pulse.ticks
             self._moves_again()
             return
-        self.silent_seconds += min(elapsed_seconds, 2 * self._pulse.interval)
+        self.silent_seconds += min(elapsed_seconds, 2 * self.pulse.interval)
         if self.silent_seconds >= self._blocked and not self._is_reported:
             self._is_reported = True
             _say(self._report)
@@ -171,14 +172,14 @@ class LoopWatch:
         self.silent_seconds, self.is_hung, self._is_reported = 0.0, False, False
 
     def _report(self) -> None:
-        place = self._where(self._pulse.task())
+        place = self._where(self.pulse.task())
         _log.warning(
             "loop.blocked", worker_id=self._worker_id, seconds=round(self.silent_seconds, 1), node=place.node,
-            run_id=place.run_id, item_id=place.item_id, stack=self._pulse.stack(),
+            run_id=place.run_id, item_id=place.item_id, stack=self.pulse.stack(),
         )  # fmt: skip
 
     def _report_hung(self) -> None:
-        place = self._where(self._pulse.task())
+        place = self._where(self.pulse.task())
         _log.error(
             "loop.hung", worker_id=self._worker_id, seconds=round(self.silent_seconds, 1), node=place.node,
             run_id=place.run_id, item_id=place.item_id, ends_process=self._owns_process,

@@ -166,6 +166,7 @@ class LostMessages:
         )
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             _log.info("message.republished", run_id=run.header.run_id, item_id=found.item.item_id, tries=note.tries + 1)
+            services.figures.republished += 1
             await publish(services, run.header, decision.effects.publish)
 
     async def _recover_owned(self, run: StoredRun, found: StoredItem, note: MessageNote) -> None:
@@ -175,7 +176,7 @@ class LostMessages:
             is_here = services.inflight.has(run.header.run_id, item.item_id)
             verdict = Verdict.ALIVE if is_here else Verdict.DEAD if services.died_with(item) else Verdict.GONE
         else:
-            verdict = await self._deaths.verdict(item.owner)
+            verdict = await self._deaths.verdict(item.owner, (run.header.run_id, item))
         if verdict is Verdict.ALIVE:
             if item.anchored:
                 await self._forget(note)

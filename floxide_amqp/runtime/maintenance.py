@@ -4,7 +4,8 @@ Every worker is a candidate; a lease in the store, renewed by each finished roun
 saves work: every action is a checked commit, so two leaders do no harm.
 
 The parts have names of their own: `DueTimers` fires what is due, `DeadWorkers` returns what the dead held,
-`LostMessages` finds what a broker lost, `ParkedItems` takes what waited for this worker.
+`LostMessages` finds what a broker lost, `ParkedItems` takes what waited for this worker, `DeadLetterDesk` deals with
+what a broker gave up on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from floxide_amqp.core.records import Probe
 from floxide_amqp.exceptions import StoreUnavailableError
+from floxide_amqp.runtime.dead_letters import DeadLetterDesk
 from floxide_amqp.runtime.dead_workers import DeadWorkers
 from floxide_amqp.runtime.deaths import DeathWatch
 from floxide_amqp.runtime.due_timers import DueTimers
@@ -33,6 +35,7 @@ class Maintenance:
         queues: The task queues this worker serves; their probes return here.
 
     Attributes:
+        dead_letters: Reads what the broker gave up on while this process leads; run beside the rounds.
         is_leader: Whether this process led the last round.
     """
 
@@ -43,6 +46,9 @@ class Maintenance:
         self._workers = DeadWorkers(services, deaths)
         self._messages = LostMessages(services, deaths, queues)
         self._parked = ParkedItems(services, queues)
+        self.dead_letters = DeadLetterDesk(
+            services, services.dead_letters, self._messages.recover, lambda: self.is_leader
+        )
         self.is_leader = False
 
     async def run(self) -> None:

@@ -1,16 +1,27 @@
-"""What goes over the control bus: small msgpack maps with a kind, in both directions."""
+"""What goes over the control bus: small messages with a kind, in both directions. All of them are hints."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import cast
+from typing import Final
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError
-from floxide_amqp.stores.encoding import pack, unpack
+from floxide_amqp.stores.packing import ARRAY, STR, Shape, pack_record, texts, unpack_record
+
+MAX_CONTROL_BYTES: Final = 512 * 1024
+"""Longest message that is decoded at all: the ids of 500 runs, the most that one start announces, fit into it."""
+
+MAX_CONTROL_RUNS: Final = 1_000
+"""Runs that one message names at most."""
+
+CONTROL = Shape(
+    "control message", 4, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, kind=STR, runs=ARRAY, workflow=STR,
+    version=STR,
+)  # fmt: skip
+EVENT = Shape("event", 2, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, run_id=STR, status=STR)
 
 
 class ControlKind(Enum):
@@ -49,7 +60,7 @@ class RunEvent:
 
 def encode_control(message: ControlMessage) -> bytes:
     """Encode a control message."""
-    return pack([message.kind.value, list(message.runs), message.workflow, message.version])
+    return pack_record(CONTROL, message.kind.value, message.runs, message.workflow, message.version)
 
 
 def decode_control(data: bytes) -> ControlMessage:
@@ -58,23 +69,17 @@ def decode_control(data: bytes) -> ControlMessage:
     Raises:
         CodecError: The bytes are none.
     """
-    kind, runs, workflow, version = _fields(data, 4)
-    if not isinstance(runs, list | tuple):
-        raise CodecError("A control message names its runs in a list.")
-    try:
-        return ControlMessage(
-            kind=ControlKind(kind),
-            runs=tuple(RunId(str(run)) for run in cast("Sequence[object]", runs)),
-            workflow=str(workflow),
-            version=str(version),
-        )
-    except ValueError as error:
-        raise CodecError(f"Unknown control message {str(kind)[:40]!r}.") from error
+    kind, runs, workflow, version = unpack_record(CONTROL, data)[:4]
+    if kind not in _KINDS:
+        raise CodecError(f"Unknown control message {kind[:40]!r}.")
+    return ControlMessage(
+        kind=_KINDS[kind], runs=texts(runs, "list of runs of a control message"), workflow=workflow, version=version
+    )
 
 
 def encode_event(event: RunEvent) -> bytes:
     """Encode an event."""
-    return pack([event.run_id, event.status.value])
+    return pack_record(EVENT, event.run_id, event.status.value)
 
 
 def decode_event(data: bytes) -> RunEvent:
@@ -83,16 +88,11 @@ def decode_event(data: bytes) -> RunEvent:
     Raises:
         CodecError: The bytes are none.
     """
-    run_id, status = _fields(data, 2)
-    try:
-        return RunEvent(run_id=RunId(str(run_id)), status=RunStatus(str(status)))
-    except ValueError as error:
-        raise CodecError(f"Unknown run status {str(status)[:40]!r}.") from error
+    run_id, status = unpack_record(EVENT, data)[:2]
+    if status not in _STATUSES:
+        raise CodecError(f"Unknown run status {status[:40]!r}.")
+    return RunEvent(run_id=RunId(run_id), status=_STATUSES[status])
 
 
-def _fields(data: bytes, count: int) -> Sequence[object]:
-    values = unpack(data)
-    fields = cast("Sequence[object]", values) if isinstance(values, list | tuple) else ()
-    if len(fields) != count:
-        raise CodecError(f"A message with {count} fields was expected.")
-    return fields
+_KINDS = {kind.value: kind for kind in ControlKind}
+_STATUSES = {status.value: status for status in RunStatus}

@@ -51,6 +51,7 @@ async def publish(
     messages = [message_of(services, header, out, position) for out in outgoing]
     body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
     for out, outcome in zip(outgoing, await body(), strict=True):
+        services.figures.publishes[outcome.value] += 1
         if outcome is not PublishOutcome.CONFIRMED:
             await _defer(services, header, out, outcome)
 
@@ -60,6 +61,7 @@ async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Out
     messages = [message_of(services, header, out, 0) for header, out in starts]
     body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
     for (header, out), outcome in zip(starts, await body(), strict=True):
+        services.figures.publishes[outcome.value] += 1
         if outcome is not PublishOutcome.CONFIRMED:
             await _defer(services, header, out, outcome)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -15,9 +14,12 @@ from floxide_amqp.core.records import RunHeader, Timer, TimerKind, WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.control import ControlBus
-from floxide_amqp.ports.key_value import Outcome
+from floxide_amqp.ports.dead_letters import DeadLetterQueue
+from floxide_amqp.ports.health import ConnectionsHealth
+from floxide_amqp.ports.key_value import Conflict, Outcome
 from floxide_amqp.ports.work_queue import WorkQueue
 from floxide_amqp.runtime.cache import RunCache
+from floxide_amqp.runtime.figures import Figures
 from floxide_amqp.runtime.inflight import InFlight
 from floxide_amqp.runtime.interceptors import Interceptor
 from floxide_amqp.runtime.messages import (
@@ -30,8 +32,10 @@ from floxide_amqp.runtime.messages import (
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.threads import NodeThreads
 from floxide_amqp.runtime.solitude import Solitude
 from floxide_amqp.stores.contexts import ContextStore
+from floxide_amqp.stores.dead_letters import DeadLetterStore
 from floxide_amqp.stores.indexes import IndexStore
 from floxide_amqp.stores.items import ItemStore
 from floxide_amqp.stores.liveness import LivenessStore
@@ -58,7 +62,11 @@ class Services:
     Attributes:
         name: This process towards the others: publisher of its messages, owner of its items.
         store_id: Tells this process's store from others on the same broker; empty not to ask.
+        owns_process: Whether the process is the worker's own, so that it may be ended when nodes block it for good.
         on_timer: Told of every timer this process sets, so that it fires to the millisecond.
+        dead_letters: Where messages arrive that the broker gave up on; None where no queue gives any up.
+        connections: Tells how this process's connections to the broker are.
+        figures: What this process counts of its work.
     """
 
     name: WorkerId
@@ -73,8 +81,12 @@ class Services:
     retry: RetryPolicy = NO_RETRY
     interceptors: Sequence[Interceptor] = ()
     executor: Executor | None = None
+    owns_process: bool = False
     random: random.Random = field(default_factory=random.Random)
     on_timer: Callable[[Timer], None] = _ignore
+    dead_letters: DeadLetterQueue | None = None
+    connections: ConnectionsHealth = tuple
+    figures: Figures = field(default_factory=Figures)
 
     def __post_init__(self) -> None:
         self.runs = RunStore(self.session)
@@ -83,11 +95,15 @@ class Services:
         self.indexes = IndexStore(self.session)
         self.liveness = LivenessStore(self.session)
         self.quarantine = QuarantineStore(self.session)
+        self.letters = DeadLetterStore(self.session)
         self.probes = ProbeStore(self.session)
         self.cache = RunCache(self.limits.cached_runs)
         self.inflight = InFlight()
         self.solitude = Solitude()
-        self.threads = asyncio.Semaphore(self.limits.threads)  # a body's time begins when there is a thread for it
+        self.threads = NodeThreads(  # a body's time begins when there is a thread for it
+            self.limits.threads, self.executor, grace_seconds=self.timeouts.cancel_grace,
+            most_lost=self.limits.lost_threads,
+        )  # fmt: skip
 
     def now_ms(self) -> int:
         """The store's time."""
@@ -106,7 +122,10 @@ class Services:
         first = decision.conditions[0] if decision.conditions else None
         item_id = first.item_id if isinstance(first, TurnIs) else None
         batch = writer.batch(decision.conditions, decision.changes, token=token, witness=item_id)
-        return await self.session.commit(batch)
+        outcome = await self.session.commit(batch)
+        if isinstance(outcome, Conflict):
+            self.figures.conflicts += 1
+        return outcome
 
     def note_deadline(self, decision: Decision) -> None:
         """Let this process end the run of a committed decision when its time is up, if it sets a deadline."""
@@ -116,6 +135,7 @@ class Services:
 
     async def announce_end(self, header: RunHeader, status: RunStatus) -> None:
         """Tell whoever waits that a run has ended, and the other workers if their steps of it are in vain."""
+        self.figures.runs_finished[status.value] += 1
         body = encode_event(RunEvent(run_id=header.run_id, status=status))
         await self.bus.announce(header.reply_to or ALL_RUNS, body)
         if status is not RunStatus.COMPLETED:

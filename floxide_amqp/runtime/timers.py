@@ -32,7 +32,8 @@ MAX_LOCAL = 10_000
 """Timers kept in memory; those beyond are fired by maintenance, at its precision."""
 
 SOON_MS = 2 * 60 * 1000
-"""Timers due later are left to maintenance: what waits for hours or days holds no worker's memory."""
+"""Timers due later are left to maintenance: what waits for hours or days holds no worker's memory. Where rounds of
+maintenance are further apart, those due before the second round from now are kept."""
 
 WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.HELD)
 
@@ -48,7 +49,8 @@ class TimerQueue:
 
     def add(self, timer: Timer) -> None:
         """Fire a timer when it is due; where there are too many, those that are due late make room."""
-        if timer.due_ms - self._services.now_ms() > SOON_MS:
+        services = self._services
+        if timer.due_ms - services.now_ms() > max(SOON_MS, 2000 * services.timeouts.maintenance):
             return
         if len(self._heap) >= MAX_LOCAL and self._heap[-1][0] > timer.due_ms:
             self._heap.pop()  # a leaf of the heap: not the very last timer, but none of the next
@@ -96,6 +98,7 @@ async def fire(services: Services, timer: Timer) -> bool:
     Returns:
         Whether that is settled; if not, somebody else was faster with something, and the next round looks again.
     """
+    services.figures.timers_fired += 1
     if timer.kind is TimerKind.RUN_TIMEOUT:
         await _fail_late_run(services, timer)
         return True

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from floxide_amqp.core.records import ErrorRecord, HistoryEntry, RunCounts, WorkerRecord, WorkItem
+from floxide_amqp.core.records import (
+    DeadLetter,
+    ErrorRecord,
+    HistoryEntry,
+    Quarantined,
+    RunCounts,
+    WorkerRecord,
+    WorkItem,
+)
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.stores.runs import StoredRun
 
@@ -111,6 +119,44 @@ class AttemptError:
     will_retry: bool
 
 
+class DeadLetterKind(Enum):
+    """Why a message lies among the dead letters."""
+
+    UNDELIVERED = "undelivered"
+    """The broker gave up on it, and an item waits for it."""
+    UNREADABLE = "unreadable"
+    """Nobody can read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterInfo:
+    """A dead letter as shown.
+
+    Attributes:
+        letter_id: For `Orchestrator.requeue_dead_letter` and `Orchestrator.drop_dead_letter`.
+        reason: Why the broker gave the message up the last time, or what is wrong with it.
+        count: How often in a row the broker gave up on this item's messages; 1 of an unreadable one.
+        run_id, item_id, node: Whose message it is; empty of an unreadable one.
+        first_at, last_at: When the first and the last of them arrived.
+        again_at: When the item is, or was, published again by itself; None where nothing happens before somebody
+            decides.
+        body: The message's bytes.
+    """
+
+    letter_id: str
+    kind: DeadLetterKind
+    queue: str
+    reason: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    run_id: str = ""
+    item_id: str = ""
+    node: str = ""
+    again_at: datetime | None = None
+    body: bytes = b""
+
+
 class Liveness(Enum):
     """How fresh a worker's heartbeat is."""
 
@@ -197,4 +243,22 @@ def worker_info(record: WorkerRecord, liveness: Liveness) -> WorkerInfo:
         queues=record.queues, workflows=record.workflows, concurrency=record.concurrency,
         started_at=at(record.started_at_ms), last_beat_at=at(record.at_ms), current_items=record.current_items,
         items_done=record.items_done, error_count=record.errors,
+    )  # fmt: skip
+
+
+def undelivered_letter(letter: DeadLetter, reason: str) -> DeadLetterInfo:
+    """Return a stored dead letter as shown, with its reason in words."""
+    return DeadLetterInfo(
+        letter_id=letter.letter_id, kind=DeadLetterKind.UNDELIVERED, queue=letter.queue, reason=reason,
+        count=letter.count, first_at=at(letter.first_at_ms), last_at=at(letter.last_at_ms), run_id=letter.run_id,
+        item_id=letter.item_id, node=letter.node, body=letter.body,
+        again_at=None if letter.is_kept else at(letter.due_ms or letter.last_at_ms),
+    )  # fmt: skip
+
+
+def unreadable_letter(message: Quarantined) -> DeadLetterInfo:
+    """Return a quarantined message as shown among the dead letters."""
+    return DeadLetterInfo(
+        letter_id=message.quarantine_id, kind=DeadLetterKind.UNREADABLE, queue=message.queue, reason=message.reason,
+        count=1, first_at=at(message.at_ms), last_at=at(message.at_ms), body=message.body,
     )  # fmt: skip

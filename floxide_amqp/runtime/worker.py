@@ -8,43 +8,52 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope, Probe, Quarantined
-from floxide_amqp.exceptions import CodecError, FloxideError
+from floxide_amqp.exceptions import CodecError, FloxideError, WorkerStuckError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions
 from floxide_amqp.runtime.chain import Chain
 from floxide_amqp.runtime.deaths import DeathWatch
-from floxide_amqp.runtime.heartbeat import Vitals
+from floxide_amqp.runtime.health import WorkerHealth, health_of, vitals_of
 from floxide_amqp.runtime.intake import Intake, Slot
+from floxide_amqp.runtime.interrupts import Interrupts
+from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.maintenance import Maintenance
-from floxide_amqp.runtime.messages import ControlKind, decode_control
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.timers import TimerQueue
+from floxide_amqp.runtime.vitals import Vitals
 from floxide_amqp.stores.record_codec import decode_message
 
 _log = get_logger("floxide_amqp.worker")
 
-SHOWN_ITEMS = 20
-"""Items in hand that a heartbeat names."""
-
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 """Pause before a delivery that met an engine or store error is given back, so that it does not spin."""
 
-INTERRUPTING = (ControlKind.CANCEL, ControlKind.STOP)
+LAST_GRACE_SECONDS = 5.0
+"""Time chains that were broken off get to settle, beyond what their nodes get to clean up."""
 
 
 class Beating(Protocol):
-    """A sign of life: a thread on a shared store, a task where no other process can look."""
+    """A sign of life: a thread on a shared store, a task where no other process can look.
+
+    Attributes:
+        vitals: What it says of the worker.
+        pulse: Ticks of the event loop, which the worker keeps up.
+        succeeded: Beats that got through.
+        beat_at: When the last of them did, by the event loop's clock.
+        on_lost: Called when another worker has taken the name.
+    """
 
     vitals: Vitals
+    pulse: LoopPulse
     succeeded: int
+    beat_at: float | None
+    on_lost: Callable[[Exception], object]
 
     async def start(self) -> None:
         """Return once the first beat is in the store."""
@@ -53,25 +62,6 @@ class Beating(Protocol):
     async def stop(self) -> None:
         """Say goodbye."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerHealth:
-    """How a worker is.
-
-    Attributes:
-        status: ``starting``, ``running``, ``draining`` or ``stopped``.
-        current_items: ``run/item`` of the steps at work, up to `SHOWN_ITEMS`.
-        in_flight: How many steps are at work.
-        items_done: Deliveries worked off since the start.
-        error_count: Deliveries that met an error of the engine, the store or the broker.
-    """
-
-    status: str
-    current_items: tuple[str, ...]
-    in_flight: int
-    items_done: int
-    error_count: int
 
 
 class Worker:
@@ -93,16 +83,28 @@ class Worker:
         self._timers = TimerQueue(services)
         self._intake = Intake(services.queue, queues, services.limits.concurrency)
         self._chains: dict[asyncio.Task[None], Chain | None] = {}
+        self._interrupts = Interrupts(services, self.stop)
         self._stopping = asyncio.Event()
+        self._failure: Exception | None = None
+        self._is_name_lost = False
         self._status = "starting"
         self._done = 0
         self._errors = 0
         services.on_timer = self._timers.add
+        services.threads.on_too_many = self._lost_threads
+        heartbeat.on_lost = self._lost_name
 
     # --- what users call
 
     async def run_forever(self) -> None:
-        """Work until `stop` is called, then drain; raises what the broker says cannot heal."""
+        """Work until `stop` is called, then drain.
+
+        Raises:
+            BrokerError: The broker says that it cannot heal.
+            WorkerNameTakenError: Another worker of this name is alive.
+            WorkerNameLostError: Another worker has taken this one's name over.
+            WorkerStuckError: Too many threads are held by nodes that do not end; only where `owns_process`.
+        """
         async with self._running(background=True):
             loop = asyncio.create_task(self._consume(), name="floxide.worker.consume")
             stop = asyncio.create_task(self._stopping.wait(), name="floxide.worker.stop")
@@ -116,6 +118,8 @@ class Worker:
                 await asyncio.gather(loop, stop, return_exceptions=True)
                 await self._drain()
                 await self._hand_over()
+        if self._failure is not None:
+            raise self._failure
 
     async def run_once(self, *, timeout: float = 1.0) -> bool:
         """Work one delivery off, with the chain that follows from it; return whether there was one.
@@ -145,10 +149,8 @@ class Worker:
 
     def health(self) -> WorkerHealth:
         """Return how the worker is right now."""
-        inflight = self.services.inflight
-        shown = tuple(f"{step.run_id}/{step.item_id}" for step, _ in zip(inflight, range(SHOWN_ITEMS), strict=False))
-        return WorkerHealth(
-            status=self._status, current_items=shown, in_flight=len(inflight), items_done=self._done,
+        return health_of(
+            self.services, self._heartbeat.pulse, self._heartbeat.beat_at, status=self._status, items_done=self._done,
             error_count=self._errors,
         )  # fmt: skip
 
@@ -161,16 +163,20 @@ class Worker:
             services.resources.check(services.registry.required_resources())
             await self._heartbeat.start()
             stack.push_async_callback(self._heartbeat.stop)
+            await stack.enter_async_context(_in_background(self._heartbeat.pulse.run(self._show), "pulse"))
             stack.callback(self._set_status, "stopped")
             stack.push_async_callback(self._intake.close)
             await self._intake.open()
             self._set_status("running")  # not before its queues exist: whoever waits for this may start runs
             if background:
                 messages = await stack.enter_async_context(services.bus.listen(services.name))
-                await stack.enter_async_context(_in_background(self._listen(messages), "control"))
+                await stack.enter_async_context(_in_background(self._interrupts.listen(messages), "control"))
                 await stack.enter_async_context(_in_background(self.maintenance.run(), "maintenance"))
                 await stack.enter_async_context(_in_background(self._timers.run(), "timers"))
-                await stack.enter_async_context(_in_background(self._show(), "vitals"))
+                if services.dead_letters is not None:
+                    desk = self.maintenance.dead_letters
+                    await stack.enter_async_context(_in_background(desk.run(), "dead letters"))
+                await stack.enter_async_context(_in_background(self._interrupts.ask(), "interrupts"))
             _log.info("worker.started", worker_id=services.name, queues=self.queues)
             yield
         _log.info("worker.stopped", worker_id=services.name, items_done=self._done)
@@ -193,30 +199,46 @@ class Worker:
             if chain is not None:
                 chain.stop_keeping()
         if self._chains:
-            _, late = await asyncio.wait(set(self._chains), timeout=self.services.timeouts.drain)
-            for task in late:
+            grace = 0.0 if self._is_name_lost else self.services.timeouts.drain
+            _, late = await asyncio.wait(set(self._chains), timeout=grace)
+            for task in [each for each in self._chains if each in late]:
                 task.cancel()
             if late:
                 _log.warning("worker.drain_timed_out", worker_id=self.services.name, chains=len(late))
-                await asyncio.wait(late)
+                await asyncio.wait(late, timeout=self.services.timeouts.cancel_grace + LAST_GRACE_SECONDS)
 
     async def _hand_over(self) -> None:
         """Give back what is left; what cannot be is found by those who miss this worker's heartbeat."""
+        if self._is_name_lost:
+            return
         try:
             await self.maintenance.hand_over()
         except FloxideError as error:
             _log.warning("worker.hand_over_failed", worker_id=self.services.name, error=str(error))
 
-    async def _show(self) -> None:
+    def _show(self) -> None:
         """Keep what the heartbeat says of this worker up to date."""
-        while True:
-            health = self.health()
-            self._heartbeat.vitals = Vitals(
-                status=health.status, current_items=health.current_items, items_done=health.items_done,
-                errors=health.error_count,
-            )  # fmt: skip
-            await asyncio.sleep(self.services.timeouts.heartbeat / 2)
-            await self._check_long_steps()
+        self._heartbeat.vitals = vitals_of(self.services, self.health())
+
+    def _lost_name(self, error: Exception) -> None:
+        """Another worker has the name: what this one holds in the store is that one's now."""
+        self._is_name_lost = True
+        self._give_up(error)
+
+    def _lost_threads(self) -> None:
+        """Too many bodies do not end: whoever starts this process again gives it fresh threads."""
+        lost = self.services.threads.lost
+        error = WorkerStuckError(
+            worker_id=self.services.name, threads=len(lost), nodes=tuple(sorted({handle.node for handle in lost}))
+        )
+        if self.services.owns_process:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if self._failure is None:
+            self._failure = error
+            _log.error("worker.gave_up", worker_id=self.services.name, error=str(error))
+            self.stop()
 
     def _set_status(self, status: str) -> None:
         self._status = status
@@ -229,10 +251,10 @@ class Worker:
         try:
             await self._dispatch(slot)
             self._done += 1
-        except asyncio.CancelledError:
-            await delivery.release()
-            raise
-        except Exception as error:  # noqa: BLE001 - the supervisor: log, give the message back, go on
+        except BaseException as error:  # noqa: BLE001 - the supervisor: log, give the message back, go on
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                await delivery.release()
+                raise
             self._errors += 1
             _log.warning(
                 "delivery.failed", queue=delivery.queue, error=f"{type(error).__name__}: {error}",
@@ -245,6 +267,8 @@ class Worker:
 
     async def _dispatch(self, slot: Slot) -> None:
         delivery = slot.delivery
+        self.services.figures.deliveries += 1
+        self.services.figures.redeliveries += delivery.redelivered
         try:
             message = decode_message(delivery.body)
         except CodecError as error:
@@ -287,50 +311,15 @@ class Worker:
             quarantine_id=f"{now:014d}-{digest}", queue=delivery.queue, reason=reason, body=delivery.body, at_ms=now
         )
         await self.services.quarantine.add(quarantined)
+        self.services.figures.quarantined += 1
         _log.error("message.quarantined", quarantine_id=quarantined.quarantine_id, queue=delivery.queue, reason=reason)
         await delivery.acknowledge()
 
-    # --- control
 
-    async def _listen(self, messages: AsyncIterator[bytes]) -> None:
-        async for body in messages:
-            if body == b"":
-                await self._check_runs_in_flight()
-                continue
-            try:
-                message = decode_control(body)
-            except CodecError as error:
-                _log.warning("control.unreadable", error=str(error))
-                continue
-            if message.kind in INTERRUPTING:
-                await self._check_runs_in_flight(message.runs)
-            elif message.kind is ControlKind.DRAIN:
-                self.stop()
-
-    async def _check_runs_in_flight(self, run_ids: Sequence[RunId] | None = None) -> None:
-        """Interrupt the steps of those runs (by default all at work here) that are over: the store is asked.
-
-        A control message is a hint that may come late, when its run was resumed long since.
-        """
-        at_work = self.services.inflight.runs()
-        try:
-            await self._interrupt_if_over(at_work if run_ids is None else set(at_work).intersection(run_ids))
-        except FloxideError as error:  # the store is out of reach: long steps are asked about at each beat
-            _log.warning("worker.check_failed", error=str(error))
-
-    async def _check_long_steps(self) -> None:
-        """A lost cancel is learnt at the latest here: ask the store about runs whose steps take long."""
-        before = asyncio.get_running_loop().time() - self.services.timeouts.heartbeat
-        try:
-            await self._interrupt_if_over({step.run_id for step in self.services.inflight if step.since < before})
-        except FloxideError as error:  # the store is out of reach: asked again at the next beat
-            _log.warning("worker.check_failed", error=str(error))
-
-    async def _interrupt_if_over(self, run_ids: Iterable[RunId]) -> None:
-        for run_id in run_ids:
-            run = await self.services.runs.find(run_id)
-            if run is not None and run.state.status.is_terminal:
-                self.services.inflight.interrupt(run_id)
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this task, rather than user code raising what says so."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _is_probe(body: bytes) -> bool:

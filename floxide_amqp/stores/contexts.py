@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from floxide_amqp.core.context import Context, ContextState
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import RunHeader
+from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import (
     Batch,
     Cell,
@@ -18,8 +20,11 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.encoding import pack, unpack
 from floxide_amqp.stores.session import Session
+
+_log = get_logger("floxide_amqp.contexts")
 
 PAGE = 1_000
 """Deltas read in one round trip."""
@@ -45,7 +50,7 @@ class ContextStore:
             Read(slot=slot_of(run_id), cells=(keys.context_snapshot(run_id),), logs=(LogRange(log, 0, PAGE),))
         )
         cell, page = snapshot.cells[0], snapshot.logs[0]
-        state, base = self._base(header, kind, cell)
+        state, base = self._base(header, kind, cell, page)
         position = base
         if base:
             page = await self.tail(run_id, base)
@@ -66,15 +71,28 @@ class ContextStore:
     async def _put_snapshot(self, run_id: RunId, state: ContextState[Any], position: int, version: int) -> None:
         """Write a snapshot, if nobody wrote one since `version`; the log stays, and goes on at its position."""
         key = keys.context_snapshot(run_id)
-        put = Put(key, pack([position, state.to_plain()]))
+        put = Put(key, codec.encode_snapshot(position, pack(state.to_plain())))
         await self._session.commit(Batch(slot=slot_of(run_id), checks=(Check(key, version),), writes=(put,)))
 
     @staticmethod
-    def _base(header: RunHeader, kind: type[Context], cell: Cell) -> tuple[ContextState[Any], int]:
-        if cell.version == 0:
-            return ContextState.load(kind, unpack(header.context)), 0
-        position, plain = cast("tuple[int, object]", unpack(cell.value))
-        return ContextState.load(kind, plain), position
+    def _base(
+        header: RunHeader, kind: type[Context], cell: Cell, beginning: LogPage
+    ) -> tuple[ContextState[Any], int]:
+        """Return what the deltas are merged into: the snapshot, or where that is damaged and the log whole, the start."""
+        key = keys.context_snapshot(header.run_id)
+        if cell.version:
+            try:
+                position, packed = read_record(codec.decode_snapshot, cell.value, key)
+                if position > beginning.length:
+                    raise UnreadableRecordError(
+                        place="/".join(key), problem=f"It reaches {position}, and the log ends at {beginning.length}."
+                    )
+                return ContextState.load(kind, read_record(unpack, packed, key)), position
+            except UnreadableRecordError as error:
+                if error.is_newer or beginning.first > 0:
+                    raise
+                _log.warning("context_snapshot.unreadable", run_id=header.run_id, error=str(error))
+        return ContextState.load(kind, unpack(header.context)), 0
 
 
 def apply_page(state: ContextState[Any], position: int, page: LogPage) -> int:

@@ -50,7 +50,7 @@ class DeadLetterStore:
                 return await self.find(*_place(entry.value))
         return None
 
-    async def list(self, *, after: str = "", limit: int = 100) -> list[DeadLetter]:
+    async def page(self, *, after: str = "", limit: int = 100) -> list[DeadLetter]:
         """Return letters, oldest first, after the id `after`."""
         found: list[DeadLetter] = []
         while len(found) < limit:

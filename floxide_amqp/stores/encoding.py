@@ -5,7 +5,8 @@ sorted, so that equal sets give equal bytes in every process. ``datetime``, ``da
 ``Decimal`` and integers beyond 64 bits are extensions with a short text or binary form.
 
 Limits hold in both directions, so that what is packed can be unpacked: `MAX_PACKED_BYTES`, `MAX_CONTAINERS`,
-`MAX_DEPTH`. `unpack` raises `CodecError` and nothing else, whatever the bytes; nothing in them names code.
+`MAX_VALUES`, `MAX_DEPTH`. `unpack` raises `CodecError` and nothing else, whatever the bytes; nothing names code.
+Of a key that a dict has twice, which `pack` never writes, the last counts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
 
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.plain import flatten, type_name
-from floxide_amqp.exceptions import CodecError
+from floxide_amqp.exceptions import CodecError, NewerFormatError
+from floxide_amqp.stores.packing import SCAN_FROM_BYTES, scan
 
 _msgpack: Any = msgpack
 
@@ -32,6 +34,12 @@ MAX_PACKED_BYTES: Final = 32 * 1024 * 1024
 
 MAX_CONTAINERS: Final = 1_000_000
 """Lists, dicts, tuples and sets in one packed value. An empty one is one byte packed and about 60 in memory."""
+
+MAX_VALUES: Final = 4_000_000
+"""Values in one packed value, nested ones included. A short text is three bytes packed and about 60 in memory."""
+
+PAYLOAD_FORMAT: Final = 1
+"""Format of a payload's bytes: its tag and its data. A later one leads with its number where this one has the tag."""
 
 MAX_DEPTH: Final = 1_023
 """Containers inside each other: what msgpack's decoder can follow; a tuple or set counts as one."""
@@ -96,6 +104,8 @@ def unpack(data: bytes, *, max_bytes: int = MAX_PACKED_BYTES, max_containers: in
         raise CodecError(f"{len(data)} bytes are to be unpacked, and at most {max_bytes} are accepted.")
     limit = max_containers if len(data) > max_containers else None  # each container takes at least a byte
     try:
+        if len(data) > SCAN_FROM_BYTES:
+            scan(data)
         try:
             return _decode_flat(data, limit)
         except _MarkedArrayError:
@@ -126,6 +136,8 @@ def decode_payload(payload_type: PayloadType, data: bytes) -> object:
         tag, *rest = cast("list[object]", parts) or [None]
         if isinstance(tag, str) and len(rest) == 1:
             return payload_type.load(tag, rest[0])
+        if type(tag) is int and tag > PAYLOAD_FORMAT:
+            raise NewerFormatError(what="payload", found=f"format {tag}")
     raise CodecError(f"A {payload_type.description} was to be decoded, but the bytes hold no tag and data.")
 
 
@@ -245,11 +257,12 @@ class _Assembler:
     Counting while decoding drops a hostile input before it fills the memory.
     """
 
-    __slots__ = ("_left", "_limit", "_marks")
+    __slots__ = ("_left", "_limit", "_marks", "_values_left")
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._left = limit or 0
+        self._values_left = MAX_VALUES
         self._marks = 0
 
     def decode(self, data: bytes) -> object:
@@ -278,10 +291,13 @@ class _Assembler:
         return items
 
     def count(self, container: Any) -> Any:
-        """Count a container."""
+        """Count a container and what is in it."""
         self._left -= 1
         if self._left < 0:
             raise CodecError(f"There are more than {self._limit} lists, dicts, tuples and sets in one value.")
+        self._values_left -= len(container)
+        if self._values_left < 0:
+            raise CodecError(f"There are more than {MAX_VALUES} values in one.")
         return container
 
 
@@ -295,7 +311,12 @@ def _decode_flat(data: bytes, limit: int | None) -> object:
 
 def _unpackb(data: bytes, **hooks: Any) -> object:
     # timestamp=3: msgpack's own timestamps, which pack() does not write, become datetimes and not objects of msgpack's
-    return cast(object, _msgpack.unpackb(data, strict_map_key=False, timestamp=3, **hooks))
+    return cast(
+        object,
+        _msgpack.unpackb(
+            data, strict_map_key=False, timestamp=3, max_array_len=MAX_VALUES, max_map_len=MAX_VALUES, **hooks
+        ),
+    )
 
 
 def _read_value(code: int, data: bytes) -> object:

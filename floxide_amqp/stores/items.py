@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from floxide_amqp.core.ids import RunId, ScopeId, WorkItemId, slot_of
 from floxide_amqp.core.records import ErrorRecord, HistoryEntry, Routed, Scope, WorkItem
-from floxide_amqp.exceptions import StoreError
-from floxide_amqp.ports.key_value import IndexRange, LogRange, Read
+from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.ports.key_value import Cell, IndexRange, Key, LogRange, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.session import Session
+
+T = TypeVar("T")
 
 PAGE = 500
 """Items read in one round trip."""
@@ -32,10 +36,14 @@ class ItemStore:
         self._session = session
 
     async def find(self, run_id: RunId, item_ids: Sequence[WorkItemId]) -> list[StoredItem | None]:
-        """Return items of one run in the order asked; None for each that is not there."""
+        """Return items of one run in the order asked; None for each that is not there.
+
+        Raises:
+            UnreadableRecordError: One of them cannot be read.
+        """
         cells = tuple(keys.item(run_id, item_id) for item_id in item_ids)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells))
-        return [StoredItem(codec.decode_item(c.value), c.version) if c.version else None for c in snapshot.cells]
+        return [stored_item(key, cell) for key, cell in zip(cells, snapshot.cells, strict=True)]
 
     async def live_ids(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[WorkItemId]:
         """Return ids of items that are not ended, in the order of their ids."""
@@ -54,31 +62,30 @@ class ItemStore:
         """Return a scope.
 
         Raises:
-            CodecError: It is not there, although an item of it is.
+            UnreadableRecordError: It cannot be read, or is not there although an item of it is.
         """
-        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.scope(run_id, scope_id),)))).cells[0]
-        return codec.decode_scope(cell.value)
+        key = keys.scope(run_id, scope_id)
+        return read_record(codec.decode_scope, await self._cell(run_id, key), key)
 
     async def page(self, run_id: RunId, opener: str, number: int) -> tuple[Routed, ...]:
         """Return one page of a large fan-out's outputs.
 
         Raises:
-            StoreError: The page is not there although its item is.
+            UnreadableRecordError: The page cannot be read, or is not there although its item is.
         """
-        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.page(run_id, opener, number),)))).cells[
-            0
-        ]
+        key = keys.page(run_id, opener, number)
+        return read_record(codec.decode_page, await self._cell(run_id, key), key)
+
+    async def _cell(self, run_id: RunId, key: Key) -> bytes:
+        """Return what a cell holds that must be there."""
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(key,)))).cells[0]
         if cell.version == 0:
-            raise StoreError(
-                f"Page {number} of the fan-out of item {opener} of run {run_id!r} is missing from the store."
-            )
-        return codec.decode_page(cell.value)
+            raise UnreadableRecordError(place="/".join(key), problem="It is missing from the store.")
+        return cell.value
 
     async def history(self, run_id: RunId, *, start: int = 0, limit: int = PAGE) -> list[HistoryEntry]:
         """Return ended items in the order they ended, from position `start` on."""
-        return [
-            codec.decode_history(data) for data in await self._log(LogRange(keys.history(run_id), start, limit), run_id)
-        ]
+        return await self._entries(LogRange(keys.history(run_id), start, limit), run_id, codec.decode_history)
 
     async def history_length(self, run_id: RunId) -> int:
         """Return how many items have ended."""
@@ -87,9 +94,20 @@ class ItemStore:
 
     async def errors(self, run_id: RunId, *, start: int = 0, limit: int = PAGE) -> list[ErrorRecord]:
         """Return failed attempts in the order they happened, from position `start` on."""
+        return await self._entries(LogRange(keys.errors(run_id), start, limit), run_id, codec.decode_error)
+
+    async def _entries(self, wanted: LogRange, run_id: RunId, decode: Callable[[bytes], T]) -> list[T]:
+        page = (await self._session.read(Read(slot=slot_of(run_id), logs=(wanted,)))).logs[0]
         return [
-            codec.decode_error(data) for data in await self._log(LogRange(keys.errors(run_id), start, limit), run_id)
+            read_record(decode, data, wanted.log, f"position {position}")
+            for position, data in enumerate(page.entries, page.first)
         ]
 
-    async def _log(self, wanted: LogRange, run_id: RunId) -> tuple[bytes, ...]:
-        return (await self._session.read(Read(slot=slot_of(run_id), logs=(wanted,)))).logs[0].entries
+
+def stored_item(key: Key, cell: Cell) -> StoredItem | None:
+    """Return what a cell holds as an item with its turn; None where there is none.
+
+    Raises:
+        UnreadableRecordError: It cannot be read.
+    """
+    return StoredItem(read_record(codec.decode_item, cell.value, key), cell.version) if cell.version else None

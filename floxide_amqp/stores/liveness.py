@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
 from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
     ABSENT,
     Batch,
+    Cell,
     Check,
     Committed,
     Delete,
@@ -21,6 +23,9 @@ from floxide_amqp.ports.key_value import (
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import Session
+
+UNREADABLE = "unreadable"
+"""Status shown of a worker whose record cannot be read."""
 
 DEAD = "dead"
 """Status of a worker whose death was dealt with."""
@@ -50,7 +55,7 @@ class LivenessStore:
     async def find(self, worker_id: WorkerId) -> tuple[WorkerRecord | None, int]:
         """Return a worker's last heartbeat, if there is one, and its version."""
         cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(keys.worker(worker_id),)))).cells[0]
-        return (codec.decode_worker(cell.value) if cell.version else None), cell.version
+        return (worker_record(worker_id, cell) if cell.version else None), cell.version
 
     async def beat_after(self, record: WorkerRecord, version: int) -> bool:
         """Write a worker's heartbeat if nobody touched its record since `version`; return whether it was written."""
@@ -97,12 +102,16 @@ class LivenessStore:
             return []
         cells = tuple(keys.worker(WorkerId(entry.entry)) for entry in entries)
         snapshot = await self._session.read(Read(slot=SYSTEM_SLOT, cells=cells))
-        return [codec.decode_worker(cell.value) for cell in snapshot.cells if cell.version]
+        return [
+            worker_record(WorkerId(entry.entry), cell)
+            for entry, cell in zip(entries, snapshot.cells, strict=True)
+            if cell.version
+        ]
 
     async def lease_holder(self) -> tuple[str, int]:
         """Return who leads maintenance ("" for nobody) and the version of the lease."""
         cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(keys.maintenance_lease(),)))).cells[0]
-        return cell.value.decode(), cell.version
+        return cell.value.decode(errors="replace"), cell.version
 
     async def take_lease(self, worker_id: WorkerId, version: int) -> bool:
         """Take or renew the maintenance lease if nobody touched it since `version`."""
@@ -112,3 +121,14 @@ class LivenessStore:
             Batch(slot=SYSTEM_SLOT, checks=(check,), writes=(Put(lease, worker_id.encode()),))
         )
         return isinstance(outcome, Committed)
+
+
+def worker_record(worker_id: WorkerId, cell: Cell) -> WorkerRecord:
+    """Return a worker's last heartbeat; one that cannot be read still shows, by the cell's version, that it beats."""
+    try:
+        return codec.decode_worker(cell.value)
+    except CodecError:
+        return WorkerRecord(
+            worker_id=worker_id, beat=cell.version, at_ms=0, started_at_ms=0, host="", boot="", pid=0,
+            process_started="", status=UNREADABLE, queues=(), workflows=(), concurrency=0,
+        )  # fmt: skip

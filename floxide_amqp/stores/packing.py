@@ -202,7 +202,7 @@ def _too_long(shape: Shape, size: int) -> CodecError:
 
 def _other_format(shape: Shape, found: tuple[Any, ...]) -> CodecError:
     if found and type(found[0]) is int and FORMAT < found[0] <= LAST_FORMAT:
-        return NewerFormatError(what=shape.what, found=found[0], known=FORMAT)
+        return NewerFormatError(what=shape.what, found=f"format {found[0]}")
     return CodecError(f"This is not a {shape.what} of format {FORMAT}.")
 
 

@@ -7,7 +7,7 @@ returns a record whose fields have their types or raises `CodecError`, within th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final, TypeVar
 
@@ -30,7 +30,7 @@ from floxide_amqp.core.records import (
     WorkItem,
 )
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import CodecError
+from floxide_amqp.exceptions import CodecError, NewerFormatError
 from floxide_amqp.stores.packing import (
     ARRAY,
     BOOL,
@@ -172,13 +172,24 @@ def decode_state(data: bytes) -> RunState:
         node, item_id, error, attempts = RUN_FAILURE.part(failed)
         failure = RunFailure(node=node, item_id=item_id, error=_error_in(error), attempts=attempts)
     return RunState(
-        status=RunStatus(v[0]), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4],
+        status=_known(_RUN_STATUSES, v[0], STATE, "status"), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4],
         deadline_ms=v[5],
     )  # fmt: skip
 
 
+_RUN_STATUSES = {status.value: status for status in RunStatus}
+_INPUT_KINDS = {kind.value: kind for kind in InputKind}
+_TIMER_KINDS = {kind.value: kind for kind in TimerKind}
 _ITEM_STATUSES = dict(enumerate(WorkItemStatus))
 _ITEM_STATUS_NUMBER = {status: number for number, status in _ITEM_STATUSES.items()}
+
+
+def _known(choices: Mapping[Any, T], value: Any, shape: Shape, name: str) -> T:
+    """Return what a value stands for; one this release does not know is no damage, a newer one may have added it."""
+    try:
+        return choices[value]
+    except KeyError:
+        raise NewerFormatError(what=shape.what, found=f"the {name} {value!r:.40}") from None
 
 
 def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
@@ -195,8 +206,8 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
 def _item_from(v: Sequence[Any]) -> WorkItem:
     kind, payload, opener, number, pages = INPUT.part(v[4])
     return WorkItem(
-        item_id=v[0], node=v[1], queue=v[2], status=_ITEM_STATUSES[v[3]],
-        input=ItemInput(kind=InputKind(kind), payload=payload, opener=opener, number=number, pages=pages),
+        item_id=v[0], node=v[1], queue=v[2], status=_known(_ITEM_STATUSES, v[3], ITEM, "status"),
+        input=ItemInput(kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=payload, opener=opener, number=number, pages=pages),
         scope=texts(v[5], "scope"), order=whole_numbers(v[6], "order"), parent=v[7], attempt=v[8], owner=v[9],
         anchored=v[10], deaths=v[11], loops=tuple([LOOP.part(loop) for loop in v[12]]),
         failure=_failure_in(v[13]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
@@ -335,7 +346,7 @@ def decode_history(data: bytes) -> HistoryEntry:
     """
     v = unpack_record(HISTORY, data)
     return HistoryEntry(
-        item_id=v[0], node=v[1], status=_ITEM_STATUSES[v[2]], attempts=v[3], ended_at_ms=v[4], duration_us=v[5],
+        item_id=v[0], node=v[1], status=_known(_ITEM_STATUSES, v[2], HISTORY, "status"), attempts=v[3], ended_at_ms=v[4], duration_us=v[5],
         worker=v[6], parent=v[7],
     )  # fmt: skip
 
@@ -374,7 +385,7 @@ def decode_timer_value(data: bytes) -> tuple[TimerKind, int]:
         CodecError: The bytes are none.
     """
     kind, turn = unpack_record(TIMER, data)[:2]
-    return TimerKind(kind), turn
+    return _known(_TIMER_KINDS, kind, TIMER, "kind"), turn
 
 
 def encode_set_aside(timer: bytes, failures: int, reason: str) -> bytes:

@@ -12,7 +12,8 @@ from floxide_amqp.exceptions import RunNotFoundError
 from floxide_amqp.ports.key_value import IndexRange, Key, Read, Snapshot
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.items import StoredItem, stored_item
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -54,14 +55,13 @@ class RunStore:
 
     async def find(self, run_id: RunId) -> StoredRun | None:
         """Return a run, or None where there is none."""
-        return _run(await self._read(run_id))
+        return _run(run_id, await self._read(run_id))
 
     async def find_with_item(self, run_id: RunId, item_id: WorkItemId) -> tuple[StoredRun | None, StoredItem | None]:
         """Return a run and one of its items as of one moment; None for what is not there."""
-        snapshot = await self._read(run_id, keys.item(run_id, item_id))
-        cell = snapshot.cells[2]
-        item = StoredItem(codec.decode_item(cell.value), cell.version) if cell.version else None
-        return _run(snapshot), item
+        key = keys.item(run_id, item_id)
+        snapshot = await self._read(run_id, key)
+        return _run(run_id, snapshot), stored_item(key, snapshot.cells[2])
 
     async def _read(self, run_id: RunId, *more: Key) -> Snapshot:
         counters = tuple(keys.count(run_id, name) for name in COUNT_NAMES)
@@ -115,13 +115,13 @@ class RunStore:
         return [(entry.entry, entry.slot) for entry in entries]
 
 
-def _run(snapshot: Snapshot) -> StoredRun | None:
+def _run(run_id: RunId, snapshot: Snapshot) -> StoredRun | None:
     header, state = snapshot.cells[:2]
     if header.version == 0 or state.version == 0:
         return None
     return StoredRun(
-        header=codec.decode_header(header.value),
-        state=codec.decode_state(state.value),
+        header=read_record(codec.decode_header, header.value, keys.header(run_id)),
+        state=read_record(codec.decode_state, state.value, keys.state(run_id)),
         epoch=state.version,
         counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
     )

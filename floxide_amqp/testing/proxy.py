@@ -80,6 +80,11 @@ class TcpProxy:
         """Forward half of the next piece of data, then close the connection; those after it pass."""
         self._mode = _Mode.CUT
 
+    def cut(self) -> None:
+        """Close all connections in good order; those after them pass."""
+        for writer in tuple(self._writers):
+            writer.close()
+
     def reset(self) -> None:
         """Close all connections with a RST; those after them pass."""
         for writer in tuple(self._writers):

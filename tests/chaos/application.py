@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,10 @@ IMPATIENT = AmqpSettings(
     open_deadline=90.0, rpc_deadline=5.0, publish_deadline=10.0, probe_interval=3.0, backoff_max=1.0, heartbeat=5
 )
 """The same for the broker: a half-open link shows within a few seconds. A process may begin while the broker is away."""
+
+
+RUN_TIMEOUT = timedelta(hours=1)
+"""Never due here; its timer must be gone when the run is."""
 
 
 class OutOfStockError(Exception):
@@ -165,7 +170,7 @@ async def ship(ctx: Ctx, parcel: Parcel) -> Parcel:
 finish = CompositeNode(Finishing, name="finish")
 
 
-class Orders(Workflow[Order, Parcel, OrderContext], version="1"):
+class Orders(Workflow[Order, Parcel, OrderContext], version="1", timeout=RUN_TIMEOUT):
     start = accept
     edges = (
         accept >> split >> reserve >> price >> pick >> gather(pack) >> finish >> ship,
@@ -198,6 +203,7 @@ class CrashPoint(Interceptor):
 
     def _reach(self, gap: str) -> None:
         if gap == self.gap:
+            os.write(1, f'{{"kind": "dying", "gap": "{gap}"}}\n'.encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def step(self, call: StepCall, proceed: Callable[[], Awaitable[Transition[Any]]]) -> Transition[Any]:

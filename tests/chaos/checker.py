@@ -21,8 +21,8 @@ from tests.chaos.store_reader import ENDED, StoredRun, StoreReader, open_reader
 GRACE_MS = 5_000
 """A body may still begin so long after its run ended elsewhere; a suspended process gets the suspension on top."""
 
-DESCRIPTORS_MORE, TASKS_MORE, THREADS_MORE = 4, 4, 4
-"""What a worker may have more than a fresh one: a reconnect or a round of maintenance may be under way."""
+DESCRIPTORS_MORE, TASKS_MORE, THREADS_MORE = 4, 4, 10
+"""What a worker may have more than a fresh one: a reconnect may be under way, and pools start their threads late."""
 
 LARGEST_RESIDENT_KIB = 400_000
 
@@ -97,7 +97,7 @@ class Findings:
 def check(folder: Path, *, reader: StoreReader | None = None) -> Findings:
     """Check a folder in which the chaos left a store, a ledger, journals and ``evidence.json``."""
     evidence = Evidence(**json.loads((folder / "evidence.json").read_text()))
-    checker = _Checker(folder, evidence, reader or open_reader(evidence.store))
+    checker = _Checker(folder, evidence, reader or open_reader(_where(folder, evidence)))
     checker.check_runs()
     checker.check_ledger()
     checker.check_clients()
@@ -105,6 +105,12 @@ def check(folder: Path, *, reader: StoreReader | None = None) -> Findings:
     checker.check_broker()
     checker.check_processes()
     return checker.findings
+
+
+def _where(folder: Path, evidence: Evidence) -> str:
+    """A store that was saved is in the folder itself."""
+    saved = folder / "runs.db"
+    return f"sqlite:///{saved}" if saved.exists() else evidence.store
 
 
 class _Checker:

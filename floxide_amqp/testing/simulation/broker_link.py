@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from floxide_amqp.exceptions import ConsumerStoppedError
 from floxide_amqp.ports.work_queue import Consumer, Delivery, Message, PublishOutcome
 from floxide_amqp.testing.simulation.broker import BrokerServer, Channel, Parcel
-from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, context_of
+from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, context_of, never
 
 PUBLISH_SECONDS = 4.0
 """Longest wait for a broker that is away or blocked, before the outcome of a publish is unknown."""
@@ -34,7 +34,8 @@ class QueueLink:
 
     Attributes:
         is_cut: Whether this process cannot reach the broker, though others can.
-        on_io: Told before each call is sent.
+        on_io: Told before each call is sent (``publish``, ``ack``, ``release``) and when a publish was confirmed
+            (``published``); returns whether the process has died at this very point.
     """
 
     def __init__(self, server: BrokerServer, lane: Lane, chance: random.Random, loop: SeededLoop) -> None:
@@ -43,7 +44,7 @@ class QueueLink:
         self.loop = loop
         self.chance = chance
         self.is_cut = False
-        self.on_io: Callable[[str], None] = _ignore
+        self.on_io: Callable[[str], bool] = _lives
         self.broker_context = context_of(None)
         self.own_context = context_of(lane)
 
@@ -68,7 +69,8 @@ class QueueLink:
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
         """Publish messages and wait for their confirms, for some time."""
-        self.on_io("publish")
+        if self.on_io("publish"):
+            await never()
         until = self.loop.time() + PUBLISH_SECONDS
         while not self.is_reachable or self.server.weather.is_blocked:
             self.server.story.fault("publisher waits", self.lane.name)
@@ -86,7 +88,8 @@ class QueueLink:
 
         self.loop.call_later(self.delay(), arrive, context=self.broker_context)
         outcomes = await confirmed
-        self.on_io("published")
+        if self.on_io("published"):
+            await never()
         return outcomes
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
@@ -221,16 +224,17 @@ class SimulatedDelivery:
 
     async def acknowledge(self) -> None:
         """Take it off the queue."""
-        self._settle(give_back=False)
+        await self._settle(give_back=False)
 
     async def release(self) -> None:
         """Give it back."""
-        self._settle(give_back=True)
+        await self._settle(give_back=True)
 
-    def _settle(self, *, give_back: bool) -> None:
+    async def _settle(self, *, give_back: bool) -> None:
         if not self._is_settled:
             self._is_settled = True
-            self._consumer.link.on_io("release" if give_back else "ack")
+            if self._consumer.link.on_io("release" if give_back else "ack"):
+                await never()
             self._consumer.settle(self, give_back=give_back)
 
 
@@ -239,5 +243,6 @@ def _answer(confirmed: asyncio.Future[list[PublishOutcome]], outcomes: list[Publ
         confirmed.set_result(outcomes)
 
 
-def _ignore(_what: str) -> None:
-    """The default of what nobody asks about."""
+def _lives(_what: str) -> bool:
+    """The default of `QueueLink.on_io`."""
+    return False

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from floxide_amqp.drivers.hint_buffer import HintBuffer
 from floxide_amqp.drivers.memory.control import matches
-from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, context_of
+from floxide_amqp.testing.simulation.loop import CURRENT, Lane, SeededLoop, context_of, never
 from floxide_amqp.testing.simulation.story import Story
 
 
@@ -90,6 +90,12 @@ class BusServer:
         if listener is not None:
             listener.buffer.close()
 
+    def forget(self, lane: Lane) -> None:
+        """A process is gone: it listens no more."""
+        for number, listener in list(self._listeners.items()):
+            if listener.context.get(CURRENT) is lane:
+                self.remove(number)
+
     def _send_to(self, listener: _Listener, body: bytes) -> None:
         weather = self.weather
         if weather.is_away or self._happens(weather.lost, "lost hint"):
@@ -114,16 +120,20 @@ class BusLink:
     Args:
         server: What carries the hints.
         lane: The process.
+
+    Attributes:
+        on_io: Told before each hint is sent; returns whether the process has died at this very point.
     """
 
     def __init__(self, server: BusServer, lane: Lane) -> None:
         self._server = server
         self._lane = lane
-        self.on_io: Callable[[str], None] = _ignore
+        self.on_io: Callable[[str], bool] = _lives
 
     async def broadcast(self, body: bytes) -> None:
         """Send a control message to every worker."""
-        self.on_io("broadcast")
+        if self.on_io("broadcast"):
+            await never()
         self._server.send(self._lane.name, body, None)
 
     def listen(self, worker_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -132,7 +142,8 @@ class BusLink:
 
     async def announce(self, routing_key: str, body: bytes) -> None:
         """Send an event."""
-        self.on_io("announce")
+        if self.on_io("announce"):
+            await never()
         self._server.send(self._lane.name, body, routing_key.split("."))
 
     def subscribe(self, pattern: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -148,5 +159,6 @@ class BusLink:
             self._server.remove(number)
 
 
-def _ignore(_what: str) -> None:
-    """The default of what nobody asks about."""
+def _lives(_what: str) -> bool:
+    """The default of `BusLink.on_io`."""
+    return False

@@ -146,14 +146,14 @@ class SeededLoop(asyncio.BaseEventLoop):
     """
 
     def __init__(self, chance: random.Random | None = None) -> None:
+        self._is_turning = False
+        self._must_stop = False
         super().__init__()
         self._chance = chance
         self._virtual_now = 0.0
         self._soon: list[_Call] = []
         self._later: list[tuple[float, int, _Call]] = []
         self._numbers = 0
-        self._is_turning = False
-        self._must_stop = False
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self.errors: list[str] = []
         self.callbacks = 0
@@ -313,6 +313,11 @@ class SeededLoop(asyncio.BaseEventLoop):
             call.context.run(call.function, *call.arguments)
         except Exception as error:  # noqa: BLE001 - the supervisor of callbacks, as in every loop
             self.call_exception_handler({"message": f"in {call!r}", "exception": error})
+
+
+async def never() -> None:
+    """Wait for ever: where a process goes on after it has died."""
+    await asyncio.get_running_loop().create_future()
 
 
 def run_to_end(loop: SeededLoop, main: Coroutine[Any, Any, T], lanes: Callable[[], list[Lane]]) -> T:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
-from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreUnavailableError
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     Batch,
@@ -32,7 +32,7 @@ from floxide_amqp.ports.key_value import (
     ReadReply,
     Write,
 )
-from floxide_amqp.testing.simulation.loop import SeededLoop, context_of
+from floxide_amqp.testing.simulation.loop import SeededLoop, context_of, never
 from floxide_amqp.testing.simulation.story import Story
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class StoreWeather:
         lost_replies: Commits applied, whole or up to some batch, whose reply is lost.
         slow: Calls that take `slow_seconds` at the server.
         is_away: Whether the server can be reached by nobody.
+        is_full: Whether commits are refused for want of space.
     """
 
     latency: float = 0.002
@@ -58,6 +59,7 @@ class StoreWeather:
     slow: float = 0.0
     slow_seconds: float = 5.0
     is_away: bool = False
+    is_full: bool = False
 
 
 class StoreServer(MemoryKeyValueStore):
@@ -85,7 +87,14 @@ class StoreServer(MemoryKeyValueStore):
         self._tail: list[Any] = []
 
     def serve_commit(self, who: str, batches: Sequence[Batch]) -> CommitReply:
-        """Apply a group now."""
+        """Apply a group now.
+
+        Raises:
+            StoreFullError: There is no space; nothing was applied.
+        """
+        if self.weather.is_full:
+            self.story.fault("full disk", who)
+            raise StoreFullError(store=NAME, reason="no space left")
         outcomes: list[Outcome] = []
         for batch in batches:
             self.applied = []
@@ -178,7 +187,8 @@ class StoreLink:
 
     Attributes:
         is_cut: Whether this process cannot reach the server, though others can.
-        on_io: Told before each call is sent (``"store"``), and after its reply was received (``"stored"``).
+        on_io: Told before each call is sent (such as ``commit``), and when a commit's reply was received
+            (``committed``); returns whether the process has died at this very point.
     """
 
     def __init__(self, server: StoreServer, who: str, chance: random.Random, loop: SeededLoop) -> None:
@@ -188,7 +198,7 @@ class StoreLink:
         self._loop = loop
         self._context = context_of(None)
         self.is_cut = False
-        self.on_io: Callable[[str], None] = _ignore
+        self.on_io: Callable[[str], bool] = _lives
 
     @property
     def durability(self) -> Durability:
@@ -202,7 +212,7 @@ class StoreLink:
 
     async def commit(self, batches: Sequence[Batch]) -> CommitReply:
         """Apply a group, if it gets there; its reply may get lost."""
-        self._send("commit")
+        await self._send("commit")
         weather = self._server.weather
         if weather.lost_replies and self._chance.random() < weather.lost_replies:
             applied = batches[: self._chance.randint(0, len(batches))]
@@ -213,19 +223,20 @@ class StoreLink:
         if self.is_cut or self._server.weather.is_away:
             self._server.story.fault("lost reply", self._who, len(batches), len(batches))
             raise CommitOutcomeUnknownError(store=NAME, reason="the connection broke")
-        self.on_io("committed")
+        if self.on_io("committed"):
+            await never()
         return reply
 
     async def read(self, reads: Sequence[Read]) -> ReadReply:
         """Read, if the call gets there and its reply comes back."""
-        self._send("read")
+        await self._send("read")
         reply = await self._call(lambda: self._server.serve_read(reads))
         self._check("read")
         return reply
 
     async def scan(self, index_range: IndexRange) -> Sequence[Entry]:
         """Scan, if the call gets there and its reply comes back."""
-        self._send("scan")
+        await self._send("scan")
         reply = await self._call(lambda: self._server.serve_scan(index_range))
         self._check("scan")
         return reply
@@ -233,8 +244,9 @@ class StoreLink:
     async def aclose(self) -> None:
         """Nothing to release."""
 
-    def _send(self, what: str) -> None:
-        self.on_io(what)
+    async def _send(self, what: str) -> None:
+        if self.on_io(what):
+            await never()
         self._check(what)
         weather = self._server.weather
         if weather.refused and self._chance.random() < weather.refused:
@@ -256,8 +268,12 @@ class StoreLink:
         back = self._chance.random() * weather.latency
 
         def arrive() -> None:
-            result = serve()
-            self._loop.call_later(back, _answer, reply, result, context=self._context)
+            try:
+                result = serve()
+            except StoreError as error:
+                self._loop.call_later(back, _refuse, reply, error, context=self._context)
+            else:
+                self._loop.call_later(back, _answer, reply, result, context=self._context)
 
         self._loop.call_later(seconds, arrive, context=self._context)
         return await reply
@@ -266,6 +282,16 @@ class StoreLink:
 def _answer(reply: asyncio.Future[T], result: T) -> None:
     if not reply.done():
         reply.set_result(result)
+
+
+def _refuse(reply: asyncio.Future[Any], error: StoreError) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+
+
+def _lives(_what: str) -> bool:
+    """The default of `StoreLink.on_io`."""
+    return False
 
 
 def _ignore(_what: object) -> None:

@@ -31,7 +31,7 @@ from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.runtime.steps import route_value
 from tests.unit.core.engine.world import RUN, WORKER, World
-from tests.unit.runtime.random_workflows import random_workflow
+from floxide_amqp.testing.simulation.random_workflows import random_workflow
 
 ERROR = ErrorInfo(kinds=("builtins.ValueError", "builtins.Exception", "builtins.BaseException"), message="no")
 MOST_ACTIONS = 400

@@ -1,0 +1,172 @@
+"""What somebody does about dead letters: look at them, put their items on their way again, or give the items up.
+
+Messages that nobody could read are shown among them: to whoever looks after a deployment they are the same thing,
+messages that lie there until somebody decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from floxide_amqp.core import letter_moves
+from floxide_amqp.core.decide import decide
+from floxide_amqp.core.decisions import Decision, Failed, MessageAnchor, Step
+from floxide_amqp.core.failure import describe_error
+from floxide_amqp.core.records import DeadLetter, Quarantined
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import (
+    BrokerUnavailableError,
+    DeadLetterError,
+    DeadLetterNotFoundError,
+    InvalidRunStateError,
+    UnknownWorkflowError,
+)
+from floxide_amqp.ports.key_value import Committed
+from floxide_amqp.ports.work_queue import Message, PublishOutcome
+from floxide_amqp.runtime.chain import effects_of
+from floxide_amqp.runtime.dead_letters import explain, is_open
+from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.steps import policy_of
+from floxide_amqp.runtime.views import DeadLetterInfo, undelivered_letter, unreadable_letter
+from floxide_amqp.stores.dead_letters import LetterPlace
+from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.runs import StoredRun
+
+
+async def list_letters(services: Services, *, after: str, limit: int) -> Sequence[DeadLetterInfo]:
+    """Return dead letters and unreadable messages, oldest first; letters whose item has gone on are left out."""
+    found: list[DeadLetterInfo] = []
+    while len(found) < limit:
+        page = await _page(services, after, limit)
+        for letter in page:
+            if isinstance(letter, Quarantined):
+                found.append(unreadable_letter(letter))
+            elif is_open(letter, *await services.runs.find_with_item(letter.run_id, letter.item_id)):
+                found.append(undelivered_letter(letter, explain(letter.reason)))
+        if len(page) < limit:
+            break
+        after = _id_of(page[-1])
+    return found[:limit]
+
+
+async def show_letter(services: Services, letter_id: str) -> DeadLetterInfo:
+    """Return one letter.
+
+    Raises:
+        DeadLetterNotFoundError: There is none of this id.
+    """
+    unreadable = await services.quarantine.find(letter_id)
+    if unreadable is not None:
+        return unreadable_letter(unreadable)
+    letter, _, _ = await _open_letter(services, letter_id)
+    return undelivered_letter(letter, explain(letter.reason))
+
+
+async def requeue_letter(services: Services, letter_id: str) -> None:
+    """Put the item of a letter on its way again, or an unreadable message into its queue as it is.
+
+    Raises:
+        DeadLetterNotFoundError: There is none of this id, or its item has gone on.
+        InvalidRunStateError: Its run is over; resuming the run takes its items along.
+        BrokerUnavailableError: An unreadable message could not be published; it stays where it is.
+    """
+    unreadable = await services.quarantine.find(letter_id)
+    if unreadable is not None:
+        await _publish_as_it_is(services, unreadable)
+        return
+    while True:
+        letter, run, found = await _open_letter(services, letter_id)
+        _check_not_over(run, "requeue a dead letter of")
+        decision = letter_moves.requeue(
+            found.item, letter, run.state, run.epoch, services.now_ms(), services.name
+        )  # fmt: skip
+        if isinstance(await services.commit(run.writer, decision), Committed):
+            await publish(services, run.header, decision.effects.publish)
+            return
+
+
+async def drop_letter(services: Services, letter_id: str) -> None:
+    """Give the item of a letter up: it fails with `DeadLetterError`. An unreadable message is deleted.
+
+    The failure takes the item's fallback edge, or fails the run, as any error that is not retried.
+
+    Raises:
+        DeadLetterNotFoundError: There is none of this id, or its item has gone on.
+        InvalidRunStateError: Its run is over.
+        UnknownWorkflowError: This application lacks the run's workflow, which says what follows from a failure.
+    """
+    if await services.quarantine.find(letter_id) is not None:
+        await services.quarantine.remove(letter_id)
+        return
+    while True:
+        letter, run, found = await _open_letter(services, letter_id)
+        if run.state.status is RunStatus.FAILED:  # nothing waits for it, and a resumed run starts its items anew
+            await services.letters.remove(LetterPlace(letter.letter_id, letter.run_id, letter.item_id))
+            return
+        decision = letter_moves.give_up(await _failure(services, letter, run, found), letter)
+        outcome = await services.commit(run.writer, decision)
+        if not isinstance(outcome, Committed):
+            continue
+        effects = effects_of(run.header.run_id, decision, outcome)
+        await publish(services, run.header, effects.publish)
+        if effects.finished is not None:
+            await services.announce_end(run.header, effects.finished)
+        return
+
+
+async def _failure(services: Services, letter: DeadLetter, run: StoredRun, found: StoredItem) -> Decision:
+    """Decide what follows if the item fails for good, as for a step that has just failed."""
+    header, item = run.header, found.item
+    graph = services.registry.find(header.workflow, header.version)
+    if graph is None or item.node not in graph.nodes:
+        raise UnknownWorkflowError(
+            workflow=f"{header.workflow} (version {header.version})", known=services.registry.names()
+        )
+    error = DeadLetterError(
+        node=item.node, item_id=item.item_id, reason=explain(letter.reason), count=letter.count
+    )  # fmt: skip
+    step = Step(
+        graph=graph, header=header, run=run.state, epoch=run.epoch, item=item, turn=found.turn,
+        scope=None if not item.scope else await services.items.scope(header.run_id, item.scope[-1]),
+        anchor=MessageAnchor(item.queue, ""), worker=services.name, now_ms=services.now_ms(),
+        retry=policy_of(services, graph.nodes[item.node]),
+    )  # fmt: skip
+    return decide(step, Failed(describe_error(error), is_final=True))
+
+
+async def _publish_as_it_is(services: Services, unreadable: Quarantined) -> None:
+    message = Message(queue=unreadable.queue or "default", body=unreadable.body)
+    (outcome,) = await services.queue.publish([message])
+    if outcome is not PublishOutcome.CONFIRMED:
+        raise BrokerUnavailableError(
+            url="of the application", operation=f"Publishing message {unreadable.quarantine_id!r}",
+            reason=f"the outcome is {outcome.value}",
+        )  # fmt: skip
+    await services.quarantine.remove(unreadable.quarantine_id)
+
+
+async def _open_letter(services: Services, letter_id: str) -> tuple[DeadLetter, StoredRun, StoredItem]:
+    letter = await services.letters.get(letter_id)
+    if letter is None:
+        raise DeadLetterNotFoundError(letter_id=letter_id)
+    run, found = await services.runs.find_with_item(letter.run_id, letter.item_id)
+    if run is None or found is None or not is_open(letter, run, found):
+        raise DeadLetterNotFoundError(letter_id=letter_id)
+    return letter, run, found
+
+
+def _check_not_over(run: StoredRun, action: str) -> None:
+    if run.state.status.is_terminal:
+        raise InvalidRunStateError(run_id=run.header.run_id, action=action, status=run.state.status.value)
+
+
+async def _page(services: Services, after: str, limit: int) -> list[DeadLetter | Quarantined]:
+    """Return up to `limit` letters of both kinds in the order of their ids, which is that of time."""
+    letters = await services.letters.page(after=after, limit=limit)
+    unreadable = await services.quarantine.list(after=after, limit=limit)
+    return sorted([*letters, *unreadable], key=_id_of)[:limit]
+
+
+def _id_of(letter: DeadLetter | Quarantined) -> str:
+    return letter.letter_id if isinstance(letter, DeadLetter) else letter.quarantine_id

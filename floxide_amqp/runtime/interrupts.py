@@ -1,0 +1,70 @@
+"""How a worker learns that a run is over whose steps it has in hand: told by a hint, or by asking the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.exceptions import CodecError, FloxideError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.messages import ControlKind, decode_control
+from floxide_amqp.runtime.services import Services
+
+_log = get_logger("floxide_amqp.worker")
+
+INTERRUPTING = (ControlKind.CANCEL, ControlKind.STOP)
+
+
+class Interrupts:
+    """Interrupts steps in vain.
+
+    Args:
+        services: The process's parts.
+        on_drain: Called when somebody asks the workers to drain.
+    """
+
+    def __init__(self, services: Services, on_drain: Callable[[], object]) -> None:
+        self._services = services
+        self._on_drain = on_drain
+
+    async def listen(self, messages: AsyncIterator[bytes]) -> None:
+        """Act on control messages until they end; an empty one says that some may have been missed."""
+        async for body in messages:
+            if body == b"":
+                await self._check_runs_in_flight()
+                continue
+            try:
+                message = decode_control(body)
+            except CodecError as error:
+                _log.warning("control.unreadable", error=str(error))
+                continue
+            if message.kind in INTERRUPTING:
+                await self._check_runs_in_flight(message.runs)
+            elif message.kind is ControlKind.DRAIN:
+                self._on_drain()
+
+    async def ask(self) -> None:
+        """Ask the store about runs whose steps take long, again and again: a lost cancel is learnt here at the latest."""
+        interval = self._services.timeouts.heartbeat
+        while True:
+            await asyncio.sleep(interval / 2)
+            before = asyncio.get_running_loop().time() - interval
+            await self._check({step.run_id for step in self._services.inflight if step.since < before})
+
+    async def _check_runs_in_flight(self, run_ids: Sequence[RunId] | None = None) -> None:
+        """Interrupt the steps of those runs (by default all at work here) that are over: the store is asked.
+
+        A control message is a hint that may come late, when its run was resumed long since.
+        """
+        at_work = self._services.inflight.runs()
+        await self._check(at_work if run_ids is None else set(at_work).intersection(run_ids))
+
+    async def _check(self, run_ids: Iterable[RunId]) -> None:
+        try:
+            for run_id in run_ids:
+                run = await self._services.runs.find(run_id)
+                if run is not None and run.state.status.is_terminal:
+                    self._services.inflight.interrupt(run_id)
+        except FloxideError as error:  # the store is out of reach: long steps are asked about again and again
+            _log.warning("worker.check_failed", error=str(error))

@@ -1,0 +1,229 @@
+"""The simulated world: one store, one broker, one bus, and processes that run the engine's own code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.runtime.interceptors import Interceptor
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.registry import Registry
+from floxide_amqp.runtime.resources import Resources
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.worker import Worker
+from floxide_amqp.testing.simulation.broker import BrokerServer, BrokerWeather
+from floxide_amqp.testing.simulation.clocks import MachineClock
+from floxide_amqp.testing.simulation.control import BusServer, BusWeather
+from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, run_to_end
+from floxide_amqp.testing.simulation.process import Process, Pulse, first_record
+from floxide_amqp.testing.simulation.storage import StoreServer, StoreWeather
+from floxide_amqp.testing.simulation.story import Story
+from floxide_amqp.testing.simulation.watch import Watch
+
+T = TypeVar("T")
+WorkflowClass = type[WorkflowDefinition[Any, Any, Any]]
+
+QUICK = Timeouts(
+    maintenance=2.0, heartbeat=2.0, dead_after=8.0, probe=4.0, drain=5.0, cancel_grace=1.0, early_acknowledge=1.0,
+    publish_retry=2.0, result_backstop=2.0,
+)  # fmt: skip
+"""Times that make recovery quick, so that a simulation need not be long."""
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What all processes of a simulation are made with."""
+
+    timeouts: Timeouts = QUICK
+    limits: Limits = field(default_factory=lambda: Limits(concurrency=8))
+    retry: RetryPolicy = NO_RETRY
+    interceptors: Sequence[Interceptor] = ()
+    resources: dict[type, object] = field(default_factory=dict[type, object])
+
+
+@dataclass
+class WorkerProcess:
+    """A process with a worker in it."""
+
+    process: Process
+    worker: Worker
+    services: Services
+
+    @property
+    def name(self) -> str:
+        """Its name towards the others."""
+        return self.process.name
+
+    def stop(self) -> None:
+        """Ask it to drain and end, as a SIGTERM does."""
+        self.process.is_stopping = True
+        self.worker.stop()
+
+
+class Simulation:
+    """One simulated world. Everything in it follows from the seed.
+
+    Args:
+        workflows: What the workers can run.
+        seed: Draws everything.
+        settings: What the processes are made with.
+        is_shuffled: Whether what is ready at the same time runs in an order drawn from the seed; else first come,
+            first served.
+        is_told: Whether the story is kept, or only its hash.
+
+    Attributes:
+        chance: Draws; for whoever plans what happens.
+        watch: What the store holds, and the checks after every commit.
+        workers: Every worker there ever was.
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[WorkflowClass],
+        seed: int,
+        *,
+        settings: Settings | None = None,
+        is_shuffled: bool = True,
+        is_told: bool = False,
+    ) -> None:
+        self.chance = random.Random(seed)
+        self.loop = SeededLoop(random.Random(self.chance.random()) if is_shuffled else None)
+        self.story = Story(self.loop.time, is_told=is_told)
+        self.settings = settings or Settings()
+        self.workflows = tuple(workflows)
+        self.store = StoreServer(MachineClock(self.loop.time), self.story)
+        self.broker = BrokerServer(self.loop, random.Random(self.chance.random()), self.story)
+        self.bus = BusServer(self.loop, random.Random(self.chance.random()), self.story)
+        self.watch = Watch(self.store)
+        self.workers: list[WorkerProcess] = []
+        self.processes: list[Process] = []
+
+    def play(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run something in this world until it returns; afterwards the world is gone, and its story stays."""
+        logger = logging.getLogger("floxide_amqp")
+        level = logger.level
+        logger.setLevel(level if self.story.is_told else logging.CRITICAL + 1)
+        try:
+            return run_to_end(self.loop, main(), self._lanes)
+        finally:
+            logger.setLevel(level)
+
+    # --- processes
+
+    def process(self, name: str, *, skew_ms: int = 0) -> Process:
+        """Return a new process in which nothing runs yet."""
+        process = Process(self, name, random.Random(self.chance.random()), skew_ms)
+        self.processes.append(process)
+        return process
+
+    def start_worker(
+        self,
+        name: str = "",
+        *,
+        queues: Sequence[str] = (),
+        workflows: Sequence[WorkflowClass] | None = None,
+        skew_ms: int = 0,
+    ) -> WorkerProcess:
+        """Start a worker process; a name that a dead worker had may be given again."""
+        process = self.process(name or f"worker-{len(self.processes) + 1}", skew_ms=skew_ms)
+        services = self._services(process, self.workflows if workflows is None else workflows)
+        served = tuple(queues) or services.registry.queues() or ("default",)
+        record = first_record(
+            process.name, now_ms=process.clock.now_ms(), queues=served, workflows=services.registry.names()
+        )
+        timeouts = self.settings.timeouts
+        worker = Worker(services, Pulse(process, record, timeouts.heartbeat, timeouts.dead_after), served)
+        self.story.note(process.name, "starts", served)
+        process.run(worker.run_forever())
+        started = WorkerProcess(process, worker, services)
+        self.workers.append(started)
+        return started
+
+    def working(self) -> list[WorkerProcess]:
+        """Return the workers that run, or stand still and may go on."""
+        return [worker for worker in self.workers if worker.process.is_up]
+
+    @asynccontextmanager
+    async def client(self, name: str) -> AsyncGenerator[Orchestrator]:
+        """Open an orchestrator that is no process: it does not crash, and nothing is kept from it."""
+        process = self.process(name)
+        async with self.orchestrator(process).open() as orchestrator:
+            yield orchestrator
+
+    def orchestrator(self, process: Process) -> Orchestrator:
+        """Return an orchestrator for a process to run."""
+        services = self._services(process, self.workflows)
+        return Orchestrator(services, key=f"client.{process.name}")
+
+    def _services(self, process: Process, workflows: Sequence[WorkflowClass]) -> Services:
+        settings = self.settings
+        return Services(
+            name=WorkerId(process.name), session=process.session(), queue=process.queue, bus=process.bus,
+            registry=Registry(workflows), resources=Resources(settings.resources), limits=settings.limits,
+            timeouts=settings.timeouts, retry=settings.retry, interceptors=settings.interceptors,
+            random=random.Random(process.chance.random()),
+        )  # fmt: skip
+
+    # --- the weather
+
+    def calm(self) -> None:
+        """End every fault: what stands still goes on, what is cut is healed, nothing dies any more."""
+        self.story.note("world", "calm")
+        self.store.weather = StoreWeather()
+        self.broker.weather = BrokerWeather()
+        self.bus.weather = BusWeather()
+        self.bus.tell_of_gap()
+        for process in self.processes:
+            process.spare()
+            process.store.is_cut = process.queue.is_cut = False
+            process.thaw()
+
+    # --- the end
+
+    async def settle(self, seconds: float = 90.0, pause: float = 1.0) -> dict[str, list[str]]:
+        """Let time pass until nothing leads to any item and no message is left, at most so long; return what is."""
+        until = self.loop.time() + seconds
+        while (left := self.loose_ends()) and self.loop.time() < until:
+            await asyncio.sleep(pause)
+        return left
+
+    def loose_ends(self) -> dict[str, list[str]]:
+        """Return what still leads somewhere: index entries, and messages in the broker."""
+        found = self.store.index_entries("messages:", "owned:", "parked:", "timers")
+        left = {name: [entry for entry, _ in entries] for name, entries in found.items()}
+        if self.broker.unsettled:
+            left["broker"] = [f"{self.broker.unsettled} messages"]
+        return left
+
+    async def stop_all(self, seconds: float = 60.0) -> list[str]:
+        """Stop every worker; return what did not end: workers, and tasks they leave behind."""
+        working = self.working()
+        for worker in working:
+            worker.stop()
+        mains = [worker.process.main for worker in working if worker.process.main is not None]
+        if mains:
+            await asyncio.wait(mains, timeout=seconds)
+        await asyncio.sleep(self.settings.timeouts.cancel_grace)
+        return [
+            f"{worker.name}: {task.get_name()}"
+            for worker in self.workers
+            if not worker.process.is_dead
+            for lane in worker.process.lanes()
+            for task in lane.unfinished()
+        ]
+
+    def quick(self, **changes: Any) -> None:
+        """Change times of the processes that are started from now on."""
+        self.settings = replace(self.settings, timeouts=replace(self.settings.timeouts, **changes))
+
+    def _lanes(self) -> list[Lane]:
+        return [lane for process in self.processes for lane in process.lanes()]

@@ -1,0 +1,70 @@
+"""``python -m tests.chaos --duration 600 --seed 1``: chaos, then the check. Exits with 0 if nothing was violated."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+
+from tests.chaos.checker import check
+from tests.chaos.conductor import close, conduct, settle
+from tests.chaos.plan import KINDS, make_plan
+from tests.chaos.stage import staged
+
+SHOWN = 30
+CALM_SECONDS = 2.0
+SMOKE_SECONDS = 30.0
+
+
+async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
+    """Run the chaos and check what is left; return the exit code."""
+    plan = make_plan(seed, duration)
+    print(f"seed {seed}, {duration:g} s, {len(plan)} faults of {len(KINDS)} kinds, {workers} workers", flush=True)
+    async with staged(seed, workers=workers, keep=keep) as stage:
+        print(f"folder {stage.folder}, store {stage.store}, disk limited: {stage.disk.is_limited}", flush=True)
+        await asyncio.sleep(CALM_SECONDS)
+        fresh = await stage.workers[0].report()
+        tally = await conduct(stage, plan, duration)
+        lasted = tally.now()
+        is_quiet = await settle(stage, tally)
+        await close(stage, tally, fresh)
+        began = time.monotonic()
+        findings = await asyncio.to_thread(check, stage.folder)
+        checked = time.monotonic() - began
+    for violation in findings.violations[:SHOWN]:
+        print(violation)
+    if len(findings.violations) > SHOWN:
+        print(f"… and {len(findings.violations) - SHOWN} more")
+    print("faults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(tally.done.items())))
+    for failure in tally.failed:
+        print(f"not injected at once: {failure}")
+    print(
+        f"seed {seed}: {sum(tally.done.values())} faults of {len(tally.done)} kinds in {lasted:.0f} s, quiet "
+        f"{tally.quiet_after_seconds:.0f} s after the last, checked in {checked:.1f} s"
+    )
+    for line in findings.lines():
+        print(line)
+    missing = [kind.name for kind in KINDS if not tally.done[kind.name]]
+    if missing:
+        print(f"never injected: {', '.join(missing)}")
+    return 1 if findings.violations or missing or not is_quiet else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("scenario", nargs="?", help="one scenario of tests/chaos/scenarios.py instead")
+    parser.add_argument("--duration", type=float, default=600.0, help="seconds of faults")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_SECONDS:g} s, for CI")
+    parser.add_argument("--keep", action="store_true", help="leave the folder with logs, ledger and evidence")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.ERROR)
+    duration = SMOKE_SECONDS if options.smoke else options.duration
+    return asyncio.run(chaos(options.seed, duration, workers=options.workers, keep=options.keep))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

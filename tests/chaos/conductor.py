@@ -1,0 +1,163 @@
+"""Runs a plan against a stage while runs are started, waits until all is quiet, and writes down what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from tests.chaos.checker import Evidence
+from tests.chaos.faults import FAULTS, NothingToHitError
+from tests.chaos.plan import Fault
+from tests.chaos.stage import Stage
+
+WINDOW = 160
+"""Runs open at a time: enough to keep the workers busy."""
+
+BATCH = 16
+FEED_SECONDS = 0.2
+TRY_AGAIN_SECONDS = 1.0
+TRIES = 40
+QUIET_SECONDS = 240.0
+"""Longest wait for the quiet after the last fault."""
+
+
+@dataclass
+class Tally:
+    """What the conductor did."""
+
+    started_at: float = field(default_factory=time.monotonic)
+    done: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    fed: int = 0
+    quiet_after_seconds: float = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() - self.started_at
+
+    def say(self, text: str) -> None:
+        print(f"[{self.now():7.1f} s] {text}", flush=True)
+
+
+class Feeder:
+    """Has the client start runs, so that there are always about as many open."""
+
+    def __init__(self, stage: Stage, tally: Tally) -> None:
+        self._stage = stage
+        self._tally = tally
+        self._told: tuple[int, int] = (0, 0)
+
+    async def run(self) -> None:
+        while True:
+            await self._feed()
+            await asyncio.sleep(FEED_SECONDS)
+
+    async def _feed(self) -> None:
+        client = self._stage.client
+        if client is None or not client.is_ready:
+            return
+        generation, told = self._told
+        if generation != client.generation:
+            told = 0
+        if told - client.answered > BATCH:
+            return
+        open_runs = await asyncio.to_thread(self._stage.reader.open_runs)
+        while open_runs < WINDOW and told - client.answered <= BATCH:
+            if not client.tell(f"start order {self._tally.fed} {BATCH}"):
+                break
+            self._tally.fed += BATCH
+            told += BATCH
+            open_runs += BATCH
+        self._told = (client.generation, told)
+
+
+async def conduct(stage: Stage, plan: list[Fault], duration: float) -> Tally:
+    """Inject the faults of the plan at their times while runs go on, for at least `duration` seconds."""
+    tally = Tally()
+    stage.duration = duration
+    feeder = asyncio.create_task(Feeder(stage, tally).run())
+    tracks = {fault.track for fault in plan}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for track in sorted(tracks):
+                group.create_task(_follow(stage, tally, [fault for fault in plan if fault.track == track]))
+            group.create_task(asyncio.sleep(duration))
+            group.create_task(_watch(feeder, duration))
+    finally:
+        feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+    return tally
+
+
+async def _watch(feeder: asyncio.Task[None], duration: float) -> None:
+    """A feeder that fails must not look like a quiet ten minutes."""
+    await asyncio.wait({feeder}, timeout=duration)
+    if feeder.done():
+        feeder.result()
+
+
+async def _follow(stage: Stage, tally: Tally, faults: list[Fault]) -> None:
+    for fault in faults:
+        await asyncio.sleep(max(0.0, fault.at_seconds - tally.now()))
+        await _inject(stage, tally, fault)
+
+
+async def _inject(stage: Stage, tally: Tally, fault: Fault) -> None:
+    chance = random.Random(fault.seed)
+    for _ in range(TRIES):
+        began = tally.now()
+        try:
+            told = await FAULTS[fault.kind](stage, chance)
+        except NothingToHitError:
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+            continue
+        except Exception as error:  # noqa: BLE001 - told; a fault that cannot be injected fails the run at its end
+            tally.say(f"{fault.kind:<19} FAILED {type(error).__name__}: {error}")
+            tally.failed.append(f"{fault.kind}: {type(error).__name__}: {error}")
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+            continue
+        tally.done[fault.kind] += 1
+        tally.say(f"{fault.kind:<19} due {fault.at_seconds:6.1f}, took {tally.now() - began:4.1f} s: {told}")
+        return
+    tally.failed.append(f"{fault.kind} due {fault.at_seconds} s was never possible")
+
+
+async def settle(stage: Stage, tally: Tally) -> bool:
+    """Wait until nothing is left to do; return whether that came about in time."""
+    began = tally.now()
+    calm = 0
+    while tally.now() - began < QUIET_SECONDS:
+        left = await asyncio.to_thread(stage.reader.left_over)
+        calm = 0 if left else calm + 1
+        if calm == 2 and not await _messages(stage):
+            tally.quiet_after_seconds = tally.now() - began
+            return True
+        calm %= 2
+        await asyncio.sleep(1.0)
+    tally.say(f"not quiet after {QUIET_SECONDS:g} s: {left}")
+    return False
+
+
+async def _messages(stage: Stage) -> int:
+    return sum(queue["messages_ready"] + queue["messages_unacknowledged"] for queue in await stage.queues())
+
+
+async def close(stage: Stage, tally: Tally, fresh: dict[str, object]) -> None:
+    """Ask the processes how they are, end them in good order, and write the evidence."""
+    for slot in stage.workers:
+        await slot.ready()
+    evidence = Evidence(
+        seed=stage.seed, store=stage.store, suspended_ms=stage.suspended_ms, garbage=stage.garbage,
+        workers=len(stage.workers), clients=1 if stage.client else 0, fresh=fresh,
+    )  # fmt: skip
+    evidence.reports = {slot.process_name: await slot.report() for slot in stage.workers}
+    evidence.queues_quiet = await stage.queues()
+    for slot in stage.workers:
+        evidence.exits[slot.process_name] = await slot.close()
+    if stage.client is not None:
+        await stage.client.close()
+    evidence.queues_after = await stage.queues()
+    (stage.folder / "evidence.json").write_text(json.dumps(asdict(evidence)))

@@ -1,0 +1,345 @@
+"""What the conductor can do to the parts, one function per kind. Each returns a few words on what it did.
+
+Whatever it takes away it gives back before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+
+from floxide_amqp.core.ids import RunId, WorkItemId
+from floxide_amqp.core.records import Envelope
+from floxide_amqp.stores.record_codec import encode_envelope
+from tests.chaos.application import GAPS, QUEUES, QUICK
+from tests.chaos.processes import Slot
+from tests.chaos.stage import NAMES, Stage
+from tests.chaos.store_reader import Item
+
+SUSPEND_SECONDS = QUICK.dead_after + 3.0
+"""Beyond the lease: others take the suspended worker for dead."""
+
+AWAY_SECONDS = 30.0
+AWAY_BRIEFLY_SECONDS = 5.0
+BRIEF_SECONDS = 100.0
+"""In less time than this, the store is away only briefly."""
+
+FULL_SECONDS = 6.0
+ALARM_SECONDS = 4.0
+HALF_OPEN_SECONDS = 8.0
+DELAY_SECONDS = 4.0
+CRASH_PATIENCE_SECONDS = 60.0
+STORM_RUNS = 4
+FIRST_STORM = 1_000_000
+
+Inject = Callable[[Stage, random.Random], Awaitable[str]]
+
+
+class NothingToHitError(Exception):
+    """What the fault is for is not there just now; it is tried again a little later."""
+
+
+def _worker(stage: Stage, chance: random.Random, *, spare_first: bool = True) -> Slot:
+    """A worker at random; the first is never killed, so that one lives from beginning to end."""
+    candidates = [slot for slot in stage.workers[1 if spare_first else 0 :] if slot.is_ready]
+    if not candidates:
+        raise NothingToHitError
+    return chance.choice(candidates)
+
+
+# --- workers
+
+
+async def worker_kill(stage: Stage, chance: random.Random) -> str:
+    slot = _worker(stage, chance)
+    name, generation = slot.process_name, slot.generation
+    slot.send(signal.SIGKILL)
+    await slot.ended(generation)
+    return f"SIGKILL {name}"
+
+
+async def worker_suspend(stage: Stage, chance: random.Random) -> str:
+    slot = _worker(stage, chance, spare_first=False)
+    name, generation = slot.process_name, slot.generation
+    seconds = SUSPEND_SECONDS + chance.uniform(0, 3)
+    stage.suspended_ms = max(stage.suspended_ms, round(seconds * 1000))
+    slot.send(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    if slot.generation == generation:
+        slot.send(signal.SIGCONT)
+    return f"SIGSTOP {name} for {seconds:.1f} s, beyond its lease"
+
+
+async def worker_drain(stage: Stage, chance: random.Random) -> str:
+    slot = _worker(stage, chance)
+    name, generation = slot.process_name, slot.generation
+    slot.send(signal.SIGTERM)
+    code = await slot.ended(generation)
+    return f"SIGTERM {name}, exit code {code}"
+
+
+def crash_in(gap: str) -> Inject:
+    async def crash(stage: Stage, chance: random.Random) -> str:
+        slot = _worker(stage, chance)
+        name, generation = slot.process_name, slot.generation
+        slot.tell(f"crash {gap}")
+        await _dead_in(slot, generation, gap)
+        return f"{name} died {gap.replace('-', ' the ')}"
+
+    return crash
+
+
+async def _dead_in(slot: Slot, generation: int, gap: str) -> None:
+    """Wait until a process has died where it was told to."""
+    async with asyncio.timeout(CRASH_PATIENCE_SECONDS):
+        await slot.ended(generation)
+    if slot.died_in(generation) != gap:  # of something else
+        raise NothingToHitError
+
+
+# --- the broker
+
+
+async def broker_restart(stage: Stage, chance: random.Random) -> str:
+    async with stage.broker_lock:
+        await asyncio.to_thread(stage.broker.restart)
+    return "stopped in good order and started again"
+
+
+async def broker_kill(stage: Stage, chance: random.Random) -> str:
+    async with stage.broker_lock:
+        await asyncio.to_thread(stage.broker.kill)
+        await asyncio.sleep(chance.uniform(0, 2))
+        await asyncio.to_thread(stage.broker.start)
+    return "killed with -9 and started again"
+
+
+async def broker_wipe(stage: Stage, chance: random.Random) -> str:
+    async with stage.broker_lock:
+        await asyncio.to_thread(stage.broker.wipe)
+    return "killed, its data directory deleted, started again"
+
+
+async def memory_alarm(stage: Stage, chance: random.Random) -> str:
+    async with stage.broker_lock:
+        await stage.ctl("set_vm_memory_high_watermark", "0.000001")
+        await asyncio.sleep(ALARM_SECONDS)
+        await stage.ctl("set_vm_memory_high_watermark", "0.4")
+    return f"blocked publishers for {ALARM_SECONDS:g} s"
+
+
+async def connections_closed(stage: Stage, chance: random.Random) -> str:
+    async with stage.broker_lock:
+        await stage.ctl("close_all_connections", "chaos")
+    return "rabbitmqctl close_all_connections"
+
+
+# --- links
+
+
+async def link_cut(stage: Stage, chance: random.Random) -> str:
+    number = chance.randrange(len(stage.proxies))
+    stage.proxies[number].cut()
+    return f"closed the connections of {_linked(stage, number)}"
+
+
+async def link_reset(stage: Stage, chance: random.Random) -> str:
+    number = chance.randrange(len(stage.proxies))
+    stage.proxies[number].reset()
+    return f"RST to the connections of {_linked(stage, number)}"
+
+
+async def link_mid_frame(stage: Stage, chance: random.Random) -> str:
+    number = chance.randrange(len(stage.proxies))
+    stage.proxies[number].cut_mid_frame()
+    return f"cut {_linked(stage, number)} in the middle of the next piece of data"
+
+
+async def link_delay(stage: Stage, chance: random.Random) -> str:
+    number = chance.randrange(len(stage.proxies))
+    seconds = chance.uniform(0.2, 1.0)
+    stage.proxies[number].delay(seconds)
+    await asyncio.sleep(DELAY_SECONDS)
+    stage.proxies[number].pass_through()
+    return f"delayed {_linked(stage, number)} by {seconds:.1f} s for {DELAY_SECONDS:g} s"
+
+
+async def link_half_open(stage: Stage, chance: random.Random) -> str:
+    number = chance.randrange(len(stage.proxies))
+    stage.proxies[number].blackhole()
+    await asyncio.sleep(HALF_OPEN_SECONDS)
+    stage.proxies[number].pass_through()
+    return f"nothing through to or from {_linked(stage, number)} for {HALF_OPEN_SECONDS:g} s"
+
+
+def _linked(stage: Stage, number: int) -> str:
+    return stage.workers[number].name if number < len(stage.workers) else "the client"
+
+
+# --- messages
+
+
+async def queue_purge(stage: Stage, chance: random.Random) -> str:
+    purged = 0
+    async with stage.broker_lock, stage.channel() as channel:
+        for name in QUEUES:
+            queue = await channel.get_queue(NAMES.work_queue(name), ensure=False)
+            purged += (await queue.purge()).message_count or 0
+    return f"{purged} messages gone"
+
+
+async def queue_delete(stage: Stage, chance: random.Random) -> str:
+    name = NAMES.work_queue(chance.choice(QUEUES))
+    async with stage.broker_lock, stage.channel() as channel:
+        await channel.queue_delete(name)
+    return f"{name}, with its messages and under its consumers"
+
+
+async def duplicates(stage: Stage, chance: random.Random) -> str:
+    """Copies of messages that wait, of messages under way, and of messages of items that ended long ago."""
+    async with stage.broker_lock, stage.channel() as channel:
+        name = chance.choice(QUEUES)
+        bodies = await _waiting(channel, NAMES.work_queue(name))
+        waiting = len(bodies)
+        bodies += await asyncio.to_thread(_from_store, stage, name, chance)
+        exchange = await channel.get_exchange(NAMES.work_exchange, ensure=False)
+        for body in [each for each in bodies for _ in range(3)]:
+            await exchange.publish(aio_pika.Message(body, delivery_mode=2), name, mandatory=False)
+    if not bodies:
+        raise NothingToHitError
+    return f"three copies of {waiting} waiting messages and of {len(bodies) - waiting} made from the store, to {name}"
+
+
+async def _waiting(channel: AbstractChannel, name: str) -> list[bytes]:
+    queue = await channel.get_queue(name, ensure=False)
+    taken = [message for _ in range(5) if (message := await queue.get(fail=False)) is not None]
+    for message in taken:
+        await message.nack(requeue=True)
+    return [message.body for message in taken]
+
+
+def _from_store(stage: Stage, queue: str, chance: random.Random) -> list[bytes]:
+    bodies: list[bytes] = []
+    for entry, run_id, item_id, turn in stage.reader.messages(queue, 20):
+        found = stage.reader.item(run_id, item_id)
+        if found is not None and found.queue == queue:
+            bodies.append(_envelope(run_id, found, chance.choice((turn, found.turn)), entry))
+            bodies += [
+                _envelope(run_id, successor, successor.turn, "")
+                for each in found.successors
+                if (successor := stage.reader.item(run_id, each)) is not None and successor.queue == queue
+            ]
+    return chance.sample(bodies, min(10, len(bodies)))
+
+
+def _envelope(run_id: str, item: Item, turn: int, entry: str) -> bytes:
+    return encode_envelope(
+        Envelope(
+            run_id=RunId(run_id), item_id=WorkItemId(item.item_id), node=item.node, workflow="Orders", version="1",
+            queue=item.queue, turn=turn, entry=entry,
+        )
+    )  # fmt: skip
+
+
+async def garbage(stage: Stage, chance: random.Random) -> str:
+    """What is no message, or a message about nothing."""
+    bodies = [
+        chance.randbytes(chance.randint(1, 200)),
+        b"\x91" * 900 + b"\xc0",
+        b"\x90" * 50_000,
+        b"",
+        _envelope("order-0", Item("f" * 32, "accept", "default", "pending", "", 0, "", (), 1, 0), 1, "")[:-3],
+    ]
+    unknown = _envelope("nobody", Item("f" * 32, "accept", "default", "pending", "", 0, "", (), 1, 0), 1, "")
+    stage.garbage += [body.hex() for body in bodies]
+    async with stage.broker_lock, stage.channel() as channel:
+        exchange = await channel.get_exchange(NAMES.work_exchange, ensure=False)
+        for body in (*bodies, unknown):
+            await exchange.publish(aio_pika.Message(body, delivery_mode=2), chance.choice(QUEUES), mandatory=False)
+    return f"{len(bodies)} unreadable messages, and one about a run that is not"
+
+
+# --- the store
+
+
+async def disk_full(stage: Stage, chance: random.Random) -> str:
+    if not stage.disk.is_limited:
+        return "not possible here: no file system may be mounted"
+    taken = await asyncio.to_thread(stage.disk.fill)
+    try:
+        await asyncio.sleep(FULL_SECONDS)
+    finally:
+        stage.disk.free()
+    return f"the last {taken >> 20} MB of the store's disk taken for {FULL_SECONDS:g} s"
+
+
+_HOLD_STORE: Final = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+time.sleep(float(sys.argv[2]))
+connection.execute("ROLLBACK")
+"""
+
+
+async def store_away(stage: Stage, chance: random.Random) -> str:
+    seconds = AWAY_SECONDS if stage.duration >= BRIEF_SECONDS else AWAY_BRIEFLY_SECONDS
+    path = os.fspath(stage.disk.folder / "runs.db")
+    holder = await asyncio.create_subprocess_exec(sys.executable, "-c", _HOLD_STORE, path, str(seconds))
+    await holder.wait()
+    return f"another process held the store for {seconds:g} s"
+
+
+# --- clients
+
+
+async def client_crash(stage: Stage, chance: random.Random) -> str:
+    client = stage.client
+    if client is None or not client.is_ready:
+        raise NothingToHitError
+    name, generation = client.process_name, client.generation
+    client.tell("crash")
+    await _dead_in(client, generation, "after-commit")
+    return f"{name} died between commit and publish of its next start"
+
+
+async def storm(stage: Stage, chance: random.Random) -> str:
+    number = chance.randrange(2**20)
+    first = FIRST_STORM + number * STORM_RUNS
+    if stage.client is None or not stage.client.tell(f"storm storm {first} {STORM_RUNS} {number}"):
+        raise NothingToHitError
+    return f"{STORM_RUNS} runs from storm-{first} on are paused, resumed and cancelled at random"
+
+
+FAULTS: dict[str, Inject] = {
+    "worker-kill": worker_kill,
+    "worker-suspend": worker_suspend,
+    "worker-drain": worker_drain,
+    **{f"crash-{gap}": crash_in(gap) for gap in GAPS},
+    "broker-restart": broker_restart,
+    "broker-kill": broker_kill,
+    "broker-wipe": broker_wipe,
+    "memory-alarm": memory_alarm,
+    "connections-closed": connections_closed,
+    "link-cut": link_cut,
+    "link-reset": link_reset,
+    "link-mid-frame": link_mid_frame,
+    "link-delay": link_delay,
+    "link-half-open": link_half_open,
+    "queue-purge": queue_purge,
+    "queue-delete": queue_delete,
+    "duplicates": duplicates,
+    "garbage": garbage,
+    "disk-full": disk_full,
+    "store-away": store_away,
+    "client-crash": client_crash,
+    "storm": storm,
+}

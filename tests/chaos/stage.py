@@ -1,0 +1,111 @@
+"""Where the chaos happens: a private RabbitMQ, a proxy before it for each process, a small disk, workers and a client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+
+from floxide_amqp.drivers.amqp.topology import Names
+from floxide_amqp.testing.proxy import TcpProxy
+from floxide_amqp.testing.rabbitmq_servers import PrivateRabbitMQ
+from tests.chaos.application import NAMESPACE
+from tests.chaos.disk import SmallDisk
+from tests.chaos.processes import Slot
+from tests.chaos.store_reader import StoreReader, open_reader
+
+DISK_MEGABYTES = 1_500
+CONNECT_SECONDS = 10.0
+NAMES = Names(NAMESPACE)
+
+
+class Stage:
+    """All parts; get one from `staged`."""
+
+    def __init__(self, folder: Path, seed: int, broker: PrivateRabbitMQ, disk: SmallDisk) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.broker = broker
+        self.broker_lock = asyncio.Lock()
+        self.disk = disk
+        self.store = f"sqlite:///{disk.folder}/runs.db"
+        self.reader: StoreReader = open_reader(self.store)
+        self.workers: list[Slot] = []
+        self.proxies: list[TcpProxy] = []
+        self.client: Slot | None = None
+        self.garbage: list[str] = []
+        self.suspended_ms = 0
+        self.duration = 0.0
+
+    def new_worker(self, broker: str, name: str) -> Slot:
+        return Slot(name, "tests.chaos.worker", (broker, self.store, str(self.folder)), logs=self.folder / "logs")
+
+    def new_client(self, broker: str, name: str) -> Slot:
+        arguments = (broker, self.store, str(self.folder), str(self.seed))
+        return Slot(name, "tests.chaos.client", arguments, logs=self.folder / "logs")
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncGenerator[AbstractChannel]:
+        """A channel straight to the broker."""
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await aio_pika.connect(self.broker.url)
+        async with connection:
+            yield await connection.channel()
+
+    async def ctl(self, *arguments: str) -> str:
+        return await asyncio.to_thread(self.broker.ctl, *arguments)
+
+    async def queues(self) -> list[dict[str, Any]]:
+        """The broker's own list of queues."""
+        columns = ("name", "messages_ready", "messages_unacknowledged", "consumers")
+        listed = json.loads(await self.ctl("list_queues", *columns, "--formatter", "json"))
+        return [queue for queue in listed if queue["name"].startswith(f"{NAMESPACE}.")]
+
+
+@asynccontextmanager
+async def staged(
+    seed: int, *, workers: int = 4, client: bool = True, configuration: str = "", keep: bool = False,
+    through_proxies: bool = True,
+) -> AsyncGenerator[Stage]:  # fmt: skip
+    """Put everything up, and take it down at the end; `keep` leaves the folder with its evidence."""
+    folder = Path(tempfile.mkdtemp(prefix="floxide-chaos-"))
+    (folder / "logs").mkdir()
+    async with AsyncExitStack() as stack:
+        if not keep:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        disk = SmallDisk(folder / "store", megabytes=DISK_MEGABYTES)
+        disk.mount()
+        stack.callback(_save, disk, folder)
+        broker = await asyncio.to_thread(PrivateRabbitMQ, configuration=configuration)
+        stack.callback(broker.close)
+        await asyncio.to_thread(broker.start)
+        stage = Stage(folder, seed, broker, disk)
+        for number in range(workers + 1):
+            proxy = await stack.enter_async_context(TcpProxy.before(broker.url))
+            url = proxy.url_of(broker.url) if through_proxies else broker.url
+            stage.proxies.append(proxy)
+            if number < workers:
+                stage.workers.append(stage.new_worker(url, f"w{number}"))
+            elif client:
+                stage.client = stage.new_client(url, "client")
+        slots = [*stage.workers, *([stage.client] if stage.client else [])]
+        for slot in slots:
+            stack.push_async_callback(slot.close)
+        await asyncio.gather(*(slot.open() for slot in slots))
+        yield stage
+
+
+def _save(disk: SmallDisk, folder: Path) -> None:
+    """Copy the store off the small disk before that goes."""
+    if disk.is_limited:
+        for path in disk.folder.glob("runs.db*"):
+            shutil.copy(path, folder / path.name)
+    disk.unmount()
