@@ -11,12 +11,18 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
+# For `make chaos` and `make scenario`.
+DURATION ?= 600
+SEED ?= 1
+SMOKE ?=
+NAME ?=
+
 # What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
 ARGS ?=
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: help demo demo-cluster deploy-demo test check bench docs format services clean
+.PHONY: help demo demo-cluster deploy-demo test check bench chaos scenario docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -48,6 +54,12 @@ check: $(VENV)/.made ## Lint, formatting, types (mypy and pyright), architecture
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(PYTEST) -q tests/typing tests/unit/test_architecture.py
+
+chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s with SEED=1, then check every run; SMOKE=1 takes 30 s
+	@$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) $(if $(SMOKE),--smoke) $(ARGS)
+
+scenario: $(VENV)/.made services ## Show one claim about recovery with its figures: NAME=wiped-broker (ARGS=--help lists them)
+	@$(BIN)/python -m tests.chaos $(NAME) --seed $(SEED) $(ARGS)
 
 bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -18,6 +18,7 @@ from floxide_amqp.exceptions import (
     BrokerError,
     CodecError,
     ConfigurationError,
+    DeadLetterError,
     DefinitionError,
     FloxideError,
     InvalidRunStateError,
@@ -34,13 +35,23 @@ from floxide_amqp.exceptions import (
     RunTimeoutError,
     StoreError,
 )
+from floxide_amqp.runtime.health import WorkerHealth
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
 from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.settings import Limits, Timeouts
 from floxide_amqp.runtime.source import Channel, Source
-from floxide_amqp.runtime.views import Liveness, RunInfo, RunMetrics, RunPage, WorkerInfo, WorkItemInfo
-from floxide_amqp.runtime.worker import Worker, WorkerHealth
+from floxide_amqp.runtime.views import (
+    DeadLetterInfo,
+    DeadLetterKind,
+    Liveness,
+    RunInfo,
+    RunMetrics,
+    RunPage,
+    WorkerInfo,
+    WorkItemInfo,
+)
+from floxide_amqp.runtime.worker import Worker
 
 __all__ = [
     "NO_RETRY",
@@ -56,6 +67,9 @@ __all__ = [
     "CompositeNode",
     "ConfigurationError",
     "Context",
+    "DeadLetterError",
+    "DeadLetterInfo",
+    "DeadLetterKind",
     "DefinitionError",
     "EventLog",
     "FailureInfo",

@@ -22,6 +22,7 @@ from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
+from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.drivers.memory.control import MemoryControlBus
@@ -31,16 +32,19 @@ from floxide_amqp.drivers.running_clock import RunningClock, clock_of_the_loop
 from floxide_amqp.exceptions import BrokerError, ConfigurationError
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.control import ControlBus
+from floxide_amqp.ports.health import ConnectionHealth
 from floxide_amqp.ports.key_value import KeyValueStore
 from floxide_amqp.ports.work_queue import WorkQueue
-from floxide_amqp.runtime.heartbeat import Heartbeat, TaskHeartbeat, new_record
+from floxide_amqp.runtime.heartbeat import TICKS_PER_BEAT, Heartbeat, TaskHeartbeat
 from floxide_amqp.runtime.interceptors import Interceptor
+from floxide_amqp.runtime.loop_watch import LoopPulse, LoopWatch
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.identity import identity_of
 from floxide_amqp.stores.session import Session
@@ -176,14 +180,23 @@ class Floxide:
 
     @asynccontextmanager
     async def worker(
-        self, *, concurrency: int | None = None, queues: Sequence[str] = (), name: str | None = None
+        self,
+        *,
+        concurrency: int | None = None,
+        queues: Sequence[str] = (),
+        name: str | None = None,
+        owns_process: bool = False,
     ) -> AsyncGenerator[Worker]:
         """Open a worker; call `Worker.run_forever` or `Worker.run_once` on it.
 
         Args:
             concurrency: Steps in flight at a time; by default what `limits` says.
             queues: Task queues to serve; by default all that the workflows' nodes use.
-            name: The worker's id; by default host, process and a random part.
+            name: The worker's id; by default host, process and a random part. No two that live may share one.
+            owns_process: Whether this process is there for the worker alone, as that of ``floxide worker`` is. It is
+                then ended with exit code 75 when a node blocks its event loop for longer than `Timeouts.loop_hung`,
+                at once, or holds too many threads for good, after draining: others go on with its items meanwhile,
+                and whoever started it starts it again.
 
         Raises:
             ConfigurationError: The lifespan does not provide what nodes require.
@@ -196,18 +209,25 @@ class Floxide:
             resources = await stack.enter_async_context(open_resources(self._lifespan))
             resources.check(self.registry.required_resources())
             services = await self._services(stack, resources, worker_id, limits)
+            services.owns_process = owns_process
+            stack.callback(services.threads.close)
             served = tuple(queues) or self.registry.queues() or ("default",)
             yield Worker(services, self._heartbeat(services, served), served)
 
-    def pool(self, size: int, *, concurrency: int | None = None, queues: Sequence[str] = ()) -> WorkerPool:
+    def pool(
+        self, size: int, *, concurrency: int | None = None, queues: Sequence[str] = (), owns_process: bool = False
+    ) -> WorkerPool:
         """Return a pool of workers in this process.
 
         Args:
             size: How many; at least 1.
             concurrency: Steps in flight at a time, each.
             queues: Task queues to serve; by default all that the workflows' nodes use.
+            owns_process: Whether this process is there for the pool alone, as for `worker`.
         """
-        return WorkerPool(size, lambda: self.worker(concurrency=concurrency, queues=queues))
+        return WorkerPool(
+            size, lambda: self.worker(concurrency=concurrency, queues=queues, owns_process=owns_process)
+        )
 
     async def _services(
         self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits,
@@ -219,10 +239,12 @@ class Floxide:
         executor = ThreadPoolExecutor(limits.threads, thread_name_prefix="floxide-node")
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         queue, bus = await self._transport(stack, broker)
+        dead_letters = self._dead_letters()
         return Services(
             name=name, session=session, queue=queue, bus=bus,
             registry=self.registry, store_id=await identity_of(session), resources=resources, limits=limits,
             timeouts=self._timeouts_here(), retry=self._retry, interceptors=self._interceptors, executor=executor,
+            dead_letters=dead_letters, connections=lambda: _connections(queue, bus, dead_letters),
         )  # fmt: skip
 
     async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:
@@ -250,6 +272,12 @@ class Floxide:
             AmqpControlBus(str(self._broker), namespace=self._namespace, settings=self._broker_settings)
         )
 
+    def _dead_letters(self) -> AmqpDeadLetterQueue | None:
+        """Where the broker puts what it gives up on; the in-process queue gives nothing up."""
+        if self._broker is None:
+            return None
+        return AmqpDeadLetterQueue(self._broker, namespace=self._namespace, settings=self._broker_settings)
+
     def _heartbeat(self, services: Services, queues: tuple[str, ...]) -> Beating:
         record = new_record(
             services.name, now_ms=services.now_ms(), queues=queues, workflows=self.registry.names(),
@@ -257,8 +285,13 @@ class Floxide:
         )  # fmt: skip
         interval = services.timeouts.heartbeat
         if not services.session.is_shared or clock_of_the_loop() is not None:  # a thread would beat in another time
-            return TaskHeartbeat(record, services.liveness, self._clock, interval)
-        return Heartbeat(record, self._open_another(), self._clock, interval)
+            return TaskHeartbeat(record, services.liveness, self._clock, interval, services.timeouts.dead_after)
+        watch = LoopWatch(
+            LoopPulse(interval / TICKS_PER_BEAT), services.name, services.inflight,
+            blocked_seconds=services.timeouts.loop_blocked, hung_seconds=services.timeouts.loop_hung,
+            owns_process=services.owns_process,
+        )  # fmt: skip
+        return Heartbeat(record, self._open_another(), self._clock, interval, services.timeouts.dead_after, watch)
 
     def _timeouts_here(self) -> Timeouts:
         """Where the loop's time jumps, whoever polls would make it stop at every second of a wait of days."""
@@ -273,6 +306,15 @@ class Floxide:
         raise ConfigurationError(
             "A worker on a shared store needs the store's URL, to open a connection for its heartbeat."
         )
+
+
+def _connections(*parts: object) -> Sequence[ConnectionHealth]:
+    """Return how the connections of the broker's drivers are; the in-process ones have none."""
+    found: list[ConnectionHealth] = []
+    for part in parts:
+        if isinstance(part, AmqpWorkQueue | AmqpControlBus | AmqpDeadLetterQueue):
+            found += part.health()
+    return found
 
 
 @asynccontextmanager

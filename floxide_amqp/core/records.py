@@ -314,13 +314,18 @@ class Timer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """A message nobody could read: its bytes and why."""
+    """A message nobody could read: its bytes and why.
+
+    Attributes:
+        cut_from: How many bytes the message had, where `body` is only its beginning; 0 where it is all of it.
+    """
 
     quarantine_id: str
     queue: str
     reason: str
     body: bytes
     at_ms: int
+    cut_from: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

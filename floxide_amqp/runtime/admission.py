@@ -14,7 +14,7 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveMessage
 from floxide_amqp.core.decisions import MessageAnchor, Outgoing
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import RunId, WorkerId, slot_of
+from floxide_amqp.core.ids import WorkerId, slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
@@ -26,7 +26,7 @@ from floxide_amqp.exceptions import (
     UnreadableRecordError,
 )
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Cell, Committed, Conflict, Key, LogPage, LogRange, Read
+from floxide_amqp.ports.key_value import Committed, Conflict, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.frontier import ENDED, find_frontier
@@ -269,13 +269,17 @@ class Admissions:
         return Dismissed(reason="parked", forget=False)
 
     async def _republish_successors(self, header: RunHeader, item: WorkItem, *, redelivered: bool) -> None:
-        """After a crash between commit and publish: publish what is pending and unowned."""
+        """After a crash between commit and publish: publish what is pending and unowned.
+
+        Not what no queue took before, as its note says: its entry is gone, and a timer publishes it with another.
+        """
         if not (redelivered and item.successors):
             return
         outgoing = [
             Outgoing(found.item, found.turn, "")  # the entry of its first message stands
             for found in await self._services.items.find(header.run_id, item.successors)
             if found is not None and found.item.status is WorkItemStatus.PENDING and found.item.item_id != item.kept
+            if not found.item.note
         ]
         await publish(self._services, header, outgoing)
 

@@ -25,7 +25,7 @@ from floxide_amqp.ports.key_value import Committed
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.chain import effects_of
 from floxide_amqp.runtime.dead_letters import explain, is_open
-from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.publishing import REASONS, publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import policy_of
 from floxide_amqp.runtime.views import DeadLetterInfo, undelivered_letter, unreadable_letter
@@ -78,9 +78,8 @@ async def requeue_letter(services: Services, letter_id: str) -> None:
     while True:
         letter, run, found = await _open_letter(services, letter_id)
         _check_not_over(run, "requeue a dead letter of")
-        decision = letter_moves.requeue(
-            found.item, letter, run.state, run.epoch, services.now_ms(), services.name
-        )  # fmt: skip
+        now = services.now_ms()
+        decision = letter_moves.requeue(found.item, letter, run.state, run.epoch, now, services.name)
         if isinstance(await services.commit(run.writer, decision), Committed):
             await publish(services, run.header, decision.effects.publish)
             return
@@ -120,12 +119,8 @@ async def _failure(services: Services, letter: DeadLetter, run: StoredRun, found
     header, item = run.header, found.item
     graph = services.registry.find(header.workflow, header.version)
     if graph is None or item.node not in graph.nodes:
-        raise UnknownWorkflowError(
-            workflow=f"{header.workflow} (version {header.version})", known=services.registry.names()
-        )
-    error = DeadLetterError(
-        node=item.node, item_id=item.item_id, reason=explain(letter.reason), count=letter.count
-    )  # fmt: skip
+        raise UnknownWorkflowError(workflow=f"{header.workflow}@{header.version}", known=services.registry.names())
+    error = DeadLetterError(node=item.node, item_id=item.item_id, reason=explain(letter.reason), count=letter.count)
     step = Step(
         graph=graph, header=header, run=run.state, epoch=run.epoch, item=item, turn=found.turn,
         scope=None if not item.scope else await services.items.scope(header.run_id, item.scope[-1]),
@@ -140,8 +135,8 @@ async def _publish_as_it_is(services: Services, unreadable: Quarantined) -> None
     (outcome,) = await services.queue.publish([message])
     if outcome is not PublishOutcome.CONFIRMED:
         raise BrokerUnavailableError(
-            url="of the application", operation=f"Publishing message {unreadable.quarantine_id!r}",
-            reason=f"the outcome is {outcome.value}",
+            url="the application's URL", operation=f"Publishing message {unreadable.quarantine_id!r} again",
+            reason=REASONS.get(outcome, "it was not confirmed"),
         )  # fmt: skip
     await services.quarantine.remove(unreadable.quarantine_id)
 
@@ -165,7 +160,8 @@ async def _page(services: Services, after: str, limit: int) -> list[DeadLetter |
     """Return up to `limit` letters of both kinds in the order of their ids, which is that of time."""
     letters = await services.letters.page(after=after, limit=limit)
     unreadable = await services.quarantine.list(after=after, limit=limit)
-    return sorted([*letters, *unreadable], key=_id_of)[:limit]
+    both: list[DeadLetter | Quarantined] = [*letters, *unreadable]
+    return sorted(both, key=_id_of)[:limit]
 
 
 def _id_of(letter: DeadLetter | Quarantined) -> str:

@@ -215,9 +215,7 @@ class DeadLetterDesk:
             reason=delivery.reason, count=1, turn=found.turn, first_at_ms=now, last_at_ms=now, body=delivery.body,
         )  # fmt: skip
 
-    def _decide(
-        self, letter: DeadLetter, message: Envelope, run: StoredRun, found: StoredItem
-    ) -> tuple[Decision, str]:
+    def _decide(self, letter: DeadLetter, message: Envelope, run: StoredRun, found: StoredItem) -> tuple[Decision, str]:
         services, anchor = self._services, MessageAnchor(message.queue, message.entry)
         times = "once" if letter.count == 1 else f"{letter.count} times in a row"
         note = f"the broker gave up on its message {times}: {explain(letter.reason)}"

@@ -6,12 +6,14 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveOwner
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.deaths import DeathWatch, gave_up
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
+from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores.indexes import ItemPlace
 from floxide_amqp.stores.liveness import DEAD, HUNG
 from floxide_amqp.stores.writes import BatchWriter
@@ -107,8 +109,13 @@ class DeadWorkers:
 
     async def _give_back(self, worker: WorkerId, place: ItemPlace, *, died: bool) -> None:
         services = self._services
-        run, found = await services.runs.find_with_item(place.run_id, place.item_id)
         leave = LeaveOwner(worker, place.item_id)
+        try:
+            run, found = await services.runs.find_with_item(place.run_id, place.item_id)
+        except UnreadableRecordError as error:
+            if not await fail_unreadable(services, place.run_id, place.item_id, error):
+                raise
+            run, found = None, None
         is_held = found is not None and found.item.owner == worker
         if run is None or found is None or not is_held or run.state.status.is_terminal:
             await services.session.commit(BatchWriter(place.run_id, 0).batch((), (leave,)))

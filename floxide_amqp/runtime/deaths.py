@@ -93,7 +93,8 @@ class DeathWatch:
 def gave_up(record: WorkerRecord, run_id: RunId, item: WorkItem) -> bool:
     """Return whether a worker does not vouch for this try of an item any more, because the body does not end."""
     tried = (run_id, item.item_id, item.attempt, item.lost)
-    return any(body.is_given_up and tried == (body.run_id, body.item_id, body.attempt, body.lost) for body in record.stuck)
+    given_up = (body for body in record.stuck if body.is_given_up)
+    return any(tried == (body.run_id, body.item_id, body.attempt, body.lost) for body in given_up)
 
 
 def is_gone(record: WorkerRecord) -> bool:

@@ -125,6 +125,15 @@ class InFlight:
         finally:
             _take_one(self._reserved, place)
 
+    def step_of(self, task: asyncio.Task[object] | None) -> StepHandle | None:
+        """Return the step whose body a task runs; None where that cannot be told. Another thread may ask."""
+        if task is None:
+            return None
+        get_context: Callable[[], contextvars.Context] | None = getattr(task, "get_context", None)  # Python 3.12
+        if get_context is not None:
+            return get_context().get(CURRENT_STEP)
+        return next((step for step in (*self, *self.left_behind) if step.task is task), None)
+
     def interrupt(self, run_id: RunId) -> int:
         """Interrupt every step of a run; return how many."""
         steps = list(self._by_run.get(run_id, ()))

@@ -45,7 +45,7 @@ class Interrupts:
                 self._on_drain()
 
     async def ask(self) -> None:
-        """Ask the store about runs whose steps take long, again and again: a lost cancel is learnt here at the latest."""
+        """Ask the store about runs whose steps take long, again and again: the latest that a lost cancel is learnt."""
         interval = self._services.timeouts.heartbeat
         while True:
             await asyncio.sleep(interval / 2)

@@ -15,9 +15,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 
 from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.inflight import InFlight
 from floxide_amqp.runtime.settings import EXIT_STUCK
 
 _log = get_logger("floxide_amqp.loop_watch")
@@ -72,17 +73,8 @@ class LoopPulse:
 
     def stack(self) -> str:
         """Return the innermost frames of the loop's thread as text."""
-        frame = sys._current_frames().get(self.thread_id)  # noqa: SLF001 - documented for this very use
+        frame = sys._current_frames().get(self.thread_id)
         return "" if frame is None else "".join(traceback.format_stack(frame, SHOWN_FRAMES))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a loop is: the step whose task it runs, as far as that can be told."""
-
-    run_id: str = ""
-    item_id: str = ""
-    node: str = ""
 
 
 class LoopWatch:
@@ -91,7 +83,7 @@ class LoopWatch:
     Args:
         pulse: The ticks.
         worker_id: Whose loop it is.
-        where: Returns which step a task belongs to.
+        inflight: Knows which step a task belongs to.
         blocked_seconds: Silence after which it is logged.
         hung_seconds: Silence after which the loop counts as hung; None for never.
         owns_process: Whether the process is ended then.
@@ -107,7 +99,7 @@ class LoopWatch:
         self,
         pulse: LoopPulse,
         worker_id: str,
-        where: Callable[[asyncio.Task[object] | None], Place],
+        inflight: InFlight,
         *,
         blocked_seconds: float,
         hung_seconds: float | None,
@@ -118,7 +110,7 @@ class LoopWatch:
         self.is_hung = False
         self.pulse = pulse
         self._worker_id = worker_id
-        self._where = where
+        self._inflight = inflight
         self._blocked = blocked_seconds
         self._hung = hung_seconds or None
         self._owns_process = owns_process
@@ -172,18 +164,25 @@ class LoopWatch:
         self.silent_seconds, self.is_hung, self._is_reported = 0.0, False, False
 
     def _report(self) -> None:
-        place = self._where(self.pulse.task())
+        run_id, item_id, node = self._blocker()
         _log.warning(
-            "loop.blocked", worker_id=self._worker_id, seconds=round(self.silent_seconds, 1), node=place.node,
-            run_id=place.run_id, item_id=place.item_id, stack=self.pulse.stack(),
+            "loop.blocked", worker_id=self._worker_id, seconds=round(self.silent_seconds, 1), run_id=run_id,
+            item_id=item_id, node=node, stack=self.pulse.stack(),
         )  # fmt: skip
 
     def _report_hung(self) -> None:
-        place = self._where(self.pulse.task())
+        run_id, item_id, node = self._blocker()
         _log.error(
-            "loop.hung", worker_id=self._worker_id, seconds=round(self.silent_seconds, 1), node=place.node,
-            run_id=place.run_id, item_id=place.item_id, ends_process=self._owns_process,
+            "loop.hung", worker_id=self._worker_id, seconds=round(self.silent_seconds, 1), run_id=run_id,
+            item_id=item_id, node=node, ends_process=self._owns_process,
         )  # fmt: skip
+
+    def _blocker(self) -> tuple[str, str, str]:
+        """Return run, item and node of the step in whose task the loop is; empty where that cannot be told."""
+        step = None
+        with suppress(RuntimeError):  # the loop went on this very moment, and with it what is in flight
+            step = self._inflight.step_of(self.pulse.task())
+        return ("", "", "") if step is None else (step.run_id, step.item_id, step.node)
 
 
 def _say(words: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import Probe
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
@@ -30,6 +31,7 @@ from floxide_amqp.runtime.probes import Probes
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
+from floxide_amqp.runtime.unreadable import fail_unreadable, put_aside
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
@@ -146,6 +148,17 @@ class LostMessages:
 
     async def recover(self, note: MessageNote) -> None:
         """A message is lost: bring the frontier of its chain on its way again, or forget the message."""
+        if note.damage is not None:
+            await put_aside(self._services, note)
+            return
+        try:
+            await self._recover(note)
+        except UnreadableRecordError as error:
+            if not await fail_unreadable(self._services, note.run_id, note.item_id, error):
+                raise
+            await self._forget(note)
+
+    async def _recover(self, note: MessageNote) -> None:
         services = self._services
         run, first = await services.runs.find_with_item(note.run_id, note.item_id)
         found = await find_frontier(services.items, note.run_id, first)

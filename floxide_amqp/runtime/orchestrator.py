@@ -23,7 +23,7 @@ from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ResultTimeoutError
-from floxide_amqp.runtime import control_actions, resuming, starting, views
+from floxide_amqp.runtime import control_actions, dead_letter_actions, resuming, starting, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish_many
@@ -381,6 +381,47 @@ class Orchestrator:
         if gone or silent_ms >= timeouts.dead_after * 1000:
             return views.Liveness.DEAD
         return views.Liveness.STALE if silent_ms >= STALE_BEATS * timeouts.heartbeat * 1000 else views.Liveness.ALIVE
+
+    # --- dead letters
+
+    async def dead_letters(self, *, after: str = "", limit: int = 100) -> Sequence[views.DeadLetterInfo]:
+        """Return messages that the broker gave up on while an item waits for them, and those nobody could read.
+
+        Args:
+            after: Id of the last one seen; they come oldest first.
+            limit: How many at most, 1 to 1,000.
+        """
+        limit = max(1, min(limit, MAX_PAGE))
+        return await dead_letter_actions.list_letters(self.services, after=after, limit=limit)
+
+    async def dead_letter(self, letter_id: str) -> views.DeadLetterInfo:
+        """Return one dead letter.
+
+        Raises:
+            DeadLetterNotFoundError: There is none of this id, or its item has gone on.
+        """
+        return await dead_letter_actions.show_letter(self.services, letter_id)
+
+    async def requeue_dead_letter(self, letter_id: str) -> None:
+        """Put the item of a dead letter on its way again; an unreadable message is published as it is.
+
+        Raises:
+            DeadLetterNotFoundError: There is none of this id, or its item has gone on.
+            InvalidRunStateError: Its run is over.
+            BrokerUnavailableError: An unreadable message could not be published; it stays where it is.
+        """
+        await dead_letter_actions.requeue_letter(self.services, letter_id)
+
+    async def drop_dead_letter(self, letter_id: str) -> None:
+        """Give the item of a dead letter up: it fails with `DeadLetterError`; an unreadable message is deleted.
+
+        The failure takes the item's fallback edge, or fails the run.
+
+        Raises:
+            DeadLetterNotFoundError: There is none of this id, or its item has gone on.
+            UnknownWorkflowError: This application lacks the run's workflow, which says what follows from a failure.
+        """
+        await dead_letter_actions.drop_letter(self.services, letter_id)
 
     async def quarantine(self, *, after: str = "", limit: int = 100) -> Sequence[Quarantined]:
         """Return messages nobody could read, oldest first, with their bytes and reasons."""

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveParked
 from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
+from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.indexes import ParkedItem
 from floxide_amqp.stores.writes import BatchWriter
@@ -78,7 +80,12 @@ class ParkedItems:
     async def _unpark(self, queue: str, parked: ParkedItem) -> None:
         services, place = self._services, parked.place
         leave = LeaveParked(queue, *parked.kind, place.item_id)
-        run, found = await services.runs.find_with_item(place.run_id, place.item_id)
+        try:
+            run, found = await services.runs.find_with_item(place.run_id, place.item_id)
+        except UnreadableRecordError as error:
+            if not await fail_unreadable(services, place.run_id, place.item_id, error):
+                raise
+            run, found = None, None
         is_parked = found is not None and found.item.status is WorkItemStatus.PARKED
         if run is None or found is None or not is_parked or run.state.status.is_terminal:
             await services.session.commit(BatchWriter(place.run_id, 0).batch((), (leave,)))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from floxide_amqp.exceptions import ConfigurationError
-from floxide_amqp.runtime.worker import Worker, WorkerHealth
+from floxide_amqp.runtime.health import WorkerHealth
+from floxide_amqp.runtime.worker import Worker
 
 
 class WorkerPool:

@@ -17,13 +17,14 @@ from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import Timer, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import InvalidRunStateError
+from floxide_amqp.exceptions import InvalidRunStateError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Check, Conflict
 from floxide_amqp.runtime.control_actions import control
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import PAGE
 from floxide_amqp.stores.runs import StoredRun
@@ -129,7 +130,12 @@ async def _bring_back_one(services: Services, run_id: RunId, item_id: WorkItemId
     The item's turn stays: a step may have begun before the run stopped.
     """
     while True:
-        run, found = await services.runs.find_with_item(run_id, item_id)
+        try:
+            run, found = await services.runs.find_with_item(run_id, item_id)
+        except UnreadableRecordError as error:
+            if not await fail_unreadable(services, run_id, item_id, error):
+                raise
+            return
         if run is None or found is None or run.state.status is not RunStatus.RUNNING:
             return
         if found.item.status is not WorkItemStatus.PENDING:

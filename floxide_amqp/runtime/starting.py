@@ -94,11 +94,14 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 
 
 async def _unsent(services: Services, run: StoredRun) -> Outgoing | None:
-    """The first message of a run that has not begun; the entry of the message it repeats stands."""
+    """The first message of a run that has not begun; the entry of the message it repeats stands.
+
+    Where no queue took that one, its entry is gone, and a timer publishes it again with another.
+    """
     if run.state.status is not RunStatus.PENDING:
         return None
     found = (await services.items.find(run.header.run_id, (run.header.start_item,)))[0]
-    if found is None or found.item.status is not WorkItemStatus.PENDING:
+    if found is None or found.item.status is not WorkItemStatus.PENDING or found.item.note:
         return None
     return Outgoing(found.item, found.turn, "", recovered=True)
 

@@ -18,7 +18,14 @@ from floxide_amqp.core.records import InputKind, Routed
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
-from floxide_amqp.exceptions import PayloadMismatchError, StoreError, UndeclaredTransitionError
+from floxide_amqp.exceptions import (
+    CodecError,
+    NewerFormatError,
+    PayloadMismatchError,
+    StoreError,
+    UndeclaredTransitionError,
+    UnreadableRecordError,
+)
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.execution import Interrupted, Raised, run_body
 from floxide_amqp.runtime.inflight import StepHandle
@@ -29,6 +36,10 @@ from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
 
 YIELD_EVERY = 200
 """Values encoded or decoded before the event loop gets a turn, so that a large fan-out does not starve heartbeats."""
+
+
+MAX_STEP_BYTES = 128 * 1024 * 1024
+"""What one step may return in all, encoded: it is one commit, held in memory by the worker and the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +87,9 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         value = await _input(services, admitted, node)
     except StoreError:  # not the node's fault: the message is given back
         raise
+    except NewerFormatError as error:  # nor is this: a newer worker may read it
+        place = f"{run.header.run_id}/i:{item.item_id}"
+        raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
     except Exception as error:  # noqa: BLE001 - user types decode here
         return _failed(services, node, error, position, 0)
     ctx = _context(services, admitted, view, handle)
@@ -143,7 +157,9 @@ async def _element_of(services: Services, admitted: Admitted) -> PayloadType:
     fan_out = run.graph.nodes[found.item.node].fan_out if found is not None else None
     join = run.graph.nodes[fan_out.join] if fan_out is not None and fan_out.join is not None else None
     if join is None or join.element is None:
-        raise StoreError(f"The fan-out of item {opener!r} of run {run.header.run_id!r} is missing from the store.")
+        raise UnreadableRecordError(
+            place=f"{run.header.run_id}/i:{opener}", problem="It opened a fan-out, and is not what it was then."
+        )
     return join.element
 
 
@@ -181,11 +197,23 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
                 if number % YIELD_EVERY == YIELD_EVERY - 1:
                     await asyncio.sleep(0)
                 routes += route_value(graph, node, value, (number,))
-            return Succeeded(tuple(routes), _packed(delta_of(view)))
+            return _small_enough(node, Succeeded(tuple(routes), _packed(delta_of(view))))
         case Next():
-            return Succeeded(tuple(route_value(graph, node, transition.value, ())), _packed(delta_of(view)))
+            routed = tuple(route_value(graph, node, transition.value, ()))
+            return _small_enough(node, Succeeded(routed, _packed(delta_of(view))))
         case _:
             raise TypeError(f"{type(transition).__name__} is not a transition this engine knows.")
+
+
+def _small_enough(node: GraphNode, outcome: Succeeded) -> Succeeded:
+    """Refuse what is more than one commit can carry: the attempt fails, where the store would refuse it for ever."""
+    size = sum([len(route.payload) for route in outcome.routes]) + len(outcome.delta or b"")
+    if size > MAX_STEP_BYTES:
+        raise CodecError(
+            f"Node {node.name!r} returned {size} bytes in all, and one step may return {MAX_STEP_BYTES}. "
+            "Store large data elsewhere and return where it is."
+        )
+    return outcome
 
 
 def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ...]) -> Sequence[Routed]:
@@ -209,7 +237,10 @@ async def _join_payload(services: Services, admitted: Admitted, node: GraphNode)
     """
     if admitted.item.input.kind is not InputKind.ARRIVALS or not node.failure:
         return b""
-    return encode_payload(node.input, await _input(services, admitted, node))
+    try:
+        return encode_payload(node.input, await _input(services, admitted, node))
+    except CodecError:  # too much for one payload: the fallback says so when it is to read it
+        return b""
 
 
 def _packed(plain: object) -> bytes | None:

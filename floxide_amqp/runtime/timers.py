@@ -14,7 +14,7 @@ from floxide_amqp.core.changes import DropTimer
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.records import RunFailure, Timer, TimerKind
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import FloxideError, RunTimeoutError
+from floxide_amqp.exceptions import FloxideError, RunTimeoutError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.control_actions import fail_run
@@ -22,6 +22,7 @@ from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.resuming import bring_back
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
@@ -105,7 +106,12 @@ async def fire(services: Services, timer: Timer) -> bool:
     if timer.kind.is_of_run:
         await bring_back(services, timer)
         return True
-    run, found = await services.runs.find_with_item(timer.run_id, timer.item_id)
+    try:
+        run, found = await services.runs.find_with_item(timer.run_id, timer.item_id)
+    except UnreadableRecordError as error:
+        if not await fail_unreadable(services, timer.run_id, timer.item_id, error):
+            raise
+        run, found = None, None
     if run is None or found is None or not _applies(timer, run, found):
         await _drop(services, timer)
         return True

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
-from floxide_amqp.core.records import Envelope, Probe, Quarantined
-from floxide_amqp.exceptions import CodecError, FloxideError, WorkerStuckError
+from floxide_amqp.core.records import Envelope, Probe
+from floxide_amqp.exceptions import CodecError, FloxideError, UnreadableRecordError, WorkerStuckError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions
@@ -26,6 +25,7 @@ from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.maintenance import Maintenance
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.timers import TimerQueue
+from floxide_amqp.runtime.unreadable import Unreadable
 from floxide_amqp.runtime.vitals import Vitals
 from floxide_amqp.stores.record_codec import decode_message
 
@@ -78,6 +78,7 @@ class Worker:
         self.queues = queues
         self._heartbeat = heartbeat
         self._deaths = DeathWatch(services.session, services.timeouts.dead_after, lambda: heartbeat.succeeded)
+        self._unreadable = Unreadable(services)
         self._admissions = Admissions(services, self._deaths)
         self.maintenance = Maintenance(services, self._deaths, queues)
         self._timers = TimerQueue(services)
@@ -161,9 +162,9 @@ class Worker:
         services = self.services
         async with AsyncExitStack() as stack:
             services.resources.check(services.registry.required_resources())
+            await stack.enter_async_context(_in_background(self._heartbeat.pulse.run(self._show), "pulse"))
             await self._heartbeat.start()
             stack.push_async_callback(self._heartbeat.stop)
-            await stack.enter_async_context(_in_background(self._heartbeat.pulse.run(self._show), "pulse"))
             stack.callback(self._set_status, "stopped")
             stack.push_async_callback(self._intake.close)
             await self._intake.open()
@@ -251,7 +252,7 @@ class Worker:
         try:
             await self._dispatch(slot)
             self._done += 1
-        except BaseException as error:  # noqa: BLE001 - the supervisor: log, give the message back, go on
+        except (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:  # the supervisor
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 await delivery.release()
                 raise
@@ -272,7 +273,7 @@ class Worker:
         try:
             message = decode_message(delivery.body)
         except CodecError as error:
-            await self._quarantine(delivery, str(error))
+            await self._unreadable.refuse(delivery, error)
             return
         if isinstance(message, Probe):
             self.maintenance.probe_returned(message)
@@ -301,19 +302,10 @@ class Worker:
         if task in self._chains:
             self._chains[task] = chain
         async with self.services.solitude.at_work():
-            await chain.run()
-
-    async def _quarantine(self, delivery: Delivery, reason: str) -> None:
-        """Keep an unreadable message with its reason, and only then take it off the queue."""
-        now = self.services.now_ms()
-        digest = hashlib.blake2b(delivery.body, digest_size=8).hexdigest()
-        quarantined = Quarantined(
-            quarantine_id=f"{now:014d}-{digest}", queue=delivery.queue, reason=reason, body=delivery.body, at_ms=now
-        )
-        await self.services.quarantine.add(quarantined)
-        self.services.figures.quarantined += 1
-        _log.error("message.quarantined", quarantine_id=quarantined.quarantine_id, queue=delivery.queue, reason=reason)
-        await delivery.acknowledge()
+            try:
+                await chain.run()
+            except UnreadableRecordError as error:
+                await self._unreadable.stop_at(slot.delivery, envelope, error)
 
 
 def _is_cancelled() -> bool:

@@ -8,7 +8,6 @@ from floxide_amqp.core.context import Context, ContextState
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import RunHeader
 from floxide_amqp.exceptions import UnreadableRecordError
-from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import (
     Batch,
     Cell,
@@ -23,8 +22,6 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.encoding import pack, unpack
 from floxide_amqp.stores.session import Session
-
-_log = get_logger("floxide_amqp.contexts")
 
 PAGE = 1_000
 """Deltas read in one round trip."""
@@ -78,7 +75,7 @@ class ContextStore:
     def _base(
         header: RunHeader, kind: type[Context], cell: Cell, beginning: LogPage
     ) -> tuple[ContextState[Any], int]:
-        """Return what the deltas are merged into: the snapshot, or where that is damaged and the log whole, the start."""
+        """Return what the deltas are merged into: the snapshot, or the start where that is damaged and the log whole."""
         key = keys.context_snapshot(header.run_id)
         if cell.version:
             try:
@@ -88,10 +85,9 @@ class ContextStore:
                         place="/".join(key), problem=f"It reaches {position}, and the log ends at {beginning.length}."
                     )
                 return ContextState.load(kind, read_record(unpack, packed, key)), position
-            except UnreadableRecordError as error:
+            except UnreadableRecordError as error:  # the log is whole: a snapshot only saves reading it
                 if error.is_newer or beginning.first > 0:
                     raise
-                _log.warning("context_snapshot.unreadable", run_id=header.run_id, error=str(error))
         return ContextState.load(kind, unpack(header.context)), 0
 
 

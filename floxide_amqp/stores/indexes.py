@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from floxide_amqp.core.ids import RunId, Slot, WorkerId, WorkItemId
 from floxide_amqp.core.records import Timer
-from floxide_amqp.exceptions import CodecError
-from floxide_amqp.ports.key_value import Batch, Enter, Entry, IndexRange, Leave
+from floxide_amqp.exceptions import CodecError, UnreadableRecordError
+from floxide_amqp.ports.key_value import Batch, Enter, Entry, IndexRange, Key, Leave
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.session import Session
 
 MAX_REASON = 500
@@ -18,7 +20,12 @@ MAX_REASON = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageNote:
-    """What the store knows of a message: its entry, its item, and who published it."""
+    """What the store knows of a message: its entry, its item, and who published it.
+
+    Attributes:
+        damaged: The entry as it lies in the store, where nothing else of it can be read.
+        damage: Why not; None where all is well.
+    """
 
     queue: str
     entry: str
@@ -27,6 +34,8 @@ class MessageNote:
     turn: int
     publisher: WorkerId
     tries: int = 0
+    damaged: Entry | None = None
+    damage: UnreadableRecordError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +128,12 @@ class IndexStore:
     ) -> list[MessageNote]:
         """Return what is noted of messages of a task queue, oldest first."""
         entries = await self._session.scan(IndexRange(keys.messages(queue), after=after, before=before, limit=limit))
-        notes: list[MessageNote] = []
-        for entry in entries:
-            run_id, item_id, turn, publisher, tries = codec.decode_message_note(entry.value)
-            notes.append(
-                MessageNote(
-                    queue=queue,
-                    entry=entry.entry,
-                    run_id=RunId(run_id),
-                    item_id=WorkItemId(item_id),
-                    turn=turn,
-                    publisher=WorkerId(publisher),
-                    tries=tries,
-                )
-            )
-        return notes
+        return [_note(queue, entry) for entry in entries]
+
+    async def drop_message(self, queue: str, damaged: Entry) -> None:
+        """Take what is noted of a message off the list, whatever run it was about."""
+        leave = Leave(keys.messages(queue), damaged.entry)
+        await self._session.commit(Batch(slot=damaged.slot, writes=(leave,)))
 
     async def owned(self, worker: WorkerId, *, after: ItemPlace | None = None, limit: int = 500) -> list[ItemPlace]:
         """Return items that a worker holds without a message."""
@@ -154,9 +154,26 @@ def _place(entry: str) -> ItemPlace:
     return ItemPlace(RunId(run_id), WorkItemId(item_id))
 
 
+def _note(queue: str, entry: Entry) -> MessageNote:
+    key = Key(keys.messages(queue), entry.entry)
+    try:
+        run_id, item_id, turn, publisher, tries = read_record(codec.decode_message_note, entry.value, key)
+    except UnreadableRecordError as error:
+        return MessageNote(
+            queue=queue, entry=entry.entry, run_id=RunId(""), item_id=WorkItemId(""), turn=0, publisher=WorkerId(""),
+            damaged=entry, damage=error,
+        )  # fmt: skip
+    return MessageNote(
+        queue=queue, entry=entry.entry, run_id=RunId(run_id), item_id=WorkItemId(item_id), turn=turn,
+        publisher=WorkerId(publisher), tries=tries,
+    )  # fmt: skip
+
+
 def _set_aside(entry: Entry) -> DueTimer:
-    value, failures, reason = codec.decode_set_aside(entry.value)
-    original = entry.entry.split(":", 1)[1]
+    value, failures, reason = entry.value, 0, "unreadable"
+    with suppress(CodecError):
+        value, failures, reason = codec.decode_set_aside(entry.value)
+    original = entry.entry.partition(":")[2]
     return DueTimer(entry=original, value=value, slot=entry.slot, aside=entry.entry, failures=failures, reason=reason)
 
 

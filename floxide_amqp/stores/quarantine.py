@@ -1,18 +1,38 @@
-"""Messages nobody could read: kept with their reason, never dropped, never looped."""
+"""Messages nobody could read: kept with their reason, never dropped, never looped.
+
+The beginning of a message lies with its entry, the rest in parts beside it, so that a page of the list stays small
+however long the messages are.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final
 
 from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.core.records import Quarantined
-from floxide_amqp.ports.key_value import Batch, Delete, Enter, IndexRange, Key, Leave, Put, Read
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.ports.key_value import Batch, Cell, Delete, Enter, IndexRange, Key, Leave, Put, Read
 from floxide_amqp.stores import keys
-from floxide_amqp.stores.encoding import pack, unpack
+from floxide_amqp.stores.packing import BYTES, INT, STR, Shape, pack_record, unpack_record
 from floxide_amqp.stores.session import Session
 
-MAX_KEPT_BYTES = 1024 * 1024
-"""Bytes kept of one message; what is longer is cut, and its reason says so."""
+MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
+"""Bytes kept of one message: the longest that RabbitMQ 4 takes by default. What is longer is cut, and the entry says
+how long it was: the engine's own messages have less than a kilobyte."""
+
+BEGINNING_BYTES: Final = 64 * 1024
+"""Bytes kept with the entry, which the list reads."""
+
+PART_BYTES: Final = 1024 * 1024
+"""Bytes of each further part."""
+
+MAX_PARTS: Final = -(-MAX_KEPT_BYTES // PART_BYTES)
+"""Parts that a message can have."""
+
+MAX_REASON: Final = 2_000
+"""Characters kept of a reason."""
+
+QUARANTINED = Shape("quarantined message", 6, queue=STR, reason=STR, beginning=BYTES, at_ms=INT, size=INT, kept=INT)
 
 
 class QuarantineStore:
@@ -23,52 +43,76 @@ class QuarantineStore:
 
     async def add(self, message: Quarantined) -> None:
         """Keep a message; the same id twice is one entry."""
-        body = message.body[:MAX_KEPT_BYTES]
-        reason = (
-            message.reason
-            if len(body) == len(message.body)
-            else f"{message.reason} (cut from {len(message.body)} bytes)"
-        )
-        value = pack([message.queue, reason, body, message.at_ms])
+        body, name = message.body[:MAX_KEPT_BYTES], message.quarantine_id
+        record = pack_record(
+            QUARANTINED, message.queue, message.reason[:MAX_REASON], body[:BEGINNING_BYTES], message.at_ms,
+            message.cut_from or len(message.body), len(body),
+        )  # fmt: skip
+        rest = body[BEGINNING_BYTES:]
+        parts = (rest[start : start + PART_BYTES] for start in range(0, len(rest), PART_BYTES))
         await self._session.commit(
             Batch(
                 slot=SYSTEM_SLOT,
-                writes=(Put(_key(message.quarantine_id), value), Enter(keys.QUARANTINE, message.quarantine_id)),
+                writes=(
+                    Put(_key(name), record),
+                    *(Put(_part_key(name, number), part) for number, part in enumerate(parts)),
+                    Enter(keys.QUARANTINE, name),
+                ),
             )
         )
 
     async def list(self, *, after: str = "", limit: int = 100) -> list[Quarantined]:
-        """Return quarantined messages, oldest first, after the id `after`."""
+        """Return quarantined messages, oldest first, after the id `after`: of long ones only the beginning."""
         entries = await self._session.scan(IndexRange(keys.QUARANTINE, after=after, limit=limit))
         if not entries:
             return []
         ids = [entry.entry for entry in entries]
         snapshot = await self._session.read(Read(slot=SYSTEM_SLOT, cells=tuple(_key(name) for name in ids)))
         return [
-            _message(quarantine_id, cell.value)
+            _message(quarantine_id, cell)
             for quarantine_id, cell in zip(ids, snapshot.cells, strict=True)
             if cell.version
         ]
 
     async def find(self, quarantine_id: str) -> Quarantined | None:
-        """Return a quarantined message, or None where there is none of this id."""
-        (cell,) = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(_key(quarantine_id),)))).cells
-        return _message(quarantine_id, cell.value) if cell.version else None
+        """Return a quarantined message with all that is kept of it, or None where there is none of this id."""
+        cells = (_key(quarantine_id), *(_part_key(quarantine_id, number) for number in range(MAX_PARTS)))
+        found = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=cells))).cells
+        parts = [part.value for part in found[1:] if part.version]
+        return _message(quarantine_id, found[0], parts) if found[0].version else None
 
     async def remove(self, quarantine_id: str) -> None:
         """Forget a message; one that is not there is fine."""
         await self._session.commit(
             Batch(
                 slot=SYSTEM_SLOT,
-                writes=(Delete(_key(quarantine_id)), Leave(keys.QUARANTINE, quarantine_id)),
+                writes=(
+                    Delete(_key(quarantine_id)),
+                    *(Delete(_part_key(quarantine_id, number)) for number in range(MAX_PARTS)),
+                    Leave(keys.QUARANTINE, quarantine_id),
+                ),
             )
         )
 
 
-def _message(quarantine_id: str, value: bytes) -> Quarantined:
-    queue, reason, body, at_ms = cast("tuple[str, str, bytes, int]", unpack(value))
-    return Quarantined(quarantine_id=quarantine_id, queue=queue, reason=reason, body=body, at_ms=at_ms)
+def _message(quarantine_id: str, cell: Cell, parts: list[bytes] | None = None) -> Quarantined:
+    """Return a message as kept; one whose entry is damaged itself is still shown, with the bytes of the entry."""
+    try:
+        queue, reason, beginning, at_ms, size = unpack_record(QUARANTINED, cell.value)[:5]
+    except CodecError as error:
+        return Quarantined(
+            quarantine_id=quarantine_id, queue="", reason=f"Its entry cannot be read: {error}", body=cell.value, at_ms=0
+        )
+    body = b"".join((beginning, *(parts or ())))
+    return Quarantined(
+        quarantine_id=quarantine_id, queue=queue, reason=reason, body=body, at_ms=at_ms,
+        cut_from=size if size > len(body) else 0,
+    )  # fmt: skip
 
 
 def _key(quarantine_id: str) -> Key:
     return Key(keys.SYSTEM, f"quarantine:{quarantine_id}")
+
+
+def _part_key(quarantine_id: str, number: int) -> Key:
+    return Key(keys.SYSTEM, f"quarantine.part:{quarantine_id}:{number}")

@@ -11,6 +11,7 @@ import time
 from tests.chaos.checker import check
 from tests.chaos.conductor import close, conduct, settle
 from tests.chaos.plan import KINDS, make_plan
+from tests.chaos.scenarios import SCENARIOS, play
 from tests.chaos.stage import staged
 
 SHOWN = 30
@@ -54,7 +55,7 @@ async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("scenario", nargs="?", help="one scenario of tests/chaos/scenarios.py instead")
+    parser.add_argument("scenario", nargs="?", choices=SCENARIOS, help="one scenario instead")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=4)
@@ -62,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the folder with logs, ledger and evidence")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR)
+    if options.scenario:
+        return asyncio.run(play(options.scenario, options.seed))
     duration = SMOKE_SECONDS if options.smoke else options.duration
     return asyncio.run(chaos(options.seed, duration, workers=options.workers, keep=options.keep))
 

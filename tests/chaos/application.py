@@ -56,7 +56,7 @@ QUICK = Timeouts(
 IMPATIENT = AmqpSettings(
     open_deadline=90.0, rpc_deadline=5.0, publish_deadline=10.0, probe_interval=3.0, backoff_max=1.0, heartbeat=5
 )
-"""The same for the broker: a half-open link shows within a few seconds. A process may begin while the broker is away."""
+"""The same for the broker: a half-open link shows within seconds. A process may begin while the broker is away."""
 
 
 RUN_TIMEOUT = timedelta(hours=1)
@@ -178,6 +178,36 @@ class Orders(Workflow[Order, Parcel, OrderContext], version="1", timeout=RUN_TIM
     )
 
 
+# --- for single scenarios
+
+
+@node
+async def sleep(ctx: Ctx, seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+class Sleeping(Workflow[float, float, OrderContext], version="1"):
+    """One step of so many seconds."""
+
+    start = sleep
+    edges = ()
+
+
+@node(retry=RetryPolicy(max_attempts=2, initial_backoff=3600, max_backoff=3600))
+async def wait(ctx: Ctx, number: int) -> Next[int] | Hold:
+    if number % 2:
+        raise FlakyError("in an hour")
+    return Hold(for_=3600)
+
+
+class Waiting(Workflow[int, int, OrderContext], version="1"):
+    """One step that waits for an hour: even ones are held, odd ones are retried then."""
+
+    start = wait
+    edges = ()
+
+
 # --- what surrounds the nodes
 
 
@@ -230,10 +260,16 @@ class Place:
     folder: Path
 
 
-def application(place: Place, *interceptors: Interceptor, timeouts: Timeouts = QUICK) -> Floxide:
+TIMES_VARIABLE = "FLOXIDE_CHAOS_TIMES"
+"""Set to ``default`` in a process that is to keep the times and settings that users get."""
+
+
+def application(place: Place, *interceptors: Interceptor) -> Floxide:
+    is_default = os.environ.get(TIMES_VARIABLE) == "default"
     return Floxide(
-        place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders], timeouts=timeouts,
-        limits=Limits(concurrency=20, threads=4), broker_settings=IMPATIENT, interceptors=interceptors,
+        place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting],
+        timeouts=Timeouts() if is_default else QUICK, limits=Limits(concurrency=20, threads=4),
+        broker_settings=AmqpSettings(open_deadline=90.0) if is_default else IMPATIENT, interceptors=interceptors,
     )  # fmt: skip
 
 

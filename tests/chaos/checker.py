@@ -78,15 +78,15 @@ class Findings:
         return sum(1 for each in self.violations if each.kind == kind)
 
     def lines(self) -> Iterator[str]:
+        by_status = ", ".join(f"{count:,} {status}" for status, count in sorted(self.runs.items()))
         yield (
-            f"runs: {sum(self.runs.values()):,} ({', '.join(f'{n:,} {name}' for name, n in sorted(self.runs.items()))}) · "
-            f"items ended: {self.items:,} · joins: {self.joins:,} · retries: {self.retries:,} · holds: {self.holds:,} · "
-            f"fallbacks: {self.fallbacks:,}"
+            f"runs: {sum(self.runs.values()):,} ({by_status}) · items ended: {self.items:,} · joins: {self.joins:,} · "
+            f"failed attempts: {self.retries:,} · holds: {self.holds:,} · fallbacks: {self.fallbacks:,}"
         )
         yield (
-            f"bodies in the side ledger: {self.bodies:,}, of them repeated: {self.repeated_bodies:,} · latest after the "
-            f"end of its run: {self.latest_body_ms} ms · results heard by clients: {self.heard:,} · "
-            f"quarantined: {self.quarantined:,}"
+            f"bodies in the side ledger: {self.bodies:,}, of them repeated: {self.repeated_bodies:,} · "
+            f"latest after the end of its run: {self.latest_body_ms} ms · "
+            f"results heard by clients: {self.heard:,} · quarantined: {self.quarantined:,}"
         )
         yield (
             f"lost {self.count('lost')} · duplicated transitions {self.count('duplicated')} · "
@@ -179,15 +179,16 @@ class _Checker:
             kind = "wrong" if len(outputs) == 1 else "lost" if not outputs else "duplicated"
             self._report(kind, "I5", run.run_id, f"its outputs are {outputs}, expected {expected.result}"[:500])
         ended = Counter((line.node, line.status) for line in run.history)
-        for key in (ended - expected.ended).keys():
+        for key in ended - expected.ended:
             self._report("duplicated", "I5", run.run_id, f"{ended[key]} x {key}, expected {expected.ended[key]}")
-        for key in (expected.ended - ended).keys():
+        for key in expected.ended - ended:
             self._report("lost", "I5", run.run_id, f"{ended[key]} x {key}, expected {expected.ended[key]}")
         failures = Counter(node for _, node in run.errors)
         if failures != +expected.failures:
             more = failures - expected.failures
             kind = "duplicated" if more else "lost"
-            self._report(kind, "I6", run.run_id, f"failed attempts {dict(failures)}, expected {dict(expected.failures)}")
+            what = f"failed attempts {dict(failures)}, expected {dict(expected.failures)}"
+            self._report(kind, "I6", run.run_id, what)
         self._check_join(run, expected)
         self._check_context(run, expected.totals)
         self.findings.retries += sum(failures.values())
@@ -262,7 +263,7 @@ class _Checker:
         run = self._runs.get(run_id)
         item = run.items.get(item_id) if run is not None else None
         if run is None or item is None:
-            self._report("lost", "I1", run_id, f"a body of {entries[0].node} ran for item {item_id}, unknown to the store")
+            self._report("lost", "I1", run_id, f"a body of {entries[0].node} ran for {item_id}, which the store lacks")
             return
         tries = item.attempt if item.status in ENDED else item.attempt + 1
         due = tries + (1 if item.node == "reserve" and item.turn > 2 else 0)
@@ -325,7 +326,7 @@ class _Checker:
             for kind, most in (("control", self._evidence.workers), ("events", self._evidence.clients)):
                 limit = most if when == "quiet" else 0
                 if mine[kind] > limit:
-                    self._report("leaked", "I9", kind, f"{mine[kind]} queues when {when}, at most {limit} have a process")
+                    self._report("leaked", "I9", kind, f"{mine[kind]} queues when {when}, {limit} have a process")
 
     def check_processes(self) -> None:
         """I9: descriptors, tasks and threads of every worker are as many as a fresh one has."""

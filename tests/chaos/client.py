@@ -1,7 +1,7 @@
 """A client process: ``python -m tests.chaos.client NAME BROKER STORE FOLDER SEED``.
 
 It obeys lines on its standard input: ``start PREFIX FIRST COUNT`` starts runs, ``crash`` makes it die between the
-commit and the publish of its next start, ``storm PREFIX FIRST COUNT NUMBER`` pauses, resumes and cancels runs at random.
+commit and the publish of its next start, ``storm PREFIX FIRST COUNT NUMBER`` pauses, resumes and cancels runs.
 
 What it intends and what it has been told goes to a file, line by line: ``intend ID``, ``started ID``, ``result ID …``.
 """
@@ -14,9 +14,10 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from floxide_amqp import FloxideError, InvalidRunStateError, Orchestrator, RunCancelledError, RunHandle, Start
 from tests.chaos.application import CrashPoint, OrderContext, Orders, Place, application
@@ -44,7 +45,7 @@ class Client:
         self._journal = journal
         self._crash = crash
         self._seed = seed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def obey(self, line: str) -> None:
         match line.split():
@@ -57,7 +58,7 @@ class Client:
             case other:
                 raise ValueError(other)
 
-    def _do(self, work) -> None:  # noqa: ANN001
+    def _do(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

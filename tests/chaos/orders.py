@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SKUS = 1_000
 UNTOUCHED_PRICE = 10**9
+SLOW_FROM = 5_000_000
+"""Orders from this number on have lines whose price takes `SLOW_MS` each, so that a worker always has steps in hand."""
+
+SLOW_MS = 600
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,10 @@ def order_of(seed: int, number: int) -> Order:
     chance = random.Random(f"{seed}:{number}")
     count = chance.choice((0, 1, 2, 2, 3, 3, 3, 4))
     skus = chance.sample(range(SKUS), count)
-    return Order(number, [_line(chance, sku) for sku in skus])
+    lines = [_line(chance, sku) for sku in skus]
+    if number >= SLOW_FROM:
+        lines = [replace(line, slow_ms=SLOW_MS) for line in lines]
+    return Order(number, lines)
 
 
 def _line(chance: random.Random, sku: int) -> Line:

@@ -1,4 +1,4 @@
-"""Where the chaos happens: a private RabbitMQ, a proxy before it for each process, a small disk, workers and a client."""
+"""Where the chaos happens: a private RabbitMQ, a proxy before it for each process, a small disk, the processes."""
 
 from __future__ import annotations
 
@@ -73,9 +73,19 @@ class Stage:
 @asynccontextmanager
 async def staged(
     seed: int, *, workers: int = 4, client: bool = True, configuration: str = "", keep: bool = False,
-    through_proxies: bool = True,
+    through_proxies: bool = True, starts: bool = True,
 ) -> AsyncGenerator[Stage]:  # fmt: skip
-    """Put everything up, and take it down at the end; `keep` leaves the folder with its evidence."""
+    """Put everything up, and take it down at the end.
+
+    Args:
+        seed: For the client's orders.
+        workers: How many workers.
+        client: Whether there is a client process.
+        configuration: More lines for the broker's configuration.
+        keep: Whether the folder stays, with its logs, ledger and evidence.
+        through_proxies: Whether workers and client reach the broker through proxies.
+        starts: Whether the processes are started.
+    """
     folder = Path(tempfile.mkdtemp(prefix="floxide-chaos-"))
     (folder / "logs").mkdir()
     async with AsyncExitStack() as stack:
@@ -99,7 +109,8 @@ async def staged(
         slots = [*stage.workers, *([stage.client] if stage.client else [])]
         for slot in slots:
             stack.push_async_callback(slot.close)
-        await asyncio.gather(*(slot.open() for slot in slots))
+        if starts:
+            await asyncio.gather(*(slot.open() for slot in slots))
         yield stage
 
 

@@ -152,12 +152,13 @@ class SqliteReader:
         return self._rows("SELECT entry, value FROM index_entries WHERE name=? ORDER BY entry", name)
 
     def indexes(self) -> list[str]:
-        rows = self._rows("SELECT DISTINCT name FROM index_entries WHERE NOT name GLOB 'in:*' AND NOT name GLOB 'live:*'")
-        return [name for (name,) in rows]
+        names = [name for (name,) in self._rows("SELECT DISTINCT name FROM index_entries")]
+        return [name for name in names if not name.startswith(("in:", "live:"))]
 
     def runs(self) -> Iterator[StoredRun]:
         found: dict[str, StoredRun] = {}
-        for partition, name, version, value in self._rows("SELECT partition, name, version, value FROM cells WHERE slot>=0"):
+        cells = "SELECT partition, name, version, value FROM cells WHERE slot>=0"
+        for partition, name, version, value in self._rows(cells):
             run = found.setdefault(partition, StoredRun(partition))
             _read_cell(run, name, version, value)
         for partition, name, value in self._rows("SELECT partition, name, value FROM counters WHERE slot>=0"):
@@ -165,7 +166,8 @@ class SqliteReader:
         logs = "SELECT partition, name, value FROM log_entries WHERE slot>=0 ORDER BY slot, partition, name, position"
         for partition, name, value in self._rows(logs):
             _read_line(found.setdefault(partition, StoredRun(partition)), name, plain(value))
-        indexes = "SELECT name, entry, value FROM index_entries WHERE name GLOB 'in:*' OR name GLOB 'live:*' ORDER BY 1, 2"
+        mine = "name GLOB 'in:*' OR name GLOB 'live:*'"
+        indexes = f"SELECT name, entry, value FROM index_entries WHERE {mine} ORDER BY name, entry"
         for name, entry, value in self._rows(indexes):
             kind, run_id, *opener = name.split(":")
             run = found.setdefault(run_id, StoredRun(run_id))

@@ -33,7 +33,8 @@ def report(worker: Worker) -> None:
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     health = worker.health()
     say(
-        "report", descriptors=len(os.listdir("/proc/self/fd")) - 1, tasks=len(tasks), threads=threading.active_count(),
+        "report", descriptors=len(list(Path("/proc/self/fd").iterdir())) - 1, tasks=len(tasks),
+        threads=threading.active_count(),
         resident_kib=int(status["VmRSS"].split()[0]), task_names=tasks, in_flight=health.in_flight,
         done=health.items_done, errors=health.error_count, cpu_seconds=sum(os.times()[:2]),
     )  # fmt: skip

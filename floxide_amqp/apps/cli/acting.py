@@ -113,7 +113,9 @@ def worker(
     app = frame.app(patience=None)
 
     async def main(stop: Stop) -> None:
-        async with app.worker(concurrency=concurrency, queues=queue or (), name=name) as opened:
+        async with app.worker(
+            concurrency=concurrency, queues=queue or (), name=name, owns_process=True
+        ) as opened:
             stop.instead(opened.stop)
             await opened.run_forever()
 

@@ -17,6 +17,7 @@ from floxide_amqp.exceptions import (
     BrokerError,
     CodecError,
     ConfigurationError,
+    DeadLetterNotFoundError,
     DefinitionError,
     FloxideError,
     InvalidRunIdError,
@@ -28,7 +29,9 @@ from floxide_amqp.exceptions import (
     RunNotFoundError,
     StoreError,
     UnknownWorkflowError,
+    WorkerStuckError,
 )
+from floxide_amqp.runtime.settings import EXIT_STUCK
 
 
 class ExitCode(IntEnum):
@@ -45,6 +48,8 @@ class ExitCode(IntEnum):
     """There is no such run, or it is not in the state, or not of the input, that the command needs."""
     TIMEOUT = 5
     """The time to wait is over; the run goes on."""
+    STUCK = EXIT_STUCK
+    """A worker ended itself because nodes block its event loop or hold its threads; start it again."""
     DEFECT = 70
     """An error that nobody foresaw, in this package or in the application's own code."""
     INTERRUPTED = 130
@@ -63,6 +68,7 @@ EXIT_CODES: tuple[tuple[type[FloxideError], ExitCode], ...] = (
     (ResultTimeoutError, ExitCode.TIMEOUT),
     (RunNotFoundError, ExitCode.CONFLICT),
     (NotStartedError, ExitCode.CONFLICT),
+    (DeadLetterNotFoundError, ExitCode.CONFLICT),
     (AlreadyCompletedError, ExitCode.CONFLICT),
     (RunConflictError, ExitCode.CONFLICT),
     (InvalidRunStateError, ExitCode.CONFLICT),
@@ -73,6 +79,7 @@ EXIT_CODES: tuple[tuple[type[FloxideError], ExitCode], ...] = (
     (DefinitionError, ExitCode.USAGE),
     (CodecError, ExitCode.USAGE),
     (ConfigurationError, ExitCode.CONFIGURATION),
+    (WorkerStuckError, ExitCode.STUCK),
     (BrokerError, ExitCode.CONFIGURATION),
     (StoreError, ExitCode.CONFIGURATION),
     (RunError, ExitCode.RUN_FAILED),

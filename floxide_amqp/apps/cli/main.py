@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from floxide_amqp.apps.cli import acting, looking
+from floxide_amqp.apps.cli import acting, dead_letters, looking
 
 app = typer.Typer(
     name="floxide",
@@ -32,6 +32,7 @@ quarantine = typer.Typer(
 quarantine.command("list")(looking.quarantine_list)
 quarantine.command("show")(looking.quarantine_show)
 app.add_typer(quarantine)
+app.add_typer(dead_letters.app)
 
 
 def main() -> None:

@@ -72,6 +72,7 @@ class AmqpConsumer:
             attach=self._attach,
             on_attached=self._on_attached,
             on_failure=self._on_failure,
+            is_outlived=lambda lane: lane.is_outlived,
         )
 
     @property
@@ -137,6 +138,8 @@ class AmqpConsumer:
         lane = ConsumerLane(self, session, await session.open_channel(), self._names)
         try:
             await lane.mend()
+            if self.is_stopped:  # meanwhile
+                await lane.unsubscribe()
         except BaseException:
             await lane.close()
             raise

@@ -61,6 +61,7 @@ class Keeper(Generic[LaneT]):
         attach: Callable[[Session], Awaitable[LaneT]],
         on_attached: Callable[[LaneT], None],
         on_failure: Callable[[BrokerError], None],
+        is_outlived: Callable[[LaneT], bool] = lambda _: False,
     ) -> None:
         """Describe the subscription; nothing happens before `open`.
 
@@ -71,6 +72,7 @@ class Keeper(Generic[LaneT]):
             attach: Subscribe on a new session.
             on_attached: Told about each new lane; the one before is gone.
             on_failure: Told why there is no lane, when waiting will not help.
+            is_outlived: Whether another lane on the same connection should take a lane's place.
         """
         self._link = link
         self._settings = settings
@@ -78,6 +80,7 @@ class Keeper(Generic[LaneT]):
         self._attach = attach
         self._on_attached = on_attached
         self._on_failure = on_failure
+        self._is_outlived = is_outlived
         self._problem = f"{what}: not subscribed yet"
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
@@ -131,17 +134,26 @@ class Keeper(Generic[LaneT]):
 
     async def _keep_one(self, session: Session) -> None:
         lane = await self._attach(session)
-        try:
-            self._problem = ""
-            self._on_attached(lane)
-            if self._first is not None and not self._first.done():
-                self._first.set_result(None)
-            await self._tend(lane)
-        finally:
-            self._problem = self._problem or f"{self._what}: its channel is gone"
-            await lane.close()
+        while True:
+            try:
+                self._announce(lane)
+                await self._tend(lane)
+                if not self._is_outlived(lane):
+                    self._problem = self._problem or f"{self._what}: its channel is gone"
+                    return
+                successor = await self._attach(session)
+            finally:
+                await lane.close()
+            lane = successor
+
+    def _announce(self, lane: LaneT) -> None:
+        self._problem = ""
+        self._on_attached(lane)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
 
     async def _tend(self, lane: LaneT) -> None:
+        """Look after a lane until it is gone, or should be replaced."""
         while True:
             disturbance = asyncio.ensure_future(lane.disturbed.wait())
             try:
@@ -157,6 +169,8 @@ class Keeper(Generic[LaneT]):
                 return
             if not lane.disturbed.is_set():
                 await lane.probe()
+            if self._is_outlived(lane):
+                return
             if lane.disturbed.is_set():
                 lane.disturbed.clear()
                 await lane.mend()

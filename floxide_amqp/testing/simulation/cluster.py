@@ -84,6 +84,7 @@ class Simulation:
         chance: Draws; for whoever plans what happens.
         watch: What the store holds, and the checks after every commit.
         workers: Every worker there ever was.
+        garbage: Bytes put into queues that are no messages.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Simulation:
         self.watch = Watch(self.store)
         self.workers: list[WorkerProcess] = []
         self.processes: list[Process] = []
+        self.garbage: list[bytes] = []
 
     def play(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run something in this world until it returns; afterwards the world is gone, and its story stays."""
@@ -186,6 +188,10 @@ class Simulation:
             process.spare()
             process.store.is_cut = process.queue.is_cut = False
             process.thaw()
+
+    def skip_ms(self, milliseconds: int) -> None:
+        """Let the store's clock jump, and with it what is due."""
+        self.store.clock.skew_ms += milliseconds
 
     # --- the end
 

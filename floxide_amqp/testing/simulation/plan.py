@@ -1,0 +1,91 @@
+"""The plan of one simulation: how many processes, which times, what befalls them when. Drawn from the seed alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.testing.simulation.cluster import QUICK, Settings
+from floxide_amqp.testing.simulation.faults import KINDS, WEIGHTS
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A fault to come."""
+
+    at: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to happen.
+
+    Attributes:
+        is_shuffled: Whether what is ready at the same time runs in an order drawn from the seed.
+        workers: Workers of all queues that are kept running.
+        clients: Orchestrator processes that start the runs, each all of them.
+        client_deaths: How many of the first orchestrators die on the way.
+        steering: Pauses, resumes and cancels, all in all.
+        skews_ms: How far wall clocks are ahead; drawn from in turn.
+        faults: What befalls the world, in order.
+        seconds: How long until everything is calm.
+    """
+
+    settings: Settings
+    is_shuffled: bool
+    workers: int
+    clients: int = 1
+    client_deaths: int = 0
+    runs: int = 2
+    steering: int = 0
+    may_cancel: bool = False
+    skews_ms: Sequence[int] = (0,)
+    faults: Sequence[Planned] = ()
+    seconds: float = 5.0
+
+
+def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> Plan:
+    """Draw a plan.
+
+    Args:
+        chance: Draws it.
+        kinds: The kinds of faults it may have; all by default.
+    """
+    allowed = tuple(KINDS) if kinds is None else tuple(kinds)
+    is_calm = chance.random() < 0.03 or not allowed
+    window = chance.choice([0.5, 2.0, 6.0, 6.0, 15.0])
+    count = 0 if is_calm else chance.choice([1, 1, 2, 2, 3, 4, 6])
+    weights = [WEIGHTS.get(kind, 1) for kind in allowed]
+    drawn = chance.choices(allowed, weights, k=count) if count else []
+    moments = sorted(chance.choice([0.0, chance.uniform(0, 0.3), chance.uniform(0, window)]) for _ in drawn)
+    is_skewed = chance.random() < 0.15
+    return Plan(
+        settings=_draw_settings(chance),
+        is_shuffled=chance.random() < 0.7,
+        workers=chance.choice([1, 2, 2, 3]),
+        clients=chance.choice([1, 1, 1, 2]),
+        client_deaths=0 if is_calm else chance.choice([0, 0, 1, 2]),
+        runs=chance.choice([1, 2, 2, 3]),
+        steering=chance.choice([0, 0, 0, 2, 6]),
+        may_cancel=chance.random() < 0.4,
+        skews_ms=tuple(chance.choice([-3_600_000, 0, 90_000, 3_600_000]) for _ in range(4)) if is_skewed else (0,),
+        faults=tuple(Planned(at, kind) for at, kind in zip(moments, drawn, strict=True)),
+        seconds=window,
+    )
+
+
+def _draw_settings(chance: random.Random) -> Settings:
+    limits = Limits(
+        concurrency=chance.choice([1, 2, 8]),
+        chain_steps=chance.choice([1, 2, 1_000]),
+        cached_runs=chance.choice([1, 1_000, 1_000]),
+    )
+    if chance.random() < 0.1:
+        return Settings(limits=limits, timeouts=Timeouts())
+    timeouts = replace(
+        QUICK, early_acknowledge=chance.choice([0.01, 0.5, 1.0, 5.0]), chain=chance.choice([0.01, 30.0, 30.0])
+    )
+    return Settings(limits=limits, timeouts=timeouts)

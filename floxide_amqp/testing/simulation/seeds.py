@@ -1,0 +1,266 @@
+"""Plays one seed: a random workflow, random faults, and everything that must hold afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, RunConflictError, RunNotFoundError
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.faults import KINDS, Faults
+from floxide_amqp.testing.simulation.plan import Plan, draw_plan
+from floxide_amqp.testing.simulation.process import Death, Process
+from floxide_amqp.testing.simulation.random_workflows import Tally, Told, random_workflow
+from floxide_amqp.testing.simulation.verdict import Verdict, check_end, judge
+
+RECIPES = 400
+"""Different random workflows; a seed draws one of them, and those made are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """How one seed ended.
+
+    Attributes:
+        digest: Hash of everything that happened.
+        seconds: Virtual time.
+        real_seconds: Time it took.
+        violations: What must never happen and did; empty if all is well.
+        lines: The story, if it was asked for.
+    """
+
+    seed: int
+    digest: str
+    seconds: float
+    real_seconds: float
+    runs: int
+    completed: int
+    cancelled: int
+    commits: int
+    faults: Counter[str]
+    violations: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+
+
+@dataclass
+class RunSpec:
+    """A run to be started, and what must come of it."""
+
+    run_id: str
+    input: int
+    told: Told
+    is_started: bool = False
+    may_be_cancelled: bool = False
+    must_be_cancelled: bool = False
+
+
+@dataclass
+class Drama:
+    """One seed's simulation, and the people in it who start and steer runs."""
+
+    simulation: Simulation
+    plan: Plan
+    workflow: Any
+    chance: random.Random
+    runs: list[RunSpec] = field(default_factory=list[RunSpec])
+    is_calm: bool = False
+
+    async def play(self) -> Verdict:
+        """Let everything happen, then judge it."""
+        world, plan = self.simulation, self.plan
+        background = [
+            asyncio.create_task(self._keep_workers(), name="supervisor"),
+            asyncio.create_task(self._let_faults_happen(), name="faults"),
+            *(asyncio.create_task(self._keep_client(number), name="clients") for number in range(plan.clients)),
+            asyncio.create_task(self._steer(), name="steering"),
+        ]
+        await asyncio.sleep(plan.seconds)
+        self.is_calm = True
+        for task in background[1:]:
+            task.cancel()
+        await asyncio.gather(*background[1:], return_exceptions=True)
+        world.calm()
+        for task in background[1:]:
+            if not task.cancelled() and task.exception() is not None:
+                world.story.violation(f"{task.get_name()}: {task.exception()!r}")
+        verdict = await judge(world, self.workflow, self.runs, Tally)
+        background[0].cancel()
+        await check_end(world)
+        return verdict
+
+    # --- processes that are kept running
+
+    async def _keep_workers(self) -> None:
+        names = 0
+        while True:
+            for _ in range(self.plan.workers - len(self._working())):
+                names += 1
+                name = f"worker-{names}"
+                gone = [worker.name for worker in self.simulation.workers if not worker.process.is_up]
+                if gone and self.chance.random() < 0.5:
+                    name = self.chance.choice(gone)
+                skew = self.plan.skews_ms[names % len(self.plan.skews_ms)]
+                self.simulation.start_worker(name, skew_ms=skew)
+            await asyncio.sleep(self.chance.choice([0.2, 1.0]))
+
+    def _working(self) -> list[str]:
+        return [worker.name for worker in self.simulation.working() if not worker.process.is_stopping]
+
+    async def _let_faults_happen(self) -> None:
+        faults = Faults(self.simulation, random.Random(self.chance.random()))
+        loop = self.simulation.loop
+        at_work: list[asyncio.Task[None]] = []
+        try:
+            for planned in self.plan.faults:
+                await asyncio.sleep(max(0.0, planned.at - loop.time()))
+                self.simulation.story.note("world", "planned", planned.kind)
+                at_work.append(asyncio.create_task(_do(KINDS[planned.kind](faults))))
+            if at_work:
+                await asyncio.wait(at_work)
+        finally:
+            for task in at_work:
+                task.cancel()
+
+    async def _keep_client(self, number: int) -> None:
+        """Start all runs, from a process that may die on the way; then from another."""
+        for life in range(self.plan.client_deaths + 1):
+            process = self.simulation.process(f"client-{number}-{life}")
+            if life < self.plan.client_deaths:
+                call = self.chance.choice(["committed", "commit", "publish", "published", "broadcast", ""])
+                process.die_at(Death(call, self.chance.randint(1, 4) if call else self.chance.randint(1, 60)))
+            main = process.run(self._start_all(process))
+            while process.is_up:
+                await asyncio.sleep(0.1)
+            if main.done():
+                return
+            await asyncio.sleep(self.chance.choice([0.0, 0.3]))
+
+    async def _start_all(self, process: Process) -> None:
+        async with self.simulation.orchestrator(process).open() as client:
+            for run in self.runs:
+                while not await self._start(client, run):
+                    await asyncio.sleep(0.5)
+            for run in self.runs:
+                while not await self._wait(client, run):
+                    await asyncio.sleep(0.5)
+
+    async def _start(self, client: Orchestrator, run: RunSpec) -> bool:
+        try:
+            await client.start(self.workflow, run.input, run_id=run.run_id)
+        except FloxideError:
+            return False
+        run.is_started = True
+        if self.chance.random() < 0.1:
+            await self._start_another(client, run)
+        return True
+
+    async def _start_another(self, client: Orchestrator, run: RunSpec) -> None:
+        try:
+            await client.start(self.workflow, run.input + 1, run_id=run.run_id)
+        except RunConflictError:
+            self.simulation.story.fault("conflicting start", run.run_id)
+        except FloxideError:
+            return
+        else:
+            self.simulation.story.violation(f"run {run.run_id} was started with two inputs")
+
+    async def _wait(self, client: Orchestrator, run: RunSpec) -> bool:
+        try:
+            await client.wait(run.run_id)
+        except FloxideError:
+            return False
+        return True
+
+    # --- those who steer
+
+    async def _steer(self) -> None:
+        """Pause, resume and cancel runs by storms, from one process."""
+        if not self.plan.steering:
+            return
+        process = self.simulation.process("operator")
+        main = process.run(self._steering(process))
+        if self.chance.random() < 0.3:
+            process.die_at(Death("", self.chance.randint(20, 200)))
+        while process.is_up:
+            await asyncio.sleep(0.1)
+        if main.done():
+            main.result()
+
+    async def _steering(self, process: Process) -> None:
+        chance = random.Random(process.chance.random())
+        async with self.simulation.orchestrator(process).open() as client:
+            for _ in range(self.plan.steering):
+                await asyncio.sleep(chance.choice([0.0, 0.02, 0.5]))
+                await self._steer_one(client, chance.choice(self.runs), chance)
+
+    async def _steer_one(self, client: Orchestrator, run: RunSpec, chance: random.Random) -> None:
+        story = self.simulation.story
+        try:
+            match chance.choice(["pause", "pause", "resume", "cancel" if self.plan.may_cancel else "pause"]):
+                case "pause":
+                    await client.pause(run.run_id)
+                    story.fault("pause", "operator", run.run_id)
+                    await asyncio.sleep(chance.choice([0.0, 0.02, 2.0]))
+                    await client.resume(run.run_id)
+                case "resume":
+                    await client.resume(run.run_id)
+                case _:
+                    run.may_be_cancelled = True
+                    if await client.cancel(run.run_id):
+                        run.must_be_cancelled = True
+                        story.fault("cancel", "operator", run.run_id)
+        except (RunNotFoundError, InvalidRunStateError):
+            return
+        except FloxideError as error:
+            story.note("operator", "met", type(error).__name__)
+
+
+async def _do(fault: Any) -> None:
+    await fault
+
+
+@functools.lru_cache(maxsize=RECIPES)
+def recipe(number: int) -> tuple[Any, Callable[[int], Told]]:
+    """Return a random workflow, the same each time."""
+    return random_workflow(number)
+
+
+def play_seed(seed: int, *, is_told: bool = False, kinds: Sequence[str] | None = None) -> Played:
+    """Play one seed and return how it ended.
+
+    Args:
+        seed: The seed.
+        is_told: Whether to keep the story.
+        kinds: The kinds of faults that may happen; all by default.
+    """
+    began = time.perf_counter()
+    chance = random.Random(seed)
+    workflow, tell = recipe(chance.randrange(RECIPES))
+    plan = draw_plan(chance, kinds=kinds)
+    world = Simulation(
+        [workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled, is_told=is_told
+    )
+    runs = [RunSpec(f"run-{n}", x := chance.randint(0, 1000), tell(x)) for n in range(plan.runs)]
+    drama = Drama(world, plan, workflow, random.Random(chance.random()), runs)
+    try:
+        verdict = world.play(drama.play)
+    except Exception as error:  # noqa: BLE001 - whatever ends a simulation early is a finding
+        verdict = Verdict()
+        world.story.violation(f"the simulation broke: {type(error).__name__}: {error}")
+    story = world.story
+    violations = [*story.violations, *(f"unhandled: {error}" for error in world.loop.errors)]
+    return Played(
+        seed=seed, digest=story.digest(), seconds=world.loop.time(), real_seconds=time.perf_counter() - began,
+        runs=len(runs), completed=verdict.completed, cancelled=verdict.cancelled, commits=story.commits,
+        faults=story.faults, violations=tuple(violations), lines=tuple(story.lines),
+    )  # fmt: skip
+
+

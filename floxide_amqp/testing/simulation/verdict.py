@@ -1,0 +1,174 @@
+"""What must hold when the faults are over and everything is quiet: I1 to I10."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from floxide_amqp.core.context import Context
+from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.stores import keys
+from floxide_amqp.testing.simulation.cluster import Simulation
+
+MOST_SECONDS = 600.0
+"""Virtual time within which every run ends once nothing goes wrong any more."""
+
+LOOK_SECONDS = 2.0
+"""Between two looks whether they have."""
+
+FAR_MS = 30_000
+"""A timer further away than this was set by a clock that was wrong, and nobody waits for it here."""
+
+SETTLE_SECONDS = 120.0
+"""Virtual time within which nothing leads anywhere any more once all runs have ended."""
+
+
+class Known(Protocol):
+    """A value that is known beforehand, and how many steps lead to it."""
+
+    value: int | None
+    steps: int
+
+
+class Expected(Protocol):
+    """A run, and what must come of it."""
+
+    run_id: str
+    input: int
+    is_started: bool
+    may_be_cancelled: bool
+    must_be_cancelled: bool
+
+    @property
+    def told(self) -> Known:
+        """What its workflow makes of its input."""
+        ...
+
+
+@dataclass
+class Verdict:
+    """How the runs of a simulation ended."""
+
+    completed: int = 0
+    cancelled: int = 0
+
+
+async def judge(world: Simulation, workflow: Any, runs: Sequence[Expected], context: type[Context]) -> Verdict:
+    """Wait until all is quiet and check everything; what does not hold goes into the story.
+
+    Args:
+        world: The simulation, calm by now.
+        workflow: What all runs are of.
+        runs: The runs and what must come of them.
+        context: The class of their context; it counts ``steps``.
+    """
+    story, verdict = world.story, Verdict()
+    async with world.client("judge") as client:
+        for run in runs:
+            await _make_sure_it_goes_on(world, client, workflow, run)
+        await _wait_for_all(world, client, runs)
+        for run in runs:
+            try:
+                await _check_run(world, client, workflow, run, verdict)
+            except FloxideError as error:
+                story.violation(f"I1: run {run.run_id}: {type(error).__name__}: {error}")
+        left = await world.settle(SETTLE_SECONDS)
+        if left:
+            story.violation(f"I9: left behind: {left}")
+        for run in runs:
+            await _check_counts(world, client, run)
+        await _check_quarantine(world, client)
+    return verdict
+
+
+async def check_end(world: Simulation) -> None:
+    """I9: workers that are asked to end do, and leave no tasks behind."""
+    left_running = await world.stop_all()
+    if left_running:
+        world.story.violation(f"I9: did not end: {left_running}")
+
+
+async def _make_sure_it_goes_on(world: Simulation, client: Orchestrator, workflow: Any, run: Expected) -> None:
+    """Start it if nobody was told that it is started, and resume it if it is paused."""
+    found = await client.services.runs.find(RunId(run.run_id))
+    if found is None and run.is_started:
+        world.story.violation(f"I1: run {run.run_id} was acknowledged, and is lost")
+    await client.start(workflow, run.input, run_id=run.run_id)
+    try:
+        await client.resume(run.run_id)
+    except InvalidRunStateError:
+        return
+
+
+async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[Expected]) -> None:
+    until = world.loop.time() + MOST_SECONDS
+    for run in runs:
+        while True:
+            try:
+                await client.wait(run.run_id, timeout=LOOK_SECONDS)
+                break
+            except ResultTimeoutError:
+                if world.loop.time() > until:
+                    break
+                _skip_what_is_far(world)
+
+
+def _skip_what_is_far(world: Simulation) -> None:
+    """Where nothing is due for long, because a clock was wrong when it was set, let the time come."""
+    now = world.store.clock.now_ms()
+    due = [int(entry[:14]) for entry, _ in world.store.index_entries(keys.TIMERS).get(keys.TIMERS, [])]
+    if due and min(due) > now + FAR_MS:
+        world.story.note("world", "skips", min(due) - now)
+        world.skip_ms(min(due) - now)
+
+
+async def _check_run(
+    world: Simulation, client: Orchestrator, workflow: Any, run: Expected, verdict: Verdict
+) -> None:
+    story = world.story
+    handle = client.handle(workflow, run.run_id)
+    try:
+        result = await handle.result(timeout=0.001)
+    except RunCancelledError:
+        verdict.cancelled += 1
+        if not run.may_be_cancelled:
+            story.violation(f"run {run.run_id} is cancelled, and nobody asked for it")
+        return
+    verdict.completed += 1
+    if run.must_be_cancelled:
+        story.violation(f"run {run.run_id} was cancelled, and has completed all the same")
+    if result != run.told.value:
+        story.violation(f"I5: run {run.run_id} returned {result}, not {run.told.value}")
+    state: Any = await client.context(workflow, run.run_id)
+    if state.steps != run.told.steps:
+        story.violation(f"I4: run {run.run_id} counted {state.steps} steps, not {run.told.steps}")
+
+
+async def _check_counts(world: Simulation, client: Orchestrator, run: Expected) -> None:
+    """I3: what is counted is what there is, which of a completed run is nothing."""
+    run_id = RunId(run.run_id)
+    found = await client.services.runs.find(run_id)
+    if found is None or found.state.status is not RunStatus.COMPLETED:
+        return
+    counters = world.store.counters(run.run_id, slot_of(run_id))
+    open_scopes = {name: value for name, value in counters.items() if name.startswith("n:")}
+    if open_scopes or found.counts.live or found.counts.waiting:
+        world.story.violation(f"I3: run {run_id} is completed and counts {open_scopes}, {found.counts}")
+    mirrored = world.watch.runs.get(run_id)
+    if mirrored is not None and mirrored.live:
+        world.story.violation(f"I9: run {run_id} is completed and lists {sorted(mirrored.live)}")
+
+
+async def _check_quarantine(world: Simulation, client: Orchestrator) -> None:
+    """I10: whatever nobody could read is kept, unless a purge or a wipe took it before it was delivered."""
+    kept = Counter(found.body for found in await client.quarantine())
+    for body in world.garbage:
+        if not kept[body] and not (world.story.faults["purge"] or world.story.faults["broker wiped"]):
+            world.story.violation(f"I10: {body!r} was dropped and nobody knows")
+    for body in kept - Counter(world.garbage * 100):
+        world.story.violation(f"I10: {body!r} is in quarantine, and nobody had sent it")

@@ -1,0 +1,257 @@
+"""The checker of the chaos is shown failing: a good store is corrupted on purpose, in one way at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import msgpack
+import pytest
+import pytest_asyncio
+
+from floxide_amqp import Floxide
+from tests.chaos.application import QUICK, Bookkeeping, OrderContext, Orders
+from tests.chaos.checker import Evidence, check
+from tests.chaos.ledger import FOLDER, Ledger
+from tests.chaos.orders import customer_of, order_of
+
+SEED = 1
+FINISHED = [number for number in range(40) if len(order_of(SEED, number).lines) >= 2][:6]
+"""Orders with at least two lines each: what is corrupted below is in all of them."""
+
+FLAKY = next(number for number in FINISHED if any(line.fails for line in order_of(SEED, number).lines))
+RUN, FLAKY_RUN = f"order-{FINISHED[0]}", f"order-{FLAKY}"
+
+Corruption = Callable[[Path], None]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the chaos leaves it, in which all is well."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "clients").mkdir()
+    ledger = Ledger(folder, "w0")
+    app = Floxide(
+        store=f"sqlite:///{folder}/runs.db", workflows=[Orders], timeouts=QUICK, interceptors=[Bookkeeping(ledger)]
+    )
+    journal = []
+    async with app.orchestrator() as orchestrator:
+        for number in FINISHED:
+            context = OrderContext(customer=customer_of(number))
+            run = await orchestrator.start(Orders, order_of(SEED, number), context=context, run_id=f"order-{number}")
+            result = asdict(await run.result(30))
+            journal += [f"started {run.run_id}\n", f"result {run.run_id} {json.dumps(result)}\n"]
+    ledger.close()
+    (folder / "clients" / "client.log").write_text("".join(journal))
+    healthy = {"descriptors": 20, "tasks": 10, "threads": 5, "resident_kib": 60_000}
+    queue = {"name": "chaos.work.default", "messages_ready": 0, "messages_unacknowledged": 0}
+    evidence = Evidence(
+        seed=SEED, store="", workers=1, clients=1, fresh=healthy, reports={"w0": healthy}, exits={"w0": 0},
+        queues_quiet=[queue], queues_after=[queue],
+    )  # fmt: skip
+    (folder / "evidence.json").write_text(json.dumps(asdict(evidence)))
+    return folder
+
+
+def sql(statement: str, *parameters: object) -> Corruption:
+    """Change the store's file; the statement must change something."""
+
+    def corrupt(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "runs.db")) as connection:
+            assert connection.execute(statement, parameters).rowcount > 0
+            connection.commit()
+
+    return corrupt
+
+
+def record(where: str, parameters: tuple[object, ...], table: str, *changes: tuple[int, object]) -> Corruption:
+    """Change fields of the first record that is found."""
+
+    def corrupt(folder: Path) -> None:
+        with closing(sqlite3.connect(folder / "runs.db")) as connection:
+            condition = f"FROM {table} WHERE {where}"
+            (value,) = connection.execute(f"SELECT value {condition} LIMIT 1", parameters).fetchone()
+            fields = msgpack.unpackb(value, strict_map_key=False)
+            for number, field in changes:
+                fields[number] = field
+            key = (*parameters, value)
+            connection.execute(f"UPDATE {table} SET value=? WHERE {where} AND value=?", (msgpack.packb(fields), *key))
+            connection.commit()
+
+    return corrupt
+
+
+def entry(index: str, name: str = "00000000000001:x:1:order-0") -> Corruption:
+    return sql("INSERT INTO index_entries VALUES (?,?,0,?)", index, name, msgpack.packb([1, RUN, "x", 1, "w9"]))
+
+
+def evidence(**changes: object) -> Corruption:
+    def corrupt(folder: Path) -> None:
+        path = folder / "evidence.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return corrupt
+
+
+def ledger(change: Callable[[list[str]], list[str]]) -> Corruption:
+    def corrupt(folder: Path) -> None:
+        (path,) = (folder / FOLDER).glob("*.log")
+        before = path.read_text().splitlines(keepends=True)
+        after = change(before)
+        assert after != before
+        path.write_text("".join(after))
+
+    return corrupt
+
+
+def told(line: str) -> Corruption:
+    def corrupt(folder: Path) -> None:
+        with (folder / "clients" / "client.log").open("a") as file:
+            file.write(f"{line}\n")
+
+    return corrupt
+
+
+def late_body(lines: list[str]) -> list[str]:
+    *facts, at_ms = lines[0].rstrip("\n").split("\t")
+    return [*lines, "\t".join([*facts, str(int(at_ms) + 3_600_000)]) + "\n"]
+
+
+def other_key(lines: list[str]) -> list[str]:
+    facts = lines[0].split("\t")
+    facts[4] = "another key"
+    return [*lines, "\t".join(facts)]
+
+
+RUN_LOG = "partition=? AND name=?"
+QUEUE = {"name": "chaos.work.default", "messages_ready": 0, "messages_unacknowledged": 0}
+
+CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
+    "an item's completion is gone": (
+        sql(f"DELETE FROM log_entries WHERE {RUN_LOG} AND position=3", RUN, "h"), "lost", "I2",
+    ),
+    "an item ended twice": (
+        sql(f"INSERT INTO log_entries SELECT slot, partition, name, 999, value FROM log_entries WHERE {RUN_LOG} "
+            "AND position=3", RUN, "h"), "duplicated", "I2",
+    ),
+    "a completed item is pending again": (
+        record("partition=? AND name GLOB 'i:*'", (RUN,), "cells", (4, 0)), "duplicated", "I2",
+    ),
+    "an item is missing": (
+        sql("DELETE FROM cells WHERE partition=? AND name=(SELECT max(name) FROM cells WHERE partition=? AND "
+            "name GLOB 'i:*')", RUN, RUN), "lost", "I5",
+    ),
+    "a run is still running": (record(RUN_LOG, (RUN, "state"), "cells", (1, "running")), "lost", "I1"),
+    "a run failed": (record(RUN_LOG, (RUN, "state"), "cells", (1, "failed")), "wrong", "I1"),
+    "a run was cancelled that nobody cancelled": (
+        record(RUN_LOG, (RUN, "state"), "cells", (1, "cancelled")), "wrong", "I1",
+    ),
+    "a run is gone": (sql("DELETE FROM cells WHERE partition=?", RUN), "lost", "I1"),
+    "a result is another": (
+        record("name=?", (f"in:{RUN}:",), "index_entries", (1, {"number": 0})), "wrong", "I5",
+    ),
+    "a result came twice": (
+        sql("INSERT INTO index_entries SELECT name, entry || 'x', slot, value FROM index_entries WHERE name=?",
+            f"in:{RUN}:"), "duplicated", "I5",
+    ),
+    "a result is missing": (sql("DELETE FROM index_entries WHERE name=?", f"in:{RUN}:"), "lost", "I5"),
+    "the join lacks an arrival": (
+        sql("DELETE FROM index_entries WHERE name GLOB ? AND entry GLOB '00000001*'", f"in:{RUN}:*"), "lost", "I4",
+    ),
+    "the join has an arrival twice": (
+        sql("INSERT INTO index_entries SELECT name, entry || 'x', slot, value FROM index_entries WHERE name GLOB ? "
+            "AND entry GLOB '00000001*'", f"in:{RUN}:*"), "duplicated", "I4",
+    ),
+    "the arrivals of the join stand in another order": (
+        sql("UPDATE index_entries SET entry='9' || entry WHERE name GLOB ? AND entry GLOB '00000000*'", f"in:{RUN}:*"),
+        "lost", "I4",
+    ),
+    "a change of the context is gone": (
+        sql(f"DELETE FROM log_entries WHERE {RUN_LOG} AND position=1", RUN, "x"), "wrong", "I5",
+    ),
+    "a change of the context counts twice": (
+        sql(f"INSERT INTO log_entries SELECT slot, partition, name, 999, value FROM log_entries WHERE {RUN_LOG} "
+            "AND position=1", RUN, "x"), "wrong", "I5",
+    ),
+    "a failed attempt counts twice": (
+        sql(f"INSERT INTO log_entries SELECT slot, partition, name, 999, value FROM log_entries WHERE {RUN_LOG} "
+            "AND position=0", FLAKY_RUN, "e"), "duplicated", "I6",
+    ),
+    "a failed attempt is gone": (sql(f"DELETE FROM log_entries WHERE {RUN_LOG}", FLAKY_RUN, "e"), "lost", "I6"),
+    "a completion was counted twice": (
+        sql("UPDATE counters SET value=value+1 WHERE partition=? AND name='c:completed'", RUN), "duplicated", "I3",
+    ),
+    "an item is counted live": (
+        sql("UPDATE counters SET value=1 WHERE partition=? AND name='c:live'", RUN), "leaked", "I3",
+    ),
+    "a scope is not empty": (
+        sql("UPDATE counters SET value=1 WHERE partition=? AND name GLOB 'n:?*'", RUN), "leaked", "I3",
+    ),
+    "an item is listed live": (entry(f"live:{RUN}", "x"), "leaked", "I3"),
+    "a stale owner entry is left": (entry("owned:w9"), "leaked", "I9"),
+    "a timer is left": (entry("timers"), "leaked", "I9"),
+    "a message entry is left": (entry("messages:default"), "leaked", "I9"),
+    "a parked entry is left": (entry("parked:default:Orders:1"), "leaked", "I9"),
+    "an ended run is listed as running": (entry("runs.status:running", f"0:{RUN}"), "wrong", "I3"),
+    "the quarantine has what nobody sent": (
+        lambda folder: (entry("quarantine")(folder), evidence(garbage=["c1"])(folder))[0], "lost", "I10",
+    ),
+    "a body is missing from the side ledger": (ledger(lambda lines: lines[2:]), "wrong", "I2"),
+    "a body began long after the end of its run": (ledger(late_body), "wrong", "I7"),
+    "a body was given another idempotency key": (ledger(other_key), "wrong", "I6"),
+    "a body ran for an item the store does not know": (
+        ledger(lambda lines: [*lines, f"begin\t{RUN}\tx\tprice\t{RUN}:x\t1\t1\n"]), "lost", "I1",
+    ),
+    "a client started a run the store does not know": (told("started order-999999"), "lost", "I1"),
+    "a client was told another result": (told(f'result {RUN} {{"number": 0}}'), "wrong", "I5"),
+    "a client was told that it cancelled a run that completed": (told(f"cancelled {RUN}"), "wrong", "I7"),
+    "a message is left in a queue": (
+        evidence(queues_quiet=[{**QUEUE, "messages_ready": 1}]), "leaked", "I9",
+    ),
+    "a message was never acknowledged": (
+        evidence(queues_after=[{**QUEUE, "messages_unacknowledged": 1}]), "leaked", "I9",
+    ),
+    "a dead worker's queue is left": (
+        evidence(queues_after=[{**QUEUE, "name": "chaos.control.w0.x"}]), "leaked", "I9",
+    ),
+    "a worker's descriptors have grown": (
+        evidence(reports={"w0": {"descriptors": 40, "tasks": 10, "threads": 5, "resident_kib": 60_000}}),
+        "leaked", "I9",
+    ),
+    "a worker's tasks have grown": (
+        evidence(reports={"w0": {"descriptors": 20, "tasks": 40, "threads": 5, "resident_kib": 60_000}}),
+        "leaked", "I9",
+    ),
+    "a worker's memory has grown": (
+        evidence(reports={"w0": {"descriptors": 20, "tasks": 10, "threads": 5, "resident_kib": 900_000}}),
+        "leaked", "I9",
+    ),
+    "a worker told to stop failed": (evidence(exits={"w0": 1}), "wrong", "I9"),
+}  # fmt: skip
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_checker_finds_nothing_where_all_is_well(finished: Path) -> None:
+    findings = check(finished)
+    assert [str(violation) for violation in findings.violations] == []
+    assert findings.runs == {"completed": len(FINISHED)}
+    assert findings.joins == len(FINISHED)
+    assert findings.heard == len(FINISHED)
+    assert findings.retries > 0
+    assert findings.bodies >= findings.items > 0
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", CORRUPTIONS)
+async def test_the_checker_reports_what_was_corrupted_on_purpose(finished: Path, tmp_path: Path, name: str) -> None:
+    corrupt, kind, invariant = CORRUPTIONS[name]
+    folder = tmp_path / "corrupted"
+    shutil.copytree(finished, folder)
+    corrupt(folder)
+    found = {(violation.kind, violation.invariant) for violation in check(folder).violations}
+    assert (kind, invariant) in found
