@@ -6,7 +6,7 @@
         WorkerNameTakenError  WorkerNameLostError
       WorkerStuckError          a worker gave up: nodes hold what it cannot go on without
       RunError                  about one run
-        RunNotFoundError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
+        RunNotFoundError  RunDeletedError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
         InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
       NodeError                 raised inside a step
@@ -28,6 +28,7 @@ Facts are keyword-only attributes and the class writes the sentence: what failed
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 
@@ -123,6 +124,32 @@ class RunNotFoundError(RunError):
     def __init__(self, *, run_id: str) -> None:
         super().__init__(
             f"There is no run {run_id!r} in this store. Check the id and the store's URL, or start it.", run_id=run_id
+        )
+
+
+class RunDeletedError(RunNotFoundError):
+    """The run was deleted after it had ended: nothing is left of it but that, and its id is not free yet.
+
+    Attributes:
+        status: How it ended.
+        ended_at, deleted_at: When, aware UTC.
+    """
+
+    run_id: str
+    status: str
+    ended_at: datetime
+    deleted_at: datetime
+
+    def __init__(self, *, run_id: str, status: str, ended_at: datetime, deleted_at: datetime) -> None:
+        RunError.__init__(
+            self,
+            f"Run {run_id!r} was {status} at {ended_at:%Y-%m-%d %H:%M:%S} UTC and deleted at "
+            f"{deleted_at:%Y-%m-%d %H:%M:%S} UTC, with its result. Keep runs longer (Floxide(retention=…)) or collect "
+            "results sooner; to run it again, use another run id.",
+            run_id=run_id,
+            status=status,
+            ended_at=ended_at,
+            deleted_at=deleted_at,
         )
 
 

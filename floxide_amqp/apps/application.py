@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from floxide_amqp.apps.absent import AbsentControlBus, AbsentWorkQueue, BrokerUse
+from floxide_amqp.apps.health import serve_health
 from floxide_amqp.apps.stores import StoreLocation, check_location, open_another, open_store
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
@@ -66,6 +67,7 @@ class Floxide:
         retry: Policy of nodes for which neither they nor their workflow have one.
         interceptors: Around start, step and publish; the first is the outermost.
         limits, timeouts: How much and how long.
+        retention: How long ended runs stay in the store; by default for ever.
         broker_settings: Deadlines and security of the broker's connections.
 
     Raises:
@@ -85,11 +87,13 @@ class Floxide:
         interceptors: Sequence[Interceptor] = (),
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
+        retention: Retention | None = None,
         broker_settings: AmqpSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.registry = Registry(workflows)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
+        self.retention = retention or Retention()
         self._namespace = namespace
         self._lifespan = lifespan
         self._retry = retry
@@ -186,6 +190,7 @@ class Floxide:
         queues: Sequence[str] = (),
         name: str | None = None,
         owns_process: bool = False,
+        http: str | None = None,
     ) -> AsyncGenerator[Worker]:
         """Open a worker; call `Worker.run_forever` or `Worker.run_once` on it.
 
@@ -197,9 +202,11 @@ class Floxide:
                 then ended with exit code 75 when a node blocks its event loop for longer than `Timeouts.loop_hung`,
                 at once, or holds too many threads for good, after draining: others go on with its items meanwhile,
                 and whoever started it starts it again.
+            http: Where to serve ``/livez``, ``/readyz`` and ``/metrics``: ``HOST:PORT``, or a port alone for this
+                machine only. It needs the extra ``floxide-amqp[http]``.
 
         Raises:
-            ConfigurationError: The lifespan does not provide what nodes require.
+            ConfigurationError: The lifespan does not provide what nodes require, or nothing can listen at `http`.
         """
         limits = self.limits if concurrency is None else replace(self.limits, concurrency=concurrency)
         if limits.concurrency < 1:
@@ -212,7 +219,10 @@ class Floxide:
             services.owns_process = owns_process
             stack.callback(services.threads.close)
             served = tuple(queues) or self.registry.queues() or ("default",)
-            yield Worker(services, self._heartbeat(services, served), served)
+            worker = Worker(services, self._heartbeat(services, served), served)
+            if http is not None:
+                await stack.enter_async_context(serve_health(http, worker))
+            yield worker
 
     def pool(
         self, size: int, *, concurrency: int | None = None, queues: Sequence[str] = (), owns_process: bool = False

@@ -78,7 +78,16 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in facts.items() if name not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _as_one_line(line)
+
+
+def _as_one_line(facts: Mapping[str, object]) -> str:
+    """Return facts as one line of JSON, whatever they are: logging must not fail for what it is given."""
+    try:
+        text = json.dumps(facts, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # keys that JSON has not, or a value that holds itself
+        text = json.dumps({name: repr(value) for name, value in facts.items()}, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -101,4 +110,5 @@ class ConsoleFormatter(logging.Formatter):
         }
         if record.exc_info:
             shown["exc_info"] = record.exc_info
-        return str(self._renderer(None, record.levelname.lower(), shown))
+        text = str(self._renderer(None, record.levelname.lower(), shown))
+        return text.encode("utf-8", "backslashreplace").decode()

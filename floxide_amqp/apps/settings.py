@@ -1,9 +1,10 @@
 """What the environment says about where an application runs.
 
-Two variables, read by the command line (every command but `run`) and by programs that ask for them:
+Three variables, read by the command line (every command but `run`) and by programs that ask for them:
 
 - ``FLOXIDE_BROKER``: the broker's URL, instead of the one in the code;
-- ``FLOXIDE_STORE``: the store's URL, likewise.
+- ``FLOXIDE_STORE``: the store's URL, likewise;
+- ``FLOXIDE_HTTP``: where a worker serves its health, ``HOST:PORT``.
 
 An empty variable counts as none.
 """
@@ -12,23 +13,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 BROKER_VARIABLE: Final = "FLOXIDE_BROKER"
 STORE_VARIABLE: Final = "FLOXIDE_STORE"
+HTTP_VARIABLE: Final = "FLOXIDE_HTTP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where an application runs; None leaves it to the code."""
+    """Where an application runs, and where it shows its health; None leaves it to the code."""
 
     broker: str | None = None
     store: str | None = None
+    http: str | None = None
 
     def under(self, *, broker: str | None, store: str | None) -> Settings:
         """Return these settings with what the command line says on top."""
-        return Settings(broker=broker or self.broker, store=store or self.store)
+        return replace(self, broker=broker or self.broker, store=store or self.store)
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -38,4 +41,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         environ: The environment; the process's own if left out.
     """
     environ = os.environ if environ is None else environ
-    return Settings(broker=environ.get(BROKER_VARIABLE) or None, store=environ.get(STORE_VARIABLE) or None)
+    return Settings(
+        broker=environ.get(BROKER_VARIABLE) or None, store=environ.get(STORE_VARIABLE) or None,
+        http=environ.get(HTTP_VARIABLE) or None,
+    )  # fmt: skip

@@ -36,10 +36,14 @@ def sqlite_path(url: str) -> Path:
     Raises:
         ConfigurationError: It is none.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"The store's URL cannot be read. Use {FORMS}.") from None
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return Path(unquote(parts.path[1:]))
-    shown = f"{parts.scheme}://…" if parts.scheme else repr(url)
+    is_harmless = not parts.scheme and "@" not in url  # a misspelt one may have a password anywhere before an @
+    shown = repr(url) if is_harmless else f"{parts.scheme}://…" if "://" in url else "What was given"
     raise ConfigurationError(f"{shown} is not the URL of a store this release has. Use {FORMS}.")
 
 

@@ -38,6 +38,11 @@ class EpochIs:
 
 
 @dataclass(frozen=True, slots=True)
+class NotDeleted:
+    """No run of this id was deleted so short a time ago that its id is not free."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScopeIsOpen:
     """The scope was not closed."""
 
@@ -51,7 +56,7 @@ class ContextLengthIs:
     length: int
 
 
-Condition: TypeAlias = TurnIs | EpochIs | ScopeIsOpen | ContextLengthIs
+Condition: TypeAlias = TurnIs | EpochIs | NotDeleted | ScopeIsOpen | ContextLengthIs
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from floxide_amqp.core.changes import (
     LeaveMessage,
     LeaveOwner,
     LeaveParked,
+    NotDeleted,
     PutHeader,
     PutItem,
     PutRun,
@@ -49,7 +50,7 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
     ]
     if header.deadline_ms is not None:
         changes.append(SetTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    conditions = (TurnIs(item.item_id, 0), EpochIs(0))
+    conditions = (TurnIs(item.item_id, 0), EpochIs(0), NotDeleted())
     return Decision(conditions=conditions, changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
 
 

@@ -73,6 +73,26 @@ class RunState:
     deadline_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """What is left of a run that was deleted, so that its id is not taken for a new one too soon.
+
+    Attributes:
+        input_digest: Tells whether another start with the same id has the same input and context.
+        status: How the run ended.
+        is_cleared: Whether everything else of the run is gone; until then its records are being removed.
+    """
+
+    run_id: RunId
+    workflow: str
+    version: str
+    input_digest: str
+    status: RunStatus
+    ended_at_ms: int
+    deleted_at_ms: int
+    is_cleared: bool = False
+
+
 class InputKind(Enum):
     """Where an item's input is."""
 

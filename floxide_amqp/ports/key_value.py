@@ -126,7 +126,23 @@ class When:
     otherwise: tuple[Write, ...] = ()
 
 
-Write: TypeAlias = Put | Delete | Add | Append | Trim | Enter | Leave | When
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Remove up to `limit` records of a partition, within the batch's slot, and tell how many went.
+
+    A record is a cell, a counter or a whole log. Which go first is the driver's choice; where fewer went than `limit`
+    (`Committed.cleared`), nothing is left but what `keep` names. Index entries belong to no partition and stay. A large
+    log is trimmed beforehand, page by page, since it goes in one piece.
+
+    It is the only write of its batch, which may have checks: so a driver may do it as one statement of its own.
+    """
+
+    partition: str
+    limit: int
+    keep: tuple[str, ...] = ()
+
+
+Write: TypeAlias = Put | Delete | Add | Append | Trim | Enter | Leave | When | Clear
 Precondition: TypeAlias = Check | CheckLength
 
 
@@ -156,10 +172,12 @@ class Committed:
     Attributes:
         positions: For each `Append` applied, by log: the position of its first entry.
         counters: The value after the batch of every counter it added to or tested at top level or in an applied branch.
+        cleared: How many records its `Clear` removed; 0 without one.
     """
 
     positions: dict[Key, int] = field(default_factory=dict[Key, int])
     counters: dict[Key, int] = field(default_factory=dict[Key, int])
+    cleared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +314,8 @@ class KeyValueStore(Protocol):
             StoreUnavailableError: Nothing was applied; safe to repeat.
             CommitOutcomeUnknownError: Each batch may or may not be applied, as a prefix of the group; resolve each
                 by its witness.
-            StoreError: The group is faulty (a full disk, a type clash); nothing was applied.
+            StoreError: The group is faulty (a full disk, a type clash, a `Clear` among other writes); nothing was
+                applied.
         """
         ...
 

@@ -17,9 +17,13 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, ScopeId
 from floxide_amqp.core.records import RunHeader, Scope
 from floxide_amqp.ports.key_value import LogPage
+from floxide_amqp.runtime.settings import LEAST_TOMBSTONE_SECONDS
 from floxide_amqp.stores.contexts import ContextStore, apply_page
 from floxide_amqp.stores.encoding import unpack
 from floxide_amqp.stores.writes import BatchWriter
+
+MAX_IDLE_SECONDS = LEAST_TOMBSTONE_SECONDS
+"""A run not asked for in so long is read anew: it may have been deleted, and another may have its id."""
 
 MAX_SCOPES = 1_000
 """Scopes remembered of one run; they are small, and all items of a fan-out share one."""
@@ -30,6 +34,7 @@ class CachedRun:
 
     Attributes:
         position: Log position that the context reaches.
+        asked_for_at: When it was last asked for, by the event loop's clock.
         serial: Held by isolated steps that have conflicted too often, so that they go one at a time.
     """
 
@@ -38,6 +43,7 @@ class CachedRun:
         self.graph = graph
         self.writer = BatchWriter(header.run_id, header.created_at_ms)
         self.position = 0
+        self.asked_for_at = asyncio.get_running_loop().time()
         self.serial = asyncio.Lock()
         self._context: ContextState[Any] | None = None
         self._loading = asyncio.Lock()
@@ -118,8 +124,14 @@ class RunCache:
     def find(self, run_id: RunId) -> CachedRun | None:
         """Return a run if it is remembered."""
         run = self._runs.get(run_id)
-        if run is not None:
-            self._runs.move_to_end(run_id)
+        if run is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        if now - run.asked_for_at >= MAX_IDLE_SECONDS:
+            del self._runs[run_id]
+            return None
+        run.asked_for_at = now
+        self._runs.move_to_end(run_id)
         return run
 
     def add(self, run: CachedRun) -> CachedRun:

@@ -15,10 +15,11 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
 from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import RUN_ITSELF, Anchor, Decision, Effects, Failed, MessageAnchor, OwnerAnchor, Step
+from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import StoreUnavailableError
+from floxide_amqp.exceptions import CodecError, InvalidBatchError, StoreUnavailableError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check, CheckLength, Committed, Conflict
 from floxide_amqp.ports.work_queue import Delivery
@@ -223,7 +224,13 @@ class Chain:
             kept = decision.effects.keep or decision.closing_effects.keep
             kept_id = None if kept is None else kept.item_id
             with self._services.inflight.reserved(admitted.run.header.run_id, kept_id):
-                outcome = await self._services.commit(admitted.run.writer, decision)
+                try:
+                    outcome = await self._services.commit(admitted.run.writer, decision)
+                except (CodecError, InvalidBatchError) as error:  # no store can take it, now or later
+                    if isinstance(performed.outcome, Failed):
+                        raise
+                    performed = replace(performed, outcome=Failed(describe_error(error), is_final=True))
+                    continue
                 if isinstance(outcome, Committed) and (decision.closing is None or outcome.counters):
                     return await self._follow(admitted, performed, decision, outcome)
             if isinstance(outcome, Committed):

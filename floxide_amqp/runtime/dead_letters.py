@@ -17,15 +17,16 @@ from dataclasses import replace
 from floxide_amqp.core import letter_moves
 from floxide_amqp.core.decisions import Decision, MessageAnchor
 from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import DeadLetter, Envelope, Probe, Quarantined
+from floxide_amqp.core.records import DeadLetter, Envelope, Probe
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import CodecError, FloxideError
+from floxide_amqp.exceptions import CodecError, FloxideError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterQueue
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.frontier import find_frontier
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.unreadable import quarantine
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.record_codec import decode_message
@@ -148,7 +149,6 @@ class DeadLetterDesk:
             message = decode_message(delivery.body)
         except CodecError as error:
             await self._quarantine(delivery, str(error))
-            figures.dead_letters["quarantined"] += 1
             return True
         if isinstance(message, Probe):
             _log.debug("dead_letter.settled", queue=delivery.queue, outcome="a probe", reason=delivery.reason)
@@ -157,8 +157,14 @@ class DeadLetterDesk:
         if message.store and self._services.store_id and message.store != self._services.store_id:
             self._leave_alone(delivery, message)
             return False
-        while (became := await self._settle(delivery, message)) is None:
-            pass  # somebody changed the item meanwhile: look again
+        became = None
+        while became is None:  # after a conflict somebody has changed the item meanwhile: look again
+            try:
+                became = await self._settle(delivery, message)
+            except UnreadableRecordError as error:
+                about = f"It is about item {message.item_id} of run {message.run_id!r}. {error}"
+                await self._quarantine(delivery, about)
+                return True
         figures.dead_letters[became] += 1
         return True
 
@@ -229,14 +235,9 @@ class DeadLetterDesk:
         return letter_moves.publish_later(found.item, found.turn, later, run.header, anchor, note), "published again"
 
     async def _quarantine(self, delivery: DeadDelivery, problem: str) -> None:
-        now = self._services.now_ms()
-        digest = hashlib.blake2b(delivery.body, digest_size=8).hexdigest()
         reason = f"{problem} The broker had given it up: {explain(delivery.reason)}."
-        kept = Quarantined(
-            quarantine_id=f"{now:014d}-{digest}", queue=delivery.queue, reason=reason, body=delivery.body, at_ms=now
-        )
-        await self._services.quarantine.add(kept)
-        _log.error("message.quarantined", quarantine_id=kept.quarantine_id, queue=delivery.queue, reason=reason)
+        await quarantine(self._services, delivery.queue, delivery.body, reason)
+        self._services.figures.dead_letters["quarantined"] += 1
 
     def _leave_alone(self, delivery: DeadDelivery, message: Envelope) -> None:
         """A letter about another store: its own workers know what it is worth. Said once per store now and then."""

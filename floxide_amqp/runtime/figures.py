@@ -5,31 +5,12 @@ Counting costs an addition, whether somebody looks or not; nothing here knows wh
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
+
+from floxide_amqp.core.distribution import Distribution
 
 DURATION_BOUNDS_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1_800.0)
 """Upper bounds of the classes into which durations of node bodies are sorted; one more class holds the rest."""
-
-
-class Distribution:
-    """How many values fell into which class, and their sum.
-
-    Args:
-        bounds: Upper bounds of the classes, ascending; a class includes its bound.
-    """
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        """Count a value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
 
 
 class NodeFigures:

@@ -18,11 +18,11 @@ from typing_extensions import TypeVar
 
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.exceptions import ResultTimeoutError
+from floxide_amqp.exceptions import ResultTimeoutError, UnreadableRecordError
 from floxide_amqp.runtime import control_actions, dead_letter_actions, resuming, starting, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.messages import ControlKind
@@ -290,21 +290,31 @@ class Orchestrator:
             cursor: `next_cursor` of the page before.
         """
         found: list[views.RunInfo] = []
+        unreadable: list[views.UnreadableRun] = []
         limit = max(1, min(limit, MAX_PAGE))
         after = cursor
         while len(found) < limit:
             entries = await self.services.runs.list_ids(status=status, workflow=workflow, after=after, limit=limit)
-            runs = await asyncio.gather(*(self.services.runs.find(keys.run_of(entry)) for entry, _ in entries))
+            runs = await asyncio.gather(*(self._find_or_why(keys.run_of(entry)) for entry, _ in entries))
             for (entry, _), run in zip(entries, runs, strict=True):
                 after = entry
+                if isinstance(run, views.UnreadableRun):
+                    unreadable.append(run)
+                    continue
                 fits = run is not None and status in (None, run.status) and workflow in (None, run.header.workflow)
                 if run is not None and fits:
                     found.append(views.run_info(run))
                 if len(found) == limit:
-                    return views.RunPage(runs=found, next_cursor=after)
+                    return views.RunPage(runs=found, next_cursor=after, unreadable=unreadable)
             if len(entries) < limit:
-                return views.RunPage(runs=found, next_cursor="")
-        return views.RunPage(runs=found, next_cursor=after)
+                return views.RunPage(runs=found, next_cursor="", unreadable=unreadable)
+        return views.RunPage(runs=found, next_cursor=after, unreadable=unreadable)
+
+    async def _find_or_why(self, run_id: RunId) -> StoredRun | views.UnreadableRun | None:
+        try:
+            return await self.services.runs.find(run_id)
+        except UnreadableRecordError as error:
+            return views.UnreadableRun(run_id=run_id, problem=error.problem)
 
     async def metrics(self, run_id: str) -> views.RunMetrics:
         """Return a run's counters.
@@ -341,8 +351,21 @@ class Orchestrator:
             RunNotFoundError: There is no such run.
         """
         run = await self.services.runs.load(RunId(run_id))
-        live = await self.services.items.live(RunId(run_id), limit=start + limit)
-        return [views.live_item(found.item, run.state.status) for found in live[start:]]
+        entries = (await self.services.items.live_entries(RunId(run_id), limit=start + limit))[start:]
+        try:
+            found = await self.services.items.find(RunId(run_id), [item_id for item_id, _ in entries])
+        except UnreadableRecordError:
+            return await asyncio.gather(*(self._live_or_why(run, *entry) for entry in entries))
+        return [views.live_item(each.item, run.state.status) for each in found if each is not None]
+
+    async def _live_or_why(self, run: StoredRun, item_id: WorkItemId, letters: bytes) -> views.WorkItemInfo:
+        try:
+            (found,) = await self.services.items.find(run.header.run_id, (item_id,))
+        except UnreadableRecordError as error:
+            return views.unreadable_item(item_id, letters, error.problem)
+        if found is None:
+            return views.unreadable_item(item_id, letters, "It has ended since the list was read.")
+        return views.live_item(found.item, run.state.status)
 
     async def context(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> C:
         """Return a run's context as merged so far.
@@ -424,5 +447,9 @@ class Orchestrator:
         await dead_letter_actions.drop_letter(self.services, letter_id)
 
     async def quarantine(self, *, after: str = "", limit: int = 100) -> Sequence[Quarantined]:
-        """Return messages nobody could read, oldest first, with their bytes and reasons."""
+        """Return messages nobody could read, oldest first, with their reasons; of long ones only the beginning."""
         return await self.services.quarantine.list(after=after, limit=limit)
+
+    async def quarantined(self, quarantine_id: str) -> Quarantined | None:
+        """Return a message nobody could read with all that is kept of it, or None where there is none of this id."""
+        return await self.services.quarantine.find(quarantine_id)

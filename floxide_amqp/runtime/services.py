@@ -31,7 +31,7 @@ from floxide_amqp.runtime.messages import (
 )
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
-from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.threads import NodeThreads
 from floxide_amqp.runtime.solitude import Solitude
 from floxide_amqp.stores.contexts import ContextStore
@@ -41,6 +41,7 @@ from floxide_amqp.stores.items import ItemStore
 from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.probes import ProbeStore
 from floxide_amqp.stores.quarantine import QuarantineStore
+from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.runs import RunStore
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
@@ -78,6 +79,7 @@ class Services:
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    retention: Retention = field(default_factory=Retention)
     retry: RetryPolicy = NO_RETRY
     interceptors: Sequence[Interceptor] = ()
     executor: Executor | None = None
@@ -97,6 +99,7 @@ class Services:
         self.quarantine = QuarantineStore(self.session)
         self.letters = DeadLetterStore(self.session)
         self.probes = ProbeStore(self.session)
+        self.removal = RunRemoval(self.session)
         self.cache = RunCache(self.limits.cached_runs)
         self.inflight = InFlight()
         self.solitude = Solitude()

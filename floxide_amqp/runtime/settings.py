@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import ConfigurationError
 
 EXIT_STUCK = 75
 """Exit code of a worker process that ended itself because nodes block it; "try again later" in the words of sysexits."""
@@ -87,3 +91,54 @@ class Timeouts:
             result_backstop=max(self.result_backstop, seconds),
             dead_after=max(self.dead_after, heartbeat * self.dead_after / self.heartbeat),
         )  # fmt: skip
+
+
+LEAST_TOMBSTONE_SECONDS = 600.0
+"""What workers remember of a run is dropped after this long without a message about it; an id is not free earlier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long ended runs stay in the store, counted from their end; each a `timedelta` or seconds, None for ever.
+
+    Attributes:
+        completed: Runs that ended with their output.
+        failed: Runs that failed; until then they can be resumed.
+        cancelled: Runs that were cancelled.
+        tombstone: How long a deleted run's id is not free: starting it again with the same input returns the run that
+            was deleted, with another input it is a conflict. At least 10 minutes.
+
+    Raises:
+        ConfigurationError: A time is negative, or too short.
+    """
+
+    completed: timedelta | float | None = None
+    failed: timedelta | float | None = None
+    cancelled: timedelta | float | None = None
+    tombstone: timedelta | float = timedelta(days=7)
+
+    def __post_init__(self) -> None:
+        for name in ("completed", "failed", "cancelled"):
+            seconds = _seconds(getattr(self, name))
+            if seconds is not None and not seconds >= 0:
+                raise ConfigurationError(f"Retention({name}=…) must not be negative, and is {seconds:g} seconds.")
+        if not (_seconds(self.tombstone) or 0) >= LEAST_TOMBSTONE_SECONDS:
+            raise ConfigurationError(
+                f"Retention(tombstone=…) must be at least {LEAST_TOMBSTONE_SECONDS:g} seconds: workers remember runs "
+                "for so long."
+            )
+
+    def keeps_ms(self, status: RunStatus) -> int | None:
+        """Return how long runs that ended so stay, milliseconds; None for ever."""
+        kept = {RunStatus.COMPLETED: self.completed, RunStatus.FAILED: self.failed, RunStatus.CANCELLED: self.cancelled}
+        seconds = _seconds(kept[status])
+        return None if seconds is None else round(seconds * 1000)
+
+    @property
+    def tombstone_ms(self) -> int:
+        """How long a deleted run's id is not free, milliseconds."""
+        return round((_seconds(self.tombstone) or 0) * 1000)
+
+
+def _seconds(given: timedelta | float | None) -> float | None:
+    return given.total_seconds() if isinstance(given, timedelta) else given

@@ -18,13 +18,17 @@ from floxide_amqp.core.records import (
 )
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.writes import STATUS_LETTERS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def at(ms: int) -> datetime:
-    """Return an instant from milliseconds since 1970."""
-    return _EPOCH + timedelta(milliseconds=ms)
+    """Return an instant from milliseconds since 1970; one beyond what a calendar can hold becomes its end."""
+    try:
+        return _EPOCH + timedelta(milliseconds=ms)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if ms > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +54,25 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableRun:
+    """A run whose record cannot be read, and why."""
+
+    run_id: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
-    """A page of runs, newest first; `next_cursor` is empty on the last."""
+    """A page of runs, newest first; `next_cursor` is empty on the last.
+
+    Attributes:
+        unreadable: Runs of the page of which nothing can be said, because their records are damaged or of a newer
+            release.
+    """
 
     runs: Sequence[RunInfo]
     next_cursor: str
+    unreadable: Sequence[UnreadableRun] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +235,13 @@ def live_item(item: WorkItem, run_status: RunStatus) -> WorkItemInfo:
         parent=item.parent, due_at=at(item.due_ms) if item.due_ms else None, note=item.note,
         workers_lost=item.lost,
     )  # fmt: skip
+
+
+def unreadable_item(item_id: str, status_letters: bytes, problem: str) -> WorkItemInfo:
+    """Return an item that has not ended and whose record cannot be read, as shown; the list of items has its status."""
+    known = {letters: status for status, letters in STATUS_LETTERS.items()}
+    status = known.get(status_letters, WorkItemStatus.PENDING)
+    return WorkItemInfo(item_id=item_id, node="", status=status, attempts=0, note=problem)
 
 
 def ended_item(entry: HistoryEntry) -> WorkItemInfo:

@@ -71,6 +71,9 @@ class Worker:
         services: The process's parts.
         heartbeat: Its sign of life.
         queues: Task queues to serve.
+
+    Attributes:
+        parts_ended: Parts that run beside the work and ended by themselves, which none should.
     """
 
     def __init__(self, services: Services, heartbeat: Beating, queues: tuple[str, ...]) -> None:
@@ -86,6 +89,7 @@ class Worker:
         self._chains: dict[asyncio.Task[None], Chain | None] = {}
         self._interrupts = Interrupts(services, self.stop)
         self._stopping = asyncio.Event()
+        self.parts_ended: list[str] = []
         self._failure: Exception | None = None
         self._is_name_lost = False
         self._status = "starting"
@@ -162,7 +166,7 @@ class Worker:
         services = self.services
         async with AsyncExitStack() as stack:
             services.resources.check(services.registry.required_resources())
-            await stack.enter_async_context(_in_background(self._heartbeat.pulse.run(self._show), "pulse"))
+            await stack.enter_async_context(self._in_background(self._heartbeat.pulse.run(self._show), "pulse"))
             await self._heartbeat.start()
             stack.push_async_callback(self._heartbeat.stop)
             stack.callback(self._set_status, "stopped")
@@ -171,16 +175,33 @@ class Worker:
             self._set_status("running")  # not before its queues exist: whoever waits for this may start runs
             if background:
                 messages = await stack.enter_async_context(services.bus.listen(services.name))
-                await stack.enter_async_context(_in_background(self._interrupts.listen(messages), "control"))
-                await stack.enter_async_context(_in_background(self.maintenance.run(), "maintenance"))
-                await stack.enter_async_context(_in_background(self._timers.run(), "timers"))
+                await stack.enter_async_context(self._in_background(self._interrupts.listen(messages), "control"))
+                await stack.enter_async_context(self._in_background(self.maintenance.run(), "maintenance"))
+                await stack.enter_async_context(self._in_background(self._timers.run(), "timers"))
                 if services.dead_letters is not None:
                     desk = self.maintenance.dead_letters
-                    await stack.enter_async_context(_in_background(desk.run(), "dead letters"))
-                await stack.enter_async_context(_in_background(self._interrupts.ask(), "interrupts"))
+                    await stack.enter_async_context(self._in_background(desk.run(), "dead letters"))
+                await stack.enter_async_context(self._in_background(self._interrupts.ask(), "interrupts"))
             _log.info("worker.started", worker_id=services.name, queues=self.queues)
             yield
         _log.info("worker.stopped", worker_id=services.name, items_done=self._done)
+
+    @asynccontextmanager
+    async def _in_background(self, work: Coroutine[Any, Any, None], name: str) -> AsyncGenerator[None]:
+        """Run something beside the block, and end it with the block."""
+        task = asyncio.create_task(work, name=f"floxide.worker.{name}")
+        task.add_done_callback(self._part_ended)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        """A part that runs beside the work should never end by itself: say so loudly if it does."""
+        if not task.cancelled():
+            self.parts_ended.append(task.get_name().rpartition(".")[2])
+            _log.error("worker.part_failed", part=task.get_name(), exc_info=task.exception() or False)
 
     async def _consume(self) -> None:
         while True:
@@ -320,21 +341,3 @@ def _is_probe(body: bytes) -> bool:
         return isinstance(decode_message(body), Probe)
     except CodecError:
         return False
-
-
-@asynccontextmanager
-async def _in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncGenerator[None]:
-    """Run something beside the block, and end it with the block."""
-    task = asyncio.create_task(work, name=f"floxide.worker.{name}")
-    task.add_done_callback(_report_end)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _report_end(task: asyncio.Task[None]) -> None:
-    """A part that runs beside the work should never end by itself: say so loudly if it does."""
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("worker.part_failed", part=task.get_name(), exc_info=task.exception())

@@ -9,6 +9,7 @@ from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import RunHeader
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.ports.key_value import (
+    PRESENT,
     Batch,
     Cell,
     Check,
@@ -69,13 +70,13 @@ class ContextStore:
         """Write a snapshot, if nobody wrote one since `version`; the log stays, and goes on at its position."""
         key = keys.context_snapshot(run_id)
         put = Put(key, codec.encode_snapshot(position, pack(state.to_plain())))
-        await self._session.commit(Batch(slot=slot_of(run_id), checks=(Check(key, version),), writes=(put,)))
+        await self._session.commit(Batch(slot=slot_of(run_id), checks=(Check(key, version), Check(keys.state(run_id), PRESENT)), writes=(put,)))
 
     @staticmethod
     def _base(
         header: RunHeader, kind: type[Context], cell: Cell, beginning: LogPage
     ) -> tuple[ContextState[Any], int]:
-        """Return what the deltas are merged into: the snapshot, or the start where that is damaged and the log whole."""
+        """Return what the deltas are merged into: the snapshot; the start, where that is damaged and the log whole."""
         key = keys.context_snapshot(header.run_id)
         if cell.version:
             try:

@@ -45,11 +45,17 @@ class ItemStore:
         snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells))
         return [stored_item(key, cell) for key, cell in zip(cells, snapshot.cells, strict=True)]
 
-    async def live_ids(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[WorkItemId]:
-        """Return ids of items that are not ended, in the order of their ids."""
+    async def live_entries(
+        self, run_id: RunId, *, after: str = "", limit: int = PAGE
+    ) -> list[tuple[WorkItemId, bytes]]:
+        """Return ids of items that are not ended with the letters of their status, in the order of the ids."""
         wanted = IndexRange(keys.live_items(run_id), after=after, limit=limit)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
-        return [WorkItemId(entry.entry) for entry in snapshot.indexes[0]]
+        return [(WorkItemId(entry.entry), entry.value) for entry in snapshot.indexes[0]]
+
+    async def live_ids(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[WorkItemId]:
+        """Return ids of items that are not ended, in the order of their ids."""
+        return [item_id for item_id, _ in await self.live_entries(run_id, after=after, limit=limit)]
 
     async def live(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[StoredItem]:
         """Return items that are not ended (failed ones without a fallback included), in the order of their ids."""

@@ -20,6 +20,8 @@ SYSTEM = "floxide"
 RUNS = "runs"
 TIMERS = "timers"
 SET_ASIDE = "timers.aside"
+CONDEMNED = "runs.condemned"
+TOMBSTONES = "runs.tombstones"
 WORKERS = "workers"
 QUARANTINE = "quarantine"
 DEAD_LETTERS = "dead"
@@ -173,6 +175,27 @@ def run_entry(created_at_ms: int, run_id: RunId) -> str:
 def run_of(entry: str) -> RunId:
     """The run an entry of a list of runs is about."""
     return RunId(entry.split(":", 1)[1])
+
+
+def tombstone(run_id: RunId) -> Key:
+    """What is left of a run that was deleted."""
+    return Key(run_id, "tombstone")
+
+
+def ended_runs(status: RunStatus) -> str:
+    """The index of runs that ended so, by the time they did."""
+    return f"runs.ended:{status.value}"
+
+
+def timed_run(at_ms: int, run_id: RunId) -> str:
+    """A run's entry in an index that is ordered by time: earliest first."""
+    return f"{at_ms:014d}:{run_id}"
+
+
+def time_and_run(entry: str) -> tuple[int, RunId]:
+    """The time and the run of an entry of such an index."""
+    at, _, run_id = entry.partition(":")
+    return int(at), RunId(run_id)
 
 
 def runs_with_status(status: RunStatus) -> str:

@@ -26,6 +26,7 @@ from floxide_amqp.core.records import (
     Scope,
     StuckBody,
     TimerKind,
+    Tombstone,
     WorkerRecord,
     WorkItem,
 )
@@ -59,6 +60,10 @@ STATE = Shape(
     "run state", 6, status=STR, updated_at_ms=INT, finished_at_ms=INT | NONE, failure=ARRAY | NONE, reason=STR,
     deadline_ms=INT | NONE,
 )  # fmt: skip
+TOMBSTONE = Shape(
+    "tombstone", 8, run_id=STR, workflow=STR, version=STR, input_digest=STR, status=STR, ended_at_ms=INT,
+    deleted_at_ms=INT, is_cleared=BOOL,
+)  # fmt: skip
 ITEM = Shape(
     "work item", 21, item_id=STR, node=STR, queue=STR, status=INT, input=ARRAY, scope=ARRAY, order=ARRAY, parent=STR,
     attempt=INT, owner=STR, anchored=BOOL, deaths=INT, loops=ARRAY, failure=ARRAY | NONE, due_ms=INT, successors=ARRAY,
@@ -83,7 +88,7 @@ WORKER = Shape(
 TIMER = Shape("timer", 2, kind=STR, turn=INT)
 TIMER_SET_ASIDE = Shape("timer set aside", 3, timer=BYTES, failures=INT, reason=STR)
 MESSAGE_NOTE = Shape("message note", 4, run_id=STR, item_id=STR, turn=INT, publisher=STR, tries=INT)
-MESSAGE = Shape("message", 2, max_bytes=MAX_ENVELOPE_BYTES, max_length=MAX_ENVELOPE_LENGTH, kind=STR)
+MESSAGE = Shape("work item message", 2, max_bytes=MAX_ENVELOPE_BYTES, max_length=MAX_ENVELOPE_LENGTH, kind=STR)
 ENVELOPE = Shape(
     "work item message", 14, kind=STR, run_id=STR, item_id=STR, node=STR, workflow=STR, version=STR, queue=STR,
     turn=INT, scope=ARRAY, position=INT | NONE, entry=STR, trace=STR, recovered=INT, store=STR,
@@ -172,8 +177,8 @@ def decode_state(data: bytes) -> RunState:
         node, item_id, error, attempts = RUN_FAILURE.part(failed)
         failure = RunFailure(node=node, item_id=item_id, error=_error_in(error), attempts=attempts)
     return RunState(
-        status=_known(_RUN_STATUSES, v[0], STATE, "status"), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure, reason=v[4],
-        deadline_ms=v[5],
+        status=_known(_RUN_STATUSES, v[0], STATE, "status"), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure,
+        reason=v[4], deadline_ms=v[5],
     )  # fmt: skip
 
 
@@ -207,7 +212,10 @@ def _item_from(v: Sequence[Any]) -> WorkItem:
     kind, payload, opener, number, pages = INPUT.part(v[4])
     return WorkItem(
         item_id=v[0], node=v[1], queue=v[2], status=_known(_ITEM_STATUSES, v[3], ITEM, "status"),
-        input=ItemInput(kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=payload, opener=opener, number=number, pages=pages),
+        input=ItemInput(
+            kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=payload, opener=opener, number=number,
+            pages=pages,
+        ),
         scope=texts(v[5], "scope"), order=whole_numbers(v[6], "order"), parent=v[7], attempt=v[8], owner=v[9],
         anchored=v[10], deaths=v[11], loops=tuple([LOOP.part(loop) for loop in v[12]]),
         failure=_failure_in(v[13]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
@@ -346,8 +354,8 @@ def decode_history(data: bytes) -> HistoryEntry:
     """
     v = unpack_record(HISTORY, data)
     return HistoryEntry(
-        item_id=v[0], node=v[1], status=_known(_ITEM_STATUSES, v[2], HISTORY, "status"), attempts=v[3], ended_at_ms=v[4], duration_us=v[5],
-        worker=v[6], parent=v[7],
+        item_id=v[0], node=v[1], status=_known(_ITEM_STATUSES, v[2], HISTORY, "status"), attempts=v[3],
+        ended_at_ms=v[4], duration_us=v[5], worker=v[6], parent=v[7],
     )  # fmt: skip
 
 
@@ -370,6 +378,28 @@ def decode_worker(data: bytes) -> WorkerRecord:
     bodies = [STUCK.part(body) for body in values.get("stuck", ())]
     values["stuck"] = tuple([StuckBody(*body) for body in bodies])
     return WorkerRecord(**values)
+
+
+def encode_tombstone(tombstone: Tombstone) -> bytes:
+    """Encode what is left of a run that was deleted."""
+    return pack_record(
+        TOMBSTONE, tombstone.run_id, tombstone.workflow, tombstone.version, tombstone.input_digest,
+        tombstone.status.value, tombstone.ended_at_ms, tombstone.deleted_at_ms, tombstone.is_cleared,
+    )  # fmt: skip
+
+
+@_refusing
+def decode_tombstone(data: bytes) -> Tombstone:
+    """Decode what is left of a run that was deleted.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    v = unpack_record(TOMBSTONE, data)
+    return Tombstone(
+        run_id=v[0], workflow=v[1], version=v[2], input_digest=v[3],
+        status=_known(_RUN_STATUSES, v[4], TOMBSTONE, "status"), ended_at_ms=v[5], deleted_at_ms=v[6], is_cleared=v[7],
+    )  # fmt: skip
 
 
 def encode_timer_value(kind: TimerKind, turn: int) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from floxide_amqp.core.ids import RunId, Slot, WorkItemId, slot_of
-from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState
+from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState, Tombstone
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.exceptions import RunNotFoundError
+from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError
 from floxide_amqp.ports.key_value import IndexRange, Key, Read, Snapshot
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
@@ -72,12 +73,27 @@ class RunStore:
         """Return a run.
 
         Raises:
+            RunDeletedError: It was deleted, not long ago.
             RunNotFoundError: There is none with this id.
         """
         found = await self.find(run_id)
         if found is None:
-            raise RunNotFoundError(run_id=run_id)
+            raise await self._why_not_found(run_id)
         return found
+
+    async def tombstone(self, run_id: RunId) -> tuple[Tombstone | None, int]:
+        """Return what is left of a run that was deleted, if anything is, and its version."""
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.tombstone(run_id),)))).cells[0]
+        return (codec.decode_tombstone(cell.value) if cell.version else None), cell.version
+
+    async def _why_not_found(self, run_id: RunId) -> RunNotFoundError:
+        tombstone, _ = await self.tombstone(run_id)
+        if tombstone is None:
+            return RunNotFoundError(run_id=run_id)
+        return RunDeletedError(
+            run_id=run_id, status=tombstone.status.value, ended_at=_instant(tombstone.ended_at_ms),
+            deleted_at=_instant(tombstone.deleted_at_ms),
+        )  # fmt: skip
 
     async def outputs(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
         """Return outputs in fan-out order as (entry, payload)."""
@@ -125,3 +141,7 @@ def _run(run_id: RunId, snapshot: Snapshot) -> StoredRun | None:
         epoch=state.version,
         counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
     )
+
+
+def _instant(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)

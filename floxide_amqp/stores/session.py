@@ -29,6 +29,7 @@ from floxide_amqp.ports.key_value import (
     Read,
     Snapshot,
 )
+from floxide_amqp.stores.figures import StoreFigures
 
 MAX_GROUP = 256
 """Batches or reads in one round trip: large enough to amortise a sync, small enough to bound a lock's time."""
@@ -107,6 +108,9 @@ class Session:
         patience_seconds: How long an unreachable store is waited for; 0 or more.
         chance: Draws the jitter between repeats; by default unlike every other session's.
         token_prefix: What this session's commit tokens begin with: 8 bytes that no other session has; by default random.
+
+    Attributes:
+        figures: What it counts of its conversation.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class Session:
         self._patience = patience_seconds
         self._offset_ms = 0
         self._answered_at: float | None = None
+        self.figures = StoreFigures()
         self._commits: Grouper[Batch, Outcome] = Grouper(self._commit_group)
         self._reads: Grouper[Read, Snapshot] = Grouper(self._read_group)
         self._random = chance or random.Random()
@@ -178,7 +183,7 @@ class Session:
         Raises:
             StoreUnavailableError: The store was out of reach for longer than the patience.
         """
-        return await self._patiently(lambda: self._store.scan(index_range))
+        return await self._patiently("scan", 1, lambda: self._store.scan(index_range))
 
     async def drain(self) -> None:
         """Wait until nothing is in flight."""
@@ -186,13 +191,13 @@ class Session:
         await self._reads.drain()
 
     async def _read_group(self, reads: list[Read]) -> Sequence[Snapshot]:
-        reply = await self._patiently(lambda: self._store.read(reads))
+        reply = await self._patiently("read", len(reads), lambda: self._store.read(reads))
         self._offset_ms = reply.now_ms - self._clock.now_ms()
         return reply.snapshots
 
     async def _commit_group(self, batches: list[Batch]) -> Sequence[Outcome | BaseException]:
         try:
-            return await self._patiently(lambda: self._commit_once(batches))
+            return await self._patiently("commit", len(batches), lambda: self._commit_once(batches))
         except CommitOutcomeUnknownError:
             return [await self._settle(batch) for batch in batches]
         except StoreUnavailableError:
@@ -223,18 +228,21 @@ class Session:
             return error
         return outcome
 
-    async def _patiently(self, call: Callable[[], Awaitable[R]]) -> R:
+    async def _patiently(self, kind: str, size: int, call: Callable[[], Awaitable[R]]) -> R:
         """Repeat a call that the store could not take, with growing pauses, until the patience is over."""
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + self._patience, FIRST_PAUSE_SECONDS
         while True:
+            began = loop.time()
             try:
                 reply = await call()
             except StoreUnavailableError:
+                self.figures.failures[kind] += 1
                 if loop.time() + pause > until:
                     raise
             else:
                 self._answered_at = loop.time()
+                self.figures.answered(kind, size, self._answered_at - began)
                 return reply
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

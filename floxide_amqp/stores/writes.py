@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.records import RunState
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.ports.key_value import (
+    ABSENT,
     Add,
     Append,
     Batch,
@@ -26,7 +28,8 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.dead_letters import encode_letter, encode_place
 
-_LETTERS = {status: status.value[0:2].encode() for status in WorkItemStatus}
+STATUS_LETTERS = {status: status.value[0:2].encode() for status in WorkItemStatus}
+"""How the list of live items tells an item's status without its record."""
 
 
 class BatchWriter:
@@ -77,6 +80,8 @@ class BatchWriter:
                 return Check(keys.item(self.run_id, item_id), turn)
             case c.EpochIs(epoch):
                 return Check(keys.state(self.run_id), epoch)
+            case c.NotDeleted():
+                return Check(keys.tombstone(self.run_id), ABSENT)
             case c.ScopeIsOpen(scope_id):
                 return Check(keys.scope(self.run_id, scope_id), 1)
             case c.ContextLengthIs(length):
@@ -88,7 +93,8 @@ class BatchWriter:
             case c.PutItem(item, is_listed):
                 out.append(Put(keys.item(run_id, item.item_id), codec.encode_item(item, token)))
                 live = keys.live_items(run_id)
-                out.append(Enter(live, item.item_id, _LETTERS[item.status]) if is_listed else Leave(live, item.item_id))
+                letters = STATUS_LETTERS[item.status]
+                out.append(Enter(live, item.item_id, letters) if is_listed else Leave(live, item.item_id))
             case c.PutHeader(header):
                 out.append(Put(keys.header(run_id), codec.encode_header(header)))
                 out.append(Enter(keys.RUNS, self.run_entry))
@@ -96,7 +102,7 @@ class BatchWriter:
             case c.PutRun(state, was):
                 out.append(Put(keys.state(run_id), codec.encode_state(state)))
                 if was is not state.status:
-                    self._move(was, state.status, out)
+                    self._move(was, state, out)
             case c.OpenScope(scope):
                 out.append(Put(keys.scope(run_id, scope.scope_id), codec.encode_scope(scope)))
             case c.CountScope(path, amount):
@@ -164,7 +170,9 @@ class BatchWriter:
     ) -> When:
         return When(counter, equals, self.writes(then, token), self.writes(otherwise, token))
 
-    def _move(self, was: RunStatus | None, now: RunStatus, out: list[Write]) -> None:
+    def _move(self, was: RunStatus | None, state: RunState, out: list[Write]) -> None:
         if was is not None:
             out.append(Leave(keys.runs_with_status(was), self.run_entry))
-        out.append(Enter(keys.runs_with_status(now), self.run_entry))
+        out.append(Enter(keys.runs_with_status(state.status), self.run_entry))
+        if state.finished_at_ms is not None:
+            out.append(Enter(keys.ended_runs(state.status), keys.timed_run(state.finished_at_ms, self.run_id)))

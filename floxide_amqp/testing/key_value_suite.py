@@ -25,6 +25,7 @@ import asyncio
 
 from floxide_amqp.ports.key_value import Durability
 from floxide_amqp.testing.key_value.cells import CellTests, CheckTests, CounterTests, DeleteTests
+from floxide_amqp.testing.key_value.clears import ClearTests
 from floxide_amqp.testing.key_value.concurrency import ConcurrencyTests, LifecycleTests, ReadTests
 from floxide_amqp.testing.key_value.groups import GroupTests, WhenTests
 from floxide_amqp.testing.key_value.harness import StoreUnderTest
@@ -47,6 +48,7 @@ class KeyValueSuite(
     CheckTests,
     CounterTests,
     DeleteTests,
+    ClearTests,
     LogTests,
     TrimTests,
     IndexTests,

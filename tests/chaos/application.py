@@ -220,7 +220,11 @@ class Bookkeeping(Interceptor):
     async def step(self, call: StepCall, proceed: Callable[[], Awaitable[Transition[Any]]]) -> Transition[Any]:
         facts = (call.run_id, call.item_id, call.node, f"{call.run_id}:{call.item_id}", call.attempt)
         self._ledger.write("begin", *facts)
-        transition = await proceed()
+        try:
+            transition = await proceed()
+        except BaseException:
+            self._ledger.write("fail", *facts)
+            raise
         self._ledger.write("end", *facts)
         return transition
 

@@ -45,8 +45,9 @@ class Tally:
 class Feeder:
     """Has the client start runs, so that there are always about as many open."""
 
-    def __init__(self, stage: Stage, tally: Tally) -> None:
+    def __init__(self, stage: Stage, tally: Tally, window: int = WINDOW) -> None:
         self._stage = stage
+        self._window = window
         self._tally = tally
         self._told: tuple[int, int] = (0, 0)
 
@@ -65,7 +66,7 @@ class Feeder:
         if told - client.answered > BATCH:
             return
         open_runs = await asyncio.to_thread(self._stage.reader.open_runs)
-        while open_runs < WINDOW and told - client.answered <= BATCH:
+        while open_runs < self._window and told - client.answered <= BATCH:
             if not client.tell(f"start order {self._tally.fed} {BATCH}"):
                 break
             self._tally.fed += BATCH

@@ -38,6 +38,7 @@ HALF_OPEN_SECONDS = 8.0
 DELAY_SECONDS = 4.0
 CRASH_PATIENCE_SECONDS = 60.0
 STORM_RUNS = 4
+OLD_MESSAGES = 5
 FIRST_STORM = 1_000_000
 
 Inject = Callable[[Stage, random.Random], Awaitable[str]]
@@ -210,12 +211,16 @@ async def duplicates(stage: Stage, chance: random.Random) -> str:
         bodies = await _waiting(channel, NAMES.work_queue(name))
         waiting = len(bodies)
         bodies += await asyncio.to_thread(_from_store, stage, name, chance)
+        old = chance.sample(stage.old_messages, min(OLD_MESSAGES, len(stage.old_messages)))
+        stage.old_messages += bodies
+        bodies += old
         exchange = await channel.get_exchange(NAMES.work_exchange, ensure=False)
         for body in [each for each in bodies for _ in range(3)]:
             await exchange.publish(aio_pika.Message(body, delivery_mode=2), name, mandatory=False)
     if not bodies:
         raise NothingToHitError
-    return f"three copies of {waiting} waiting messages and of {len(bodies) - waiting} made from the store, to {name}"
+    made = len(bodies) - waiting - len(old)
+    return f"three copies of {waiting} waiting messages, {made} made from the store and {len(old)} old ones, to {name}"
 
 
 async def _waiting(channel: AbstractChannel, name: str) -> list[bytes]:

@@ -18,7 +18,7 @@ FOLDER = "ledger"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: a body began (`what` is ``begin``) or returned (``end``)."""
+    """One line: a body began (`what` is ``begin``), returned (``end``) or raised (``fail``)."""
 
     what: str
     run_id: str

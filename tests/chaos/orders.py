@@ -15,6 +15,8 @@ SLOW_FROM = 5_000_000
 """Orders from this number on have lines whose price takes `SLOW_MS` each, so that a worker always has steps in hand."""
 
 SLOW_MS = 600
+LONG_MS = 1_500
+"""Longer than a worker waits before it notes a step in the store and acknowledges its message."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _line(chance: random.Random, sku: int) -> Line:
         fails=chance.choice((1, 1, 2)) if kind < 0.15 else 0,
         sold_out=0.15 <= kind < 0.22,
         hold_ms=chance.choice((100, 400, 900)) if 0.2 <= kind < 0.35 else 0,
-        slow_ms=1_500 if kind > 0.99 else 0,
+        slow_ms=LONG_MS if kind > 0.99 else chance.randint(0, 50),
     )
 
 

@@ -23,13 +23,18 @@ from aio_pika.exceptions import ChannelClosed
 from floxide_amqp import Orchestrator, Start, Timeouts
 from tests.chaos.application import TIMES_VARIABLE, OrderContext, Orders, Place, Sleeping, Waiting, application
 from tests.chaos.checker import check
-from tests.chaos.conductor import Feeder, Tally, close, settle
+from tests.chaos.conductor import WINDOW, Feeder, Tally, close, settle
 from tests.chaos.faults import disk_full, store_away
 from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.orders import SLOW_FROM, customer_of, order_of
 from tests.chaos.stage import Stage, staged
 
 SHOWN = 20
+WITHOUT_BACKLOG = 24
+"""Open runs that leave slots free, so that what is measured is recovery and not the wait in a queue."""
+
+KEEP = bool(os.environ.get("FLOXIDE_CHAOS_KEEP"))
+"""Whether folders with logs and ledgers are left."""
 
 
 class Claims:
@@ -82,6 +87,8 @@ async def until(holds: Callable[[], bool], seconds: float) -> float:
 async def finish(stage: Stage, claims: Claims, *, fresh: dict[str, Any] | None = None) -> int:
     """Wait for quiet, end all, check, and claim that nothing was violated; return how many bodies were repeated."""
     tally = Tally()
+    if KEEP:
+        claims.say(f"kept in {stage.folder}")
     claims.claim(await settle(stage, tally), f"all quiet, {tally.quiet_after_seconds:.1f} s later")
     await close(stage, tally, fresh or await stage.workers[0].report())
     findings = await asyncio.to_thread(check, stage.folder)
@@ -94,10 +101,10 @@ async def finish(stage: Stage, claims: Claims, *, fresh: dict[str, Any] | None =
 
 
 @asynccontextmanager
-async def load(stage: Stage, *, first: int = 0) -> AsyncGenerator[Tally]:
-    """Keep the client starting runs while the block lasts."""
+async def load(stage: Stage, *, first: int = 0, window: int = WINDOW) -> AsyncGenerator[Tally]:
+    """Keep the client starting runs while the block lasts, so that so many are open."""
     tally = Tally(fed=first)
-    feeder = asyncio.create_task(Feeder(stage, tally).run())
+    feeder = asyncio.create_task(Feeder(stage, tally, window).run())
     try:
         yield tally
     finally:
@@ -223,7 +230,7 @@ def default_times() -> Iterator[None]:
 async def sigterm(seed: int, claims: Claims) -> None:
     """Workers under load are told to stop, one after the other."""
     with default_times():
-        async with staged(seed, workers=3) as stage:
+        async with staged(seed, workers=3, keep=KEEP) as stage:
             fresh = await stage.workers[0].report()
             async with load(stage, first=SLOW_FROM):
                 for slot in (*stage.workers[1:], stage.workers[1]):
@@ -244,9 +251,9 @@ async def sigterm(seed: int, claims: Claims) -> None:
 async def sigkill(seed: int, claims: Claims) -> None:
     """A worker under load is killed; others on the same machine find out."""
     with default_times():
-        async with staged(seed, workers=3) as stage:
+        async with staged(seed, workers=3, keep=KEEP) as stage:
             fresh = await stage.workers[0].report()
-            async with load(stage, first=SLOW_FROM):
+            async with load(stage, first=SLOW_FROM, window=WITHOUT_BACKLOG):
                 await asyncio.sleep(12)
                 slot = stage.workers[1]
                 name, killed_ms = slot.process_name, time.time_ns() // 1_000_000
@@ -264,9 +271,9 @@ SUSPENSION_SECONDS = 40.0
 async def sigstop(seed: int, claims: Claims) -> None:
     """A worker under load is suspended for longer than its lease, and goes on as if nothing had been."""
     with default_times():
-        async with staged(seed, workers=3) as stage:
+        async with staged(seed, workers=3, keep=KEEP) as stage:
             fresh = await stage.workers[0].report()
-            async with load(stage, first=SLOW_FROM):
+            async with load(stage, first=SLOW_FROM, window=WITHOUT_BACKLOG):
                 await asyncio.sleep(12)
                 slot = stage.workers[1]
                 name, stopped_ms = slot.process_name, time.time_ns() // 1_000_000
@@ -308,17 +315,22 @@ def taken_over(entries: Iterable[Entry], process: str, at_ms: int) -> list[float
 
 
 def _late_ends(entries: Iterable[Entry], process: str, stopped_ms: int, continued_ms: int) -> list[Entry]:
-    """The ends, after it went on, of bodies that another process has begun as well meanwhile."""
-    others = {
-        (entry.run_id, entry.item_id) for entry in entries
-        if entry.what == "begin" and not entry.process.startswith(f"{process}-")
-        and stopped_ms <= entry.at_ms <= continued_ms
+    """The ends, after it went on, of bodies it had begun before, and another process has begun meanwhile."""
+    own = [entry for entry in entries if entry.process.startswith(f"{process}-")]
+    before = Counter(_body(entry) for entry in own if entry.at_ms <= stopped_ms)
+    meanwhile = {
+        _body(entry) for entry in entries
+        if entry.what == "begin" and entry not in own and stopped_ms <= entry.at_ms <= continued_ms
     }  # fmt: skip
     return [
-        entry for entry in entries
-        if entry.what == "end" and entry.process.startswith(f"{process}-") and entry.at_ms >= continued_ms
-        and (entry.run_id, entry.item_id) in others
+        entry for entry in own
+        if entry.what == "end" and entry.at_ms >= continued_ms and before[_body(entry)] == 1
+        and _body(entry) in meanwhile
     ]  # fmt: skip
+
+
+def _body(entry: Entry) -> tuple[str, str, int]:
+    return entry.run_id, entry.item_id, entry.attempt
 
 
 def _spread(waits: list[float]) -> str:
@@ -399,7 +411,7 @@ async def store_gone(seed: int, claims: Claims) -> None:
 
 
 async def _store_fault(seed: int, claims: Claims, fault: Callable[[Stage, random.Random], Awaitable[str]]) -> None:
-    async with staged(seed, workers=3) as stage:
+    async with staged(seed, workers=3, keep=KEEP) as stage:
         stage.duration = 600.0
         fresh = await stage.workers[0].report()
         pids = [slot.pid for slot in stage.workers]

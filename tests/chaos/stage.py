@@ -42,6 +42,7 @@ class Stage:
         self.proxies: list[TcpProxy] = []
         self.client: Slot | None = None
         self.garbage: list[str] = []
+        self.old_messages: list[bytes] = []
         self.suspended_ms = 0
         self.duration = 0.0
 

@@ -27,6 +27,7 @@ from floxide_amqp.apps.cli.printing import print_text, result_as_json
 from floxide_amqp.apps.cli.running import Stop, run_to_end
 from floxide_amqp.apps.cli.watch import watch as watch_run
 from floxide_amqp.apps.log_setup import LogLevel
+from floxide_amqp.apps.settings import HTTP_VARIABLE
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
@@ -104,6 +105,10 @@ def worker(
         typer.Option(metavar="NAME", help="A task queue to serve, once each; by default all of the workflows'."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The worker's id; by default host, process, random part.")] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help=f"Serve /livez, /readyz and /metrics there; also {HTTP_VARIABLE}."),
+    ] = None,
 ) -> None:
     """Work for an application until SIGTERM or Ctrl-C.
 
@@ -114,8 +119,9 @@ def worker(
 
     async def main(stop: Stop) -> None:
         async with app.worker(
-            concurrency=concurrency, queues=queue or (), name=name, owns_process=True
-        ) as opened:
+            concurrency=concurrency, queues=queue or (), name=name, owns_process=True,
+            http=http or frame.settings.http,
+        ) as opened:  # fmt: skip
             stop.instead(opened.stop)
             await opened.run_forever()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from floxide_amqp.apps.cli.failures import UsageError
 from floxide_amqp.core.context import Context, NestedField
@@ -14,6 +14,10 @@ from floxide_amqp.core.event_log import EventLog
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.exceptions import CodecError
+
+
+MAX_JSON_BYTES: Final = 64 * 1024 * 1024
+"""Longest JSON text that is read: what it says would take half of it stored, and no payload may be longer."""
 
 
 def read_json(given: str, what: str) -> str:
@@ -27,13 +31,15 @@ def read_json(given: str, what: str) -> str:
         UsageError: It is neither JSON nor a file with JSON.
     """
     if given == "-":
-        return _checked(sys.stdin.read(), f"What {what} read from standard input")
+        source = f"What {what} read from standard input"
+        return _checked(_short_enough(sys.stdin.read(MAX_JSON_BYTES + 1), source), source)
     problem = _problem(given)
     if problem is None:
         return given
     if _is_file(given):
         try:
-            text = Path(given).read_text(encoding="utf-8")
+            with Path(given).open(encoding="utf-8") as file:
+                text = _short_enough(file.read(MAX_JSON_BYTES + 1), f"The file {given} of {what}")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"The file {given} of {what} cannot be read: {error}.") from error
         return _checked(text, f"The file {given} of {what}")
@@ -121,6 +127,12 @@ def _parse(payload: PayloadType, text: str, where: str) -> Any:
         raise UsageError(f"{where} must be {payload.description}, and what was given is not: {problem}.") from error
 
 
+def _short_enough(text: str, what: str) -> str:
+    if len(text) > MAX_JSON_BYTES:
+        raise UsageError(f"{what} is too long: JSON may have at most {MAX_JSON_BYTES} characters.")
+    return text
+
+
 def _checked(text: str, what: str) -> str:
     problem = _problem(text)
     if problem is not None:
@@ -138,6 +150,8 @@ def _problem(text: str) -> str | None:
         return f"{error.msg[:1].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})"
     except RecursionError:
         return "it is nested too deeply"
+    except ValueError:
+        return "it has a number with more digits than Python reads"
     return None
 
 

@@ -131,6 +131,8 @@ def list_runs(
             for each in page.runs
         ],
     )  # fmt: skip
+    for each in page.unreadable:
+        print_text(f"Run {each.run_id} cannot be read: {each.problem}")
     if page.next_cursor:
         print_text(f"There are more: --cursor '{page.next_cursor}'")
 
@@ -233,7 +235,10 @@ def quarantine_list(
         return
     print_table(
         ("ID", "QUEUE", "AT", "BYTES", "REASON"),
-        [(each.quarantine_id, each.queue, at(each.at_ms), len(each.body), each.reason) for each in found],
+        [
+            (each.quarantine_id, each.queue, at(each.at_ms), each.cut_from or len(each.body), each.reason)
+            for each in found
+        ],
     )
     _say_more(f"--after '{found[-1].quarantine_id}'" if len(read) > limit else "")
 
@@ -242,7 +247,7 @@ def _quarantined(message: Quarantined) -> dict[str, object]:
     """Return what is said of a message besides its bytes."""
     return {
         "quarantine_id": message.quarantine_id, "queue": message.queue, "at": at(message.at_ms),
-        "reason": message.reason, "bytes": len(message.body),
+        "reason": message.reason, "bytes": message.cut_from or len(message.body),
     }  # fmt: skip
 
 
@@ -256,12 +261,9 @@ def quarantine_show(
     """Show a message that nobody could read: its reason and its bytes."""
 
     async def look(orchestrator: Orchestrator) -> Quarantined:
-        after = ""
-        while page := await orchestrator.quarantine(after=after):
-            for each in page:
-                if each.quarantine_id == quarantine_id:
-                    return each
-            after = page[-1].quarantine_id
+        found = await orchestrator.quarantined(quarantine_id)
+        if found is not None:
+            return found
         raise MissingError(f"There is no message {quarantine_id!r} in the quarantine; `quarantine list` shows what is.")
 
     found: Quarantined = look_at(frame.app(), look)
@@ -274,7 +276,7 @@ def quarantine_show(
             ("queue", found.queue),
             ("at", at(found.at_ms)),
             ("reason", found.reason),
-            ("bytes", len(found.body)),
+            ("bytes", found.cut_from or len(found.body)),
         ]
     )
     print_text(hex_dump(found.body))

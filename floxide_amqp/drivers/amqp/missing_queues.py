@@ -20,9 +20,9 @@ REFUSED_SECONDS: Final = 30.0
 """How long a queue that could not be declared is left alone: permissions and clashes change seldom."""
 
 
-DELETED_SECONDS: Final = 0.5
-"""A queue that was there a moment ago was deleted: its consumers must hear of that before there is another one, for
-RabbitMQ would move them over and forget to deliver (`floxide_amqp.drivers.amqp.consumer_lane`)."""
+DELETED_SECONDS: Final = 0.25
+"""A queue that is missing may have been deleted a moment ago. Its consumers must hear of that before there is another
+one, for RabbitMQ would move them over and forget to deliver (`floxide_amqp.drivers.amqp.consumer_lane`)."""
 
 
 class MissingQueues:
@@ -33,11 +33,6 @@ class MissingQueues:
         self._names = names
         self._declaring: dict[str, asyncio.Task[bool]] = {}
         self._refused_until: dict[str, float] = {}
-        self._seen: set[str] = set()
-
-    def saw(self, queue: str) -> None:
-        """Note that a task queue exists, for a message has just reached it."""
-        self._seen.add(queue)
 
     async def declare(self, session: Session, queue: str) -> bool:
         """Declare a task queue as far as the user may, and return whether publishing again has a chance."""
@@ -51,9 +46,7 @@ class MissingQueues:
         return not task.cancelled() and task.result()
 
     async def _declare(self, session: Session, queue: str) -> bool:
-        if queue in self._seen:
-            self._seen.discard(queue)
-            await asyncio.sleep(DELETED_SECONDS)
+        await asyncio.sleep(DELETED_SECONDS)
         try:
             await ensure_work_queue(session, self._names, queue)
         except BrokerError as error:

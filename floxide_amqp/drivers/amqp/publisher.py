@@ -192,7 +192,6 @@ class Publisher:
         if not isinstance(confirmation, Basic.Ack):
             return PublishOutcome.REFUSED
         lane.session.touch()
-        self._missing_queues.saw(message.queue)
         self._confirmed_at = asyncio.get_running_loop().time()
         return PublishOutcome.CONFIRMED
 

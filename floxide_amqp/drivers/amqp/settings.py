@@ -73,11 +73,16 @@ DEFAULT_SETTINGS: Final = AmqpSettings()
 
 
 def redacted(url: str | URL) -> str:
-    """Return a broker URL as it may be printed: with its password hidden, and without its query."""
+    """Return a broker URL as it may be printed: with its password hidden, and without its query.
+
+    One that is misspelt may have its password anywhere before an ``@``: nothing of that is shown.
+    """
     parsed = _parse(url)
     if parsed.password is not None:
         parsed = parsed.with_password("***")
-    return str(parsed.with_query(None))
+    if "@" in parsed.raw_path or not parsed.host:
+        return f"{parsed.scheme}:…@{parsed.path.rpartition('@')[2]}" if parsed.host else "…"
+    return str(parsed.with_query(None).with_fragment(None))
 
 
 def broker_url(url: str, settings: AmqpSettings) -> URL:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from floxide_amqp.core.ids import Slot
+from floxide_amqp.drivers.clearing import clear_of
 from floxide_amqp.drivers.memory.sorted_entries import SortedEntries
 from floxide_amqp.drivers.running_clock import RunningClock
 from floxide_amqp.exceptions import InvalidBatchError, StoreClosedError
@@ -25,6 +26,7 @@ from floxide_amqp.ports.key_value import (
     Batch,
     Cell,
     Check,
+    Clear,
     CommitReply,
     Committed,
     Conflict,
@@ -130,6 +132,16 @@ class _Slot:
             if before is not None:
                 undo.append((_restore_item, (things, key), before))
 
+    def clear(self, clear: Clear, undo: _Undo) -> int:
+        """Remove what lies in a partition; finding it costs a look at every key of the slot."""
+        count = 0
+        for things in (self.cells, self.counters, self.logs):
+            mine = (key for key in things if key.partition == clear.partition and key.name not in clear.keep)
+            for key in list(islice(mine, max(0, clear.limit - count))):
+                undo.append((_restore_item, (things, key), things.pop(key)))
+                count += 1
+        return count
+
 
 def _restore_item(place: tuple[dict[Key, Any], Key], value: object) -> None:
     things, key = place
@@ -231,6 +243,9 @@ class MemoryKeyValueStore:
         for check in batch.checks:
             if slot.fails(check):
                 return Conflict(check)
+        clear = clear_of(batch, store=_NAME)
+        if clear is not None:
+            return Committed(cleared=slot.clear(clear, undo))
         positions: dict[Key, int] = {}
         touched: dict[Key, None] = {}
         self._apply_writes(batch, batch.writes, positions, touched, undo)
@@ -264,7 +279,7 @@ class MemoryKeyValueStore:
                 slot.delete(write.key, undo)
             elif isinstance(write, Trim):
                 slot.trim(write.log, write.before, undo)
-            else:
+            elif isinstance(write, When):
                 whens.append(write)
         for when in whens:
             touched[when.counter] = None

@@ -23,6 +23,7 @@ from floxide_amqp.ports.key_value import (
     Batch,
     Check,
     CheckLength,
+    Clear,
     Committed,
     Conflict,
     Delete,
@@ -179,7 +180,7 @@ class GroupState:
                 self._delete(address_of(slot, write.key))
             elif isinstance(write, Trim):
                 self._logs[address_of(slot, write.log)].trim(write.before)
-            else:
+            elif isinstance(write, When):
                 whens.append(write)
         for when in whens:
             touched[when.counter] = None
@@ -202,6 +203,16 @@ class GroupState:
         if address not in self._logs:
             self._logs[address] = _LogChanges(0, 0)
         self._logs[address].delete()
+
+    def clear(self, connection: sqlite3.Connection, batch: Batch, clear: Clear) -> Outcome:
+        """Check a batch that clears a partition, and remove its records from the file.
+
+        The group's other changes must have been flushed, and those after it be loaded afterwards.
+        """
+        for check in batch.checks:
+            if self._fails(batch.slot, check):
+                return Conflict(check)
+        return Committed(cleared=statements.clear_partition(connection, batch.slot, clear))
 
     def flush(self, connection: sqlite3.Connection) -> None:
         """Write what the applied batches changed."""

@@ -20,7 +20,7 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from floxide_amqp.ports.key_value import Key
+from floxide_amqp.ports.key_value import Clear, Key
 
 Address: TypeAlias = tuple[int, str, str]
 """Slot, partition and name: where a cell, a counter or a log is."""
@@ -204,3 +204,28 @@ def index_query(*, bounded: bool, one_slot: bool, reverse: bool) -> str:
         f"SELECT entry,value,slot FROM index_entries WHERE name=? AND entry>?{before}{slot} "
         f"ORDER BY entry {order},slot {order} LIMIT ?"
     )
+
+
+def clear_partition(connection: sqlite3.Connection, slot: int, clear: Clear) -> int:
+    """Remove cells, then counters, then logs of a partition, as many as are asked for; return how many went."""
+    count = 0
+    for table in ("cells", "counters"):
+        count += _delete_some(connection, table, slot, clear, clear.limit - count)
+    kept = ",".join("?" * len(clear.keep))
+    named = f"slot=? AND partition=? AND name NOT IN ({kept})"
+    names_of = f"SELECT name FROM {{}} WHERE {named}"
+    query = f"{names_of.format('log_entries')} UNION {names_of.format('log_starts')} ORDER BY name LIMIT ?"
+    at = (slot, clear.partition, *clear.keep)
+    names = connection.execute(query, (*at, *at, max(0, clear.limit - count))).fetchall()
+    addresses = [(slot, clear.partition, name) for (name,) in names]
+    write_rows(connection, delete_from("log_entries"), addresses)
+    write_rows(connection, delete_from("log_starts"), addresses)
+    return count + len(addresses)
+
+
+def _delete_some(connection: sqlite3.Connection, table: str, slot: int, clear: Clear, limit: int) -> int:
+    kept = ",".join("?" * len(clear.keep))
+    some = f"SELECT name FROM {table} WHERE slot=? AND partition=? AND name NOT IN ({kept}) ORDER BY name LIMIT ?"
+    statement = f"DELETE FROM {table} WHERE slot=? AND partition=? AND name IN ({some})"
+    at = (slot, clear.partition)
+    return connection.execute(statement, (*at, *at, *clear.keep, max(0, limit))).rowcount

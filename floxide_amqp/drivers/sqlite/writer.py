@@ -6,11 +6,12 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from floxide_amqp.drivers.clearing import clear_of
 from floxide_amqp.drivers.sqlite import schema
 from floxide_amqp.drivers.sqlite.errors import is_busy, patiently, primary_code, store_error
 from floxide_amqp.drivers.sqlite.group import GroupState
 from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreUnavailableError
-from floxide_amqp.ports.key_value import Batch, Outcome
+from floxide_amqp.ports.key_value import Batch, Clear, Outcome
 
 _FOREIGN = (sqlite3.Error, UnicodeError, OverflowError, TypeError)
 """What `sqlite3` raises: its own errors, and the built-in ones for parameters it cannot bind."""
@@ -79,11 +80,9 @@ class Writer:
         if connection is None:
             raise StoreError(f"The store {self._store} is not open.", store=self._store)
         try:
-            state = GroupState(batches, store=self._store)
+            parts = [(GroupState(part, store=self._store), part) for part in _apart(batches, store=self._store)]
             patiently(lambda: connection.execute("BEGIN IMMEDIATE"), timeout=self._lock_timeout)
-            state.load(connection)
-            outcomes = tuple([state.apply(batch) for batch in batches])
-            state.flush(connection)
+            outcomes = tuple([outcome for state, part in parts for outcome in _apply(connection, state, part)])
         except BaseException as error:
             self._roll_back(connection)
             if isinstance(error, _FOREIGN):
@@ -108,3 +107,26 @@ class Writer:
                 connection.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise store_error(error, store=self._store) from error
+
+
+def _apart(batches: Sequence[Batch], *, store: str) -> list[list[Batch]]:
+    """Split a group so that each batch that clears a partition stands alone; most groups are one part."""
+    parts: list[list[Batch]] = []
+    is_open = False
+    for batch in batches:
+        clears = clear_of(batch, store=store) is not None
+        if clears or not is_open:
+            parts.append([])
+        parts[-1].append(batch)
+        is_open = not clears
+    return parts
+
+
+def _apply(connection: sqlite3.Connection, state: GroupState, part: Sequence[Batch]) -> list[Outcome]:
+    state.load(connection)
+    first = part[0].writes[0] if part[0].writes else None
+    if isinstance(first, Clear):
+        return [state.clear(connection, part[0], first)]
+    outcomes = [state.apply(batch) for batch in part]
+    state.flush(connection)
+    return outcomes

@@ -22,6 +22,7 @@ from floxide_amqp.ports.key_value import (
     Batch,
     Check,
     CheckLength,
+    Clear,
     Delete,
     Enter,
     IndexRange,
@@ -76,11 +77,17 @@ _checks: st.SearchStrategy[Precondition] = st.one_of(
     st.builds(Check, _keys, st.sampled_from([ABSENT, PRESENT, 1, 2, 3])),
     st.builds(CheckLength, _keys, st.integers(0, 4)),
 )
+_clears = st.builds(
+    Clear,
+    st.sampled_from([key.partition for key in KEYS]),
+    st.just(100),
+    st.lists(st.sampled_from([key.name for key in KEYS]), max_size=1).map(tuple),
+)
 _batches = st.builds(
     Batch,
     slot=st.sampled_from(SLOTS),
     checks=st.lists(_checks, max_size=2).map(_tuple_of_checks),
-    writes=_writes(2),
+    writes=_writes(2) | st.tuples(_clears),
 )
 _ranges = st.builds(
     IndexRange, st.sampled_from(INDEXES), _bounds, st.none() | _bounds, st.integers(0, 4), st.booleans()
@@ -190,6 +197,8 @@ class KeyValueMachine(RuleBasedStateMachine):
                 return Enter(f"{self.example}/{index}", entry, value)
             case Leave(index, entry):
                 return Leave(f"{self.example}/{index}", entry)
+            case Clear(partition, limit, keep):
+                return Clear(self._own(Key(partition, "")).partition, limit, keep)
             case When(key, equals, then, otherwise):
                 return When(self._own(key), equals, self._own_writes(then), self._own_writes(otherwise))
 

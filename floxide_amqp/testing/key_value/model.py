@@ -13,6 +13,7 @@ from floxide_amqp.ports.key_value import (
     Batch,
     Cell,
     Check,
+    Clear,
     Committed,
     Conflict,
     Delete,
@@ -54,6 +55,8 @@ class KeyValueModel:
         for check in batch.checks:
             if not self._holds(batch.slot, check):
                 return Conflict(check)
+        if batch.writes and isinstance(batch.writes[0], Clear):
+            return Committed(cleared=self._clear(batch.slot, batch.writes[0]))
         before = deepcopy(self._state)
         positions: dict[Key, int] = {}
         touched: set[Key] = set()
@@ -64,6 +67,17 @@ class KeyValueModel:
             raise
         counters = {key: self._state.counters.get((batch.slot, key), 0) for key in touched}
         return Committed(positions=positions, counters=counters)
+
+    def _clear(self, slot: Slot, clear: Clear) -> int:
+        """Clear a partition whole; of one cleared in part nothing is said."""
+        count = 0
+        for things in (self._state.cells, self._state.counters, self._state.logs):
+            for home, key in list(things):
+                if home == slot and key.partition == clear.partition and key.name not in clear.keep:
+                    del things[home, key]
+                    count += 1
+        assert count < clear.limit, "the model knows only clears that leave nothing"
+        return count
 
     def read(self, read: Read) -> Snapshot:
         """Answer one read."""
@@ -90,7 +104,7 @@ class KeyValueModel:
 
     def _write(self, slot: Slot, writes: tuple[Write, ...], positions: dict[Key, int], touched: set[Key]) -> None:
         for write in writes:
-            if not isinstance(write, When):
+            if not isinstance(write, When | Clear):
                 self._write_plainly(slot, write, positions, touched)
         for when in writes:
             if isinstance(when, When):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,6 +97,9 @@ class BrokerServer:
 
     Attributes:
         on_delivery: Told of every message's bytes when it is handed to a consumer.
+        on_publish: Told who publishes which bytes.
+        on_acknowledged: Told who takes which bytes off their queue.
+        on_outcomes: Told who hears what of messages that it published.
     """
 
     def __init__(self, loop: SeededLoop, chance: random.Random, story: Story) -> None:
@@ -105,6 +108,9 @@ class BrokerServer:
         self.story = story
         self.weather = BrokerWeather()
         self.on_delivery: Callable[[bytes], None] = _ignore
+        self.on_publish: Callable[[str, bytes], None] = _ignore
+        self.on_acknowledged: Callable[[str, bytes], None] = _ignore
+        self.on_outcomes: Callable[[str, Sequence[Message], Sequence[PublishOutcome]], None] = _ignore
         self.queues: dict[str, deque[Parcel]] = {}
         self.late = 0
         self.published = 0
@@ -119,6 +125,7 @@ class BrokerServer:
         """Put one message into its queue, as far as the weather lets it."""
         weather, happens = self.weather, self._happens
         self.published += 1
+        self.on_publish(who, message.body)
         self.story.note(who, "publish", message.queue, message.correlation_id, len(message.body))
         if message.queue not in self.queues:
             self.story.fault("unroutable", who, message.queue)
@@ -198,7 +205,15 @@ class BrokerServer:
         if give_back and queue in self.queues:
             parcel.redelivered = True
             self.queues[queue].append(parcel)
+        elif not give_back:
+            self.on_acknowledged(channel.who, parcel.body)
         self.serve()
+
+    def has_another(self, body: bytes) -> bool:
+        """Whether a copy of a message is in a queue or in somebody's hands."""
+        waiting = (parcel for queue in self.queues.values() for parcel in queue)
+        held = (parcel for channel in self._channels for _, parcel in channel.held.values())
+        return any(parcel.body == body for parcels in (waiting, held) for parcel in parcels)
 
     def serve(self) -> None:
         """Hand out what waits, one message to each consumer in turn, while any can be handed out."""
@@ -265,5 +280,5 @@ class BrokerServer:
         return True
 
 
-def _ignore(_body: bytes) -> None:
+def _ignore(*_facts: object) -> None:
     """The default of what nobody asks about."""

@@ -90,6 +90,7 @@ class QueueLink:
         outcomes = await confirmed
         if self.on_io("published"):
             await never()
+        self.server.on_outcomes(self.lane.name, messages, outcomes)
         return outcomes
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> AbstractAsyncContextManager[Consumer]:

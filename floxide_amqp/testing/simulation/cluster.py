@@ -24,6 +24,7 @@ from floxide_amqp.testing.simulation.broker import BrokerServer, BrokerWeather
 from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.simulation.control import BusServer, BusWeather
 from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, run_to_end
+from floxide_amqp.testing.simulation.message_watch import MessageWatch
 from floxide_amqp.testing.simulation.process import Process, Pulse, first_record
 from floxide_amqp.testing.simulation.storage import StoreServer, StoreWeather
 from floxide_amqp.testing.simulation.story import Story
@@ -105,6 +106,7 @@ class Simulation:
         self.broker = BrokerServer(self.loop, random.Random(self.chance.random()), self.story)
         self.bus = BusServer(self.loop, random.Random(self.chance.random()), self.story)
         self.watch = Watch(self.store)
+        self.message_watch = MessageWatch(self.broker, self.watch, self.story, self._is_working)
         self.workers: list[WorkerProcess] = []
         self.processes: list[Process] = []
         self.garbage: list[bytes] = []
@@ -115,9 +117,15 @@ class Simulation:
         level = logger.level
         logger.setLevel(level if self.story.is_told else logging.CRITICAL + 1)
         try:
-            return run_to_end(self.loop, main(), self._lanes)
+            return run_to_end(self.loop, self._until_over(main), self._lanes)
         finally:
             logger.setLevel(level)
+
+    async def _until_over(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await main()
+        finally:
+            self.story.is_over = True  # what is torn down from here on is no part of it
 
     # --- processes
 
@@ -230,6 +238,11 @@ class Simulation:
     def quick(self, **changes: Any) -> None:
         """Change times of the processes that are started from now on."""
         self.settings = replace(self.settings, timeouts=replace(self.settings.timeouts, **changes))
+
+    def _is_working(self, name: str) -> bool:
+        """Whether the latest process of a name runs and is not asked to end."""
+        named = [process for process in self.processes if process.name == name]
+        return bool(named) and named[-1].lane.is_running and not named[-1].is_stopping
 
     def _lanes(self) -> list[Lane]:
         return [lane for process in self.processes for lane in process.lanes()]

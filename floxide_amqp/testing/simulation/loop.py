@@ -63,7 +63,6 @@ class Lane:
         """Let nothing of it run from now on."""
         if not self.is_dead:
             self.is_dead, self.is_running = True, False
-            self._put_off.clear()
             if self.on_death is not None:
                 self.on_death()
 
@@ -79,9 +78,14 @@ class Lane:
             loop.run_soon(ready)
 
     def put_off(self, call: _Call) -> None:
-        """Keep a callback that became ready while the lane does not run; that of a dead one is dropped."""
-        if not self.is_dead:
-            self._put_off.append(call)
+        """Keep a callback that became ready while the lane does not run; that of a dead one runs only at the end."""
+        self._put_off.append(call)
+
+    def raise_from_the_dead(self, loop: SeededLoop) -> None:
+        """Let it run for a last time, so that its tasks can be cancelled."""
+        self.is_running, self.dies_at = True, 0
+        ready, self._put_off = self._put_off, []
+        loop.run_soon(ready)
 
     def keep(self, task: asyncio.Task[Any]) -> None:
         """Note a task, and forget those that are done now and then."""
@@ -307,6 +311,7 @@ class SeededLoop(asyncio.BaseEventLoop):
                 return
             lane.callbacks += 1
             if lane.callbacks == lane.dies_at:
+                lane.put_off(call)
                 lane.kill()
                 return
         try:
@@ -335,7 +340,7 @@ def run_to_end(loop: SeededLoop, main: Coroutine[Any, Any, T], lanes: Callable[[
 
 def _end_all(loop: SeededLoop, lanes: list[Lane]) -> None:
     for lane in lanes:
-        lane.is_running, lane.dies_at = True, 0
+        lane.raise_from_the_dead(loop)
     for _ in range(20):
         left = [task for lane in lanes for task in lane.unfinished()]
         if not left:

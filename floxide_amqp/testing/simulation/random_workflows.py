@@ -37,6 +37,28 @@ class BrokenError(Exception):
     pass
 
 
+class UnseenError(Exception):
+    """A node did not see what the node before it wrote."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A number, and the item whose mark must be in the context wherever it comes to."""
+
+    by: str
+    x: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of so many parts of a number that wait for each other."""
+
+    group: str
+    number: int
+    size: int
+    x: int
+
+
 @dataclass
 class Told:
     """What a piece does to a number: the value it passes on (None: the branch ends), and steps that count."""
@@ -116,6 +138,52 @@ class Recipe:
             return Hold(for_=seconds)
 
         return Piece(holding.named(self.name("holding")), lambda x: Told(x + 7, 1))
+
+    def marking(self) -> Piece:
+        """What a step wrote is seen by the next, on whatever worker it runs."""
+        after = self.step()
+
+        @node(queue=self.chance.choice(["", "other"]))
+        async def marking(ctx: WorkflowCtx[Tally], x: int) -> Marked:
+            ctx.state.steps += 1
+            ctx.state.seen.add(f"mark of {ctx.item_id}")
+            return Marked(ctx.item_id, x + 1)
+
+        @node(queue=self.chance.choice(["", "other"]))
+        async def looking(ctx: WorkflowCtx[Tally], marked: Marked) -> int:
+            ctx.state.steps += 1
+            if f"mark of {marked.by}" not in ctx.state.seen:
+                raise UnseenError(f"P3: the mark of {marked.by} is not to be seen")
+            return marked.x
+
+        def tell(x: int) -> Told:
+            told = after.tell(x + 1)
+            return Told(told.value, told.steps + 2)
+
+        chain = marking.named(self.name("marking")) >> looking.named(self.name("looking"))
+        return Piece(chain >> after.chain, tell)
+
+    def merging(self) -> Piece:
+        """Parts hold until the last of them sees them all in the context, and goes on alone."""
+        size = self.chance.choice([1, 2, 3, 5])
+        pause = self.chance.choice([0, 0, 0.01])
+
+        @node
+        async def dividing(ctx: WorkflowCtx[Tally], x: int) -> NextAll[Part]:
+            ctx.state.steps += 1
+            return NextAll([Part(ctx.item_id, number, size, x) for number in range(size)])
+
+        @node
+        async def merging(ctx: WorkflowCtx[Tally], part: Part) -> int | Hold:
+            await ctx.sleep(pause)
+            ctx.state.seen.add(f"{part.number} of {part.group}")
+            if any(f"{number} of {part.group}" not in ctx.state.seen for number in range(part.size)):
+                return Hold()
+            ctx.state.steps += 1
+            return part.x + part.size
+
+        chain = dividing.named(self.name("dividing")) >> merging.named(self.name("merging")) >> self.join()
+        return Piece(chain, lambda x: Told(folded([x + size]), 3))
 
     def failing(self) -> Piece:
         aborts = self.chance.random() < 0.5
@@ -238,7 +306,10 @@ class Recipe:
         return Piece(chain, lambda x: Told(folded([(x + n) * 2 for n in range(size)]), 2 + size))
 
     def some(self, depth: int) -> Piece:
-        simple = [self.step, self.step, self.flaky, self.isolated, self.holding, self.failing, self.looping]
+        simple = [
+            self.step, self.step, self.flaky, self.isolated, self.holding, self.failing, self.looping, self.marking,
+            self.merging,
+        ]  # fmt: skip
         if depth > 0 and self.chance.random() < 0.6:
             deep: list[Callable[[], Piece]] = [
                 lambda: self.fanning(depth),

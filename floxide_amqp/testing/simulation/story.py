@@ -24,6 +24,8 @@ class Story:
         lines: What happened, in order; empty unless `is_told`.
         faults: How often each kind of fault happened: counted when it did, not when it was planned.
         violations: What must never happen and did.
+        commits: Batches that reached the store.
+        is_over: Whether nothing is noted any more.
     """
 
     def __init__(self, time: Callable[[], float], *, is_told: bool = False) -> None:
@@ -34,9 +36,12 @@ class Story:
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
         self.commits = 0
+        self.is_over = False
 
     def note(self, who: str, what: str, *facts: object) -> None:
-        """Note what happened."""
+        """Note what happened, until the story is over."""
+        if self.is_over:
+            return
         line = f"{self._time():12.6f} {who} {what} {facts!r}" if facts else f"{self._time():12.6f} {who} {what}"
         self._hash.update(line.encode())
         if self.is_told:
@@ -44,16 +49,22 @@ class Story:
 
     def fault(self, kind: str, who: str = "", *facts: object) -> None:
         """Note a fault that has just happened."""
+        if self.is_over:
+            return
         self.faults[kind] += 1
         self.note(who or "world", f"FAULT {kind}", *facts)
 
     def violation(self, what: str) -> None:
         """Note that something happened that must never happen."""
+        if self.is_over:
+            return
         self.violations.append(f"at {self._time():.3f} s: {what}")
         self.note("checker", "VIOLATION", what)
 
     def batch(self, who: str, batch: Batch, outcome: str) -> None:
         """Note a batch that reached the store."""
+        if self.is_over:
+            return
         self.commits += 1
         self._hash.update(batch.token)
         for write in batch.writes:

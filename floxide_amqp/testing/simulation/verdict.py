@@ -12,8 +12,10 @@ from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError
 from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.stores import keys
 from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.names import misnamed
 
 MOST_SECONDS = 600.0
 """Virtual time within which every run ends once nothing goes wrong any more."""
@@ -82,6 +84,7 @@ async def judge(world: Simulation, workflow: Any, runs: Sequence[Expected], cont
             story.violation(f"I9: left behind: {left}")
         for run in runs:
             await _check_counts(world, client, run)
+            _check_names(world, workflow, run)
         await _check_quarantine(world, client)
     return verdict
 
@@ -160,8 +163,16 @@ async def _check_counts(world: Simulation, client: Orchestrator, run: Expected) 
     if open_scopes or found.counts.live or found.counts.waiting:
         world.story.violation(f"I3: run {run_id} is completed and counts {open_scopes}, {found.counts}")
     mirrored = world.watch.runs.get(run_id)
-    if mirrored is not None and mirrored.live:
-        world.story.violation(f"I9: run {run_id} is completed and lists {sorted(mirrored.live)}")
+    if mirrored is not None and mirrored.alive():
+        left = sorted(item.item_id for item in mirrored.alive())
+        world.story.violation(f"I9: run {run_id} is completed and lists {left}")
+
+
+def _check_names(world: Simulation, workflow: Any, run: Expected) -> None:
+    """I5: every item follows from an item of the run, and is called after it."""
+    mirrored = world.watch.runs.get(run.run_id)
+    for item in [] if mirrored is None else misnamed(graph_of(workflow), mirrored):
+        world.story.violation(f"I5: item {item.item_id} ({item.node}) of run {run.run_id} follows from nothing")
 
 
 async def _check_quarantine(world: Simulation, client: Orchestrator) -> None:

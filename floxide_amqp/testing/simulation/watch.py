@@ -38,17 +38,20 @@ class Watch:
 
     Attributes:
         runs: What the store holds of each run.
+        has_forgotten: Whether the store has held runs that it holds no more.
     """
 
     def __init__(self, server: StoreServer) -> None:
         self._server = server
         self.runs: dict[str, MirroredRun] = {}
+        self.has_forgotten = False
         self._places: dict[Place, Led] = {}
         server.on_batch = self.batch_applied
         server.on_tail_lost = self.start_over
 
     def start_over(self) -> None:
         """Look at the whole store: its content has changed without a batch."""
+        self.has_forgotten = True
         self.runs.clear()
         self._places.clear()
         server = self._server
@@ -129,6 +132,8 @@ class Watch:
         is_move = old is None or new.status is not old.status
         if run.status in OVER and is_move and new.status is not WorkItemStatus.IN_PROGRESS:
             self._violated(f"I7: {who} became {new.status.value} although the run is {run.status}")
+        if old is None and run.status is RunStatus.PAUSED and new.status is WorkItemStatus.IN_PROGRESS:
+            self._violated(f"I7: {who} was begun although the run is paused")
         if old is None:
             return
         if is_move and new.status not in ITEM_TRANSITIONS[old.status]:
@@ -166,6 +171,7 @@ class Watch:
             run.turns.pop(key.name[2:], None)
             run.live.pop(key.name[2:], None)
         elif key.name == "state":
+            self.has_forgotten = True
             self.runs.pop(key.partition, None)
             touched.pop(key.partition, None)
 

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.xdist_group("own_rabbitmq"), pytest.mark.timeout(180)]
 PATIENT = replace(SWIFT, publish_deadline=60.0)
 
 
+@pytest.mark.fault(7)
 async def test_a_broker_killed_while_publishing_and_consuming_loses_nothing(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
@@ -49,6 +50,7 @@ async def test_a_broker_killed_while_publishing_and_consuming_loses_nothing(
         await until(lambda: len(seen) == outcomes.total())
 
 
+@pytest.mark.fault(7)
 async def test_a_queue_that_died_with_the_broker_right_after_its_declaration_is_replaced(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
@@ -63,6 +65,7 @@ async def test_a_queue_that_died_with_the_broker_right_after_its_declaration_is_
         await until(lambda: seen[b"1"] >= 1)
 
 
+@pytest.mark.fault(7)
 async def test_publishing_to_a_dead_broker_ends_as_unknown_and_health_tells(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
@@ -82,6 +85,7 @@ async def test_publishing_to_a_dead_broker_ends_as_unknown_and_health_tells(
         assert work_queue.health()[0].problem == ""
 
 
+@pytest.mark.fault(7)
 async def test_messages_survive_a_restart(own_rabbitmq: RabbitMQ, namespace: str) -> None:
     async with AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=SWIFT) as work_queue:
         async with work_queue.consume(["a"], prefetch=1):
@@ -92,6 +96,7 @@ async def test_messages_survive_a_restart(own_rabbitmq: RabbitMQ, namespace: str
             await until(lambda: len(seen) == 10)
 
 
+@pytest.mark.fault(8)
 async def test_after_a_wiped_broker_everything_is_declared_again(own_rabbitmq: RabbitMQ, namespace: str) -> None:
     async with (
         AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=PATIENT) as work_queue,
@@ -111,6 +116,7 @@ async def test_after_a_wiped_broker_everything_is_declared_again(own_rabbitmq: R
         assert await asyncio.wait_for(anext(listener), 30) == b"hello"
 
 
+@pytest.mark.fault(11)
 async def test_closing_every_connection_again_and_again_loses_nothing(own_rabbitmq: RabbitMQ, namespace: str) -> None:
     async with (
         AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=PATIENT) as work_queue,
@@ -129,6 +135,8 @@ async def test_closing_every_connection_again_and_again_loses_nothing(own_rabbit
         await until(lambda: len(asyncio.all_tasks()) <= tasks_before + 4)
 
 
+@pytest.mark.pitfall(11)
+@pytest.mark.fault(14)
 async def test_an_alarm_blocks_publishing_only_and_shows_in_health(own_rabbitmq: RabbitMQ, namespace: str) -> None:
     async with (
         AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=SWIFT) as work_queue,
@@ -154,6 +162,7 @@ async def test_an_alarm_blocks_publishing_only_and_shows_in_health(own_rabbitmq:
         await second.acknowledge()
 
 
+@pytest.mark.fault(37)
 async def test_a_broker_with_a_smaller_limit_refuses_the_long_message_only(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
@@ -190,6 +199,8 @@ async def test_a_consumer_opens_once_the_broker_is_there_again(own_rabbitmq: Rab
         assert await consuming == b"1"
 
 
+@pytest.mark.pitfall(16)
+@pytest.mark.fault(7)
 async def test_closing_with_a_dead_broker_takes_no_longer_than_its_deadlines(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:

@@ -8,6 +8,7 @@ from floxide_amqp.testing.work_queue_suite import eventually
 from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
 
 
+@pytest.mark.fault(10)
 async def test_a_queue_deleted_under_its_consumer_comes_back(
     work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
@@ -19,6 +20,7 @@ async def test_a_queue_deleted_under_its_consumer_comes_back(
         await until(lambda: seen[b"after"] == 1)
 
 
+@pytest.mark.fault(10)
 async def test_a_queue_deleted_under_its_consumer_does_not_disturb_the_other_queues(
     work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
@@ -32,6 +34,7 @@ async def test_a_queue_deleted_under_its_consumer_does_not_disturb_the_other_que
     assert await work_queue.depth("b") == 0
 
 
+@pytest.mark.fault(10)
 async def test_acknowledging_what_came_from_a_deleted_queue_is_silent(
     work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
@@ -44,6 +47,7 @@ async def test_acknowledging_what_came_from_a_deleted_queue_is_silent(
         assert (await consumer.receive()).body == b"2"
 
 
+@pytest.mark.fault(10)
 async def test_a_consumer_the_broker_forgot_in_silence_is_noticed(
     rabbitmq_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from floxide_amqp.testing.proxy import TcpProxy
 from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
 
 
+@pytest.mark.pitfall(4)
+@pytest.mark.fault(12)
 async def test_publishes_on_a_half_open_link_end_as_unknown_and_the_link_heals(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
@@ -31,6 +33,7 @@ async def test_publishes_on_a_half_open_link_end_as_unknown_and_the_link_heals(
         assert await work_queue.publish([message(b"3")]) == [PublishOutcome.CONFIRMED]
 
 
+@pytest.mark.fault(12, 13)
 async def test_a_publish_rides_out_a_short_outage(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
     settings = replace(SWIFT, publish_deadline=20.0)
     async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
@@ -45,6 +48,8 @@ async def test_a_publish_rides_out_a_short_outage(rabbitmq_url: str, namespace: 
         assert set(await publishing) == {PublishOutcome.CONFIRMED}
 
 
+@pytest.mark.pitfall(6)
+@pytest.mark.fault(12)
 async def test_a_half_open_consumer_is_replaced_and_nothing_is_lost(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy, work_queue: AmqpWorkQueue
 ) -> None:
@@ -64,6 +69,7 @@ async def test_a_half_open_consumer_is_replaced_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("harm", ["reset", "cut_mid_frame"])
+@pytest.mark.fault(13)
 async def test_a_broken_connection_heals_and_loses_nothing(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy, harm: str
 ) -> None:
@@ -94,6 +100,7 @@ async def test_a_slow_link_is_not_taken_for_a_dead_one(rabbitmq_url: str, namesp
         proxy.delay(0.0)
 
 
+@pytest.mark.fault(56)
 async def test_opening_gives_up_on_a_broker_that_does_not_answer(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
@@ -109,6 +116,8 @@ async def test_opening_gives_up_where_nobody_listens(namespace: str) -> None:
         await AmqpWorkQueue("amqp://guest:secret@127.0.0.1:1/", namespace=namespace, settings=settings).__aenter__()
 
 
+@pytest.mark.pitfall(16)
+@pytest.mark.fault(12)
 async def test_closing_a_half_open_link_takes_no_longer_than_its_deadline(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
@@ -122,6 +131,8 @@ async def test_closing_a_half_open_link_takes_no_longer_than_its_deadline(
     assert time.monotonic() - began < 8
 
 
+@pytest.mark.pitfall(4)
+@pytest.mark.fault(12, 13)
 async def test_nobody_is_cancelled_who_was_not_asked_to_be(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
     async with (
         AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
@@ -141,6 +152,7 @@ async def test_nobody_is_cancelled_who_was_not_asked_to_be(rabbitmq_url: str, na
         assert len((await asyncio.wait_for(receiving, 20)).body) == 100_000
 
 
+@pytest.mark.fault(13, 49)
 async def test_listeners_behind_a_broken_link_are_told_of_the_gap(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
@@ -161,6 +173,7 @@ async def test_listeners_behind_a_broken_link_are_told_of_the_gap(
         assert await asyncio.wait_for(anext(events), 20) == b"3"
 
 
+@pytest.mark.fault(49)
 async def test_a_broadcast_without_a_connection_is_dropped_and_not_raised(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:

@@ -5,25 +5,32 @@ from collections import Counter
 from dataclasses import replace
 
 import aio_pika
+import pytest
 
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from tests.integration.amqp.support import SWIFT, draining, message, until
 
 
-async def test_an_unroutable_message_is_reported_as_returned(work_queue: AmqpWorkQueue) -> None:
-    assert await work_queue.publish([message(b"1", "nobody")]) == [PublishOutcome.RETURNED]
+@pytest.mark.pitfall(1)
+@pytest.mark.fault(15)
+async def test_an_unroutable_message_is_reported_as_returned_and_not_as_published(undeclaring: AmqpWorkQueue) -> None:
+    assert await undeclaring.publish([message(b"1", "nobody")]) == [PublishOutcome.RETURNED]
 
 
-async def test_unroutable_messages_of_one_item_are_all_reported(work_queue: AmqpWorkQueue) -> None:
+@pytest.mark.pitfall(2)
+@pytest.mark.fault(15)
+async def test_unroutable_messages_of_one_item_are_all_reported(undeclaring: AmqpWorkQueue) -> None:
     same = Message(queue="nobody", body=b"1", correlation_id="one-item")
-    assert await work_queue.publish([same] * 50) == [PublishOutcome.RETURNED] * 50
+    assert await undeclaring.publish([same] * 50) == [PublishOutcome.RETURNED] * 50
 
 
-async def test_routable_and_unroutable_messages_do_not_mix_up(work_queue: AmqpWorkQueue) -> None:
-    async with work_queue.consume(["a"], prefetch=1000) as consumer, draining(consumer) as seen:
+@pytest.mark.pitfall(2)
+@pytest.mark.fault(15)
+async def test_routable_and_unroutable_messages_do_not_mix_up(undeclaring: AmqpWorkQueue) -> None:
+    async with undeclaring.consume(["a"], prefetch=1000) as consumer, draining(consumer) as seen:
         bodies = [b"%d" % number for number in range(900)]
-        outcomes = await work_queue.publish(
+        outcomes = await undeclaring.publish(
             [message(body, "a" if number % 2 else "nobody") for number, body in enumerate(bodies)]
         )
         assert Counter(outcomes) == {PublishOutcome.CONFIRMED: 450, PublishOutcome.RETURNED: 450}
@@ -31,9 +38,12 @@ async def test_routable_and_unroutable_messages_do_not_mix_up(work_queue: AmqpWo
         assert set(seen) == set(bodies[1::2])
 
 
+@pytest.mark.pitfall(3)
+@pytest.mark.fault(16)
 async def test_publishing_goes_on_after_many_cancelled_publishes_of_unroutable_messages(
-    work_queue: AmqpWorkQueue,
+    undeclaring: AmqpWorkQueue,
 ) -> None:
+    work_queue = undeclaring
     big = b"x" * 50_000
     async with work_queue.consume(["a"], prefetch=1000) as consumer, draining(consumer) as seen:
         for number in range(200):
@@ -71,6 +81,7 @@ async def test_messages_are_persistent_and_carry_the_item_id(
     assert first.message_id != second.message_id
 
 
+@pytest.mark.fault(22)
 async def test_a_full_queue_refuses(
     work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:

@@ -39,6 +39,7 @@ async def test_work_queues_are_quorum_queues_with_dead_letters(
             assert (await anext(letters)).body == b"given up"
 
 
+@pytest.mark.fault(23)
 async def test_a_queue_declared_differently_is_a_clash_that_names_the_argument(
     work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
@@ -55,6 +56,7 @@ async def test_a_queue_declared_differently_is_a_clash_that_names_the_argument(
     )
 
 
+@pytest.mark.fault(24)
 async def test_an_exchange_declared_differently_is_a_clash_that_names_the_type(
     rabbitmq_url: str, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
@@ -65,6 +67,7 @@ async def test_an_exchange_declared_differently_is_a_clash_that_names_the_type(
         await AmqpWorkQueue(rabbitmq_url, namespace=namespace).__aenter__()
 
 
+@pytest.mark.fault(23)
 async def test_a_clash_does_not_disturb_other_consumers(
     work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
@@ -78,6 +81,7 @@ async def test_a_clash_does_not_disturb_other_consumers(
     assert await work_queue.depth("a") == 0
 
 
+@pytest.mark.fault(23)
 async def test_a_queue_recreated_differently_under_its_consumer_makes_receive_raise(
     rabbitmq_url: str, namespace: str, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:

@@ -86,6 +86,13 @@ ROUND_TRIPS: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable
     (st.builds(Probe, queue=text, number=whole, before=text), codec.encode_probe, codec.decode_message),
 ]  # fmt: skip
 
+
+
+def texts_and_numbers() -> st.SearchStrategy[tuple[str, int]]:
+    """Pairs for encoders that take fields one by one."""
+    return st.tuples(ids, whole)
+
+
 DECODERS = [getattr(codec, name) for name in dir(codec) if name.startswith("decode_")]
 
 plain = st.recursive(

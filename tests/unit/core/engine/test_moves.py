@@ -19,6 +19,7 @@ from floxide_amqp.core.changes import (
     PutItem,
     PutRun,
     SetTimer,
+    NotDeleted,
     TurnIs,
 )
 from floxide_amqp.core.decisions import Decision, MessageAnchor
@@ -49,7 +50,7 @@ def put_by(decision: Decision) -> WorkItem:
 
 def test_a_start_is_refused_where_the_run_or_its_item_exists() -> None:
     decision = moves.start_run(HEADER, item(), ME)
-    assert decision.conditions == (TurnIs(ITEM, 0), EpochIs(0))
+    assert decision.conditions == (TurnIs(ITEM, 0), EpochIs(0), NotDeleted())
     assert SetTimer(Timer(due_ms=500, run_id=RUN, kind=TimerKind.RUN_TIMEOUT)) in decision.changes
     assert [out.turn for out in decision.effects.publish] == [1]
 

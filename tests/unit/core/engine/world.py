@@ -53,6 +53,8 @@ class World:
                 holds = self.turns.get(item_id, 0) == turn
             case c.EpochIs(epoch):
                 holds = self.epoch == epoch
+            case c.NotDeleted():
+                holds = True
             case c.ScopeIsOpen(scope_id):
                 holds = scope_id in self.scopes
             case c.ContextLengthIs(length):

@@ -1,0 +1,218 @@
+"""Removing a run that has ended: condemned in one commit, then cleared in pages, then only a tombstone is left.
+
+The commit that condemns a run checks its epoch and takes away its state and header: for everybody else the run is gone
+from then on, and whoever resumes or cancels it at the same moment wins or loses cleanly. Each later commit checks the
+tombstone, so that a remover who was asleep harms no run that has the same id much later.
+
+Invariant: a run that is condemned and not cleared has an entry among the condemned, by which its removal goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from floxide_amqp.core import changes as c
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.records import Timer, TimerKind, Tombstone, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.ports.key_value import (
+    Batch,
+    Check,
+    Clear,
+    Committed,
+    Delete,
+    Enter,
+    IndexRange,
+    Leave,
+    LogRange,
+    Put,
+    Read,
+    Trim,
+    Write,
+)
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.writes import BatchWriter
+
+PAGE = 500
+"""Records that one commit removes at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run's entry among those that ended so, at a time."""
+
+    status: RunStatus
+    ended_at_ms: int
+    run_id: RunId
+
+
+class RunRemoval:
+    """Condemns, clears and forgets runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    # --- what is due
+
+    async def ended(self, status: RunStatus, *, until_ms: int, limit: int = PAGE) -> list[EndedRun]:
+        """Return runs that ended so before a moment, earliest first."""
+        wanted = IndexRange(keys.ended_runs(status), before=keys.timers_until(until_ms), limit=limit)
+        entries = [keys.time_and_run(entry.entry) for entry in await self._session.scan(wanted)]
+        return [EndedRun(status, at_ms, run_id) for at_ms, run_id in entries]
+
+    async def condemned(self, *, limit: int = PAGE) -> list[RunId]:
+        """Return runs whose removal has begun, those first that were condemned first."""
+        return [run_id for _, run_id in await self._runs_of(IndexRange(keys.CONDEMNED, limit=limit))]
+
+    async def expired(self, *, until_ms: int, limit: int = PAGE) -> list[tuple[int, RunId]]:
+        """Return tombstones whose time was over before a moment, each with that time."""
+        return await self._runs_of(IndexRange(keys.TOMBSTONES, before=keys.timers_until(until_ms), limit=limit))
+
+    async def _runs_of(self, wanted: IndexRange) -> list[tuple[int, RunId]]:
+        return [keys.time_and_run(entry.entry) for entry in await self._session.scan(wanted)]
+
+    # --- one run
+
+    async def condemn(self, run: StoredRun, now_ms: int) -> bool:
+        """Take an ended run out of the store for everybody; False if something touched it meanwhile."""
+        header, state = run.header, run.state
+        ended_at = state.finished_at_ms or state.updated_at_ms
+        tombstone = Tombstone(
+            run_id=header.run_id, workflow=header.workflow, version=header.version, input_digest=header.input_digest,
+            status=state.status, ended_at_ms=ended_at, deleted_at_ms=now_ms,
+        )  # fmt: skip
+        run_id, run_entry = header.run_id, run.writer.run_entry
+        writes = (
+            Put(keys.tombstone(run_id), codec.encode_tombstone(tombstone)),
+            Enter(keys.CONDEMNED, keys.timed_run(now_ms, run_id)),
+            Delete(keys.state(run_id)),
+            Delete(keys.header(run_id)),
+            Leave(keys.RUNS, run_entry),
+            Leave(keys.runs_of_workflow(header.workflow), run_entry),
+            Leave(keys.runs_with_status(state.status), run_entry),
+            Leave(keys.ended_runs(state.status), keys.timed_run(ended_at, run_id)),
+        )
+        checks = (Check(keys.state(run_id), run.epoch),)
+        return isinstance(
+            await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes)), Committed
+        )
+
+    async def forget_entry(self, ended: EndedRun) -> None:
+        """Take an entry away whose run goes on, or ended at another time too."""
+        entry = Leave(keys.ended_runs(ended.status), keys.timed_run(ended.ended_at_ms, ended.run_id))
+        await self._session.commit(Batch(slot=slot_of(ended.run_id), writes=(entry,)))
+
+    async def clear(self, tombstone: Tombstone, version: int, *, free_at_ms: int) -> bool:
+        """Remove one more page of what a condemned run left behind; return whether nothing is left.
+
+        Args:
+            tombstone: The run's.
+            version: Its version, as read.
+            free_at_ms: When the tombstone goes too, and with it the id is free.
+        """
+        run_id = tombstone.run_id
+        writes = await self._live_page(tombstone) or await self._arrivals_page(run_id) or await self._log_page(run_id)
+        if not writes:
+            outcome = await self._commit(run_id, version, (Clear(run_id, PAGE, (keys.tombstone(run_id).name,)),))
+            if outcome is not None and outcome.cleared >= PAGE:
+                return False
+            writes = (
+                Put(keys.tombstone(run_id), codec.encode_tombstone(replace(tombstone, is_cleared=True))),
+                Leave(keys.CONDEMNED, keys.timed_run(tombstone.deleted_at_ms, run_id)),
+                Enter(keys.TOMBSTONES, keys.timed_run(free_at_ms, run_id)),
+            )
+            await self._commit(run_id, version, writes)
+            return True
+        return await self._commit(run_id, version, writes) is None
+
+    async def forget(self, run_id: RunId, free_at_ms: int, version: int) -> None:
+        """Take a tombstone away; its id is free."""
+        writes = (Delete(keys.tombstone(run_id)), Leave(keys.TOMBSTONES, keys.timed_run(free_at_ms, run_id)))
+        await self._commit(run_id, version, writes)
+
+    async def forget_condemned(self, run_id: RunId, deleted_at_ms: int) -> None:
+        """Take away an entry among the condemned that has no tombstone."""
+        entry = Leave(keys.CONDEMNED, keys.timed_run(deleted_at_ms, run_id))
+        await self._session.commit(Batch(slot=slot_of(run_id), writes=(entry,)))
+
+    async def _commit(self, run_id: RunId, version: int, writes: tuple[Write, ...]) -> Committed | None:
+        """Commit while the tombstone is as it was read; None if somebody else has come further."""
+        checks = (Check(keys.tombstone(run_id), version),)
+        outcome = await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes))
+        return outcome if isinstance(outcome, Committed) else None
+
+    # --- pages
+
+    async def _live_page(self, tombstone: Tombstone) -> tuple[Write, ...]:
+        """What leads to items that never ended: their place among the live ones, timers, owner and parked entries."""
+        run_id = tombstone.run_id
+        live = keys.live_items(run_id)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(IndexRange(live, limit=PAGE),)))
+        ids = [WorkItemId(entry.entry) for entry in snapshot.indexes[0]]
+        if not ids:
+            return ()
+        cells = tuple(keys.item(run_id, item_id) for item_id in ids)
+        found = (await self._session.read(Read(slot=slot_of(run_id), cells=cells))).cells
+        changes: list[c.Change] = []
+        for cell in found:
+            try:
+                changes += _led_to(tombstone, codec.decode_item(cell.value), cell.version) if cell.version else ()
+            except CodecError:
+                continue  # what leads to it finds nothing, and is dropped then
+        return (*(Leave(live, item_id) for item_id in ids), *BatchWriter(run_id, 0).writes(changes))
+
+    async def _arrivals_page(self, run_id: RunId) -> tuple[Write, ...]:
+        """What arrived at joins, and outputs: by the items in the history, any of which may have opened a fan-out."""
+        history = keys.history(run_id)
+        slot = slot_of(run_id)
+        page = (await self._session.read(Read(slot=slot, logs=(LogRange(history, 0, PAGE),)))).logs[0]
+        names = [keys.arrivals(run_id, opener) for opener in ("", *_items_of(page.entries))]
+        first = await self._session.read(Read(slot=slot, indexes=tuple(IndexRange(name, limit=1) for name in names)))
+        writes: list[Write] = []
+        for name in (name for name, entries in zip(names, first.indexes, strict=True) if entries):
+            left = IndexRange(name, limit=PAGE - len(writes))
+            arrived = (await self._session.read(Read(slot=slot, indexes=(left,)))).indexes[0]
+            writes += (Leave(name, entry.entry) for entry in arrived)
+            if len(writes) >= PAGE:
+                return tuple(writes)
+        if page.entries:
+            writes.append(Trim(history, page.first + len(page.entries)))
+        return tuple(writes)
+
+    async def _log_page(self, run_id: RunId) -> tuple[Write, ...]:
+        logs = (keys.context_log(run_id), keys.errors(run_id))
+        asked = tuple(LogRange(log, 0, 1) for log in logs)
+        pages = (await self._session.read(Read(slot=slot_of(run_id), logs=asked))).logs
+        return tuple(
+            Trim(log, min(page.length, page.first + PAGE))
+            for log, page in zip(logs, pages, strict=True)
+            if page.length - page.first > PAGE
+        )
+
+
+def _items_of(history: Sequence[bytes]) -> Iterator[WorkItemId]:
+    for entry in history:
+        with suppress(CodecError):  # an entry that nobody can read keeps no run from being removed
+            yield codec.decode_history(entry).item_id
+
+
+def _led_to(tombstone: Tombstone, item: WorkItem, turn: int) -> Sequence[c.Change]:
+    """What an item that never ended left in indexes that span all runs."""
+    changes: list[c.Change] = []
+    if item.owner:
+        changes.append(c.LeaveOwner(item.owner, item.item_id))
+    if item.due_ms:
+        kind = TimerKind.HOLD if item.status is WorkItemStatus.HELD else TimerKind.RETRY
+        timer = Timer(due_ms=item.due_ms, run_id=tombstone.run_id, item_id=item.item_id, kind=kind, turn=turn)
+        changes.append(c.DropTimer(timer))
+    if item.status is WorkItemStatus.PARKED:
+        changes.append(
+            c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id)
+        )
+    return changes

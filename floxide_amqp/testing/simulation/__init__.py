@@ -1,0 +1,54 @@
+"""Deterministic simulation: the engine's own code, many processes in one event loop, and everything that can go wrong.
+
+The real workers, orchestrators and maintenance run on an event loop with virtual time over a simulated broker, bus
+and store. One seed is one schedule: which callback comes first, how long each call takes, what is lost, who dies
+where. Playing it again tells the same story to the byte.
+
+Its parts, from the inside out:
+
+* `loop`: `SeededLoop`, virtual time and an order drawn from the seed; `Lane`, what dies, freezes and goes on together.
+* `storage`: `StoreServer`, the memory store's code behind a network, and `StoreLink`, one process's driver to it.
+* `broker`, `broker_link`, `control`: task queues and hints that misbehave, and one process's connections to them.
+* `process`: `Process`, with its lanes, its clock and its links; it is killed, frozen, hung, cut off.
+* `cluster`: `Simulation`, a world with a store, a broker, a bus, and the workers and clients started in it.
+* `mirror`, `watch`: what the store holds of each run, checked after every commit: I11, legal statuses, counters.
+* `faults`, `plan`: what may befall a world, and the plan of what does when, drawn from a seed.
+* `verdict`: what must hold when the faults are over: every run ended with its known result, nothing left behind.
+* `random_workflows`, `seeds`: graphs whose result is known, and `play_seed`, which plays one seed from end to end.
+* `__main__`: many seeds in parallel processes: ``python -m floxide_amqp.testing.simulation --seeds 200``.
+
+A scenario of one's own plays in a `Simulation`::
+
+    world = Simulation([OrderProcessing], seed=7)
+
+    async def play() -> None:
+        world.start_worker()
+        async with world.client("client") as client:
+            run = await client.start(OrderProcessing, order, run_id="order-17")
+            world.workers[0].process.kill()
+            world.start_worker()
+            assert await run.result(timeout=60) == "…"
+
+    world.play(play)
+    assert world.story.violations == []
+"""
+
+from __future__ import annotations
+
+from floxide_amqp.testing.simulation.cluster import QUICK, Settings, Simulation, WorkerProcess
+from floxide_amqp.testing.simulation.plan import Plan, Planned, draw_plan
+from floxide_amqp.testing.simulation.process import Death
+from floxide_amqp.testing.simulation.seeds import Played, play_seed
+
+__all__ = [
+    "QUICK",
+    "Death",
+    "Plan",
+    "Planned",
+    "Played",
+    "Settings",
+    "Simulation",
+    "WorkerProcess",
+    "draw_plan",
+    "play_seed",
+]

@@ -1,0 +1,65 @@
+"""What many seeds came to, added up and put into words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from floxide_amqp.testing.simulation.seeds import Played
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass
+class Totals:
+    """Figures of the seeds played so far."""
+
+    seeds: int = 0
+    seconds: float = 0.0
+    runs: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    commits: int = 0
+    faults: Counter[str] = field(default_factory=Counter[str])
+    failures: list[Played] = field(default_factory=list[Played])
+
+    def add(self, played: Played) -> None:
+        """Count a seed."""
+        self.seeds += 1
+        self.seconds += played.seconds
+        self.runs += played.runs
+        self.completed += played.completed
+        self.cancelled += played.cancelled
+        self.commits += played.commits
+        self.faults += played.faults
+        if played.violations:
+            self.failures.append(played)
+
+    def summary(self, real_seconds: float) -> str:
+        """Return the figures as text.
+
+        Args:
+            real_seconds: How long playing them took.
+        """
+        violations = sum(len(played.violations) for played in self.failures)
+        lines = [
+            f"seeds played        {self.seeds:>12,}   in {real_seconds:,.0f} s",
+            f"simulated time      {self.seconds / SECONDS_PER_HOUR:>12,.1f}   hours",
+            f"runs                {self.runs:>12,}   {self.completed:,} completed, {self.cancelled:,} cancelled",
+            f"commits checked     {self.commits:>12,}",
+            f"faults injected     {self.faults.total():>12,}   of {len(self.faults)} kinds:",
+            *(f"    {kind:<24}{count:>10,}" for kind, count in sorted(self.faults.items())),
+            f"violations          {violations:>12,}   in {len(self.failures)} seeds",
+        ]
+        return "\n".join(lines)
+
+
+def describe_failure(played: Played) -> str:
+    """Return what a seed violated, and the one command that plays it again."""
+    shown = "\n".join(f"    {violation}" for violation in played.violations)
+    return f"seed {played.seed} violates:\n{shown}\n    play it again: {command_for(played.seed)} --trace"
+
+
+def command_for(seed: int) -> str:
+    """Return the command that plays a seed again."""
+    return f"python -m floxide_amqp.testing.simulation --seed {seed}"

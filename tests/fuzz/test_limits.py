@@ -1,0 +1,72 @@
+"""Input made to fill the memory or to take for ever is refused first: measured in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MEGABYTE = 1024 * 1024
+
+SCRIPT = """
+import resource, sys, time
+from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.runtime.messages import decode_control, decode_event
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.encoding import decode_payload, unpack
+
+anything = PayloadType.of(list[object], where="a test")
+readers = [getattr(codec, name) for name in dir(codec) if name.startswith("decode_")]
+readers += [decode_control, decode_event, unpack, lambda body: decode_payload(anything, body)]
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+def array(count, content):
+    return b"\\xdd" + count.to_bytes(4, "big") + content
+
+million = 1_000_000
+nested = b"".join(b"\\xdd" + (4 * million).to_bytes(4, "big") for _ in range(1_000))
+bodies = {
+    "empty lists": lambda: array(10 * million, b"\\x90" * 10 * million),
+    "empty lists by the million": lambda: array(10, array(million, b"\\x90" * million) * 10),
+    "empty dicts by the million": lambda: array(10, array(million, b"\\x80" * million) * 10),
+    "empty lists in a record": lambda: b"\\x92\\x01" + array(10 * million, b"\\x90" * 10 * million),
+    "empty dicts in a record": lambda: b"\\x92\\x01" + array(10 * million, b"\\x80" * 10 * million),
+    "bare empty lists": lambda: b"\\x90" * 10 * million,
+    "short texts": lambda: array(3 * million, b"\\xa2ab" * 3 * million),
+    "short texts in a record": lambda: b"\\x92\\x01" + array(3 * million, b"\\xa2ab" * 3 * million),
+    "100,000 levels": lambda: b"\\x91" * 100_000,
+    "levels of dicts": lambda: b"\\x81\\x01" * 100_000,
+    "arrays that claim more than there is": lambda: nested + bytes(5 * million),
+    "arrays that claim more than there is, small": lambda: nested,
+    "a text of ten megabytes": lambda: b"\\xdb" + (10 * million).to_bytes(4, "big") + b"a" * 10 * million,
+    "a number of ten megabytes": lambda: b"\\xc9" + (10 * million).to_bytes(4, "big") + b"\\x10" + b"\\x7f" * 10 * million,
+}
+body = bodies[sys.argv[1]]()
+before = peak()
+began = time.process_time()
+for read in readers:
+    try:
+        read(body)
+    except CodecError:
+        pass
+print(peak() - before, time.process_time() - began)
+"""
+
+WHAT = [line.split('"')[1] for line in SCRIPT.splitlines() if line.startswith('    "')]
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("what", WHAT)
+def test_bytes_made_to_fill_the_memory_are_refused_by_every_decoder_before_they_do(what: str) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), what]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    grown, seconds = (float(figure) for figure in done.stdout.split())
+    assert grown < 330 * MEGABYTE
+    assert seconds < 30

@@ -1,0 +1,223 @@
+"""What a real broker gives up on comes back: by its policies, in a crash loop, and where it has nowhere to put it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from floxide_amqp import DeadLetterKind, Floxide, Orchestrator, RunFailedError
+from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.ports.work_queue import Message
+from floxide_amqp.testing.rabbitmq_servers import RabbitMQ
+from tests.integration.dead_letter_app import Innocent, Poison, application
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("own_rabbitmq")]
+
+
+class Site:
+    """A broker whose policies may be changed, a store, and a namespace."""
+
+    def __init__(self, broker: RabbitMQ, namespace: str, folder: Path) -> None:
+        self.broker = broker
+        self.namespace = namespace
+        self.place = (broker.url, f"sqlite:///{folder}/runs.db", namespace)
+
+    def app(self, *, dead_letters: int = 5) -> Floxide:
+        return application(*self.place, dead_letters=dead_letters)
+
+    async def policy(self, name: str, pattern: str, definition: str) -> None:
+        """Set a policy on the queues of this namespace whose names end so."""
+        pattern = f"^{self.namespace}[.]{pattern}$"
+        await asyncio.to_thread(
+            self.broker.ctl, "set_policy", f"{self.namespace}-{name}", pattern, definition, "--apply-to", "queues"
+        )
+
+    async def no_policy(self, name: str) -> None:
+        await asyncio.to_thread(self.broker.ctl, "clear_policy", f"{self.namespace}-{name}")
+
+    async def messages(self, queue: str) -> int:
+        """How many messages a queue holds, delivered ones included; -1 where there is none."""
+        rows = await asyncio.to_thread(self.broker.ctl, "list_queues", "name", "messages", "--formatter", "json")
+        return next((row["messages"] for row in json.loads(rows) if row["name"] == f"{self.namespace}.{queue}"), -1)
+
+    @asynccontextmanager
+    async def worker(self, app: Floxide, *queues: str) -> AsyncGenerator[None]:
+        async with app.worker(queues=queues) as worker:
+            task = asyncio.create_task(worker.run_forever())
+            try:
+                yield
+            finally:
+                worker.stop()
+                await task
+
+
+@pytest.fixture
+def site(own_rabbitmq: RabbitMQ, namespace: str, tmp_path: Path) -> Site:
+    return Site(own_rabbitmq, namespace, tmp_path)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 40) -> None:
+    async with asyncio.timeout(seconds):
+        while not await holds():  # noqa: ASYNC110 - the broker and other processes make it so
+            await asyncio.sleep(0.1)
+
+
+async def made(app: Floxide, site: Site) -> None:
+    """Have the task queue declared, by a worker that serves it for a moment."""
+    async with site.worker(app, "default"):
+        await until(lambda: _exists(site, "work.default"))
+
+
+async def _exists(site: Site, queue: str) -> bool:
+    return await site.messages(queue) >= 0
+
+
+@pytest.mark.fault(21)
+async def test_neighbours_of_a_crash_loop_that_the_broker_gives_up_on_all_complete(site: Site, tmp_path: Path) -> None:
+    app, log = site.app(), tmp_path / "worker.log"
+    await made(app, site)
+    await site.policy("limit", "work[.]default", '{"delivery-limit": 1}')
+
+    def launch() -> subprocess.Popen[bytes]:
+        with log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.dead_letter_app", *site.place], cwd=ROOT, stderr=file
+            )
+
+    async with app.orchestrator() as orchestrator:
+        poison = await orchestrator.start(Poison, 1, run_id="poison")
+        innocents = [await orchestrator.start(Innocent, n, run_id=f"run-{n}") for n in range(30)]
+        process, killed = launch(), 0
+        try:
+
+            async def is_over() -> bool:
+                nonlocal process, killed
+                if process.poll() is not None:
+                    killed += 1
+                    process = launch()
+                states = [await each.status() for each in (poison, *innocents)]
+                return all(state.is_terminal for state in states)
+
+            await until(is_over, 90)
+        finally:
+            process.kill()
+            process.wait()
+        assert [await run.result(1) for run in innocents] == [n * n for n in range(30)]
+        with pytest.raises(RunFailedError, match="workers died"):
+            await poison.result(1)
+        assert killed >= 3
+        assert await orchestrator.dead_letters() == []
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines() if line.startswith("{")]
+    assert "dead_letter.published_again" in events or "dead_letter.settled" in events
+
+
+@pytest.mark.fault(21)
+async def test_a_message_that_expires_again_and_again_is_kept_until_somebody_requeues_it(site: Site) -> None:
+    app = site.app(dead_letters=2)
+    await made(app, site)
+    await site.policy("expiry", "work[.]default", '{"message-ttl": 100}')
+    async with app.orchestrator() as orchestrator, site.worker(app, "elsewhere"):
+        run = await orchestrator.start(Innocent, 7, run_id="run")
+        await until(lambda: _is_kept(orchestrator))
+        (letter,) = await orchestrator.dead_letters()
+        assert (letter.kind, letter.run_id, letter.queue, letter.count) == (
+            DeadLetterKind.UNDELIVERED, "run", "default", 3,
+        )  # fmt: skip
+        assert letter.reason == "it waited too long (message TTL)"
+        (item,) = await orchestrator.pending_work("run")
+        assert "gave up on its message 3 times in a row" in item.note
+        await until(lambda: _is_empty(site, "dead"))
+        await site.no_policy("expiry")
+        async with site.worker(app, "default"):
+            assert not (await run.status()).is_terminal
+            await orchestrator.requeue_dead_letter(letter.letter_id)
+            assert await run.result(30) == 49
+        assert await orchestrator.dead_letters() == []
+
+
+async def _is_kept(orchestrator: Orchestrator) -> bool:
+    return [each.again_at for each in await orchestrator.dead_letters()] == [None]
+
+
+async def _is_empty(site: Site, queue: str) -> bool:
+    return await site.messages(queue) == 0
+
+
+@pytest.mark.fault(22)
+@pytest.mark.parametrize("how", ["missing", "full"])
+async def test_messages_given_up_into_nowhere_are_found_by_the_store(site: Site, how: str) -> None:
+    app = site.app()
+    await made(app, site)
+    if how == "missing":
+        await asyncio.to_thread(site.broker.ctl, "delete_queue", f"{site.namespace}.dead")
+    else:
+        await site.policy("full", "dead", '{"max-length": 0, "overflow": "reject-publish"}')
+    async with app.orchestrator() as orchestrator:
+        await site.policy("expiry", "work[.]default", '{"message-ttl": 50}')
+        runs = [await orchestrator.start(Innocent, n, run_id=f"run-{n}") for n in range(20)]
+        await until(lambda: _is_empty(site, "work.default"))
+        assert await site.messages("dead") in (-1, 0)
+        await site.no_policy("expiry")
+        async with site.worker(app, "default"):
+            assert [await run.result(40) for run in runs] == [n * n for n in range(20)]
+        assert [len(await orchestrator.work_items(run.run_id)) for run in runs] == [1] * 20
+
+
+async def test_a_letter_says_which_task_queue_gave_it_up_and_why(site: Site) -> None:
+    async with AmqpWorkQueue(site.broker.url, namespace=site.namespace) as queue:
+        async with queue.consume(["größe"], prefetch=1):
+            pass
+        await site.policy("expiry", "work.*", '{"message-ttl": 50}')
+        await queue.publish([Message(queue="größe", body=b"late")])
+        letters = AmqpDeadLetterQueue(site.broker.url, namespace=site.namespace)
+        assert letters.health() == ()
+        async with letters.read(prefetch=5) as reader:
+            letter = await asyncio.wait_for(reader.receive(), 20)
+            assert (letter.body, letter.queue, letter.reason, letter.count) == (b"late", "größe", "expired", 1)
+            (health,) = letters.health()
+            assert (health.role, health.is_ready) == ("dead letters", True)
+            await letter.release()
+            again = await asyncio.wait_for(reader.receive(), 20)
+            await again.acknowledge()
+            await again.acknowledge()  # a second time is harmless
+            await until(lambda: _is_empty(site, "dead"))
+
+
+async def test_the_reader_of_dead_letters_outlives_its_queue_and_its_connection(site: Site) -> None:
+    async with AmqpWorkQueue(site.broker.url, namespace=site.namespace) as queue:
+        async with queue.consume(["default"], prefetch=1):
+            pass
+        await site.policy("expiry", "work[.]default", '{"message-ttl": 50}')
+        letters = AmqpDeadLetterQueue(site.broker.url, namespace=site.namespace)
+        async with letters.read(prefetch=5) as reader:
+
+            async def arrives(body: bytes) -> None:
+                await until(lambda: _has_reader(site))
+                await queue.publish([Message(queue="default", body=body)])
+                letter = await asyncio.wait_for(reader.receive(), 20)
+                while letter.body != body:  # given back by a connection that was lost
+                    await letter.acknowledge()
+                    letter = await asyncio.wait_for(reader.receive(), 20)
+                await letter.acknowledge()
+
+            await arrives(b"one")
+            await asyncio.to_thread(site.broker.ctl, "delete_queue", f"{site.namespace}.dead")
+            await arrives(b"two")
+            await asyncio.to_thread(site.broker.ctl, "close_all_connections", "for a test")
+            await asyncio.sleep(0.1)
+            await arrives(b"three")
+
+
+async def _has_reader(site: Site) -> bool:
+    rows = await asyncio.to_thread(site.broker.ctl, "list_queues", "name", "consumers", "--formatter", "json")
+    return any(row["consumers"] for row in json.loads(rows) if row["name"] == f"{site.namespace}.dead")

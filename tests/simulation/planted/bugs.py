@@ -1,0 +1,216 @@
+"""Thirteen ways in which this engine could be wrong, each as a switch that makes it so.
+
+They are the mistakes that engines of this kind are known for. The simulation must notice every one of them by what it
+checks of any run: a bug that is planted and not found means that the simulation is too weak.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from floxide_amqp.core import changes as c
+from floxide_amqp.core import decide, moves, plan
+from floxide_amqp.core.decisions import Decision
+from floxide_amqp.core.ids import WorkItemId
+from floxide_amqp.core.records import TimerKind
+from floxide_amqp.core.reducers import Sum, Union
+from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.ports.key_value import Committed, Outcome, Read
+from floxide_amqp.runtime import admission, chain, frontier, lost_messages, publishing
+from floxide_amqp.runtime.admission import Admissions
+from floxide_amqp.runtime.cache import CachedRun
+from floxide_amqp.runtime.chain import Chain
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.writes import BatchWriter
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A planted bug.
+
+    Attributes:
+        name: What it is called.
+        plant: Puts it in, until the patch is undone.
+        within: How many seeds find it.
+    """
+
+    name: str
+    plant: Callable[[Patch], None]
+    within: int = 10
+
+
+def ack_before_commit(patch: Patch) -> None:
+    """The message is taken off its queue when the node has run, before what it did is committed."""
+    settle = Chain._settle
+
+    async def too_soon(self: Any, admitted: Any, performed: Any) -> Any:
+        await self._acknowledge()
+        return await settle(self, admitted, performed)
+
+    patch.setattr(Chain, "_settle", too_soon)
+
+
+def publish_before_commit(patch: Patch) -> None:
+    """Successors are published first, and committed afterwards."""
+    commit, publish = Services.commit, chain.publish
+    sent: set[tuple[WorkItemId, int]] = set()
+
+    async def commit_afterwards(self: Services, writer: BatchWriter, decision: Decision) -> Outcome:
+        run = await self.runs.find(writer.run_id) if decision.effects.publish else None
+        if run is not None:
+            sent.update((out.item.item_id, out.turn) for out in decision.effects.publish)
+            await publish(self, run.header, decision.effects.publish)
+        return await commit(self, writer, decision)
+
+    async def publish_the_rest(services: Any, header: Any, outgoing: Any, **position: Any) -> None:
+        rest = [out for out in outgoing if (out.item.item_id, out.turn) not in sent]
+        await publish(services, header, rest, **position)
+
+    patch.setattr(Services, "commit", commit_afterwards)
+    patch.setattr(chain, "publish", publish_the_rest)
+
+
+def no_turn_check(patch: Patch) -> None:
+    """A commit does not ask whether somebody else has moved the item since."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, c.TurnIs))
+
+
+def lost_timer(patch: Patch) -> None:
+    """Retries and holds are timed in the worker's memory only."""
+    kept = (TimerKind.RETRY, TimerKind.HOLD)
+    _write_without(patch, changes=lambda change: isinstance(change, c.SetTimer) and change.timer.kind in kept)
+
+
+def join_after_its_commit(patch: Patch) -> None:
+    """That a scope is at zero is seen after the commit that brought it there, and acted on in a second one."""
+    commit = Services.commit
+
+    async def in_two(self: Services, writer: BatchWriter, decision: Decision) -> Outcome:
+        (when,) = [change for change in decision.changes if isinstance(change, c.WhenScope)] or [None]
+        if when is None:
+            return await commit(self, writer, decision)
+        first = [change for change in decision.changes if change is not when]
+        outcome = await commit(self, writer, replace(decision, changes=(*first, *when.otherwise)))
+        if not isinstance(outcome, Committed):
+            return outcome
+        counter = keys.scope_count(writer.run_id, when.path)
+        batch = writer.batch((), when.then)
+        found = await self.session.read(Read(slot=batch.slot, counters=(counter,)))
+        counted = {counter: found.counters[0]}
+        if found.counters[0] == when.equals:
+            await self.session.commit(batch)
+        return replace(outcome, counters={**outcome.counters, **counted})
+
+    patch.setattr(Services, "commit", in_two)
+
+
+def no_epoch_check(patch: Patch) -> None:
+    """A commit does not ask whether the run was cancelled or paused since."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, c.EpochIs) and condition.epoch > 0)
+
+
+def early_ack_without_owner_entry(patch: Patch) -> None:
+    """A long step's message is acknowledged, and nothing in the store leads to the step instead."""
+    anchor = moves.anchor
+
+    def without_owner(*facts: Any) -> Decision:
+        decision = anchor(*facts)
+        return replace(decision, changes=_left(decision.changes, lambda change: isinstance(change, c.EnterOwner)))
+
+    patch.setattr(moves, "anchor", without_owner)
+
+
+def random_ids(patch: Patch) -> None:
+    """Items are called by chance, not by what they follow from."""
+    chance = random.Random(7)
+    patch.setattr(plan, "derive_item_id", lambda *_: WorkItemId(chance.randbytes(16).hex()))
+
+
+def swallowed_publish_error(patch: Patch) -> None:
+    """That no queue took a message, or nobody knows whether one did, is not noted."""
+
+    async def swallow(*_: Any) -> None:
+        """Nothing is done."""
+
+    patch.setattr(publishing, "_defer", swallow)
+
+
+def context_overwritten(patch: Patch) -> None:
+    """A step writes the state it saw and changed, instead of what it did to it."""
+    for reducer in (Sum, Union):
+        patch.setattr(reducer, "diff", lambda self, before, after: after if after != before else None)
+        patch.setattr(reducer, "merge", lambda self, base, delta: delta)
+
+
+def stale_context_cache(patch: Patch) -> None:
+    """A context that a worker remembers is taken for the present one when a message comes."""
+    bring_up = Admissions._bring_up
+
+    async def only_once(self: Any, run: CachedRun, tail: Any) -> Any:
+        return None if run.is_loaded else await bring_up(self, run, tail)
+
+    patch.setattr(Admissions, "_bring_up", only_once)
+
+
+def walk_stops_at_the_first(patch: Patch) -> None:
+    """A repeated delivery whose item is completed is taken for done, whatever its worker went on with."""
+
+    async def no_further(items: Any, run_id: Any, stored: Any, **_: Any) -> Any:
+        return None if stored is None or stored.item.status in frontier.ENDED else stored
+
+    patch.setattr(admission, "find_frontier", no_further)
+    patch.setattr(lost_messages, "find_frontier", no_further)
+
+
+def hold_without_check(patch: Patch) -> None:
+    """An item that waits for its siblings is put to sleep although one of them has just written what it waits for."""
+    hold = decide._hold
+
+    def unchecked(*facts: Any) -> Decision:
+        decision = hold(*facts)
+        return replace(decision, conditions=_left(decision.conditions, lambda it: isinstance(it, c.ContextLengthIs)))
+
+    patch.setattr(decide, "_hold", unchecked)
+
+
+BUGS = (
+    Bug("ack before commit", ack_before_commit),
+    Bug("publish before commit", publish_before_commit),
+    Bug("no turn check", no_turn_check),
+    Bug("lost timer", lost_timer),
+    Bug("join acted on after its commit", join_after_its_commit),
+    Bug("no epoch check", no_epoch_check),
+    Bug("early ack without owner entry", early_ack_without_owner_entry),
+    Bug("random ids", random_ids),
+    Bug("swallowed publish error", swallowed_publish_error),
+    Bug("context overwritten", context_overwritten),
+    Bug("stale context cache", stale_context_cache),
+    Bug("walk that stops at the first completed item", walk_stops_at_the_first),
+    Bug("hold without mailbox check", hold_without_check),
+)
+
+
+def _write_without(
+    patch: Patch,
+    *,
+    conditions: Callable[[Any], bool] = lambda condition: False,
+    changes: Callable[[Any], bool] = lambda change: False,
+) -> None:
+    batch = BatchWriter.batch
+
+    def less(self: BatchWriter, checked: Iterable[Any], written: Iterable[Any], **options: Any) -> Any:
+        return batch(self, _left(checked, conditions), _left(written, changes), **options)
+
+    patch.setattr(BatchWriter, "batch", less)
+
+
+def _left(all_of_them: Iterable[Any], are_left_out: Callable[[Any], bool]) -> tuple[Any, ...]:
+    return tuple(each for each in all_of_them if not are_left_out(each))
