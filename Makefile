@@ -20,9 +20,13 @@ NAME ?=
 # What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
 ARGS ?=
 
+# Which seeds `make simulate` plays
+SEEDS ?= 200
+FROM ?= 0
+
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: help demo demo-cluster deploy-demo test check bench chaos scenario docs format services clean
+.PHONY: help demo demo-cluster deploy-demo test check simulate bench chaos scenario docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -60,6 +64,9 @@ chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s wit
 
 scenario: $(VENV)/.made services ## Show one claim about recovery with its figures: NAME=wiped-broker (ARGS=--help lists them)
 	@$(BIN)/python -m tests.chaos $(NAME) --seed $(SEED) $(ARGS)
+
+simulate: $(VENV)/.made ## Play SEEDS=200 simulations of random workflows under random faults, from seed FROM=0 on
+	@$(BIN)/python -m floxide_amqp.testing.simulation --seeds $(SEEDS) --start $(FROM) $(ARGS)
 
 bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -29,6 +29,7 @@ from floxide_amqp.exceptions import (
     ResultTimeoutError,
     RunCancelledError,
     RunConflictError,
+    RunDeletedError,
     RunError,
     RunFailedError,
     RunNotFoundError,
@@ -39,7 +40,7 @@ from floxide_amqp.runtime.health import WorkerHealth
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
 from floxide_amqp.runtime.pool import WorkerPool
-from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.source import Channel, Source
 from floxide_amqp.runtime.views import (
     DeadLetterInfo,
@@ -98,9 +99,11 @@ __all__ = [
     "Path",
     "Reducer",
     "ResultTimeoutError",
+    "Retention",
     "RetryPolicy",
     "RunCancelledError",
     "RunConflictError",
+    "RunDeletedError",
     "RunError",
     "RunFailedError",
     "RunHandle",

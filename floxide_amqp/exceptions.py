@@ -154,17 +154,20 @@ class RunDeletedError(RunNotFoundError):
 
 
 class RunConflictError(RunError):
-    """A run with this id exists and was started with something else."""
+    """A run with this id exists, or existed not long ago, and was started with something else."""
 
     run_id: str
     differs: str
+    was_deleted: bool
 
-    def __init__(self, *, run_id: str, differs: str) -> None:
+    def __init__(self, *, run_id: str, differs: str, was_deleted: bool = False) -> None:
+        what = "was deleted not long ago" if was_deleted else "exists already"
         super().__init__(
-            f"Run {run_id!r} exists already and was started with another {differs}. "
+            f"Run {run_id!r} {what} and was started with another {differs}. "
             "Starting is idempotent only for the same workflow, version, input and context: use another run id.",
             run_id=run_id,
             differs=differs,
+            was_deleted=was_deleted,
         )
 
 

@@ -44,7 +44,7 @@ from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.identity import identity_of
@@ -253,7 +253,8 @@ class Floxide:
         return Services(
             name=name, session=session, queue=queue, bus=bus,
             registry=self.registry, store_id=await identity_of(session), resources=resources, limits=limits,
-            timeouts=self._timeouts_here(), retry=self._retry, interceptors=self._interceptors, executor=executor,
+            timeouts=self._timeouts_here(), retention=self.retention, retry=self._retry,
+            interceptors=self._interceptors, executor=executor,
             dead_letters=dead_letters, connections=lambda: _connections(queue, bus, dead_letters),
         )  # fmt: skip
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 MAX_MESSAGE_LENGTH = 2_000
 """Characters kept of an error's message, so that one error cannot fill a store."""
 
+MAX_NAME_LENGTH = 500
+"""Characters kept of a class's name."""
+
 MAX_TRACEBACK_LENGTH = 8_000
 """Characters kept of a traceback: the end, where the cause is."""
 
@@ -50,8 +53,8 @@ class FailureInfo:
 
 
 def kind_of(error_class: type[BaseException]) -> str:
-    """Return ``module.Class`` of an exception class."""
-    return f"{error_class.__module__}.{error_class.__qualname__}"
+    """Return ``module.Class`` of an exception class, cut short where somebody made up an endless one."""
+    return f"{error_class.__module__}.{error_class.__qualname__}"[:MAX_NAME_LENGTH]
 
 
 def error_kinds(error: BaseException) -> tuple[str, ...]:
@@ -63,11 +66,11 @@ def describe_error(error: BaseException) -> ErrorInfo:
     """Turn an exception into data; an exception whose own ``__str__`` or traceback fails is still described."""
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - user code runs here, and a broken __str__ must not hide the first error
+    except BaseException as broken:  # noqa: BLE001 - user code: a broken __str__ must not hide the first error
         message = f"<{type(error).__name__}.__str__ raised {type(broken).__name__}>"
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - same as above: formatting calls user code
+    except BaseException:  # noqa: BLE001 - same as above: formatting calls user code
         text = ""
     return ErrorInfo(
         kinds=error_kinds(error),

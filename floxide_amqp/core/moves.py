@@ -55,9 +55,18 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
 
 
 def claim(
-    item: WorkItem, turn: int, epoch: int, worker: WorkerId, *, at_most_once: bool = False, spared: bool = False
+    item: WorkItem,
+    turn: int,
+    epoch: int,
+    worker: WorkerId,
+    *,
+    at_most_once: bool = False,
+    spared: bool = False,
+    lead: Sequence[Change] = (),
 ) -> Decision:
     """A worker becomes the owner of an item before it runs it, held by the message in its hands.
+
+    `lead` enters an entry for that message where it came without one.
 
     A claim of an `at_most_once` node counts as a death until it ends: whoever finds the item later need not know how
     its owner was lost to know that the body may have run.
@@ -70,7 +79,7 @@ def claim(
     )
     return Decision(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
-        changes=(PutItem(owned, is_listed=True),),
+        changes=(PutItem(owned, is_listed=True), *lead),
         effects=Effects(keep=owned),
         epoch_after=epoch,
     )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import LeaveMessage
-from floxide_amqp.core.decisions import MessageAnchor, Outgoing
+from floxide_amqp.core.changes import Change, EnterMessage, LeaveMessage
+from floxide_amqp.core.decisions import MessageAnchor, Outgoing, message_entry
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import WorkerId, slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
@@ -57,6 +57,7 @@ class Admitted:
     Attributes:
         verdict: Set where the item must not run: an error that it fails with for good.
         is_suspect: Whether workers have died on it, so that it is this process's only suspect (`Solitude`).
+        anchor: What leads to it from now on, where its claim entered that; None for what led to it before.
     """
 
     run: CachedRun
@@ -67,6 +68,7 @@ class Admitted:
     scope: Scope | None
     verdict: Exception | None = None
     is_suspect: bool = False
+    anchor: MessageAnchor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +153,8 @@ class Admissions:
             return await self._park(found, item, turn, message)
         if self._services.inflight.has(found.header.run_id, item.item_id):
             return await self._anchor_for(found, item, turn, self._services.name, message)
-        if redelivered or envelope.recovered or item.deaths or graph.nodes[item.node].options.at_most_once:
+        is_first = bool(message.entry) and not (redelivered or envelope.recovered or item.deaths)
+        if not is_first or graph.nodes[item.node].options.at_most_once:
             return await self._claim(found, item, turn, graph, message)
         return await self._admitted(found, item, turn, graph, found.broken)
 
@@ -199,11 +202,22 @@ class Admissions:
             verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=max(item.deaths, item.lost))
         if verdict is None and 0 < item.deaths >= limit - 1:
             return await self._claim_suspect(found, item, turn, graph, message)
-        decision = moves.claim(item, turn, found.epoch, self._services.name, at_most_once=once)
+        anchor, lead = self._led(item, turn, message)
+        decision = moves.claim(item, turn, found.epoch, self._services.name, at_most_once=once, lead=lead)
         with self._services.inflight.reserved(found.header.run_id, item.item_id):
             if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
                 return None
-            return await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
+            admitted = await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
+            return replace(admitted, anchor=anchor)
+
+    def _led(self, item: WorkItem, turn: int, message: MessageAnchor) -> tuple[MessageAnchor, tuple[Change, ...]]:
+        """Where a message came without an entry, the claim enters one: what led to the item until then may be gone."""
+        if message.entry:
+            return message, ()
+        services = self._services
+        entry = message_entry(services.now_ms(), item.item_id, turn + 1)
+        enter = EnterMessage(message.queue, entry, item.item_id, turn + 1, services.name)
+        return MessageAnchor(message.queue, entry), (enter,)
 
     async def _claim_suspect(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
@@ -215,11 +229,13 @@ class Admissions:
         admission: Admission | None = None
         try:
             is_alone = await services.solitude.alone(services.timeouts.early_acknowledge)
-            decision = moves.claim(item, turn, found.epoch, services.name, spared=not is_alone)
+            anchor, lead = self._led(item, turn, message)
+            decision = moves.claim(item, turn, found.epoch, services.name, spared=not is_alone, lead=lead)
             with services.inflight.reserved(*place):
                 if isinstance(await services.commit(_writer(found.header), decision), Committed):
                     owned = decision.effects.keep or item
-                    admission = replace(await self._admitted(found, owned, turn + 1, graph), is_suspect=True)
+                    admitted = await self._admitted(found, owned, turn + 1, graph)
+                    admission = replace(admitted, is_suspect=True, anchor=anchor)
         finally:
             if admission is None:
                 services.solitude.let_go(*place)
@@ -269,17 +285,13 @@ class Admissions:
         return Dismissed(reason="parked", forget=False)
 
     async def _republish_successors(self, header: RunHeader, item: WorkItem, *, redelivered: bool) -> None:
-        """After a crash between commit and publish: publish what is pending and unowned.
-
-        Not what no queue took before, as its note says: its entry is gone, and a timer publishes it with another.
-        """
+        """After a crash between commit and publish: publish what is pending and unowned."""
         if not (redelivered and item.successors):
             return
         outgoing = [
-            Outgoing(found.item, found.turn, "")  # the entry of its first message stands
+            Outgoing(found.item, found.turn, "")  # the entry of its first message may stand
             for found in await self._services.items.find(header.run_id, item.successors)
             if found is not None and found.item.status is WorkItemStatus.PENDING and found.item.item_id != item.kept
-            if not found.item.note
         ]
         await publish(self._services, header, outgoing)
 
@@ -297,6 +309,7 @@ class Admissions:
         state = snapshot.cells[0]
         if state.version == 0:
             _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
+            services.cache.forget(run_id)
             return Dismissed(reason="run unknown")
         if cached is not None:
             header = cached.header

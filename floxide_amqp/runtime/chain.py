@@ -124,6 +124,7 @@ class Chain:
     async def _step(self, admitted: Admitted) -> Admitted | None:
         """Run and commit one step; return the next item of the chain, if there is one."""
         run, item = admitted.run, admitted.item
+        self._anchor = admitted.anchor or self._anchor
         self._steps += 1
         handle = StepHandle(run.header.run_id, item.item_id, item.node, attempt=item.attempt, lost=item.lost)
         inflight = self._services.inflight
@@ -323,7 +324,7 @@ class Chain:
         if decision.epoch_after != admitted.epoch:
             state = replace(state, status=RunStatus.RUNNING)
         return replace(
-            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None,
+            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None, anchor=None,
             is_suspect=False, scope=await self._admissions.scope_of(run, effects.keep),
         )  # fmt: skip
 

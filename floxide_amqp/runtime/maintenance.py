@@ -22,6 +22,7 @@ from floxide_amqp.runtime.due_timers import DueTimers
 from floxide_amqp.runtime.lease import Lease
 from floxide_amqp.runtime.lost_messages import LostMessages
 from floxide_amqp.runtime.parked import ParkedItems
+from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import report
 
@@ -45,6 +46,7 @@ class Maintenance:
         self._timers = DueTimers(services)
         self._workers = DeadWorkers(services, deaths)
         self._messages = LostMessages(services, deaths, queues)
+        self._pruning = Pruning(services)
         self._parked = ParkedItems(services, queues)
         self.dead_letters = DeadLetterDesk(
             services, services.dead_letters, self._messages.recover, lambda: self.is_leader
@@ -69,7 +71,7 @@ class Maintenance:
         await _each(self._parked.take, self._workers.take_back_own, self._messages.sweep)
         self.is_leader = await self._lease.take()
         if self.is_leader:
-            await _each(self._timers.fire, self._workers.bury, self._messages.look)
+            await _each(self._timers.fire, self._workers.bury, self._messages.look, self._pruning.prune)
 
     def probe_returned(self, probe: Probe) -> None:
         """A probe came through a queue that this worker serves."""

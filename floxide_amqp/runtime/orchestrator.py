@@ -23,7 +23,7 @@ from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ResultTimeoutError, UnreadableRecordError
-from floxide_amqp.runtime import control_actions, dead_letter_actions, resuming, starting, views
+from floxide_amqp.runtime import control_actions, dead_letter_actions, resuming, retention, starting, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish_many
@@ -80,6 +80,7 @@ class RunHandle(Generic[O_co]):
             RunFailedError: The run failed; the attributes tell node, item, error and attempts.
             RunTimeoutError: The run failed by its own timeout.
             RunCancelledError: The run was cancelled.
+            RunDeletedError: The run ended and was deleted since, with its result.
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
         run = await self._orchestrator.wait_stored(RunId(self.run_id), timeout)
@@ -108,6 +109,10 @@ class RunHandle(Generic[O_co]):
     async def resume(self) -> None:
         """Resume the run; see `Orchestrator.resume`."""
         await self._orchestrator.resume(self.run_id)
+
+    async def delete(self) -> None:
+        """Delete the run, which has ended; see `Orchestrator.delete`."""
+        await self._orchestrator.delete(self.run_id)
 
 
 class Orchestrator:
@@ -141,7 +146,8 @@ class Orchestrator:
     ) -> RunHandle[OutT]:
         """Store a run and send its first message; returns once the run is as durable as the store.
 
-        Starting again with the same id, workflow, input and context returns the same run.
+        Starting again with the same id, workflow, input and context returns the same run. Of one that was deleted not
+        long ago it returns a handle too, whose methods say so; nothing runs then.
 
         Args:
             workflow: The workflow.
@@ -259,6 +265,18 @@ class Orchestrator:
             InvalidRunStateError: The run is completed or cancelled.
         """
         await resuming.resume_run(self.services, RunId(run_id))
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with everything the store has of it.
+
+        What stays for a while is that it existed: its id is free again once `Retention.tombstone` is over. Deleting a
+        run that was deleted does nothing.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            InvalidRunStateError: The run has not ended.
+        """
+        await retention.delete_run(self.services, RunId(run_id))
 
     # --- looking
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.decisions import Outgoing
+from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.records import Envelope, RunHeader
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.interceptors import chain_publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.side_by_side import side_by_side
 from floxide_amqp.stores.record_codec import encode_envelope
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -22,6 +24,9 @@ REASONS = {
     PublishOutcome.REFUSED: "the broker refused its message",
 }
 """What is noted on an item whose message no queue took."""
+
+MAX_REASON_LENGTH = 300
+"""Characters kept of what an interceptor raised."""
 
 
 def message_of(services: Services, header: RunHeader, out: Outgoing, position: int | None) -> Message:
@@ -48,32 +53,65 @@ async def publish(
     """
     if not outgoing:
         return
-    messages = [message_of(services, header, out, position) for out in outgoing]
-    body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
-    for out, outcome in zip(outgoing, await body(), strict=True):
-        services.figures.publishes[outcome.value] += 1
-        if outcome is not PublishOutcome.CONFIRMED:
-            await _defer(services, header, out, outcome)
+    await _publish(services, [(header, out) for out in outgoing], position)
 
 
 async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Outgoing]]) -> None:
     """Publish first messages of many runs in one go."""
-    messages = [message_of(services, header, out, 0) for header, out in starts]
-    body = chain_publish(services.interceptors, messages, lambda: services.queue.publish(messages))
-    for (header, out), outcome in zip(starts, await body(), strict=True):
+    await _publish(services, starts, 0)
+
+
+async def _publish(
+    services: Services, outgoing: Sequence[tuple[RunHeader, Outgoing]], position: int | None
+) -> None:
+    messages = [message_of(services, header, out, position) for header, out in outgoing]
+    outcomes, problem = await _send(services, messages)
+    for outcome in outcomes:
         services.figures.publishes[outcome.value] += 1
-        if outcome is not PublishOutcome.CONFIRMED:
-            await _defer(services, header, out, outcome)
+    unconfirmed = [
+        (header, out, outcome, problem or REASONS.get(outcome, ""))
+        for (header, out), outcome in zip(outgoing, outcomes, strict=True)
+        if outcome is not PublishOutcome.CONFIRMED
+    ]
+    await side_by_side(lambda each: _defer(services, *each), unconfirmed)
 
 
-async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome) -> None:
+async def _send(services: Services, messages: Sequence[Message]) -> tuple[Sequence[PublishOutcome], str]:
+    """Publish through the interceptors; return the outcomes, and what an interceptor did wrong that kept one back.
+
+    The commit that put the items pending stands, so an interceptor that fails must not bring back what led to it: what
+    the queue said counts, and where it was never asked, the messages are refused.
+    """
+    said: Sequence[PublishOutcome] | None = None
+
+    async def proceed() -> Sequence[PublishOutcome]:
+        nonlocal said
+        said = [PublishOutcome.UNKNOWN] * len(messages)
+        said = await services.queue.publish(messages)
+        return said
+
+    try:
+        outcomes = await chain_publish(services.interceptors, messages, proceed)()
+        if len(outcomes) == len(messages):
+            return outcomes, ""
+        problem = f"an interceptor returned {len(outcomes)} outcomes of {len(messages)} messages"
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # user code, whose exits must not end the worker
+        described = describe_error(error)
+        problem = f"an interceptor raised {described.error_type}: {described.message[:MAX_REASON_LENGTH]}"
+        _log.error("publish.interceptor_failed", messages=len(messages), error=problem, exc_info=True)
+    else:
+        _log.error("publish.interceptor_failed", messages=len(messages), error=problem)
+    return (said, "") if said is not None else ([PublishOutcome.REFUSED] * len(messages), problem)
+
+
+async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome, reason: str) -> None:
     """Note why the item is not on its way, and set a timer that publishes it again."""
     pause = services.timeouts.publish_retry * services.random.uniform(0.5, 1.0)
     due_ms = services.now_ms() + round(pause * 1000)
     if outcome is PublishOutcome.UNKNOWN:
         decision = moves.repeat_publish(out, due_ms, header, services.name)
     else:
-        decision = moves.defer_publish(out.item, out.turn, due_ms, header, REASONS[outcome], out)
+        decision = moves.defer_publish(out.item, out.turn, due_ms, header, reason, out)
     result = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
     _log.warning(
         "publish.deferred", run_id=header.run_id, item_id=out.item.item_id, queue=out.item.queue,

@@ -32,8 +32,8 @@ from floxide_amqp.runtime.messages import (
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
-from floxide_amqp.runtime.threads import NodeThreads
 from floxide_amqp.runtime.solitude import Solitude
+from floxide_amqp.runtime.threads import NodeThreads
 from floxide_amqp.stores.contexts import ContextStore
 from floxide_amqp.stores.dead_letters import DeadLetterStore
 from floxide_amqp.stores.indexes import IndexStore

@@ -39,14 +39,14 @@ async def side_by_side(act: Callable[[T], Awaitable[object]], records: Sequence[
         raise errors[0]
 
 
-async def work_off(act: Callable[[T], Awaitable[object]], records: Sequence[T]) -> bool:
+async def work_off(act: Callable[[T], Awaitable[object]], records: Sequence[T], *, at_once: int = AT_ONCE) -> bool:
     """Act on each record and report what cannot be done; return whether all could.
 
     Raises:
         StoreUnavailableError: The store is out of reach.
     """
     try:
-        await side_by_side(act, records)
+        await side_by_side(act, records, at_once=at_once)
     except StoreUnavailableError:
         raise
     except Exception as error:  # noqa: BLE001 - a supervisor: what one record does not let be done is tried again

@@ -20,6 +20,7 @@ from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import encode_payload, pack
+from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -65,7 +66,7 @@ def prepare(
 
 
 async def store(services: Services, request: StartRequest) -> Outgoing | None:
-    """Store a run; return its first message, or None where the same run exists already and has begun.
+    """Store a run; return its first message, or None where the same run exists already and has begun, or existed.
 
     Whoever stored a run that has not begun may have died before its first message was out, so that is sent again.
 
@@ -78,32 +79,44 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 
     async def commit() -> None:
         nonlocal first
-        outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
-        if not isinstance(outcome, Conflict):
-            first = decision.effects.publish[0]
-            services.note_deadline(decision)
-            return
-        existing = await services.runs.load(header.run_id)
-        if existing.header.input_digest != header.input_digest:
-            raise RunConflictError(run_id=header.run_id, differs=_difference(existing.header, header))
-        first = await _unsent(services, existing)
+        while isinstance(await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision), Conflict):
+            existing, item = await services.runs.find_with_item(header.run_id, header.start_item)
+            if existing is not None:
+                if existing.header.input_digest != header.input_digest:
+                    raise RunConflictError(run_id=header.run_id, differs=_difference(existing.header, header))
+                first = _unsent(existing, item)
+                return
+            if await _was_deleted(services, header):
+                return
+        first = decision.effects.publish[0]
+        services.note_deadline(decision)
 
     call = StartCall(run_id=header.run_id, workflow=header.workflow, version=header.version)
     await chain_start(services.interceptors, call, commit)()
     return first
 
 
-async def _unsent(services: Services, run: StoredRun) -> Outgoing | None:
-    """The first message of a run that has not begun; the entry of the message it repeats stands.
+def _unsent(run: StoredRun, first: StoredItem | None) -> Outgoing | None:
+    """The first message of a run that has not begun; the entry of the message it repeats stands."""
+    if run.state.status is not RunStatus.PENDING or first is None or first.item.status is not WorkItemStatus.PENDING:
+        return None
+    return Outgoing(first.item, first.turn, "", recovered=True)
 
-    Where no queue took that one, its entry is gone, and a timer publishes it again with another.
+
+async def _was_deleted(services: Services, header: RunHeader) -> bool:
+    """Whether the same run was started before, ended and was deleted: its id is not free yet.
+
+    Raises:
+        RunConflictError: The run of this id that was deleted was another one.
     """
-    if run.state.status is not RunStatus.PENDING:
-        return None
-    found = (await services.items.find(run.header.run_id, (run.header.start_item,)))[0]
-    if found is None or found.item.status is not WorkItemStatus.PENDING or found.item.note:
-        return None
-    return Outgoing(found.item, found.turn, "", recovered=True)
+    tombstone, _ = await services.runs.tombstone(header.run_id)
+    if tombstone is None:
+        return False
+    if tombstone.input_digest != header.input_digest:
+        same_kind = (tombstone.workflow, tombstone.version) == (header.workflow, header.version)
+        differs = "input or context" if same_kind else "workflow or version"
+        raise RunConflictError(run_id=header.run_id, differs=differs, was_deleted=True)
+    return True
 
 
 def _check_run_id(run_id: str) -> None:

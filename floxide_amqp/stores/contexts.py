@@ -70,7 +70,8 @@ class ContextStore:
         """Write a snapshot, if nobody wrote one since `version`; the log stays, and goes on at its position."""
         key = keys.context_snapshot(run_id)
         put = Put(key, codec.encode_snapshot(position, pack(state.to_plain())))
-        await self._session.commit(Batch(slot=slot_of(run_id), checks=(Check(key, version), Check(keys.state(run_id), PRESENT)), writes=(put,)))
+        checks = (Check(key, version), Check(keys.state(run_id), PRESENT))  # it may have been deleted meanwhile
+        await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=(put,)))
 
     @staticmethod
     def _base(

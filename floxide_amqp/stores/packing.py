@@ -135,12 +135,8 @@ def unpack_record(shape: Shape, data: bytes) -> Sequence[Any]:
         if len(data) > SCAN_FROM_BYTES:
             scan(data)
         values = _decode(data, shape.max_length)
-    except CodecError:
-        raise
     except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError and its own
-        raise CodecError(
-            f"This is not a {shape.what}: {type(error).__name__} while decoding {len(data)} bytes."
-        ) from error
+        raise _refusal(shape, data, error) from error
     found = cast("tuple[Any, ...]", values)
     if type(found) is not tuple:
         raise CodecError(f"This is not a {shape.what} of format {FORMAT}.")
@@ -204,6 +200,25 @@ def _other_format(shape: Shape, found: tuple[Any, ...]) -> CodecError:
     if found and type(found[0]) is int and FORMAT < found[0] <= LAST_FORMAT:
         return NewerFormatError(what=shape.what, found=f"format {found[0]}")
     return CodecError(f"This is not a {shape.what} of format {FORMAT}.")
+
+
+def _refusal(shape: Shape, data: bytes, error: Exception) -> CodecError:
+    """Return why bytes cannot be decoded; a later format may have maps, extensions and longer arrays."""
+    if FORMAT < _leading_number(data) <= LAST_FORMAT:
+        try:
+            scan(data)
+        except Exception:  # noqa: BLE001 - whatever it is: then it is no msgpack of any format
+            return CodecError(f"This is not a {shape.what}: {len(data)} bytes that break off or are none.")
+        return NewerFormatError(what=shape.what, found=f"format {_leading_number(data)}")
+    if isinstance(error, CodecError):
+        return error
+    return CodecError(f"This is not a {shape.what}: {type(error).__name__} while decoding {len(data)} bytes.")
+
+
+def _leading_number(data: bytes) -> int:
+    """Return the small number that an array begins with; 0 where there is none."""
+    offset = {0xDC: 3, 0xDD: 5}.get(data[0], 1 if data[0] & 0xF0 == 0x90 else 0) if data else 0
+    return data[offset] if 0 < offset < len(data) and data[offset] < 0x80 else 0
 
 
 def texts(values: Any, what: str) -> tuple[Any, ...]:

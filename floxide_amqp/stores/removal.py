@@ -35,6 +35,7 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.dead_letters import decode_letter
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
@@ -136,11 +137,6 @@ class RunRemoval:
         writes = (Delete(keys.tombstone(run_id)), Leave(keys.TOMBSTONES, keys.timed_run(free_at_ms, run_id)))
         await self._commit(run_id, version, writes)
 
-    async def forget_condemned(self, run_id: RunId, deleted_at_ms: int) -> None:
-        """Take away an entry among the condemned that has no tombstone."""
-        entry = Leave(keys.CONDEMNED, keys.timed_run(deleted_at_ms, run_id))
-        await self._session.commit(Batch(slot=slot_of(run_id), writes=(entry,)))
-
     async def _commit(self, run_id: RunId, version: int, writes: tuple[Write, ...]) -> Committed | None:
         """Commit while the tombstone is as it was read; None if somebody else has come further."""
         checks = (Check(keys.tombstone(run_id), version),)
@@ -157,14 +153,14 @@ class RunRemoval:
         ids = [WorkItemId(entry.entry) for entry in snapshot.indexes[0]]
         if not ids:
             return ()
-        cells = tuple(keys.item(run_id, item_id) for item_id in ids)
-        found = (await self._session.read(Read(slot=slot_of(run_id), cells=cells))).cells
+        cells = [*(keys.item(run_id, one) for one in ids), *(keys.dead_letter(run_id, one) for one in ids)]
+        found = (await self._session.read(Read(slot=slot_of(run_id), cells=tuple(cells)))).cells
         changes: list[c.Change] = []
-        for cell in found:
-            try:
+        for item_id, cell, letter in zip(ids, found[: len(ids)], found[len(ids) :], strict=True):
+            with suppress(CodecError):  # what leads to an item that nobody can read finds nothing, and is dropped then
                 changes += _led_to(tombstone, codec.decode_item(cell.value), cell.version) if cell.version else ()
-            except CodecError:
-                continue  # what leads to it finds nothing, and is dropped then
+            with suppress(CodecError):
+                changes += (c.DropLetter(decode_letter(letter.value).letter_id, item_id),) if letter.version else ()
         return (*(Leave(live, item_id) for item_id in ids), *BatchWriter(run_id, 0).writes(changes))
 
     async def _arrivals_page(self, run_id: RunId) -> tuple[Write, ...]:
@@ -212,7 +208,5 @@ def _led_to(tombstone: Tombstone, item: WorkItem, turn: int) -> Sequence[c.Chang
         timer = Timer(due_ms=item.due_ms, run_id=tombstone.run_id, item_id=item.item_id, kind=kind, turn=turn)
         changes.append(c.DropTimer(timer))
     if item.status is WorkItemStatus.PARKED:
-        changes.append(
-            c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id)
-        )
+        changes.append(c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id))
     return changes

@@ -115,12 +115,8 @@ class BatchWriter:
                 out.append(Put(keys.page(run_id, opener, number), codec.encode_page(routes)))
             case c.DropPage(opener, number):
                 out.append(Delete(keys.page(run_id, opener, number)))
-            case c.AppendDelta(item_id, delta):
-                out.append(Append(keys.context_log(run_id), (codec.encode_delta(item_id, delta),)))
-            case c.AppendError(record):
-                out.append(Append(keys.errors(run_id), (codec.encode_error(record),)))
-            case c.AppendHistory(entry):
-                out.append(Append(keys.history(run_id), (codec.encode_history(entry),)))
+            case c.AppendDelta() | c.AppendError() | c.AppendHistory():
+                out.append(self._append(change))
             case c.PutLetter(letter):
                 out.append(Put(keys.dead_letter(run_id, letter.item_id), encode_letter(letter)))
                 out.append(Enter(keys.DEAD_LETTERS, letter.letter_id, encode_place(run_id, letter.item_id)))
@@ -133,6 +129,15 @@ class BatchWriter:
                 out.append(self._when(keys.count(run_id, name), equals, then, otherwise, token))
             case _:
                 out.append(self._entry(change))
+
+    def _append(self, change: c.AppendDelta | c.AppendError | c.AppendHistory) -> Write:
+        match change:
+            case c.AppendDelta(item_id, delta):
+                return Append(keys.context_log(self.run_id), (codec.encode_delta(item_id, delta),))
+            case c.AppendError(record):
+                return Append(keys.errors(self.run_id), (codec.encode_error(record),))
+            case c.AppendHistory(entry):
+                return Append(keys.history(self.run_id), (codec.encode_history(entry),))
 
     def _entry(
         self,

@@ -316,11 +316,13 @@ def taken_over(entries: Iterable[Entry], process: str, at_ms: int) -> list[float
 
 def _late_ends(entries: Iterable[Entry], process: str, stopped_ms: int, continued_ms: int) -> list[Entry]:
     """The ends, after it went on, of bodies it had begun before, and another process has begun meanwhile."""
+    entries = list(entries)
     own = [entry for entry in entries if entry.process.startswith(f"{process}-")]
     before = Counter(_body(entry) for entry in own if entry.at_ms <= stopped_ms)
     meanwhile = {
         _body(entry) for entry in entries
-        if entry.what == "begin" and entry not in own and stopped_ms <= entry.at_ms <= continued_ms
+        if entry.what == "begin" and not entry.process.startswith(f"{process}-")
+        and stopped_ms <= entry.at_ms <= continued_ms
     }  # fmt: skip
     return [
         entry for entry in own

@@ -33,6 +33,10 @@ values: st.SearchStrategy[Any] = st.recursive(
 """Whatever msgpack can say."""
 
 
+HEADS = bytes.fromhex("007f808f909fa0bfc0c1c2c4c6c9cbcfd3d9dbdddfff")
+"""First bytes of msgpack's kinds of values."""
+
+
 def packed(value: Any) -> bytes:
     return bytes(msgpack.packb(value))
 
@@ -54,9 +58,7 @@ def damaged(valid: bytes, seed: int) -> bytes:
             case 4:
                 del data[at : at + chance.randint(1, 8)]
             case 5 if at < len(data):
-                data[at] = chance.choice(
-                    b"\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc0\xc1\xc2\xc4\xc6\xc9\xcb\xcf\xd3\xd9\xdb\xdd\xdf\xff"
-                )
+                data[at] = chance.choice(HEADS)
             case _:
                 data += chance.randbytes(chance.randint(1, 8))
     return bytes(data)

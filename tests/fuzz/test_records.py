@@ -1,4 +1,4 @@
-"""Whatever bytes lie in the store or come from a queue, a decoder returns a sound record or raises one kind of error."""
+"""Whatever bytes lie in the store or come from a queue, a decoder returns a sound record or raises a `CodecError`."""
 
 from __future__ import annotations
 

@@ -10,16 +10,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aio_pika
+import aio_pika.exceptions
 import pytest
 
 from floxide_amqp import DeadLetterKind, Floxide, Orchestrator, RunFailedError
+from floxide_amqp.core.records import Probe
 from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterReader
 from floxide_amqp.ports.work_queue import Message
+from floxide_amqp.stores.record_codec import encode_probe
 from floxide_amqp.testing.rabbitmq_servers import RabbitMQ
-from tests.integration.dead_letter_app import Innocent, Poison, application
+from tests.integration.dead_letter_app import SWIFT, Innocent, Poison, application
 
 ROOT = Path(__file__).parents[2]
+CANARY = encode_probe(Probe(queue="default", number=0, before=""))
+"""A message that nobody minds."""
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("own_rabbitmq")]
 
@@ -45,10 +52,47 @@ class Site:
     async def no_policy(self, name: str) -> None:
         await asyncio.to_thread(self.broker.ctl, "clear_policy", f"{self.namespace}-{name}")
 
-    async def messages(self, queue: str) -> int:
-        """How many messages a queue holds, delivered ones included; -1 where there is none."""
-        rows = await asyncio.to_thread(self.broker.ctl, "list_queues", "name", "messages", "--formatter", "json")
-        return next((row["messages"] for row in json.loads(rows) if row["name"] == f"{self.namespace}.{queue}"), -1)
+    async def look(self, queue: str) -> tuple[int, int]:
+        """How many messages wait in a queue and how many consumers it has; -1 and 0 where there is none."""
+        async with await aio_pika.connect(self.broker.url) as connection:
+            channel = await connection.channel()
+            try:
+                found = await channel.declare_queue(f"{self.namespace}.{queue}", passive=True)
+            except aio_pika.exceptions.ChannelNotFoundEntity:
+                return -1, 0
+            counts = found.declaration_result
+            return counts.message_count or 0, counts.consumer_count or 0
+
+    async def is_empty(self, queue: str) -> bool:
+        return (await self.look(queue))[0] == 0
+
+    async def expire(self, pattern: str = "work[.]default") -> None:
+        """Have the broker give up on what waits for 50 ms, and wait until it does: policies take their time."""
+        await self.policy("expiry", pattern, '{"message-ttl": 50}')
+        async with AmqpWorkQueue(self.broker.url, namespace=self.namespace) as queue:
+            for _ in range(100):
+                await queue.publish([Message(queue="default", body=CANARY)])
+                await asyncio.sleep(0.3)
+                if await self.is_empty("work.default"):
+                    return
+                await asyncio.to_thread(self.broker.ctl, "purge_queue", f"{self.namespace}.work.default")
+        raise AssertionError("messages do not expire")
+
+    async def fill(self) -> None:
+        """Have the dead letter queue keep nothing that comes, and wait until it does so.
+
+        By `drop-head`: what `reject-publish` refuses are publishers, while dead letters get in (3.10, measured).
+        """
+        await self.policy("full", "dead", '{"max-length": 0, "overflow": "drop-head"}')
+        async with await aio_pika.connect(self.broker.url) as connection:
+            channel = await connection.channel()
+            for _ in range(100):
+                await channel.default_exchange.publish(aio_pika.Message(CANARY), routing_key=f"{self.namespace}.dead")
+                await asyncio.sleep(0.3)
+                if await self.is_empty("dead"):
+                    return
+                await asyncio.to_thread(self.broker.ctl, "purge_queue", f"{self.namespace}.dead")
+        raise AssertionError("the queue keeps everything")
 
     @asynccontextmanager
     async def worker(self, app: Floxide, *queues: str) -> AsyncGenerator[None]:
@@ -75,11 +119,7 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 40) -> No
 async def made(app: Floxide, site: Site) -> None:
     """Have the task queue declared, by a worker that serves it for a moment."""
     async with site.worker(app, "default"):
-        await until(lambda: _exists(site, "work.default"))
-
-
-async def _exists(site: Site, queue: str) -> bool:
-    return await site.messages(queue) >= 0
+        await until(lambda: site.is_empty("work.default"))
 
 
 @pytest.mark.fault(21)
@@ -125,7 +165,7 @@ async def test_neighbours_of_a_crash_loop_that_the_broker_gives_up_on_all_comple
 async def test_a_message_that_expires_again_and_again_is_kept_until_somebody_requeues_it(site: Site) -> None:
     app = site.app(dead_letters=2)
     await made(app, site)
-    await site.policy("expiry", "work[.]default", '{"message-ttl": 100}')
+    await site.expire()
     async with app.orchestrator() as orchestrator, site.worker(app, "elsewhere"):
         run = await orchestrator.start(Innocent, 7, run_id="run")
         await until(lambda: _is_kept(orchestrator))
@@ -136,7 +176,7 @@ async def test_a_message_that_expires_again_and_again_is_kept_until_somebody_req
         assert letter.reason == "it waited too long (message TTL)"
         (item,) = await orchestrator.pending_work("run")
         assert "gave up on its message 3 times in a row" in item.note
-        await until(lambda: _is_empty(site, "dead"))
+        await until(lambda: site.is_empty("dead"))
         await site.no_policy("expiry")
         async with site.worker(app, "default"):
             assert not (await run.status()).is_terminal
@@ -149,10 +189,6 @@ async def _is_kept(orchestrator: Orchestrator) -> bool:
     return [each.again_at for each in await orchestrator.dead_letters()] == [None]
 
 
-async def _is_empty(site: Site, queue: str) -> bool:
-    return await site.messages(queue) == 0
-
-
 @pytest.mark.fault(22)
 @pytest.mark.parametrize("how", ["missing", "full"])
 async def test_messages_given_up_into_nowhere_are_found_by_the_store(site: Site, how: str) -> None:
@@ -161,12 +197,12 @@ async def test_messages_given_up_into_nowhere_are_found_by_the_store(site: Site,
     if how == "missing":
         await asyncio.to_thread(site.broker.ctl, "delete_queue", f"{site.namespace}.dead")
     else:
-        await site.policy("full", "dead", '{"max-length": 0, "overflow": "reject-publish"}')
+        await site.fill()
+    await site.expire()
     async with app.orchestrator() as orchestrator:
-        await site.policy("expiry", "work[.]default", '{"message-ttl": 50}')
         runs = [await orchestrator.start(Innocent, n, run_id=f"run-{n}") for n in range(20)]
-        await until(lambda: _is_empty(site, "work.default"))
-        assert await site.messages("dead") in (-1, 0)
+        await until(lambda: site.is_empty("work.default"))
+        assert (await site.look("dead"))[0] == (-1 if how == "missing" else 0)
         await site.no_policy("expiry")
         async with site.worker(app, "default"):
             assert [await run.result(40) for run in runs] == [n * n for n in range(20)]
@@ -175,49 +211,51 @@ async def test_messages_given_up_into_nowhere_are_found_by_the_store(site: Site,
 
 async def test_a_letter_says_which_task_queue_gave_it_up_and_why(site: Site) -> None:
     async with AmqpWorkQueue(site.broker.url, namespace=site.namespace) as queue:
-        async with queue.consume(["größe"], prefetch=1):
+        async with queue.consume(["größe", "default"], prefetch=2):
             pass
-        await site.policy("expiry", "work.*", '{"message-ttl": 50}')
+        await site.expire("work.*")
         await queue.publish([Message(queue="größe", body=b"late")])
         letters = AmqpDeadLetterQueue(site.broker.url, namespace=site.namespace)
         assert letters.health() == ()
         async with letters.read(prefetch=5) as reader:
-            letter = await asyncio.wait_for(reader.receive(), 20)
-            assert (letter.body, letter.queue, letter.reason, letter.count) == (b"late", "größe", "expired", 1)
+            letter = await until_arrived(reader, b"late")
+            assert (letter.queue, letter.reason, letter.count) == ("größe", "expired", 1)
             (health,) = letters.health()
             assert (health.role, health.is_ready) == ("dead letters", True)
             await letter.release()
-            again = await asyncio.wait_for(reader.receive(), 20)
+            again = await until_arrived(reader, b"late")
             await again.acknowledge()
             await again.acknowledge()  # a second time is harmless
-            await until(lambda: _is_empty(site, "dead"))
+            await until(lambda: site.is_empty("dead"))
 
 
 async def test_the_reader_of_dead_letters_outlives_its_queue_and_its_connection(site: Site) -> None:
     async with AmqpWorkQueue(site.broker.url, namespace=site.namespace) as queue:
         async with queue.consume(["default"], prefetch=1):
             pass
-        await site.policy("expiry", "work[.]default", '{"message-ttl": 50}')
-        letters = AmqpDeadLetterQueue(site.broker.url, namespace=site.namespace)
+        await site.expire()
+        letters = AmqpDeadLetterQueue(site.broker.url, namespace=site.namespace, settings=SWIFT)
         async with letters.read(prefetch=5) as reader:
 
             async def arrives(body: bytes) -> None:
-                await until(lambda: _has_reader(site))
+                await until(has_reader)
                 await queue.publish([Message(queue="default", body=body)])
-                letter = await asyncio.wait_for(reader.receive(), 20)
-                while letter.body != body:  # given back by a connection that was lost
-                    await letter.acknowledge()
-                    letter = await asyncio.wait_for(reader.receive(), 20)
-                await letter.acknowledge()
+                await (await until_arrived(reader, body)).acknowledge()
+
+            async def has_reader() -> bool:
+                return (await site.look("dead"))[1] > 0
 
             await arrives(b"one")
             await asyncio.to_thread(site.broker.ctl, "delete_queue", f"{site.namespace}.dead")
             await arrives(b"two")
             await asyncio.to_thread(site.broker.ctl, "close_all_connections", "for a test")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             await arrives(b"three")
 
 
-async def _has_reader(site: Site) -> bool:
-    rows = await asyncio.to_thread(site.broker.ctl, "list_queues", "name", "consumers", "--formatter", "json")
-    return any(row["consumers"] for row in json.loads(rows) if row["name"] == f"{site.namespace}.dead")
+async def until_arrived(reader: DeadLetterReader, body: bytes) -> DeadDelivery:
+    """Wait for a letter; what comes before it is acknowledged."""
+    async with asyncio.timeout(20):
+        while (letter := await reader.receive()).body != body:
+            await letter.acknowledge()
+        return letter

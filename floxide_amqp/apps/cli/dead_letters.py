@@ -110,7 +110,7 @@ def drop(
 
     Each fails with DeadLetterError: its on_failure edge takes over, or its run fails. An unreadable message is deleted.
     """
-    if not yes and not sys.stdin.isatty():
+    if not yes and not is_terminal():
         raise UsageError("Dropping asks before it does anything, and there is no terminal to ask on: give --yes.")
 
     async def one(orchestrator: Orchestrator, letter_id: str) -> str:
@@ -121,6 +121,11 @@ def drop(
         return f"Letter {letter_id}: dropped. {_consequence(letter)}"
 
     return _for_each(frame, letter_ids, one)
+
+
+def is_terminal() -> bool:
+    """Whether somebody sits there to be asked."""
+    return sys.stdin.isatty()
 
 
 def _for_each(frame: Frame, letter_ids: Sequence[str], one: Callable[[Orchestrator, str], Awaitable[str]]) -> ExitCode:

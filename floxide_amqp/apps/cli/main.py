@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from floxide_amqp.apps.cli import acting, dead_letters, looking
+from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking
 
 app = typer.Typer(
     name="floxide",
@@ -22,6 +22,7 @@ app.command("list")(looking.list_runs)
 app.command("cancel")(acting.cancel)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
+app.command("delete")(deleting.delete)
 app.command("items")(looking.items)
 app.command("errors")(looking.errors)
 app.command("graph")(looking.graph)

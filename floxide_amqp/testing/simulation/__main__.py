@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import argparse
-import gc
-import multiprocessing
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from floxide_amqp.testing.simulation.faults import KINDS
+from floxide_amqp.testing.simulation.parallel import play_all
 from floxide_amqp.testing.simulation.report import Totals, describe_failure
-from floxide_amqp.testing.simulation.seeds import Played, play_seed
+from floxide_amqp.testing.simulation.seeds import play_seed
 
 DEFAULT_SEEDS = 200
 DEFAULT_PROCESSES = 2
@@ -23,9 +22,6 @@ MOST_FAILURES = 20
 
 PROGRESS_SECONDS = 5.0
 """Between two lines about how far it is."""
-
-COLLECT_EVERY = 50
-"""Seeds between two garbage collections; in between there is none, for a fifth of the time."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     totals = Totals()
     told_at = began
     seeds = range(options.start, options.start + options.seeds)
-    for played in _play_all(seeds, options.processes, options.only):
+    for played in play_all(seeds, options.processes, options.only):
         totals.add(played)
         if played.violations:
             print(describe_failure(played), flush=True)  # noqa: T201 - what a command line is for
@@ -60,23 +56,6 @@ def _play_one(seed: int, only: Sequence[str] | None, *, is_told: bool) -> int:
     for violation in played.violations:
         print(f"VIOLATION {violation}")  # noqa: T201 - the same
     return 1 if played.violations else 0
-
-
-def _play_all(seeds: Sequence[int], processes: int, only: Sequence[str] | None) -> Iterator[Played]:
-    if processes <= 1:
-        for seed in seeds:
-            yield _play((seed, only))
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(_play, ((seed, only) for seed in seeds), chunksize=10)
-
-
-def _play(order: tuple[int, Sequence[str] | None]) -> Played:
-    seed, only = order
-    if seed % COLLECT_EVERY == 0:
-        gc.collect()
-    gc.disable()
-    return play_seed(seed, kinds=only)
 
 
 def _parser() -> argparse.ArgumentParser:

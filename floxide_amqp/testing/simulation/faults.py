@@ -139,9 +139,11 @@ class Faults:
         self._world.story.fault("store's clock jumped", "store", jump)
         self._world.skip_ms(jump)
         if jump < 0:
-            await asyncio.sleep(4.0)
-            self._world.story.note("store", "clock back", clock.now_ms())
-            self._world.skip_ms(-jump)
+            try:
+                await asyncio.sleep(4.0)
+            finally:
+                self._world.story.note("store", "clock back", clock.now_ms())
+                self._world.skip_ms(-jump)
 
     async def cut_from_store(self) -> None:
         """One process does not reach the store, though others do."""

@@ -13,7 +13,6 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import graph_of
-from floxide_amqp.stores import keys
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.names import misnamed
 
@@ -22,9 +21,6 @@ MOST_SECONDS = 600.0
 
 LOOK_SECONDS = 2.0
 """Between two looks whether they have."""
-
-FAR_MS = 30_000
-"""A timer further away than this was set by a clock that was wrong, and nobody waits for it here."""
 
 SETTLE_SECONDS = 120.0
 """Virtual time within which nothing leads anywhere any more once all runs have ended."""
@@ -118,16 +114,7 @@ async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[
             except ResultTimeoutError:
                 if world.loop.time() > until:
                     break
-                _skip_what_is_far(world)
-
-
-def _skip_what_is_far(world: Simulation) -> None:
-    """Where nothing is due for long, because a clock was wrong when it was set, let the time come."""
-    now = world.store.clock.now_ms()
-    due = [int(entry[:14]) for entry, _ in world.store.index_entries(keys.TIMERS).get(keys.TIMERS, [])]
-    if due and min(due) > now + FAR_MS:
-        world.story.note("world", "skips", min(due) - now)
-        world.skip_ms(min(due) - now)
+                world.skip_what_is_far()
 
 
 async def _check_run(

@@ -219,9 +219,8 @@ def test_counts_are_shown_as_they_were_counted(fake: FakeWorker) -> None:
     figures.dead_letters["kept"] += 1
     figures.runs_finished["completed"] += 5
     found = values(fake)
-    labels = '"node": "charge", {}"workflow": "Shop"'
     shown = {
-        outcome: found[f"floxide_steps_total{{{labels.format(f'"outcome": "{outcome}", ')}}}"]
+        outcome: found[f'floxide_steps_total{{"node": "charge", "outcome": "{outcome}", "workflow": "Shop"}}']
         for outcome in ("committed", "retried", "failed", "discarded")
     }
     assert shown == {"committed": 7, "retried": 2, "failed": 1, "discarded": 1}
@@ -316,7 +315,9 @@ def test_an_address_is_a_host_and_a_port_or_a_port_of_this_machine(text: str, ad
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", ":8080", "localhost", "localhost:", "1.2.3.4:70000", "::1:80", "http://a:80", "²"])
+@pytest.mark.parametrize(
+    "text", ["", ":8080", "localhost", "localhost:", "1.2.3.4:70000", "::1:80", "http://a:80", "²"]
+)
 def test_what_is_no_address_is_refused_with_the_forms_there_are(text: str) -> None:
     with pytest.raises(ConfigurationError, match="HOST:PORT"):
         parse_address(text)

@@ -24,7 +24,7 @@ from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.worker import Worker
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import Session
@@ -122,6 +122,7 @@ class Cluster:
         seed: int = 0,
         timeouts: Timeouts = QUICK,
         limits: Limits | None = None,
+        retention: Retention | None = None,
         store_faults: StoreFaults | None = None,
         queue_faults: QueueFaults | None = None,
         is_durable: bool = True,
@@ -137,6 +138,7 @@ class Cluster:
         self.members: list[Member] = []
         self.workflows = workflows
         self.timeouts = timeouts
+        self.retention = retention or Retention()
         self.limits = limits or Limits(concurrency=8)
         self.store_faults = store_faults
         self.queue_faults = queue_faults
@@ -161,6 +163,7 @@ class Cluster:
             resources=Resources(self.resources),
             limits=self.limits,
             timeouts=self.timeouts,
+            retention=self.retention,
             retry=self.retry,
             interceptors=self.interceptors,
             executor=self.executor,
