@@ -14,7 +14,7 @@
         OutcomeUnknownError  PoisonError  DeadLetterError
         UndeclaredTransitionError  UnroutedValueError  ContextChangeError
       CodecError                bytes or values that cannot be encoded or decoded
-        PayloadMismatchError  NewerFormatError
+        PayloadTooLargeError  PayloadMismatchError  NewerFormatError
       BrokerError
         BrokerUnavailableError  BrokerConnectionLostError  BrokerAccessRefusedError
         TopologyClashError  ConsumerStoppedError
@@ -591,6 +591,25 @@ class PayloadMismatchError(CodecError):
     def at(self, where: str) -> PayloadMismatchError:
         """Return the same error with the place of the value, as the subject of its sentence."""
         return PayloadMismatchError(expected=self.expected, got=self.got, problem=self.problem, where=where)
+
+
+class PayloadTooLargeError(CodecError):
+    """A value is larger than `Limits` allows."""
+
+    what: str
+    size_bytes: int
+    limit_bytes: int
+    limit: str
+
+    def __init__(self, *, what: str, size_bytes: int, limit_bytes: int, limit: str) -> None:
+        super().__init__(
+            f"{what} has {size_bytes} bytes when encoded, and at most {limit_bytes} are accepted (Limits.{limit}). "
+            "Put it where large things belong and pass a reference to it, or raise the limit.",
+            what=what,
+            size_bytes=size_bytes,
+            limit_bytes=limit_bytes,
+            limit=limit,
+        )
 
 
 class BrokerError(FloxideError):

@@ -240,9 +240,20 @@ class Chain:
                 return _Again(admitted)
             again = await self._look_again(admitted, outcome.check)
             if again is None:
+                self._note_late(admitted, outcome.check)
                 await self._discard(admitted)
                 return None
             admitted = again
+
+    def _note_late(self, admitted: Admitted, check: Check) -> None:
+        """A result came after others had been given the item: say whose it was."""
+        item, run_id = admitted.item, admitted.run.header.run_id
+        if check.key != keys.item(run_id, item.item_id):
+            return
+        self._services.figures.late_commits += 1
+        _log.warning(
+            "step.came_late", run_id=run_id, item_id=item.item_id, node=item.node, worker_id=self._services.name
+        )
 
     def _step_of(self, admitted: Admitted, performed: Performed) -> Step:
         services, run = self._services, admitted.run

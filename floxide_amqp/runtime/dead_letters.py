@@ -196,12 +196,14 @@ class DeadLetterDesk:
         decision, became = self._decide(letter, message, run, found)
         if isinstance(await services.commit(run.writer, decision), Conflict):
             return None
-        log = _log.error if became == "kept" else _log.warning
-        log(
-            "dead_letter.kept" if became == "kept" else "dead_letter.published_again",
-            letter_id=letter.letter_id, run_id=letter.run_id, item_id=letter.item_id, node=letter.node,
-            queue=letter.queue, reason=letter.reason, count=letter.count,
-        )  # fmt: skip
+        facts: dict[str, object] = {
+            "letter_id": letter.letter_id, "run_id": letter.run_id, "item_id": letter.item_id, "node": letter.node,
+            "queue": letter.queue, "reason": letter.reason, "count": letter.count,
+        }  # fmt: skip
+        if became == "kept":
+            _log.error("dead_letter.kept", **facts)
+        else:
+            _log.warning("dead_letter.published_again", **facts)
         if decision.effects.timer is not None:
             services.on_timer(decision.effects.timer)
         await publish(services, run.header, decision.effects.publish)

@@ -25,6 +25,10 @@ from floxide_amqp.runtime.threads import ThreadPlace
 _log = get_logger("floxide_amqp.execution")
 
 
+USER_ERRORS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
+"""What user code may raise and a worker must survive."""
+
+
 @dataclass(frozen=True, slots=True)
 class Returned:
     """The body returned."""
@@ -177,9 +181,13 @@ def _result(task: asyncio.Task[BodyResult], node: str, handle: StepHandle) -> Bo
     if task.cancelled():
         return Raised(NodeInterruptedError(node=node, exit_type="CancelledError"))
     result = task.result()
-    if isinstance(result, Raised) and not isinstance(result.error, Exception):
-        exit_type = type(result.error).__name__
-        interrupted = NodeInterruptedError(node=node, exit_type=exit_type)
-        interrupted.__cause__ = result.error
-        return Raised(interrupted)
-    return result
+    return Raised(as_failure(result.error, node)) if isinstance(result, Raised) else result
+
+
+def as_failure(error: BaseException, node: str) -> Exception:
+    """Return what user code raised as an error, though it be an exit."""
+    if isinstance(error, Exception):
+        return error
+    interrupted = NodeInterruptedError(node=node, exit_type=type(error).__name__)
+    interrupted.__cause__ = error
+    return interrupted

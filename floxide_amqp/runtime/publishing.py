@@ -11,6 +11,7 @@ from floxide_amqp.core.records import Envelope, RunHeader
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
+from floxide_amqp.runtime.execution import USER_ERRORS
 from floxide_amqp.runtime.interceptors import chain_publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
@@ -95,7 +96,7 @@ async def _send(services: Services, messages: Sequence[Message]) -> tuple[Sequen
         if len(outcomes) == len(messages):
             return outcomes, ""
         problem = f"an interceptor returned {len(outcomes)} outcomes of {len(messages)} messages"
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # user code, whose exits must not end the worker
+    except USER_ERRORS as error:  # user code, whose exits must not end the worker
         described = describe_error(error)
         problem = f"an interceptor raised {described.error_type}: {described.message[:MAX_REASON_LENGTH]}"
         _log.error("publish.interceptor_failed", messages=len(messages), error=problem, exc_info=True)

@@ -66,7 +66,7 @@ async def clear_some(services: Services, run_id: RunId, *, pages: int) -> bool:
         tombstone, version = await services.runs.tombstone(run_id)
         if tombstone is None or tombstone.is_cleared:
             return True
-        free_at_ms = services.now_ms() + services.retention.tombstone_ms
+        free_at_ms = tombstone.deleted_at_ms + services.retention.tombstone_ms
         if await services.removal.clear(tombstone, version, free_at_ms=free_at_ms):
             return True
     return False

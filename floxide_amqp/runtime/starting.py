@@ -18,6 +18,7 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import DefinitionError, InvalidRunIdError, PayloadMismatchError, RunConflictError
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
+from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import encode_payload, pack
 from floxide_amqp.stores.items import StoredItem
@@ -49,6 +50,8 @@ def prepare(
     except PayloadMismatchError as error:
         raise error.at(f"The input of workflow {graph.workflow!r}") from error
     state = pack(context_to_plain(_context_for(graph, context)))
+    check_payload(payload, services.limits, f"The input of workflow {graph.workflow!r}")
+    check_payload(state, services.limits, f"The context of workflow {graph.workflow!r}")
     now = services.now_ms()
     timeout = graph.options.timeout
     start_item = derive_item_id(run_id, "", "start")

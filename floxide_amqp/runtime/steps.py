@@ -26,13 +26,17 @@ from floxide_amqp.exceptions import (
     UndeclaredTransitionError,
     UnreadableRecordError,
 )
+from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.admission import Admitted
-from floxide_amqp.runtime.execution import Interrupted, Raised, run_body
+from floxide_amqp.runtime.execution import USER_ERRORS, Interrupted, Returned, as_failure, run_body
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.interceptors import StepCall
+from floxide_amqp.runtime.payload_limits import check_outcome, check_payload
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
+
+_log = get_logger("floxide_amqp.steps")
 
 YIELD_EVERY = 200
 """Values encoded or decoded before the event loop gets a turn, so that a large fan-out does not starve heartbeats."""
@@ -90,7 +94,7 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     except NewerFormatError as error:  # nor is this: a newer worker may read it
         place = f"{run.header.run_id}/i:{item.item_id}"
         raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
-    except Exception as error:  # noqa: BLE001 - user types decode here
+    except USER_ERRORS as error:  # user types decode here
         return _failed(services, node, error, position, 0)
     ctx = _context(services, admitted, view, handle)
     call = StepCall(
@@ -103,35 +107,32 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     duration_us = round((loop.time() - started) * 1_000_000)
     if isinstance(result, Interrupted):
         return result
-    if isinstance(result, Raised):
-        return _failed(
-            services, node, result.error, position, duration_us, await _join_payload(services, admitted, node)
-        )
-    try:
-        outcome = await _outcome(run.graph, node, result.transition, view)
-    except Exception as error:  # noqa: BLE001 - user guards, user types and context changes are checked here
-        return _failed(services, node, error, position, duration_us, await _join_payload(services, admitted, node))
-    if isinstance(outcome, Abort):
-        return _failed(
-            services,
-            node,
-            outcome.error,
-            position,
-            duration_us,
-            await _join_payload(services, admitted, node),
-            aborted=True,
-        )
-    return Performed(outcome=outcome, position=position, duration_us=duration_us)
+    failure: BaseException
+    aborted = False
+    if isinstance(result, Returned):
+        try:
+            outcome = await _outcome(run.graph, node, result.transition, view)
+            if not isinstance(outcome, Abort):
+                check_outcome(outcome, services.limits, node.name)
+                return Performed(outcome=outcome, position=position, duration_us=duration_us)
+            failure, aborted = outcome.error, True
+        except USER_ERRORS as raised:  # user guards, user types and context changes are checked here
+            failure = raised
+    else:
+        failure = result.error
+    payload = await _join_payload(services, admitted, node)
+    return _failed(services, node, failure, position, duration_us, payload, aborted=aborted)
 
 
 def _failed(
-    services: Services, node: GraphNode, error: BaseException, position: int, duration_us: int, payload: bytes = b"",
+    services: Services, node: GraphNode, raised: BaseException, position: int, duration_us: int, payload: bytes = b"",
     *, aborted: bool = False,
 ) -> Performed:  # fmt: skip
+    error = as_failure(raised, node.name)
     try:
         is_final = aborted or not policy_of(services, node).is_retryable(error)
-    except Exception as broken:  # noqa: BLE001 - the policy's predicates are user code
-        broken.__cause__, error, is_final = error, broken, True
+    except USER_ERRORS as broken:  # the policy's predicates are user code
+        broken.__cause__, error, is_final = error, as_failure(broken, node.name), True
     outcome = Failed(describe_error(error), is_final=is_final, payload=payload)
     return Performed(outcome=outcome, position=position, duration_us=duration_us, error=error)
 
@@ -139,6 +140,8 @@ def _failed(
 async def _input(services: Services, admitted: Admitted, node: GraphNode) -> Any:
     item = admitted.item
     if item.input.kind is InputKind.PAYLOAD:
+        if not item.input.payload:
+            raise CodecError(f"The input of node {node.name!r} could not be kept: what its join got is too large.")
         return decode_payload(node.input, item.input.payload)
     payloads = await services.runs.all_arrivals(admitted.run.header.run_id, item.input.opener)
     values: list[Any] = []
@@ -238,9 +241,17 @@ async def _join_payload(services: Services, admitted: Admitted, node: GraphNode)
     if admitted.item.input.kind is not InputKind.ARRIVALS or not node.failure:
         return b""
     try:
-        return encode_payload(node.input, await _input(services, admitted, node))
-    except CodecError:  # too much for one payload: the fallback says so when it is to read it
+        payload = encode_payload(node.input, await _input(services, admitted, node))
+        check_payload(payload, services.limits, f"The input of join {node.name!r}")
+    except StoreError:
+        raise
+    except USER_ERRORS as error:  # user types, or too much for one value: the fallback will say so
+        _log.warning(
+            "step.input_not_kept", run_id=admitted.run.header.run_id, item_id=admitted.item.item_id, node=node.name,
+            error=describe_error(error).message,
+        )  # fmt: skip
         return b""
+    return payload
 
 
 def _packed(plain: object) -> bytes | None:

@@ -10,8 +10,10 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ INSTRUCTIONS = [
     if line and not line.startswith("#")
 ]
 OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "floxide-amqp:local"}
+HEALTH = "127.0.0.1:8080"
 WAIT_SECONDS = 50
 
 FILES = 12
@@ -73,7 +76,9 @@ def start(data: Path, rabbitmq_url: str, namespace: str) -> Iterator[Callable[[s
             **inherited, **variables, "PATH": path, "PYTHONPATH": str(ROOT), "FLOXIDE_BROKER": rabbitmq_url,
             "FLOXIDE_NAMESPACE": namespace,
         }  # fmt: skip
-        whole = [*service.get("entrypoint", entry_point()), *(each.replace("/data", str(data)) for each in command)]
+        # Containers have a network each; processes share one, so each gets a port of its own.
+        command = [each.replace("/data", str(data)).replace(HEALTH, "127.0.0.1:0") for each in command]
+        whole = [*service.get("entrypoint", entry_point()), *command]
         process = subprocess.Popen(
             whole, cwd=data, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -112,6 +117,28 @@ def test_the_commands_of_the_compose_file_write_the_report_of_one_process(
     assert reports[0].read_bytes() == reports[1].read_bytes()
     assert json.loads(reports[1].read_bytes())["totals"]["files"] == FILES
     assert (data / "census.db").exists()
+
+
+def test_a_worker_s_container_is_asked_for_its_health_where_it_serves_it(
+    start: Callable[[str, list[str]], subprocess.Popen[str]],
+) -> None:
+    worker = OURS["worker"]
+    assert worker["command"][-2:] == ["--http", HEALTH]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    ask, *words = worker["healthcheck"]["test"]
+    assert (ask, words[0]) == ("CMD", "python")
+    check = [sys.executable, *(word.replace(HEALTH, f"127.0.0.1:{port}") for word in words[1:])]
+    assert subprocess.run(check, capture_output=True, check=False).returncode != 0
+    process = start("worker", [*worker["command"][:-1], f"127.0.0.1:{port}"])
+    until = time.monotonic() + WAIT_SECONDS
+    while subprocess.run(check, capture_output=True, check=False).returncode != 0:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    end_of(process)
 
 
 def test_the_services_wait_for_a_healthy_broker_at_the_address_they_are_given() -> None:

@@ -9,13 +9,12 @@ import sys
 import time
 
 from tests.chaos.checker import check
-from tests.chaos.conductor import close, conduct, settle
+from tests.chaos.conductor import baseline, close, conduct, settle
 from tests.chaos.plan import KINDS, make_plan
 from tests.chaos.scenarios import SCENARIOS, play
 from tests.chaos.stage import staged
 
 SHOWN = 30
-CALM_SECONDS = 2.0
 SMOKE_SECONDS = 30.0
 
 
@@ -25,12 +24,11 @@ async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
     print(f"seed {seed}, {duration:g} s, {len(plan)} faults of {len(KINDS)} kinds, {workers} workers", flush=True)
     async with staged(seed, workers=workers, keep=keep) as stage:
         print(f"folder {stage.folder}, store {stage.store}, disk limited: {stage.disk.is_limited}", flush=True)
-        await asyncio.sleep(CALM_SECONDS)
-        fresh = await stage.workers[0].report()
+        fresh = await baseline(stage)
         tally = await conduct(stage, plan, duration)
         lasted = tally.now()
         is_quiet = await settle(stage, tally)
-        await close(stage, tally, fresh)
+        await close(stage, fresh)
         began = time.monotonic()
         findings = await asyncio.to_thread(check, stage.folder)
         checked = time.monotonic() - began
@@ -62,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_SECONDS:g} s, for CI")
     parser.add_argument("--keep", action="store_true", help="leave the folder with logs, ledger and evidence")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(level=logging.CRITICAL)  # what the parts complain about is in their own files
     if options.scenario:
         return asyncio.run(play(options.scenario, options.seed))
     duration = SMOKE_SECONDS if options.smoke else options.duration

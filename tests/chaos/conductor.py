@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from tests.chaos.checker import Evidence
 from tests.chaos.faults import FAULTS, NothingToHitError
@@ -19,6 +20,7 @@ WINDOW = 160
 
 BATCH = 16
 FEED_SECONDS = 0.2
+CALM_SECONDS = 3.0
 TRY_AGAIN_SECONDS = 1.0
 TRIES = 40
 QUIET_SECONDS = 240.0
@@ -146,7 +148,15 @@ async def _messages(stage: Stage) -> int:
     return sum(queue["messages_ready"] + queue["messages_unacknowledged"] for queue in await stage.queues())
 
 
-async def close(stage: Stage, tally: Tally, fresh: dict[str, object]) -> None:
+async def baseline(stage: Stage) -> dict[str, Any]:
+    """What the workers have before anything happened to them: of each figure the largest."""
+    await asyncio.sleep(CALM_SECONDS)
+    reports = [await slot.report() for slot in stage.workers]
+    largest = max(reports, key=lambda report: report["tasks"])
+    return {**largest, **{what: max(each[what] for each in reports) for what in ("descriptors", "tasks", "threads")}}
+
+
+async def close(stage: Stage, fresh: dict[str, Any]) -> None:
     """Ask the processes how they are, end them in good order, and write the evidence."""
     for slot in stage.workers:
         await slot.ready()

@@ -52,9 +52,17 @@ class Slot:
         return self.pid != 0 and self._ready.is_set()
 
     async def open(self) -> None:
-        """Start the first process and return once it is ready."""
+        """Start the first process and return once it is ready; raises if it ends before that."""
         self._task = asyncio.create_task(self._supervise())
-        await self.ready()
+        first = asyncio.create_task(self.ended(1))
+        ready = asyncio.create_task(self.ready())
+        await asyncio.wait({first, ready}, return_when=asyncio.FIRST_COMPLETED)
+        first.cancel()
+        if not ready.done():
+            ready.cancel()
+            told = (self._logs / f"{self.name}-1.err").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{self.name} ended before it was ready:\n{told}")
+        ready.result()
 
     async def ready(self) -> None:
         async with asyncio.timeout(READY_SECONDS):

@@ -23,13 +23,15 @@ from aio_pika.exceptions import ChannelClosed
 from floxide_amqp import Orchestrator, Start, Timeouts
 from tests.chaos.application import TIMES_VARIABLE, OrderContext, Orders, Place, Sleeping, Waiting, application
 from tests.chaos.checker import check
-from tests.chaos.conductor import WINDOW, Feeder, Tally, close, settle
+from tests.chaos.conductor import WINDOW, Feeder, Tally, baseline, close, settle
 from tests.chaos.faults import disk_full, store_away
 from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.orders import SLOW_FROM, customer_of, order_of
 from tests.chaos.stage import Stage, staged
 
 SHOWN = 20
+LOOK_SECONDS = 2.0
+PATIENCE_SECONDS = 300.0
 WITHOUT_BACKLOG = 24
 """Open runs that leave slots free, so that what is measured is recovery and not the wait in a queue."""
 
@@ -84,13 +86,13 @@ async def until(holds: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - began
 
 
-async def finish(stage: Stage, claims: Claims, *, fresh: dict[str, Any] | None = None) -> int:
+async def finish(stage: Stage, claims: Claims, *, fresh: dict[str, Any]) -> int:
     """Wait for quiet, end all, check, and claim that nothing was violated; return how many bodies were repeated."""
     tally = Tally()
     if KEEP:
         claims.say(f"kept in {stage.folder}")
     claims.claim(await settle(stage, tally), f"all quiet, {tally.quiet_after_seconds:.1f} s later")
-    await close(stage, tally, fresh or await stage.workers[0].report())
+    await close(stage, fresh)
     findings = await asyncio.to_thread(check, stage.folder)
     for violation in findings.violations[:SHOWN]:
         claims.say(str(violation))
@@ -117,8 +119,9 @@ async def load(stage: Stage, *, first: int = 0, window: int = WINDOW) -> AsyncGe
 
 async def wiped_broker(seed: int, claims: Claims, *, runs: int = 1_100, least_open: int = 1_000) -> None:
     """The broker's data directory is deleted with 1,000 runs open."""
-    async with staged(seed, workers=3, client=False, starts=False) as stage, clientele(stage) as orchestrator:
-        await start_orders(orchestrator, seed, range(runs))
+    async with staged(seed, workers=3, client=False, starts=False) as stage:
+        async with clientele(stage) as orchestrator:
+            await start_orders(orchestrator, seed, range(runs))
         claims.say(f"{runs:,} runs started, no worker yet")
         await asyncio.gather(*(slot.open() for slot in stage.workers))
         await until(lambda: stage.reader.open_runs() < runs - 20, 60)
@@ -126,20 +129,24 @@ async def wiped_broker(seed: int, claims: Claims, *, runs: int = 1_100, least_op
         wiped = asyncio.create_task(asyncio.to_thread(stage.broker.wipe))
         open_runs = await asyncio.to_thread(stage.reader.open_runs)
         await wiped
-        down = time.monotonic() - began
-        claims.say(f"wiped with {open_runs:,} runs open; the broker was down for {down:.1f} s")
-        claims.claim(open_runs >= least_open, f"at least {least_open:,} runs were open")
         back = time.monotonic()
-        last = open_runs
-        while last:
-            await asyncio.sleep(2.0)
-            last = await asyncio.to_thread(stage.reader.open_runs)
-            claims.say(f"{last:,} open {time.monotonic() - back:.0f} s after the broker was back")
-            if time.monotonic() - back > 300:
-                break
-        claims.claim(last == 0, f"all completed {time.monotonic() - began:.1f} s after the wipe, "
-                     f"{time.monotonic() - back:.1f} s after the broker was back")  # fmt: skip
-        await finish(stage, claims)
+        claims.say(f"wiped with {open_runs:,} runs open; the broker was down for {back - began:.1f} s")
+        claims.claim(open_runs >= least_open, f"at least {least_open:,} runs were open")
+        left = await _drained(stage, claims, back)
+        over = time.monotonic()
+        times = f"{over - began:.1f} s after the wipe, {over - back:.1f} s after the broker was back"
+        claims.claim(left == 0, f"all completed {times}")
+        await finish(stage, claims, fresh=await baseline(stage))
+
+
+async def _drained(stage: Stage, claims: Claims, since: float) -> int:
+    """Wait until no run is open, or for too long; return how many are."""
+    while left := await asyncio.to_thread(stage.reader.open_runs):
+        await asyncio.sleep(LOOK_SECONDS)
+        claims.say(f"{left:,} open {time.monotonic() - since:.0f} s after the broker was back")
+        if time.monotonic() - since > PATIENCE_SECONDS:
+            break
+    return left
 
 
 ACK_TIMEOUT_MS = 60_000
@@ -231,7 +238,7 @@ async def sigterm(seed: int, claims: Claims) -> None:
     """Workers under load are told to stop, one after the other."""
     with default_times():
         async with staged(seed, workers=3, keep=KEEP) as stage:
-            fresh = await stage.workers[0].report()
+            fresh = await baseline(stage)
             async with load(stage, first=SLOW_FROM):
                 for slot in (*stage.workers[1:], stage.workers[1]):
                     await asyncio.sleep(8)
@@ -252,7 +259,7 @@ async def sigkill(seed: int, claims: Claims) -> None:
     """A worker under load is killed; others on the same machine find out."""
     with default_times():
         async with staged(seed, workers=3, keep=KEEP) as stage:
-            fresh = await stage.workers[0].report()
+            fresh = await baseline(stage)
             async with load(stage, first=SLOW_FROM, window=WITHOUT_BACKLOG):
                 await asyncio.sleep(12)
                 slot = stage.workers[1]
@@ -272,7 +279,7 @@ async def sigstop(seed: int, claims: Claims) -> None:
     """A worker under load is suspended for longer than its lease, and goes on as if nothing had been."""
     with default_times():
         async with staged(seed, workers=3, keep=KEEP) as stage:
-            fresh = await stage.workers[0].report()
+            fresh = await baseline(stage)
             async with load(stage, first=SLOW_FROM, window=WITHOUT_BACKLOG):
                 await asyncio.sleep(12)
                 slot = stage.workers[1]
@@ -415,7 +422,7 @@ async def store_gone(seed: int, claims: Claims) -> None:
 async def _store_fault(seed: int, claims: Claims, fault: Callable[[Stage, random.Random], Awaitable[str]]) -> None:
     async with staged(seed, workers=3, keep=KEEP) as stage:
         stage.duration = 600.0
-        fresh = await stage.workers[0].report()
+        fresh = await baseline(stage)
         pids = [slot.pid for slot in stage.workers]
         async with load(stage):
             await asyncio.sleep(10)

@@ -76,6 +76,7 @@ async def check_squares(orchestrator: Orchestrator, run_id: str) -> None:
     assert (metrics.live_items, metrics.waiting_items) == (0, 0)
 
 
+@pytest.mark.fault(1, 2, 3, 4)
 @pytest.mark.parametrize("gap", ["before the node", "after the node", "after the commit", "after the publish"])
 async def test_a_worker_killed_in_a_gap_of_a_step_costs_time_only(bench: Bench, gap: str) -> None:
     victim = await bench.start_worker(gap)
@@ -89,6 +90,7 @@ async def test_a_worker_killed_in_a_gap_of_a_step_costs_time_only(bench: Bench, 
     assert set(bodies) == {"split", "add", *(f"work {n}" for n in range(ITEMS))}
 
 
+@pytest.mark.fault(2)
 async def test_a_killed_worker_with_a_long_step_is_missed_and_its_step_run_elsewhere(bench: Bench) -> None:
     victim = await bench.start_worker()
     async with bench.app().orchestrator() as orchestrator:
@@ -148,6 +150,7 @@ async def test_a_paused_run_stands_still_until_it_is_resumed(bench: Bench) -> No
     assert len(bench.folder.notes()) == 1
 
 
+@pytest.mark.fault(35)
 async def test_garbage_is_quarantined_and_the_worker_goes_on(bench: Bench) -> None:
     await bench.start_worker()
     async with bench.app().orchestrator() as orchestrator:
@@ -157,6 +160,7 @@ async def test_garbage_is_quarantined_and_the_worker_goes_on(bench: Bench) -> No
         assert [each.body for each in await orchestrator.quarantine()] == [b"\xc1 not a message"]
 
 
+@pytest.mark.fault(38)
 async def test_a_workflow_nobody_knows_is_parked_and_taken_by_a_worker_that_has_it(bench: Bench) -> None:
     stranger = await bench.start_worker()
     broker, store, namespace, _ = bench.place
@@ -171,6 +175,7 @@ async def test_a_workflow_nobody_knows_is_parked_and_taken_by_a_worker_that_has_
             assert await run.result(PATIENCE) == 12
 
 
+@pytest.mark.fault(15)
 async def test_a_message_that_finds_no_queue_waits_visibly_until_there_is_one(bench: Bench) -> None:
     broker, store, namespace, _ = bench.place
     app = Floxide(broker, store=store, namespace=namespace, workflows=[Elsewhere], timeouts=QUICK)
@@ -200,6 +205,7 @@ async def served(app: Floxide, *queues: str) -> AsyncGenerator[None]:
             await task
 
 
+@pytest.mark.fault(7, 8)
 @pytest.mark.xdist_group("own_rabbitmq")
 @pytest.mark.parametrize("how", ["kill", "wipe"])
 async def test_runs_outlive_a_broker_that_is_killed_or_loses_everything(

@@ -15,11 +15,13 @@ Its parts, from the inside out:
 * `faults`, `plan`: what may befall a world, and the plan of what does when, drawn from a seed.
 * `verdict`: what must hold when the faults are over: every run ended with its known result, nothing left behind.
 * `random_workflows`, `seeds`: graphs whose result is known, and `play_seed`, which plays one seed from end to end.
+* `own_workflows`: `simulate`, which plays a workflow of yours.
 * `__main__`: many seeds in parallel processes: ``python -m floxide_amqp.testing.simulation --seeds 200``.
 
 A scenario of one's own plays in a `Simulation`::
 
     world = Simulation([OrderProcessing], seed=7)
+
 
     async def play() -> None:
         world.start_worker()
@@ -29,6 +31,7 @@ A scenario of one's own plays in a `Simulation`::
             world.start_worker()
             assert await run.result(timeout=60) == "…"
 
+
     world.play(play)
     assert world.story.violations == []
 """
@@ -36,6 +39,7 @@ A scenario of one's own plays in a `Simulation`::
 from __future__ import annotations
 
 from floxide_amqp.testing.simulation.cluster import QUICK, Settings, Simulation, WorkerProcess
+from floxide_amqp.testing.simulation.own_workflows import EndedRun, Ending, SimulationFailedError, simulate
 from floxide_amqp.testing.simulation.plan import Plan, Planned, draw_plan
 from floxide_amqp.testing.simulation.process import Death
 from floxide_amqp.testing.simulation.seeds import Played, play_seed
@@ -43,12 +47,16 @@ from floxide_amqp.testing.simulation.seeds import Played, play_seed
 __all__ = [
     "QUICK",
     "Death",
+    "EndedRun",
+    "Ending",
     "Plan",
     "Planned",
     "Played",
     "Settings",
     "Simulation",
+    "SimulationFailedError",
     "WorkerProcess",
     "draw_plan",
     "play_seed",
+    "simulate",
 ]

@@ -84,6 +84,7 @@ class Channel:
 
     @property
     def has_room(self) -> bool:
+        """Whether it takes another message."""
         return self.takes_more and len(self.held) < self.prefetch
 
 

@@ -210,7 +210,7 @@ class Simulation:
     async def settle(self, seconds: float = 90.0, pause: float = 1.0) -> dict[str, list[str]]:
         """Let time pass until nothing leads to any item and no message is left, at most so long; return what is."""
         until = self.loop.time() + seconds
-        while (left := self.loose_ends()) and self.loop.time() < until:
+        while (left := self.loose_ends()) and self.loop.time() < until:  # noqa: ASYNC110 - time is virtual
             self.skip_what_is_far()
             await asyncio.sleep(pause)
         return left
@@ -239,7 +239,12 @@ class Simulation:
         mains = [worker.process.main for worker in working if worker.process.main is not None]
         if mains:
             await asyncio.wait(mains, timeout=seconds)
-        await asyncio.sleep(self.settings.timeouts.cancel_grace)
+        until = self.loop.time() + seconds
+        while (left := self._left_behind()) and self.loop.time() < until:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(1.0)
+        return left
+
+    def _left_behind(self) -> list[str]:
         return [
             f"{worker.name}: {task.get_name()}"
             for worker in self.workers

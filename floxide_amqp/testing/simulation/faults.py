@@ -48,7 +48,8 @@ class Faults:
         """A worker dies at some await of its life to come."""
         worker = self._anyone()
         if worker is not None:
-            worker.process.die_at(Death("", self._chance.choice([self._chance.randint(1, 40), self._chance.randint(1, 600)])))
+            number = self._chance.randint(1, self._chance.choice([40, 600]))
+            worker.process.die_at(Death("", number))
 
     async def crash_at_call(self) -> None:
         """A worker dies just before or just after it talks to store or broker."""

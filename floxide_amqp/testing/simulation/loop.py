@@ -169,7 +169,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         return self._virtual_now
 
     def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Run a callback in the next turn of the loop."""
         call = _Call(callback, args, context or copy_context(), self._virtual_now)
@@ -177,19 +177,19 @@ class SeededLoop(asyncio.BaseEventLoop):
         return call
 
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Run a callback in the next turn; there are no threads."""
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run a callback after so many seconds."""
         return self.call_at(self._virtual_now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run a callback at a virtual time."""
         call = _Call(callback, args, context or copy_context(), when)
@@ -201,8 +201,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         """Run callbacks that were put off in the next turn."""
         self._soon += calls
 
-    def run_in_executor(  # type: ignore[override]  # the stub's return type says awaitable, or future, by version
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run a call in a later turn of this very thread: simulated processes have no others."""
         future: asyncio.Future[T] = self.create_future()
@@ -350,7 +350,7 @@ def _end_all(loop: SeededLoop, lanes: list[Lane]) -> None:
         loop.run_until_complete(_wait(left))
     for lane in lanes:  # they swallow every cancellation: left alone, in silence
         for task in lane.unfinished():
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  # what asyncio's own do
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio's own do
 
 
 async def _wait(tasks: list[asyncio.Task[Any]]) -> None:

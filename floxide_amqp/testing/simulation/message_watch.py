@@ -31,8 +31,8 @@ ALIVE = (RunStatus.PENDING, RunStatus.RUNNING)
 
 HINDERS_NOBODY = frozenset(
     {
-        "broker wiped", "conflicting start", "control lost", "delayed", "disconnect", "dropped", "duplicated", "garbage",
-        "lost confirm", "pause", "cancel", "publisher waits", "purge", "refused", "reordered", "returned", "unroutable",
+        "broker wiped", "cancel", "conflicting start", "delayed", "disconnect", "dropped", "duplicated", "garbage",
+        "lost confirm", "pause", "publisher waits", "purge", "refused", "reordered", "returned", "unroutable",
     }
 )  # fmt: skip
 """Faults that keep no process from reaching the store: after any other, somebody may be late for good reason."""
@@ -48,9 +48,7 @@ class MessageWatch:
         is_working: Tells whether a process runs and is not asked to end.
     """
 
-    def __init__(
-        self, broker: BrokerServer, watch: Watch, story: Story, is_working: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, broker: BrokerServer, watch: Watch, story: Story, is_working: Callable[[str], bool]) -> None:
         self._broker = broker
         self._watch = watch
         self._story = story

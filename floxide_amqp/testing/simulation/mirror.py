@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.records import TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.stores import record_codec as codec
@@ -30,6 +31,7 @@ class MirroredRun:
         timers: Entries that wake an item, with its turn at that time.
         resumes: Entries that bring the pending items of the whole run on their way.
         ended: Items in the run's history.
+        failures: Why it failed, each time it did.
     """
 
     run_id: str
@@ -44,6 +46,7 @@ class MirroredRun:
     timers: dict[Place, tuple[str, int]] = field(default_factory=dict[Place, "tuple[str, int]"])
     resumes: dict[Place, None] = field(default_factory=dict[Place, None])
     ended: dict[str, WorkItemStatus] = field(default_factory=dict[str, WorkItemStatus])
+    failures: list[ErrorInfo] = field(default_factory=list[ErrorInfo])
 
     def alive(self) -> list[WorkItem]:
         """Return the live items that are not held without a wake, nor failed for good."""

@@ -29,12 +29,14 @@ MODULUS = 1_000_003
 
 
 class Tally(Context):
+    """What a random workflow keeps: how many steps counted, and who was held before."""
+
     steps: Annotated[int, Sum()] = 0
-    seen: Annotated[set[str], Union()] = set()
+    seen: Annotated[set[str], Union()] = set()  # noqa: RUF012 - defaults are copied per run
 
 
 class BrokenError(Exception):
-    pass
+    """What a node that fails on purpose raises."""
 
 
 class UnseenError(Exception):
@@ -80,15 +82,16 @@ class Recipe:
     """Makes pieces, by chance."""
 
     chance: random.Random
-    edges: list[Chain] = field(default_factory=list)
+    edges: list[Chain] = field(default_factory=list[Chain])
     made: int = 0
-    runs: dict[str, int] = field(default_factory=dict)
 
     def name(self, word: str) -> str:
+        """Return a name that no other node has."""
         self.made += 1
         return f"{word}{self.made}"
 
     def add(self, amount: int, word: str = "add") -> Chain:
+        """Return a node that does arithmetic, on one of two task queues."""
         pause = self.chance.choice([0, 0, 0, 0.02, 1.0])
 
         @node(queue=self.chance.choice(["", "", "", "other"]))
@@ -100,10 +103,12 @@ class Recipe:
         return plain.named(self.name(word))
 
     def step(self) -> Piece:
+        """Return one plain node."""
         amount = self.chance.randint(1, 50)
         return Piece(self.add(amount), lambda x: Told((x * 3 + amount) % MODULUS, 1))
 
     def flaky(self) -> Piece:
+        """Return a node that fails a few times and is retried."""
         failures = self.chance.randint(1, 3)
         backoff = self.chance.choice([0.0, 0.05, 1.0])
         policy = RetryPolicy(max_attempts=failures + 1, initial_backoff=backoff)
@@ -118,6 +123,8 @@ class Recipe:
         return Piece(flaky.named(self.name("flaky")), lambda x: Told(x + 1, 1))
 
     def isolated(self) -> Piece:
+        """Return a node that runs again where the context changed meanwhile."""
+
         @node(isolated=True)
         async def isolated(ctx: WorkflowCtx[Tally], x: int) -> int:
             await ctx.sleep(0.01)
@@ -127,6 +134,7 @@ class Recipe:
         return Piece(isolated.named(self.name("isolated")), lambda x: Told(x + 2, 1))
 
     def holding(self) -> Piece:
+        """Return a node that waits once before it goes on."""
         seconds = self.chance.choice([0.0, 0.1, 3.0])
 
         @node
@@ -186,6 +194,7 @@ class Recipe:
         return Piece(chain, lambda x: Told(folded([x + size]), 3))
 
     def failing(self) -> Piece:
+        """Return a node that fails for good for some numbers, and a fallback for it."""
         aborts = self.chance.random() < 0.5
         after = self.step()
 
@@ -209,6 +218,7 @@ class Recipe:
         return Piece(tried >> after.chain, tell)
 
     def looping(self) -> Piece:
+        """Return a node that is repeated until its number fits."""
         after = self.step()
 
         @node
@@ -229,6 +239,8 @@ class Recipe:
         return Piece(again.otherwise >> after.chain, tell)
 
     def join(self) -> Chain:
+        """Return a join of numbers, whose order counts."""
+
         @node
         async def join(ctx: WorkflowCtx[Tally], xs: list[int]) -> int:
             ctx.state.steps += 1
@@ -237,6 +249,7 @@ class Recipe:
         return gather(join.named(self.name("join")))
 
     def fanning(self, depth: int) -> Piece:
+        """Return a fan-out with pieces in it, and its join."""
         size = self.chance.choice([0, 1, 2, 3, 5])
         inner = self.line(depth - 1, self.chance.randint(0, 2))
         skips = self.chance.random() < 0.3
@@ -257,7 +270,8 @@ class Recipe:
             chain = opener >> inner.chain >> joined
 
         def tell(x: int) -> Told:
-            arrived, steps = [], 2
+            arrived: list[int] = []
+            steps = 2
             for n in range(size):
                 value = x + 10 * n
                 if inner is None:
@@ -271,6 +285,7 @@ class Recipe:
         return Piece(chain, tell)
 
     def branching(self, depth: int) -> Piece:
+        """Return two parallel branches, and their join."""
         head, branches, joined = self.step(), [self.some(depth - 1), self.some(depth - 1)], self.join()
         chain = head.chain >> (branches[0].chain, branches[1].chain) >> joined
 
@@ -284,6 +299,7 @@ class Recipe:
         return Piece(chain, tell)
 
     def batching(self) -> Piece:
+        """Return a batch of so many at a time."""
         size, width = self.chance.choice([0, 1, 4, 7]), self.chance.choice([1, 2, 3])
 
         @node
@@ -306,6 +322,7 @@ class Recipe:
         return Piece(chain, lambda x: Told(folded([(x + n) * 2 for n in range(size)]), 2 + size))
 
     def some(self, depth: int) -> Piece:
+        """Return some piece, with others in it up to a depth."""
         simple = [
             self.step, self.step, self.flaky, self.isolated, self.holding, self.failing, self.looping, self.marking,
             self.merging,
@@ -320,6 +337,7 @@ class Recipe:
         return self.chance.choice(simple)()
 
     def line(self, depth: int, length: int) -> Piece | None:
+        """Return pieces one after the other; None for none."""
         pieces = [self.some(depth) for _ in range(length)]
         if not pieces:
             return None

@@ -7,11 +7,10 @@ import functools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, RunConflictError, RunNotFoundError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.testing.simulation.cluster import Simulation
@@ -52,14 +51,19 @@ class Played:
 
 @dataclass
 class RunSpec:
-    """A run to be started, and what must come of it."""
+    """A run to be started, and what must come of it, if that is known."""
 
     run_id: str
-    input: int
-    told: Told
+    input: Any
+    told: Told | None = None
+    context: Any = None
     is_started: bool = False
     may_be_cancelled: bool = False
     must_be_cancelled: bool = False
+
+
+Judge: TypeAlias = Callable[[Simulation, Any, Sequence[RunSpec]], Awaitable[Verdict]]
+"""Waits until all is quiet in a calm world and notes in its story what does not hold of these runs of a workflow."""
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Drama:
     workflow: Any
     chance: random.Random
     runs: list[RunSpec] = field(default_factory=list[RunSpec])
+    judge: Judge = functools.partial(judge, context=Tally)
     is_calm: bool = False
 
     async def play(self) -> Verdict:
@@ -91,7 +96,7 @@ class Drama:
         for task in background[1:]:
             if not task.cancelled() and task.exception() is not None:
                 world.story.violation(f"{task.get_name()}: {task.exception()!r}")
-        verdict = await judge(world, self.workflow, self.runs, Tally)
+        verdict = await self.judge(world, self.workflow, self.runs)
         background[0].cancel()
         await check_end(world)
         return verdict
@@ -137,7 +142,7 @@ class Drama:
                 call = self.chance.choice(["committed", "commit", "publish", "published", "broadcast", ""])
                 process.die_at(Death(call, self.chance.randint(1, 4) if call else self.chance.randint(1, 60)))
             main = process.run(self._start_all(process))
-            while process.is_up:
+            while process.is_up:  # noqa: ASYNC110 - time is virtual
                 await asyncio.sleep(0.1)
             if main.done():
                 return
@@ -146,19 +151,19 @@ class Drama:
     async def _start_all(self, process: Process) -> None:
         async with self.simulation.orchestrator(process).open() as client:
             for run in self.runs:
-                while not await self._start(client, run):
+                while not await self._start(client, run):  # noqa: ASYNC110 - time is virtual
                     await asyncio.sleep(0.5)
             for run in self.runs:
-                while not await self._wait(client, run):
+                while not await self._wait(client, run):  # noqa: ASYNC110 - time is virtual
                     await asyncio.sleep(0.5)
 
     async def _start(self, client: Orchestrator, run: RunSpec) -> bool:
         try:
-            await client.start(self.workflow, run.input, run_id=run.run_id)
+            await client.start(self.workflow, run.input, context=run.context, run_id=run.run_id)
         except FloxideError:
             return False
         run.is_started = True
-        if self.chance.random() < 0.1:
+        if run.told is not None and self.chance.random() < 0.1:
             await self._start_another(client, run)
         return True
 
@@ -189,7 +194,7 @@ class Drama:
         main = process.run(self._steering(process))
         if self.chance.random() < 0.3:
             process.die_at(Death("", self.chance.randint(20, 200)))
-        while process.is_up:
+        while process.is_up:  # noqa: ASYNC110 - time is virtual
             await asyncio.sleep(0.1)
         if main.done():
             main.result()
@@ -233,23 +238,41 @@ def recipe(number: int) -> tuple[Any, Callable[[int], Told]]:
     return random_workflow(number)
 
 
-def play_seed(seed: int, *, is_told: bool = False, kinds: Sequence[str] | None = None) -> Played:
+def play_seed(
+    seed: int,
+    *,
+    is_told: bool = False,
+    kinds: Sequence[str] | None = None,
+    change: Callable[[Plan], Plan] = lambda plan: plan,
+) -> Played:
     """Play one seed and return how it ended.
 
     Args:
         seed: The seed.
         is_told: Whether to keep the story.
         kinds: The kinds of faults that may happen; all by default.
+        change: Changes the plan that was drawn, where something is to happen more often than it does.
     """
     began = time.perf_counter()
     chance = random.Random(seed)
     workflow, tell = recipe(chance.randrange(RECIPES))
-    plan = draw_plan(chance, kinds=kinds)
+    plan = change(draw_plan(chance, kinds=kinds))
     world = Simulation(
         [workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled, is_told=is_told
     )
     runs = [RunSpec(f"run-{n}", x := chance.randint(0, 1000), tell(x)) for n in range(plan.runs)]
-    drama = Drama(world, plan, workflow, random.Random(chance.random()), runs)
+    return play(seed, Drama(world, plan, workflow, random.Random(chance.random()), runs), began)
+
+
+def play(seed: int, drama: Drama, began: float) -> Played:
+    """Play a simulation that is set up, and return how it ended.
+
+    Args:
+        seed: What everything in it was drawn from.
+        drama: The simulation.
+        began: What `time.perf_counter` showed when it was begun.
+    """
+    world, runs = drama.simulation, drama.runs
     try:
         verdict = world.play(drama.play)
     except Exception as error:  # noqa: BLE001 - whatever ends a simulation early is a finding

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
-from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     Batch,
     CommitReply,
@@ -32,6 +31,7 @@ from floxide_amqp.ports.key_value import (
     ReadReply,
     Write,
 )
+from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.simulation.loop import SeededLoop, context_of, never
 from floxide_amqp.testing.simulation.story import Story
 
@@ -75,7 +75,7 @@ class StoreServer(MemoryKeyValueStore):
         on_tail_lost: Told that the content has gone back.
     """
 
-    def __init__(self, clock: Clock, story: Story) -> None:
+    def __init__(self, clock: MachineClock, story: Story) -> None:
         super().__init__(clock)
         self.clock = clock
         self.story = story

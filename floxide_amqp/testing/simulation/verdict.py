@@ -33,18 +33,23 @@ class Known(Protocol):
     steps: int
 
 
-class Expected(Protocol):
-    """A run, and what must come of it."""
+class Started(Protocol):
+    """A run that is to be started, or was."""
 
     run_id: str
-    input: int
+    input: Any
+    context: Any
     is_started: bool
     may_be_cancelled: bool
     must_be_cancelled: bool
 
+
+class Expected(Started, Protocol):
+    """A run, and what must come of it."""
+
     @property
-    def told(self) -> Known:
-        """What its workflow makes of its input."""
+    def told(self) -> Known | None:
+        """What its workflow makes of its input, if it is known."""
         ...
 
 
@@ -67,22 +72,45 @@ async def judge(world: Simulation, workflow: Any, runs: Sequence[Expected], cont
     """
     story, verdict = world.story, Verdict()
     async with world.client("judge") as client:
+        await let_all_end(world, client, workflow, runs)
         for run in runs:
-            await _make_sure_it_goes_on(world, client, workflow, run)
-        await _wait_for_all(world, client, runs)
-        for run in runs:
+            _check_failures(world, run)
             try:
                 await _check_run(world, client, workflow, run, verdict)
             except FloxideError as error:
                 story.violation(f"I1: run {run.run_id}: {type(error).__name__}: {error}")
-        left = await world.settle(SETTLE_SECONDS)
-        if left:
-            story.violation(f"I9: left behind: {left}")
-        for run in runs:
-            await _check_counts(world, client, run)
-            _check_names(world, workflow, run)
-        await _check_quarantine(world, client)
+        await check_what_is_left(world, client, workflow, runs)
     return verdict
+
+
+async def let_all_end(
+    world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started], *, resumes_failed: bool = True
+) -> None:
+    """Wait until every run of a calm world has ended; those that nobody was told of are started, paused ones resumed.
+
+    Args:
+        world: The simulation, calm by now.
+        client: Starts, resumes and waits.
+        workflow: What all runs are of.
+        runs: The runs.
+        resumes_failed: Whether failed ones go on too.
+    """
+    for run in runs:
+        await _make_sure_it_goes_on(world, client, workflow, run, resumes_failed=resumes_failed)
+    await _wait_for_all(world, client, runs)
+
+
+async def check_what_is_left(
+    world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started]
+) -> None:
+    """I3, I5, I9, I10: of runs that have ended nothing leads anywhere, and what the store says of them fits."""
+    left = await world.settle(SETTLE_SECONDS)
+    if left:
+        world.story.violation(f"I9: left behind: {left}")
+    for run in runs:
+        await _check_counts(world, client, run)
+        _check_names(world, workflow, run)
+    await _check_quarantine(world, client)
 
 
 async def check_end(world: Simulation) -> None:
@@ -92,19 +120,23 @@ async def check_end(world: Simulation) -> None:
         world.story.violation(f"I9: did not end: {left_running}")
 
 
-async def _make_sure_it_goes_on(world: Simulation, client: Orchestrator, workflow: Any, run: Expected) -> None:
+async def _make_sure_it_goes_on(
+    world: Simulation, client: Orchestrator, workflow: Any, run: Started, *, resumes_failed: bool
+) -> None:
     """Start it if nobody was told that it is started, and resume it if it is paused."""
     found = await client.services.runs.find(RunId(run.run_id))
     if found is None and run.is_started:
         world.story.violation(f"I1: run {run.run_id} was acknowledged, and is lost")
-    await client.start(workflow, run.input, run_id=run.run_id)
+    await client.start(workflow, run.input, context=run.context, run_id=run.run_id)
+    if not resumes_failed and found is not None and found.state.status is RunStatus.FAILED:
+        return
     try:
         await client.resume(run.run_id)
     except InvalidRunStateError:
         return
 
 
-async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[Expected]) -> None:
+async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[Started]) -> None:
     until = world.loop.time() + MOST_SECONDS
     for run in runs:
         while True:
@@ -132,6 +164,8 @@ async def _check_run(
     verdict.completed += 1
     if run.must_be_cancelled:
         story.violation(f"run {run.run_id} was cancelled, and has completed all the same")
+    if run.told is None:
+        return
     if result != run.told.value:
         story.violation(f"I5: run {run.run_id} returned {result}, not {run.told.value}")
     state: Any = await client.context(workflow, run.run_id)
@@ -139,7 +173,15 @@ async def _check_run(
         story.violation(f"I4: run {run.run_id} counted {state.steps} steps, not {run.told.steps}")
 
 
-async def _check_counts(world: Simulation, client: Orchestrator, run: Expected) -> None:
+def _check_failures(world: Simulation, run: Expected) -> None:
+    """A run fails by no node of its own here: only if workers died on one of its items again and again."""
+    mirrored = world.watch.runs.get(run.run_id)
+    for error in [] if mirrored is None else mirrored.failures:
+        if not any(kind.endswith(("PoisonError", "OutcomeUnknownError")) for kind in error.kinds):
+            world.story.violation(f"I1: run {run.run_id} failed: {error.message}")
+
+
+async def _check_counts(world: Simulation, client: Orchestrator, run: Started) -> None:
     """I3: what is counted is what there is, which of a completed run is nothing."""
     run_id = RunId(run.run_id)
     found = await client.services.runs.find(run_id)
@@ -155,7 +197,7 @@ async def _check_counts(world: Simulation, client: Orchestrator, run: Expected) 
         world.story.violation(f"I9: run {run_id} is completed and lists {left}")
 
 
-def _check_names(world: Simulation, workflow: Any, run: Expected) -> None:
+def _check_names(world: Simulation, workflow: Any, run: Started) -> None:
     """I5: every item follows from an item of the run, and is called after it."""
     mirrored = world.watch.runs.get(run.run_id)
     for item in [] if mirrored is None else misnamed(graph_of(workflow), mirrored):

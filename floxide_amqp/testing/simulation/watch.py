@@ -61,8 +61,8 @@ class Watch:
             for entry, value in entries:
                 self._enter(name, entry, value)
         for run_id, run in self.runs.items():
-            for entry in server.log(keys.history(RunId(run_id)), slot_of(RunId(run_id))):
-                found = codec.decode_history(entry)
+            for line in server.log(keys.history(RunId(run_id)), slot_of(RunId(run_id))):
+                found = codec.decode_history(line)
                 run.ended[found.item_id] = found.status
 
     # --- one batch
@@ -118,8 +118,10 @@ class Watch:
             run.turns[item_id] = run.turns.get(item_id, 0) + 1
         elif name == "state":
             run = self._run(key.partition, touched)
-            status = codec.decode_state(value).status
-            was = run.status
+            state = codec.decode_state(value)
+            status, was = state.status, run.status
+            if status is RunStatus.FAILED and was is not status and state.failure is not None:
+                run.failures.append(state.failure.error)
             if was is not None and status is not was and status not in RUN_TRANSITIONS[was]:
                 self._violated(f"run {run.run_id} went from {was.value} to {status.value}")
             run.status = status
@@ -251,5 +253,3 @@ class Watch:
     def _violated(self, what: str) -> None:
         if len(self._server.story.violations) < MAX_SHOWN:
             self._server.story.violation(what)
-
-

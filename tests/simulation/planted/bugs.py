@@ -19,7 +19,6 @@ from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import TimerKind
 from floxide_amqp.core.reducers import Sum, Union
-from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
 from floxide_amqp.runtime import admission, chain, frontier, lost_messages, publishing
 from floxide_amqp.runtime.admission import Admissions
@@ -28,8 +27,26 @@ from floxide_amqp.runtime.chain import Chain
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.writes import BatchWriter
+from floxide_amqp.testing.simulation import Plan
 
 Patch = pytest.MonkeyPatch
+
+
+def as_drawn(plan: Plan) -> Plan:
+    """Whatever may happen."""
+    return plan
+
+
+def many_controls(plan: Plan) -> Plan:
+    """More pauses, resumes and cancels than usual."""
+    return replace(plan, steering=12, may_cancel=True, seconds=max(plan.seconds, 2.0))
+
+
+def hand_to_hand(plan: Plan) -> Plan:
+    """Three workers that hand every step on."""
+    settings = plan.settings
+    limits = replace(settings.limits, chain_steps=1, cached_runs=1_000)
+    return replace(plan, workers=3, settings=replace(settings, limits=limits))
 
 
 @dataclass(frozen=True)
@@ -40,11 +57,13 @@ class Bug:
         name: What it is called.
         plant: Puts it in, until the patch is undone.
         within: How many seeds find it.
+        change: What happens more often than usual, so that few seeds are enough. It changes the plan and no check.
     """
 
     name: str
     plant: Callable[[Patch], None]
     within: int = 10
+    change: Callable[[Plan], Plan] = as_drawn
 
 
 def ack_before_commit(patch: Patch) -> None:
@@ -184,17 +203,17 @@ def hold_without_check(patch: Patch) -> None:
 BUGS = (
     Bug("ack before commit", ack_before_commit),
     Bug("publish before commit", publish_before_commit),
-    Bug("no turn check", no_turn_check),
+    Bug("no turn check", no_turn_check, within=60),
     Bug("lost timer", lost_timer),
     Bug("join acted on after its commit", join_after_its_commit),
-    Bug("no epoch check", no_epoch_check),
+    Bug("no epoch check", no_epoch_check, within=60, change=many_controls),
     Bug("early ack without owner entry", early_ack_without_owner_entry),
     Bug("random ids", random_ids),
-    Bug("swallowed publish error", swallowed_publish_error),
+    Bug("swallowed publish error", swallowed_publish_error, within=60),
     Bug("context overwritten", context_overwritten),
-    Bug("stale context cache", stale_context_cache),
-    Bug("walk that stops at the first completed item", walk_stops_at_the_first),
-    Bug("hold without mailbox check", hold_without_check),
+    Bug("stale context cache", stale_context_cache, within=60, change=hand_to_hand),
+    Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=90),
+    Bug("hold without mailbox check", hold_without_check, within=60),
 )
 
 

@@ -9,7 +9,12 @@ def test_the_environment_names_broker_and_store() -> None:
 
 
 def test_an_empty_variable_counts_as_none() -> None:
-    assert read_settings({"FLOXIDE_BROKER": "", "FLOXIDE_STORE": ""}) == Settings()
+    assert read_settings({"FLOXIDE_BROKER": "", "FLOXIDE_STORE": "", "FLOXIDE_HTTP": ""}) == Settings()
+
+
+def test_the_environment_says_where_a_worker_serves_its_health_and_the_command_line_keeps_it() -> None:
+    settings = read_settings({"FLOXIDE_HTTP": "127.0.0.1:8080"})
+    assert settings.under(broker="amqp://a", store=None) == Settings(broker="amqp://a", http="127.0.0.1:8080")
 
 
 def test_the_process_environment_is_read_where_none_is_given(monkeypatch) -> None:

@@ -117,6 +117,7 @@ def test_other_errors_are_not_waited_for() -> None:
     assert not is_busy(error)
 
 
+@pytest.mark.fault(32)
 async def test_a_file_kept_locked_is_unavailable_to_writers_and_open_to_readers(tmp_path: Path) -> None:
     store = await SqliteKeyValueStore.open(tmp_path / "s.db", lock_timeout=0)
     await store.commit([put(b"before")])
@@ -132,6 +133,7 @@ async def test_a_file_kept_locked_is_unavailable_to_writers_and_open_to_readers(
     await store.aclose()
 
 
+@pytest.mark.fault(30)
 async def test_a_full_disk_applies_nothing_and_the_store_works_on_with_room(tmp_path: Path) -> None:
     store = await SqliteKeyValueStore.open(tmp_path / "s.db")
     await store.commit([put(b"before")])

@@ -63,6 +63,7 @@ def two_steps(gate: Gate, **options: Any) -> Any:
     return TwoSteps
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("seconds", [0.1, QUICK.early_acknowledge + 1])
 async def test_what_a_dead_worker_had_in_its_hands_is_done_by_another(cluster: MakeCluster, seconds: float) -> None:
     gate = Gate()
@@ -115,6 +116,7 @@ async def test_a_draining_worker_ends_its_step_and_leaves_the_next_to_others(clu
     await here.check_completed("run")
 
 
+@pytest.mark.fault(6)
 async def test_a_zombie_cannot_commit_what_was_given_to_another(cluster: MakeCluster) -> None:
     gate = Gate()
     here = cluster(two_steps(gate))
@@ -189,6 +191,7 @@ async def test_an_at_most_once_node_that_is_the_first_is_claimed_before_it_runs(
     assert len(gate.bodies) == 1
 
 
+@pytest.mark.fault(45)
 async def test_an_item_on_which_three_owners_die_is_poison(cluster: MakeCluster) -> None:
     gate = Gate()
     here = cluster(two_steps(gate))
@@ -204,6 +207,7 @@ async def test_an_item_on_which_three_owners_die_is_poison(cluster: MakeCluster)
     assert len(gate.bodies) == 3
 
 
+@pytest.mark.fault(9)
 async def test_a_lost_message_is_found_by_a_probe(cluster: MakeCluster) -> None:
     gate = Gate()
     gate.go.set()
@@ -234,6 +238,7 @@ async def test_a_lost_message_is_found_although_the_leader_does_not_serve_its_qu
     await here.check_completed("run")
 
 
+@pytest.mark.fault(15)
 async def test_a_message_without_a_queue_is_published_again_with_its_reason_shown(cluster: MakeCluster) -> None:
     gate = Gate()
     gate.go.set()
@@ -249,6 +254,7 @@ async def test_a_message_without_a_queue_is_published_again_with_its_reason_show
     await here.check_completed("run")
 
 
+@pytest.mark.fault(38)
 async def test_an_item_without_its_workflow_is_parked_until_a_worker_has_it(cluster: MakeCluster) -> None:
     gate = Gate()
     gate.go.set()
@@ -275,6 +281,7 @@ async def unchanged(x: int) -> int:
     return x
 
 
+@pytest.mark.fault(35)
 async def test_garbage_is_quarantined_with_its_bytes_and_the_worker_goes_on(cluster: MakeCluster) -> None:
     gate = Gate()
     gate.go.set()
@@ -291,6 +298,7 @@ async def test_garbage_is_quarantined_with_its_bytes_and_the_worker_goes_on(clus
     assert here.members[0].worker.health().error_count == 0
 
 
+@pytest.mark.fault(27)
 async def test_a_join_closed_by_a_commit_whose_reply_was_lost_is_run(cluster: MakeCluster) -> None:
     @node
     async def split(x: int) -> NextAll[int]:
@@ -319,6 +327,7 @@ async def test_a_join_closed_by_a_commit_whose_reply_was_lost_is_run(cluster: Ma
     await here.check_completed("run")
 
 
+@pytest.mark.fault(27)
 async def test_every_commit_may_lose_its_reply(cluster: MakeCluster) -> None:
     gate = Gate()
     gate.go.set()
@@ -332,6 +341,7 @@ async def test_every_commit_may_lose_its_reply(cluster: MakeCluster) -> None:
     await here.check_completed("run")
 
 
+@pytest.mark.fault(25)
 async def test_a_store_that_is_out_of_reach_for_longer_than_the_patience_costs_time_only(cluster: MakeCluster) -> None:
     gate = Gate()
     here = cluster(two_steps(gate))

@@ -135,7 +135,7 @@ HOWS = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 async def test_an_ended_run_goes_with_everything_once_its_time_is_over_and_not_before(
     cluster: MakeCluster, how: RunStatus
 ) -> None:
-    here = cluster(Squares, Branches)
+    here = cluster(Squares, Branches, retention=ALL)
     await here.start_worker()
     await ended(here, "run-17", how)
     await after(here, DAY - timedelta(minutes=2)).prune()
@@ -277,7 +277,7 @@ async def test_a_failed_run_is_either_resumed_or_deleted_whoever_commits_first(
         await Pruning(services_after(client, 2 * DAY)).prune()
         assert await here.client().status("run") in (RunStatus.RUNNING, RunStatus.WAITING)
         await asyncio.sleep(60)
-        await Pruning(services_after(client, timedelta(hours=1))).prune()
+        await after(here, timedelta(hours=1)).prune()
         assert await here.client().status("run") is RunStatus.FAILED
     assert member.task.done() is False
 
@@ -344,7 +344,7 @@ async def test_pruning_goes_on_where_a_leader_died(cluster: MakeCluster, commits
 async def test_two_leaders_prune_at_once_and_a_slow_one_harms_no_later_run_of_the_same_id(
     cluster: MakeCluster,
 ) -> None:
-    here = cluster(Squares)
+    here = cluster(Squares, retention=ALL)
     await here.start_worker()
     await ended(here, "run", RunStatus.COMPLETED, width=1_200)
     slow = here.client()

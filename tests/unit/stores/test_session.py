@@ -76,6 +76,7 @@ async def test_a_caller_that_is_cancelled_takes_nothing_out_of_the_group() -> No
     assert await counted(session) == 2
 
 
+@pytest.mark.fault(32)
 async def test_a_faulty_batch_fails_alone() -> None:
     store = SlowStore()
     session = session_of(store)
@@ -95,6 +96,7 @@ async def test_a_conflict_is_not_an_error_of_the_group() -> None:
     assert [type(outcome) for outcome in outcomes] == [Committed, Conflict, Conflict]
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("applied", [0, 1, 2, 3])
 async def test_after_a_lost_reply_each_batch_is_settled_by_its_own_witness(applied: int) -> None:
     inner = MemoryKeyValueStore(VirtualClock())

@@ -1,0 +1,282 @@
+"""Plays a workflow of yours under faults and crashes: `simulate`.
+
+Real workers, orchestrators and maintenance run it in a simulated world, once per seed, while workers are killed at any
+await, messages are lost, repeated and late, and store and broker are away. What your nodes do to the outside goes to
+the fakes you hand in, which outlive every worker, as a bank does. When all is quiet, you say what must hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
+
+from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.exceptions import ConfigurationError, FloxideError
+from floxide_amqp.runtime.orchestrator import Orchestrator, Start
+from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.faults import KINDS
+from floxide_amqp.testing.simulation.plan import Plan, draw_plan
+from floxide_amqp.testing.simulation.report import Totals
+from floxide_amqp.testing.simulation.seeds import Drama, Played, RunSpec, play
+from floxide_amqp.testing.simulation.verdict import Verdict, check_what_is_left, let_all_end
+
+InT = TypeVar("InT")
+OutT = TypeVar("OutT")
+T = TypeVar("T")
+
+SEED_VARIABLE = "FLOXIDE_SIMULATION_SEED"
+"""Environment variable that makes every `simulate` play this one seed and tell its story."""
+
+DEFAULT_SEEDS = range(100)
+"""Seeds that are played if none are given: some seconds for a small workflow."""
+
+OWN_FAULTS = tuple(kind for kind in KINDS if kind not in ("worker clock", "store clock", "garbage"))
+"""Faults that befall a workflow if none are named: all but wrong clocks, which move its deadlines, and strangers."""
+
+NO_POISON = 1_000_000
+"""Workers that may die on an item here: more than a simulation kills, so that its crashes fail nobody's run."""
+
+
+class SimulationFailedError(AssertionError):
+    """A seed shows a bug. Everything in it follows from the seed, so it can be played again and again.
+
+    Attributes:
+        seed: The seed.
+        violations: What does not hold.
+    """
+
+    def __init__(self, *, seed: int, workflow: str, violations: Sequence[str], faults: str, again: str) -> None:
+        shown = "\n".join(f"  {violation}" for violation in violations)
+        super().__init__(
+            f"Workflow {workflow!r} fails on seed {seed}:\n{shown}\nWhat befell it: {faults}.\nPlay it again: {again}"
+        )
+        self.seed = seed
+        self.violations = tuple(violations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedRun(Generic[OutT]):
+    """How one run of a simulation ended.
+
+    Attributes:
+        status: ``COMPLETED``, ``FAILED`` or ``CANCELLED``.
+        error: Why it has no result; None if it has one.
+        context: Its context, merged to the end.
+    """
+
+    run_id: str
+    input: Any
+    status: RunStatus
+    output: OutT | None
+    error: FloxideError | None
+    context: Any
+
+    def result(self) -> OutT:
+        """Return its output.
+
+        Raises:
+            RunError: It has none.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast("OutT", self.output)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending(Generic[OutT]):
+    """What is there to be checked when a simulation is over.
+
+    Attributes:
+        seed: The seed it was drawn from.
+        runs: The runs, in the order of their inputs.
+        resources: The fakes its nodes worked with.
+    """
+
+    seed: int
+    runs: Sequence[EndedRun[OutT]]
+    resources: Mapping[type, object]
+
+    @property
+    def results(self) -> list[OutT]:
+        """The outputs of all runs; raises the error of the first that has none."""
+        return [run.result() for run in self.runs]
+
+    def resource(self, kind: type[T]) -> T:
+        """Return a fake by its type, as ``ctx.resource`` does."""
+        return cast("T", self.resources[kind])
+
+
+def simulate(
+    workflow: type[WorkflowDefinition[InT, OutT, Any]],
+    *inputs: InT | Start[InT],
+    check: Callable[[Ending[OutT]], object] | None = None,
+    resources: Callable[[], Mapping[type, object]] = dict[type, object],
+    seeds: Iterable[int] = DEFAULT_SEEDS,
+    faults: Sequence[str] = OWN_FAULTS,
+    cancels: bool = False,
+    retry: RetryPolicy = NO_RETRY,
+    is_told: bool = False,
+) -> Totals:
+    """Run a workflow under faults and crashes, once per seed, and check each time what came of it.
+
+    It blocks and has an event loop of its own: call it from a plain test function. With the environment variable
+    ``FLOXIDE_SIMULATION_SEED`` it plays that seed only, and tells its story.
+
+    Args:
+        workflow: The workflow.
+        inputs: One run is started for each: an input, or a `Start` with input, context and id.
+        check: Says what must hold in the end, by raising an error such as an ``assert``'s. Without it the runs must
+            complete.
+        resources: Makes what nodes get from ``ctx.resource(...)``, by type, anew for each seed: fakes of the world
+            outside, which all workers share and no crash ends.
+        seeds: The seeds to play.
+        faults: Kinds of faults that may happen; see `floxide_amqp.testing.simulation.faults.KINDS`.
+        cancels: Whether runs are cancelled on the way, besides being paused and resumed.
+        retry: Policy of nodes for which neither they nor their workflow have one, as of `Floxide`.
+        is_told: Whether the story of each seed is written to the standard output.
+
+    Returns:
+        What was played: seeds, simulated time, faults by kind.
+
+    Raises:
+        SimulationFailedError: A seed shows a bug; the message names it, and how to play it again.
+        ConfigurationError: There is no input, or an event loop is running here already.
+    """
+    if not inputs:
+        raise ConfigurationError("simulate(...) needs at least one input: simulate(Shop, 'book').")
+    if asyncio._get_running_loop() is not None:  # pyright: ignore[reportPrivateUsage]  # None instead of an error
+        raise ConfigurationError(
+            "simulate(...) has an event loop of its own: call it from a plain function, or with asyncio.to_thread."
+        )
+    alone = os.environ.get(SEED_VARIABLE)
+    own = _OwnWorkflow(
+        workflow=workflow, inputs=inputs, check=check or _results, resources=resources, faults=tuple(faults),
+        cancels=cancels, retry=retry,
+    )  # fmt: skip
+    totals = Totals()
+    for seed in seeds if alone is None else (int(alone),):
+        totals.add(own.play_seed(seed, is_told=is_told or alone is not None))
+    return totals
+
+
+def _results(ending: Ending[Any]) -> object:
+    return ending.results
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OwnWorkflow(Generic[OutT]):
+    """A workflow, and what is to be simulated of it."""
+
+    workflow: type[WorkflowDefinition[Any, OutT, Any]]
+    inputs: Sequence[Any]
+    check: Callable[[Ending[OutT]], object]
+    resources: Callable[[], Mapping[type, object]]
+    faults: tuple[str, ...]
+    cancels: bool
+    retry: RetryPolicy
+
+    def play_seed(self, seed: int, *, is_told: bool) -> Played:
+        """Play one seed, and raise what it shows."""
+        began, chance = time.perf_counter(), random.Random(seed)
+        fakes = dict(self.resources())
+        plan = self._plan(chance, fakes)
+        world = Simulation(
+            [self.workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled,
+            is_told=is_told,
+        )  # fmt: skip
+        ended: list[EndedRun[OutT]] = []
+        runs = [_spec(number, given) for number, given in enumerate(self.inputs)]
+        drama = Drama(
+            world, plan, self.workflow, random.Random(chance.random()), runs, judge=_Witness(ended).judge
+        )  # fmt: skip
+        with _drawn_from(seed):
+            played = play(seed, drama, began)
+        violations, cause = list(played.violations), None
+        if not violations:
+            try:
+                self.check(Ending(seed=seed, runs=tuple(ended), resources=fakes))
+            except Exception as error:  # noqa: BLE001 - whatever the check raises is what it found
+                violations, cause = [f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"], error
+        if is_told:
+            sys.stdout.write("\n".join((f"The story of seed {seed}:", *played.lines, "")))
+        if violations:
+            raise self._failure(played, violations) from cause
+        return played
+
+    def _plan(self, chance: random.Random, fakes: dict[type, object]) -> Plan:
+        plan = draw_plan(chance, kinds=self.faults)
+        settings = replace(
+            plan.settings, resources=fakes, retry=self.retry, limits=replace(plan.settings.limits, deaths=NO_POISON)
+        )
+        return replace(plan, settings=settings, skews_ms=(0,), may_cancel=self.cancels and plan.may_cancel)
+
+    def _failure(self, played: Played, violations: Sequence[str]) -> SimulationFailedError:
+        name = self.workflow.__name__
+        befell = ", ".join(f"{kind} ({count}x)" for kind, count in sorted(played.faults.items())) or "nothing"
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        call = f"simulate({name}, …, seeds=[{played.seed}], is_told=True)"
+        again = f"{call}, or {SEED_VARIABLE}={played.seed} python -m pytest '{test}'" if test else call
+        return SimulationFailedError(
+            seed=played.seed, workflow=name, violations=violations, faults=befell, again=again
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Witness(Generic[OutT]):
+    """Waits for the end of all runs, and notes how each ended."""
+
+    ended: list[EndedRun[OutT]]
+
+    async def judge(self, world: Simulation, workflow: Any, runs: Sequence[RunSpec]) -> Verdict:
+        """Note how the runs ended; what does not hold of any workflow goes into the story."""
+        verdict = Verdict()
+        async with world.client("judge") as client:
+            await let_all_end(world, client, workflow, runs, resumes_failed=False)
+            for run in runs:
+                ended = await self._look(client, workflow, run)
+                verdict.completed += ended.status is RunStatus.COMPLETED
+                verdict.cancelled += ended.status is RunStatus.CANCELLED
+                if run.must_be_cancelled and ended.status is not RunStatus.CANCELLED:
+                    world.story.violation(f"run {run.run_id} was cancelled, and is {ended.status.value} all the same")
+                self.ended.append(ended)
+            await check_what_is_left(world, client, workflow, runs)
+        return verdict
+
+    async def _look(self, client: Orchestrator, workflow: Any, run: RunSpec) -> EndedRun[OutT]:
+        output: Any = None
+        error: FloxideError | None = None
+        try:
+            output = await client.handle(workflow, run.run_id).result(timeout=0.001)
+        except FloxideError as raised:
+            error = raised
+        return EndedRun(
+            run_id=run.run_id, input=run.input, status=await client.status(run.run_id), output=output, error=error,
+            context=await client.context(workflow, run.run_id),
+        )  # fmt: skip
+
+
+def _spec(number: int, given: Any) -> RunSpec:
+    if isinstance(given, Start):
+        start = cast("Start[Any]", given)
+        return RunSpec(start.run_id or f"run-{number}", start.input, context=start.context)
+    return RunSpec(f"run-{number}", given)
+
+
+@contextmanager
+def _drawn_from(seed: int) -> Generator[None]:
+    """Let user code that uses the module `random` draw the same each time a seed is played."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

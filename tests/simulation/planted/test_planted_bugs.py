@@ -1,0 +1,42 @@
+"""Each planted bug is found within a stated number of seeds, by checks that know of none of them; without it all hold.
+
+``pytest -s`` shows the first seed that finds each, and what it says.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+from floxide_amqp.testing.simulation import Plan, Played, play_seed
+from tests.simulation.planted.bugs import BUGS, Bug
+
+
+def played(seed: int, change: Callable[[Plan], Plan]) -> Played:
+    return play_seed(seed, change=change)
+
+
+@functools.cache
+def clean(seed: int, change: Callable[[Plan], Plan]) -> Played:
+    """Play a seed without any bug; once, whoever asks."""
+    return played(seed, change)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_found_and_its_seeds_hold_without_it(bug: Bug, record_property: Callable[..., None]) -> None:
+    found, seeds = None, 0
+    with pytest.MonkeyPatch.context() as patch:
+        bug.plant(patch)
+        for seeds, seed in enumerate(range(bug.within), 1):
+            found = played(seed, bug.change)
+            if found.violations:
+                break
+    assert found is not None
+    assert found.violations, f"{bug.name} is not found within {bug.within} seeds: the simulation is too weak"
+    record_property("first_seed", found.seed)
+    record_property("found_by", found.violations[0])
+    print(f"{bug.name}: seed {found.seed}: {found.violations[0]}")
+    assert [clean(seed, bug.change).violations for seed in range(seeds)] == [()] * seeds
