@@ -151,7 +151,7 @@ class Admissions:
         graph = self._services.registry.find(found.header.workflow, found.header.version)
         if graph is None or item.node not in graph.nodes:
             return await self._park(found, item, turn, message)
-        if self._services.inflight.has(found.header.run_id, item.item_id):
+        if self._services.inflight.works_on(found.header.run_id, item):
             return await self._anchor_for(found, item, turn, self._services.name, message)
         is_first = bool(message.entry) and not (redelivered or envelope.recovered or item.deaths)
         if not is_first or graph.nodes[item.node].options.at_most_once:

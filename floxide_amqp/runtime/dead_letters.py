@@ -21,11 +21,12 @@ from floxide_amqp.core.records import DeadLetter, Envelope, Probe
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, FloxideError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterQueue
+from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterQueue, DeadLetterReader
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.frontier import find_frontier
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.side_by_side import side_by_side
 from floxide_amqp.runtime.unreadable import quarantine
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.items import StoredItem
@@ -35,7 +36,10 @@ from floxide_amqp.stores.runs import StoredRun
 _log = get_logger("floxide_amqp.dead_letters")
 
 PREFETCH = 32
-"""Letters in hand at a time: they are reconciled one after the other."""
+"""Letters in hand at a time; what has arrived is reconciled together."""
+
+GATHER_SECONDS = 0.01
+"""How long more letters are waited for once there is one: they share their round trips to the store."""
 
 PAGE = 200
 """Stored letters looked at in one read."""
@@ -116,12 +120,7 @@ class DeadLetterDesk:
             try:
                 while self._is_leader():
                     await self._tidy_now_and_then()
-                    try:
-                        async with asyncio.timeout(LOOK_SECONDS):
-                            delivery = await reader.receive()
-                    except TimeoutError:
-                        continue
-                    await self._handle(delivery)
+                    await side_by_side(self._handle, await _some(reader))
             finally:
                 for held in self._held:
                     held.cancel()
@@ -300,6 +299,18 @@ def _waits(run: StoredRun | None, found: StoredItem | None) -> bool:
     if run is None or found is None or run.state.status.is_terminal or run.state.status is RunStatus.PAUSED:
         return False
     return found.item.status is WorkItemStatus.PENDING
+
+
+async def _some(reader: DeadLetterReader) -> list[DeadDelivery]:
+    """Return letters that have arrived, some time after the first of them or after there was none."""
+    found: list[DeadDelivery] = []
+    while len(found) < PREFETCH:
+        try:
+            async with asyncio.timeout(GATHER_SECONDS if found else LOOK_SECONDS):
+                found.append(await reader.receive())
+        except TimeoutError:
+            break
+    return found
 
 
 async def _release_later(delivery: DeadDelivery) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
 from floxide_amqp.core.ids import RunId, WorkItemId
+from floxide_amqp.core.records import WorkItem
 
 
 class StepHandle:
@@ -107,6 +108,11 @@ class InFlight:
     def has(self, run_id: RunId, item_id: WorkItemId) -> bool:
         """Whether this item is at work here, or about to be."""
         return (run_id, item_id) in self._reserved or (run_id, item_id) in self._at_work
+
+    def works_on(self, run_id: RunId, item: WorkItem) -> bool:
+        """Whether this very try of an item is at work here, or about to be: not one that was given up."""
+        tries = ((step.item_id, step.attempt, step.lost) for step in self._by_run.get(run_id, ()))
+        return (run_id, item.item_id) in self._reserved or (item.item_id, item.attempt, item.lost) in tries
 
     @contextmanager
     def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Generator[None]:

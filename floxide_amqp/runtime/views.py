@@ -13,6 +13,7 @@ from floxide_amqp.core.records import (
     HistoryEntry,
     Quarantined,
     RunCounts,
+    StuckBody,
     WorkerRecord,
     WorkItem,
 )
@@ -186,7 +187,14 @@ class Liveness(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """A worker as shown."""
+    """A worker as shown.
+
+    Attributes:
+        stuck: Bodies that did not end in time; `StuckBody.is_given_up` where others go on with the item.
+        loop_lag: How long its event loop has stood still.
+        threads_lost: Threads held by bodies of sync nodes that nobody waits for any more.
+        late_commits: Results that came too late and were refused.
+    """
 
     worker_id: str
     liveness: Liveness
@@ -201,6 +209,10 @@ class WorkerInfo:
     current_items: tuple[str, ...]
     items_done: int
     error_count: int
+    stuck: tuple[StuckBody, ...] = ()
+    loop_lag: timedelta = timedelta(0)
+    threads_lost: int = 0
+    late_commits: int = 0
 
 
 def run_info(run: StoredRun) -> RunInfo:
@@ -267,7 +279,9 @@ def worker_info(record: WorkerRecord, liveness: Liveness) -> WorkerInfo:
         worker_id=record.worker_id, liveness=liveness, status=record.status, host=record.host, pid=record.pid,
         queues=record.queues, workflows=record.workflows, concurrency=record.concurrency,
         started_at=at(record.started_at_ms), last_beat_at=at(record.at_ms), current_items=record.current_items,
-        items_done=record.items_done, error_count=record.errors,
+        items_done=record.items_done, error_count=record.errors, stuck=record.stuck,
+        loop_lag=timedelta(milliseconds=record.loop_lag_ms), threads_lost=record.threads_lost,
+        late_commits=record.late_commits,
     )  # fmt: skip
 
 

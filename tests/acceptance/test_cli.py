@@ -466,12 +466,13 @@ NOBODY = "amqp://me:secret@127.0.0.1:1/"
 
 
 @pytest.mark.parametrize(
-    "command", [("list",), ("status", "d1"), ("items", "d1"), ("errors", "d1"), ("quarantine", "list")]
+    "command",
+    [("list",), ("status", "d1"), ("items", "d1"), ("errors", "d1"), ("quarantine", "list"), ("dead-letters", "list")],
 )
 def test_looking_needs_no_broker(stored: Floxide, command: tuple[str, ...]) -> None:
     stored("start", "shop:app", "Doubles", "-i", "2", "--run-id", "d1")
     name, *rest = command
-    words = ("quarantine", "list", "shop:app") if name == "quarantine" else (name, "shop:app", *rest)
+    words = (name, *rest, "shop:app") if rest == ["list"] else (name, "shop:app", *rest)
     done = stored(*words, "--broker", NOBODY, "--log-level", "warning")
     assert (done.code, done.err) == (0, "")
 

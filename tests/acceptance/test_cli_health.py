@@ -32,7 +32,7 @@ def ask(port: int, path: str) -> tuple[int, str]:
         return 0, ""
 
 
-async def test_a_worker_is_asked_drains_and_ends_well(stored: Floxide, tmp_path: Path) -> None:  # noqa: F811 - a fixture
+async def test_a_worker_is_asked_drains_and_ends_well(stored: Floxide, tmp_path: Path) -> None:
     port = free_port()
     worker = stored.begin("worker", "shop:app", "--log-format", "json", FLOXIDE_HTTP=str(port))
     await worker.until(lambda: ask(port, "/readyz")[0] == 200)
@@ -50,7 +50,7 @@ async def test_a_worker_is_asked_drains_and_ends_well(stored: Floxide, tmp_path:
     assert ask(port, "/livez")[0] == 0
 
 
-def test_a_port_in_use_is_one_paragraph_and_exit_3(stored: Floxide) -> None:  # noqa: F811 - a fixture
+def test_a_port_in_use_is_one_paragraph_and_exit_3(stored: Floxide) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -60,7 +60,7 @@ def test_a_port_in_use_is_one_paragraph_and_exit_3(stored: Floxide) -> None:  # 
     assert "address already in use" in done.words
 
 
-def test_what_is_no_address_is_one_paragraph_and_exit_3(stored: Floxide) -> None:  # noqa: F811 - a fixture
+def test_what_is_no_address_is_one_paragraph_and_exit_3(stored: Floxide) -> None:
     done = stored("worker", "shop:app", "--http", "everywhere")
     assert done.code == 3
     assert "'everywhere' is no address to listen on. Write HOST:PORT" in done.words

@@ -9,7 +9,7 @@ import sys
 import time
 
 from tests.chaos.checker import check
-from tests.chaos.conductor import baseline, close, conduct, settle
+from tests.chaos.conductor import baseline, broken_off, close, conduct, settle
 from tests.chaos.plan import KINDS, make_plan
 from tests.chaos.scenarios import SCENARIOS, play
 from tests.chaos.stage import staged
@@ -29,6 +29,7 @@ async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
         lasted = tally.now()
         is_quiet = await settle(stage, tally)
         await close(stage, fresh)
+        ended = broken_off(stage)
         began = time.monotonic()
         findings = await asyncio.to_thread(check, stage.folder)
         checked = time.monotonic() - began
@@ -45,6 +46,8 @@ async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
     )
     for line in findings.lines():
         print(line)
+    if ended:
+        print(f"ended by themselves, and were started again: {', '.join(ended)}")
     missing = [kind.name for kind in KINDS if not tally.done[kind.name]]
     if missing:
         print(f"never injected: {', '.join(missing)}")

@@ -144,6 +144,12 @@ async def settle(stage: Stage, tally: Tally) -> bool:
     return False
 
 
+def broken_off(stage: Stage) -> list[str]:
+    """Processes that ended by themselves with an error; another took the place of each."""
+    slots = [*stage.workers, *([stage.client] if stage.client else [])]
+    return [f"{name} ({code})" for slot in slots for name, code in slot.exits if code > 0]
+
+
 async def _messages(stage: Stage) -> int:
     return sum(queue["messages_ready"] + queue["messages_unacknowledged"] for queue in await stage.queues())
 
@@ -165,6 +171,7 @@ async def close(stage: Stage, fresh: dict[str, Any]) -> None:
         workers=len(stage.workers), clients=1 if stage.client else 0, fresh=fresh,
     )  # fmt: skip
     evidence.reports = {slot.process_name: await slot.report() for slot in stage.workers}
+    evidence.exits |= stage.drains
     evidence.queues_quiet = await stage.queues()
     for slot in stage.workers:
         evidence.exits[slot.process_name] = await slot.close()

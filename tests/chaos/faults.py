@@ -84,6 +84,7 @@ async def worker_drain(stage: Stage, chance: random.Random) -> str:
     name, generation = slot.process_name, slot.generation
     slot.send(signal.SIGTERM)
     code = await slot.ended(generation)
+    stage.drains[name] = code
     return f"SIGTERM {name}, exit code {code}"
 
 

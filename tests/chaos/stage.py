@@ -43,6 +43,7 @@ class Stage:
         self.client: Slot | None = None
         self.garbage: list[str] = []
         self.old_messages: list[bytes] = []
+        self.drains: dict[str, int] = {}
         self.suspended_ms = 0
         self.duration = 0.0
 

@@ -27,7 +27,6 @@ from floxide_amqp import (
 )
 from floxide_amqp.testing.simulation import Ending, SimulationFailedError, simulate
 
-
 SEEDS = range(40)
 
 

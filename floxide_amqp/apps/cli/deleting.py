@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.cli.acting import with_orchestrator
+from floxide_amqp.apps.cli.dead_letters import is_terminal
 from floxide_amqp.apps.cli.failures import UsageError
 from floxide_amqp.apps.cli.options import Frame, command
 from floxide_amqp.apps.cli.printing import print_text
@@ -39,8 +39,8 @@ def delete(
 
 
 def _ask(run_ids: list[str]) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("Deleting cannot be undone, and nobody is there to ask: add --yes.")
+    if not is_terminal():
+        raise UsageError("Deleting asks before it does anything, and there is no terminal to ask on: give --yes.")
     what = f"run {run_ids[0]}" if len(run_ids) == 1 else f"{len(run_ids)} runs"
-    if not typer.confirm(f"Delete {what}, with everything that is known of it?", default=False):
+    if not typer.confirm(f"Delete {what}, with everything that is known of it?", err=True):
         raise UsageError("Nothing was deleted.")

@@ -21,6 +21,7 @@ from pamqp.commands import Basic
 from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, largest_size_allowed
 from floxide_amqp.drivers.amqp.connection import Link
 from floxide_amqp.drivers.amqp.missing_queues import MissingQueues
+from floxide_amqp.drivers.amqp.refusals import Refusals
 from floxide_amqp.drivers.amqp.session import Session, when_closed
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
 from floxide_amqp.drivers.amqp.topology import Names, ensure_exchange
@@ -73,6 +74,7 @@ class Publisher:
         self._names = names
         self._settings = settings
         self._missing_queues = MissingQueues(names)
+        self._refusals = Refusals()
         self._lane: _Lane | None = None
         self._on_its_way: set[_Publication] = set()
         self._bytes_on_their_way = 0
@@ -178,6 +180,7 @@ class Publisher:
             return PublishOutcome.RETURNED
         except DeliveryError:
             lane.session.touch()
+            self._note_refused(lane, message.queue)
             return PublishOutcome.REFUSED
         except asyncio.CancelledError:
             if not is_unrequested_cancellation():
@@ -192,8 +195,14 @@ class Publisher:
         if not isinstance(confirmation, Basic.Ack):
             return PublishOutcome.REFUSED
         lane.session.touch()
+        self._refusals.note_confirmed(message.queue)
         self._confirmed_at = asyncio.get_running_loop().time()
         return PublishOutcome.CONFIRMED
+
+    def _note_refused(self, lane: _Lane, queue: str) -> None:
+        if lane.is_open and self._refusals.note_refused(queue, asyncio.get_running_loop().time()):
+            _logger.warning("broker.publishes_refused", queue=queue)
+            lane.session.abort(f"the broker refuses every message for {queue}")
 
     async def _is_worth_another_try(self, lane: _Lane, publication: _Publication) -> bool:
         """Declare the queue that a message missed; once, for its binding may be gone again."""

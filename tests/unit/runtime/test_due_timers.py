@@ -119,7 +119,7 @@ async def test_runs_that_wait_for_long_hold_no_memory_of_their_worker_and_cost_i
         read += len(found)
         return found
 
-    member.store.scan = counting  # type: ignore[method-assign] - what a test may do
+    member.store.scan = counting  # type: ignore[method-assign]
     await asyncio.sleep(100)
     assert read <= 2 * 100  # the worker's own entry, and next to nothing besides: not one per run that waits
     await asyncio.sleep(3700)
@@ -160,7 +160,7 @@ async def test_a_storm_of_retries_is_spread_and_published_in_bounded_bursts(clus
         finally:
             under_way -= 1
 
-    member.queue.publish = counted  # type: ignore[method-assign] - what a test may do
+    member.queue.publish = counted  # type: ignore[method-assign]
     client = here.client()
     for first in range(0, count, 500):
         await asyncio.gather(*(client.start(Storm, n, run_id=f"run-{n}") for n in range(first, first + 500)))

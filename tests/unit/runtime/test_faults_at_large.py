@@ -1,4 +1,4 @@
-"""Faults of a whole deployment: leaders that die or are two, workers that are too slow, people who look all the time."""
+"""Faults of a whole deployment: leaders that die or are two, workers too slow, people who look all the time."""
 
 from __future__ import annotations
 
@@ -132,13 +132,13 @@ async def test_any_number_of_leaders_do_no_harm(cluster: MakeCluster, monkeypatc
 @pytest.mark.fault(58)
 async def test_what_piles_up_waits_in_the_queue_and_nothing_of_it_is_published_twice(cluster: MakeCluster) -> None:
     at_work = AtWork()
-    workflow = squares(at_work, seconds=4.0, size=40)
+    workflow = squares(at_work, seconds=4.0, size=20)
     here = cluster(workflow, limits=Limits(concurrency=2))
     member = await here.start_worker()
-    handles = await here.client().start_many(workflow, [Start(1, run_id=f"run-{n}") for n in range(20)])
+    handles = await here.client().start_many(workflow, [Start(1, run_id=f"run-{n}") for n in range(10)])
     assert {await handle.wait(10_000) for handle in handles} == {RunStatus.COMPLETED}
     assert at_work.most == 2
-    assert at_work.bodies == 20 * 40
+    assert at_work.bodies == 10 * 20
     assert member.services.figures.republished == 0
 
 
@@ -169,16 +169,16 @@ async def test_people_who_look_all_the_time_see_what_is_so_and_hold_nobody_up(cl
             await orchestrator.workers()
             await orchestrator.quarantine()
             looks += 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
 
-    people = [asyncio.create_task(look(here.client())) for _ in range(4)]
+    people = [asyncio.create_task(look(here.client())) for _ in range(2)]
     handles = await client.start_many(workflow, [Start(1, run_id=f"run-{n}") for n in range(10)])
     await asyncio.sleep(0.15)
     await members[0].kill()
     await here.start_worker()
     assert [await handle.result(200) for handle in handles] == [55] * 10
     assert [person.exception() for person in people if person.done()] == []
-    assert looks > 100
+    assert looks > 20
     for person in people:
         person.cancel()
 

@@ -66,7 +66,8 @@ async def test_a_name_that_is_provably_free_is_had_at_once(how: str) -> None:
     office = Office()
     holder, first = office.name(), record()
     if how == "process gone":
-        first = replace(new_record(WorkerId("w"), now_ms=0, queues=(), workflows=(), concurrency=1), process_started="1")
+        here = new_record(WorkerId("w"), now_ms=0, queues=(), workflows=(), concurrency=1)
+        first = replace(here, process_started="1")
     await holder.take(first)
     if how == "goodbye":
         await holder.leave(first)

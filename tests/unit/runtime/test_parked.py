@@ -13,7 +13,6 @@ from tests.unit.runtime.cluster import Cluster, Member
 MakeCluster = Callable[..., Cluster]
 
 
-
 @node
 async def first_step(x: int) -> int:
     return x
@@ -53,7 +52,7 @@ def count_reads(member: Member) -> list[str]:
         read.append(run_id)
         return await find(run_id, item_id)
 
-    member.services.runs.find_with_item = noting  # type: ignore[method-assign] - what a test may do
+    member.services.runs.find_with_item = noting  # type: ignore[method-assign]
     return read
 
 

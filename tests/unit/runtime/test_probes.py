@@ -109,7 +109,7 @@ async def test_a_queue_wiped_behind_a_backlog_is_noticed_as_soon_as_it_is_empty(
     await asyncio.sleep(100)
     wipe(here)
     before = asyncio.get_running_loop().time()
-    while not republished(here):
+    while not republished(here):  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     noticed = asyncio.get_running_loop().time() - before
     assert noticed <= 6 * QUICK.probe + 2 * QUICK.early_acknowledge + 5
@@ -135,7 +135,7 @@ async def test_a_message_given_back_behind_a_probe_is_repeated_ever_more_rarely(
         await publish(kept)
         return [PublishOutcome.CONFIRMED for _ in messages]
 
-    member.queue.publish = losing_work  # type: ignore[method-assign] - what a test may do
+    member.queue.publish = losing_work  # type: ignore[method-assign]
     await asyncio.sleep(3600)
     assert 4 <= len(republished(here)) <= 6 + 3600 / (64 * QUICK.probe)
     member.queue.publish = publish  # type: ignore[method-assign]

@@ -110,7 +110,7 @@ def services_after(orchestrator: Orchestrator, time: timedelta, retention: Reten
     services = orchestrator.services
     then = services.now_ms() + round(time.total_seconds() * 1000)
     services.retention = retention
-    services.now_ms = lambda: then  # type: ignore[method-assign] - what a test may do
+    services.now_ms = lambda: then  # type: ignore[method-assign]
     return services
 
 
@@ -201,9 +201,10 @@ async def test_a_start_within_the_window_says_what_happened_to_the_run(cluster: 
     await ended(here, "run", RunStatus.COMPLETED)
     client = here.client()
     ended_at = (await client.run_info("run")).finished_at
+    assert ended_at is not None
     await client.delete("run")
     handle = await client.start(Squares, 3, run_id="run")
-    with pytest.raises(RunDeletedError, match="was completed at .* and deleted at") as caught:
+    with pytest.raises(RunDeletedError, match=r"was completed at .* and deleted at") as caught:
         await handle.result(10)
     assert (caught.value.run_id, caught.value.status) == ("run", "completed")
     assert caught.value.ended_at.replace(microsecond=0, tzinfo=UTC) == ended_at.replace(microsecond=0)
@@ -341,6 +342,7 @@ async def test_pruning_goes_on_where_a_leader_died(cluster: MakeCluster, commits
     assert [entry for entry in remains(here.store, "run-17") if "tombstone" not in entry] == []
 
 
+@pytest.mark.fault(52)
 async def test_two_leaders_prune_at_once_and_a_slow_one_harms_no_later_run_of_the_same_id(
     cluster: MakeCluster,
 ) -> None:
@@ -371,6 +373,7 @@ async def test_two_leaders_prune_at_once_and_a_slow_one_harms_no_later_run_of_th
     assert await handle.result(30) == 14
 
 
+@pytest.mark.fault(19)
 async def test_a_late_message_of_a_deleted_run_is_acknowledged_and_leaves_nothing(cluster: MakeCluster) -> None:
     here = cluster(Squares)
     member = await here.start_worker()
@@ -406,5 +409,3 @@ def test_times_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="tombstone"):
         Retention(tombstone=10)
     assert replace(ALL, tombstone=600).tombstone_ms == 600_000
-
-
