@@ -26,7 +26,7 @@ FROM ?= 0
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: help demo demo-cluster deploy-demo test check simulate bench chaos scenario docs format services clean
+.PHONY: help demo demo-cluster deploy-demo test check simulate bench chaos scenario soak docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -67,6 +67,9 @@ scenario: $(VENV)/.made services ## Show one claim about recovery with its figur
 
 simulate: $(VENV)/.made ## Play SEEDS=200 simulations of random workflows under random faults, from seed FROM=0 on
 	@$(BIN)/python -m floxide_amqp.testing.simulation --seeds $(SEEDS) --start $(FROM) $(ARGS)
+
+soak: $(VENV)/.made services ## Run the tests that take minutes: real timeouts, a cluster losing node after node
+	$(PYTEST) -m soak --durations=0 $(ARGS)
 
 bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
 	@$(BIN)/python -m benchmarks $(ARGS)

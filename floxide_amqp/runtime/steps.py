@@ -81,8 +81,7 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     """Run one step and return what it came to; only the worker's own cancellation escapes."""
     run, item = admitted.run, admitted.item
     if item.input.kind is InputKind.PAGE:
-        routes = await services.items.page(run.header.run_id, item.input.opener, item.input.number)
-        return Performed(outcome=PageRead(routes), position=run.position, duration_us=0)
+        return Performed(outcome=PageRead(await _page(services, admitted)), position=run.position, duration_us=0)
     node = run.graph.nodes[item.node]
     if admitted.verdict is not None:
         return _failed(services, node, admitted.verdict, run.position, 0)
@@ -135,6 +134,21 @@ def _failed(
         broken.__cause__, error, is_final = error, as_failure(broken, node.name), True
     outcome = Failed(describe_error(error), is_final=is_final, payload=payload)
     return Performed(outcome=outcome, position=position, duration_us=duration_us, error=error)
+
+
+async def _page(services: Services, admitted: Admitted) -> tuple[Routed, ...]:
+    """Read a page of a large fan-out; empty where another copy of the message has expanded it.
+
+    That copy's commit has taken the page away and raised the item's turn, which the commit to come checks.
+    """
+    run_id, item = admitted.run.header.run_id, admitted.item
+    try:
+        return await services.items.page(run_id, item.input.opener, item.input.number)
+    except UnreadableRecordError:
+        found = (await services.items.find(run_id, (item.item_id,)))[0]
+        if found is None or found.turn == admitted.turn:
+            raise
+        return ()
 
 
 async def _input(services: Services, admitted: Admitted, node: GraphNode) -> Any:

@@ -24,6 +24,7 @@ from floxide_amqp.runtime.interrupts import Interrupts
 from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.maintenance import Maintenance
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.store_watch import StoreWatch
 from floxide_amqp.runtime.timers import TimerQueue
 from floxide_amqp.runtime.unreadable import Unreadable
 from floxide_amqp.runtime.vitals import Vitals
@@ -88,6 +89,9 @@ class Worker:
         self._intake = Intake(services.queue, queues, services.limits.concurrency)
         self._chains: dict[asyncio.Task[None], Chain | None] = {}
         self._interrupts = Interrupts(services, self.stop)
+        self._store_watch = StoreWatch(
+            services.session, services.name, services.timeouts.dead_after, services.timeouts.heartbeat
+        )
         self._stopping = asyncio.Event()
         self.parts_ended: list[str] = []
         self._failure: Exception | None = None
@@ -111,7 +115,8 @@ class Worker:
             WorkerStuckError: Too many threads are held by nodes that do not end; only where `owns_process`.
         """
         async with self._running(background=True):
-            loop = asyncio.create_task(self._consume(), name="floxide.worker.consume")
+            watched = self._store_watch.keep_up(self._consume, self._intake.stop)
+            loop = asyncio.create_task(watched, name="floxide.worker.consume")
             stop = asyncio.create_task(self._stopping.wait(), name="floxide.worker.stop")
             try:
                 await asyncio.wait({loop, stop}, return_when=asyncio.FIRST_COMPLETED)

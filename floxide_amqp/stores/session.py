@@ -127,6 +127,7 @@ class Session:
         self._patience = patience_seconds
         self._offset_ms = 0
         self._answered_at: float | None = None
+        self._failing_since: float | None = None
         self.figures = StoreFigures()
         self._commits: Grouper[Batch, Outcome] = Grouper(self._commit_group)
         self._reads: Grouper[Read, Snapshot] = Grouper(self._read_group)
@@ -151,6 +152,10 @@ class Session:
     def silent_seconds(self) -> float | None:
         """How long ago the store last answered; None before it did for the first time."""
         return None if self._answered_at is None else asyncio.get_running_loop().time() - self._answered_at
+
+    def failing_seconds(self) -> float:
+        """How long the store has been out of reach; 0 while it answers."""
+        return 0.0 if self._failing_since is None else asyncio.get_running_loop().time() - self._failing_since
 
     def new_token(self) -> bytes:
         """A commit token that no other commit has: 16 bytes."""
@@ -238,10 +243,12 @@ class Session:
                 reply = await call()
             except StoreUnavailableError:
                 self.figures.failures[kind] += 1
+                if self._failing_since is None:
+                    self._failing_since = loop.time()
                 if loop.time() + pause > until:
                     raise
             else:
-                self._answered_at = loop.time()
+                self._answered_at, self._failing_since = loop.time(), None
                 self.figures.answered(kind, size, self._answered_at - began)
                 return reply
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))

@@ -37,22 +37,10 @@ PERSISTENT: Final = 2
 WATCH_SECONDS: Final = 0.25
 """How often unconfirmed messages are looked at."""
 
+STRANDED_SECONDS: Final = 0.5
+"""How long the publishes of a lost connection may take to fail by themselves."""
+
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class _Publication:
-    """One message on its way, over as many attempts as it takes."""
-
-    message: Message
-    deadline: float
-    outcome: asyncio.Future[PublishOutcome]
-    sent_at: float | None = None
-    was_returned: bool = False
-
-    def settle(self, outcome: PublishOutcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +53,25 @@ class _Lane:
     @property
     def is_open(self) -> bool:
         return self.session.is_usable and not self.session.is_blocked and not self.channel.is_closed
+
+
+@dataclass(slots=True, eq=False)
+class _Publication:
+    """One message on its way, over as many attempts as it takes; `lane` and `task` are those of the present one."""
+
+    message: Message
+    deadline: float
+    outcome: asyncio.Future[PublishOutcome]
+    sent_at: float | None = None
+    was_returned: bool = False
+    lane: _Lane | None = None
+    task: asyncio.Task[Any] | None = None
+    stranded_at: float | None = None
+    is_abandoned: bool = False
+
+    def settle(self, outcome: PublishOutcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 class Publisher:
@@ -161,6 +168,7 @@ class Publisher:
         """Publish once; None where the connection broke before the broker said what it did."""
         message = publication.message
         publication.sent_at = asyncio.get_running_loop().time()
+        publication.lane, publication.task = lane, asyncio.current_task()
         try:
             confirmation = await lane.channel.basic_publish(
                 message.body,
@@ -183,7 +191,9 @@ class Publisher:
             self._note_refused(lane, message.queue)
             return PublishOutcome.REFUSED
         except asyncio.CancelledError:
-            if not is_unrequested_cancellation():
+            if publication.is_abandoned and publication.task is not None:
+                publication.task.uncancel()
+            elif not is_unrequested_cancellation():
                 raise
             return None
         except Exception as error:
@@ -191,7 +201,8 @@ class Publisher:
                 raise
             return self._after_loss(error, message)
         finally:
-            publication.sent_at = None
+            publication.sent_at = publication.lane = publication.task = publication.stranded_at = None
+            publication.is_abandoned = False
         if not isinstance(confirmation, Basic.Ack):
             return PublishOutcome.REFUSED
         lane.session.touch()
@@ -250,6 +261,7 @@ class Publisher:
             now = asyncio.get_running_loop().time()
             for publication in tuple(self._on_its_way):
                 self._check_deadline(publication, now)
+                _free_if_stranded(publication, now)
 
     def _check_deadline(self, publication: _Publication, now: float) -> None:
         session = None if self._lane is None else self._lane.session
@@ -286,6 +298,21 @@ class Publisher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _free_if_stranded(publication: _Publication, now: float) -> None:
+    """Have a publish tried again that was not told of the loss of its connection.
+
+    aiormq leaves some waiting for ever. On a connection that is gone, cancelling one does no harm.
+    """
+    lane, task = publication.lane, publication.task
+    if lane is None or task is None or lane.session.is_usable or publication.is_abandoned:
+        return
+    if publication.stranded_at is None:
+        publication.stranded_at = now
+    elif now - publication.stranded_at >= STRANDED_SECONDS:
+        publication.is_abandoned = True
+        task.cancel()
 
 
 def _on_channel_closed(session: Session, error: BaseException | None) -> None:

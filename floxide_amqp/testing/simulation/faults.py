@@ -134,6 +134,18 @@ class Faults:
         await asyncio.sleep(self._chance.choice([0.2, 4.0]))
         weather.is_full = False
 
+    async def store_crash(self) -> None:
+        """The store crashes and loses what it has not synced; processes that see it come back with less begin anew."""
+        server = self._world.store
+        server.keeps_tail = True
+        try:
+            await asyncio.sleep(self._chance.choice([0.02, 0.2, 1.0]))
+            for process in self._world.processes:
+                process.kill()
+            self._world.story.fault("lost tail", "store", server.lose_tail())
+        finally:
+            server.sync()
+
     async def store_clock(self) -> None:
         """The store's clock jumps: for good ahead, or back and then ahead again."""
         jump, clock = self._chance.choice([-HOUR_MS, HOUR_MS]), self._world.store.clock
@@ -256,6 +268,7 @@ KINDS: dict[str, Fault] = {
     "lost replies": Faults.store_forgets_replies,
     "store full": Faults.store_full,
     "store clock": Faults.store_clock,
+    "store crash": Faults.store_crash,
     "cut from store": Faults.cut_from_store,
     "cut from broker": Faults.cut_from_broker,
     "broker restart": Faults.broker_away,

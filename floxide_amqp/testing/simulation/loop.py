@@ -339,10 +339,12 @@ def run_to_end(loop: SeededLoop, main: Coroutine[Any, Any, T], lanes: Callable[[
 
 
 def _end_all(loop: SeededLoop, lanes: list[Lane]) -> None:
+    loop.callbacks = 0  # a loop that was stopped because it spun must turn once more
     for lane in lanes:
         lane.raise_from_the_dead(loop)
     for _ in range(20):
         left = [task for lane in lanes for task in lane.unfinished()]
+        left += asyncio.all_tasks(loop).difference(left)  # of a simulation that broke, its own as well
         if not left:
             return
         for task in left:

@@ -73,6 +73,8 @@ class StoreServer(MemoryKeyValueStore):
         applied: The writes of the batch applied last, those of `When` included only where they applied.
         on_batch: Told of every batch that was applied.
         on_tail_lost: Told that the content has gone back.
+        keeps_tail: Whether what is applied from now on is not synced, and may be lost.
+        incarnation: Rises with each crash of the server: what was sent before does not arrive after it.
     """
 
     def __init__(self, clock: MachineClock, story: Story) -> None:
@@ -84,6 +86,7 @@ class StoreServer(MemoryKeyValueStore):
         self.on_batch: Callable[[Batch], None] = _ignore
         self.on_tail_lost: Callable[[], None] = _nothing
         self.keeps_tail = False
+        self.incarnation = 1
         self._tail: list[Any] = []
 
     def serve_commit(self, who: str, batches: Sequence[Batch]) -> CommitReply:
@@ -119,11 +122,13 @@ class StoreServer(MemoryKeyValueStore):
         return self._range(index_range, None)
 
     def sync(self) -> None:
-        """Make sure of what was applied so far."""
+        """Make sure of what was applied so far, and of what will be."""
+        self.keeps_tail = False
         self._tail.clear()
 
     def lose_tail(self) -> int:
-        """Go back to the last sync; return how many writes were lost."""
+        """Crash, and come back as of the last sync; return how many writes were lost."""
+        self.incarnation += 1
         lost = len(self._tail)
         for restore, place, value in reversed(self._tail):
             restore(place, value)
@@ -267,7 +272,11 @@ class StoreLink:
             seconds += weather.slow_seconds
         back = self._chance.random() * weather.latency
 
+        incarnation = self._server.incarnation
+
         def arrive() -> None:
+            if incarnation != self._server.incarnation:
+                return
             try:
                 result = serve()
             except StoreError as error:

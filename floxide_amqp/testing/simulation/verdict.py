@@ -22,6 +22,9 @@ MOST_SECONDS = 600.0
 LOOK_SECONDS = 2.0
 """Between two looks whether they have."""
 
+LOSING = frozenset({"purge", "broker wiped", "lost tail"})
+"""Faults that take away what was in a queue, or in the store, for good."""
+
 SETTLE_SECONDS = 120.0
 """Virtual time within which nothing leads anywhere any more once all runs have ended."""
 
@@ -125,7 +128,7 @@ async def _make_sure_it_goes_on(
 ) -> None:
     """Start it if nobody was told that it is started, and resume it if it is paused."""
     found = await client.services.runs.find(RunId(run.run_id))
-    if found is None and run.is_started:
+    if found is None and run.is_started and not world.story.faults["lost tail"]:
         world.story.violation(f"I1: run {run.run_id} was acknowledged, and is lost")
     await client.start(workflow, run.input, context=run.context, run_id=run.run_id)
     if not resumes_failed and found is not None and found.state.status is RunStatus.FAILED:
@@ -162,7 +165,7 @@ async def _check_run(
             story.violation(f"run {run.run_id} is cancelled, and nobody asked for it")
         return
     verdict.completed += 1
-    if run.must_be_cancelled:
+    if run.must_be_cancelled and not story.faults["lost tail"]:
         story.violation(f"run {run.run_id} was cancelled, and has completed all the same")
     if run.told is None:
         return
@@ -208,7 +211,7 @@ async def _check_quarantine(world: Simulation, client: Orchestrator) -> None:
     """I10: whatever nobody could read is kept, unless a purge or a wipe took it before it was delivered."""
     kept = Counter(found.body for found in await client.quarantine())
     for body in world.garbage:
-        if not kept[body] and not (world.story.faults["purge"] or world.story.faults["broker wiped"]):
+        if not kept[body] and not LOSING.intersection(world.story.faults):
             world.story.violation(f"I10: {body!r} was dropped and nobody knows")
     for body in kept - Counter(world.garbage * 100):
         world.story.violation(f"I10: {body!r} is in quarantine, and nobody had sent it")

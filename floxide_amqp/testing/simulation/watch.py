@@ -196,7 +196,7 @@ class Watch:
             led = led_by_timer(entry, value)
             self._enter_timer(place, led)
         elif kind.startswith(keys.TIMERS):
-            led = led_by_timer(entry[PREFIX_LENGTH:], value)
+            led = led_by_timer(entry[PREFIX_LENGTH:], codec.decode_set_aside(value)[0])
             self._enter_timer(place, led)
         else:
             return None

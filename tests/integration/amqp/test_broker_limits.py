@@ -20,7 +20,7 @@ from floxide_amqp.drivers.amqp.health import ConnectionState
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.exceptions import BrokerAccessRefusedError
 from floxide_amqp.ports.work_queue import PublishOutcome
-from floxide_amqp.testing.services import RabbitMQ
+from floxide_amqp.testing.services import PrivateRabbitMQ, RabbitMQ
 from floxide_amqp.testing.work_queue_suite import eventually
 from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
 
@@ -171,6 +171,30 @@ async def test_a_delivery_held_too_long_costs_its_channel_and_nothing_else(
             assert (await asyncio.wait_for(neighbour.receive(), 10)).body == b"next"
             assert [health.generation for health in work_queue.health()] == [1, 1]
     assert "delivery acknowledgement on channel" in caplog.text
+
+
+@pytest.mark.soak
+@pytest.mark.fault(20)
+@pytest.mark.timeout(300)
+async def test_the_acknowledgement_timeout_of_a_broker_as_it_is_configured_costs_its_channel_only(
+    namespace: str,
+) -> None:
+    """RabbitMQ 3.10 looks once a minute: a timeout of 60 s strikes after up to 120 s."""
+    with PrivateRabbitMQ(configuration="consumer_timeout = 60000") as broker:
+        async with (
+            AmqpWorkQueue(broker.url, namespace=namespace) as work_queue,
+            work_queue.consume(["a"], prefetch=2) as consumer,
+            work_queue.consume(["b"], prefetch=2) as neighbour,
+        ):
+            await confirmed(work_queue, message(b"1"), message(b"2"), message(b"n", "b"))
+            stale = [await consumer.receive() for _ in range(2)]
+            await (await neighbour.receive()).acknowledge()
+            again = [await asyncio.wait_for(consumer.receive(), 150) for _ in range(2)]
+            assert all(delivery.redelivered for delivery in again)
+            for delivery in (*stale, *again):
+                await delivery.acknowledge()
+            assert [health.generation for health in work_queue.health()] == [1, 1]
+            assert all(health.is_ready for health in work_queue.health())
 
 
 @pytest.mark.fault(21)

@@ -102,6 +102,7 @@ async def test_work_goes_on_when_the_leader_of_a_queue_is_killed(
         await check_work_goes_on_without(leader, work_queue, consumer)
 
 
+@pytest.mark.soak
 async def test_work_goes_on_over_another_node_when_the_one_connected_to_is_killed(
     cluster: RabbitMQCluster, addresses: list[tuple[str, int]], namespace: str
 ) -> None:
@@ -114,6 +115,7 @@ async def test_work_goes_on_over_another_node_when_the_one_connected_to_is_kille
         assert all(health.is_ready and health.generation >= 2 for health in work_queue.health())
 
 
+@pytest.mark.soak
 async def test_without_a_majority_publishes_are_unknown_and_with_it_they_are_confirmed_again(
     cluster: RabbitMQCluster, addresses: list[tuple[str, int]], namespace: str
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
+import aiormq
 import pytest
 
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
@@ -87,6 +89,31 @@ async def test_a_broken_connection_heals_and_loses_nothing(
         assert set(await publishing) == {PublishOutcome.CONFIRMED}
         await until(lambda: len(seen) == 600)
         assert set(seen) == set(bodies)
+
+
+@pytest.mark.pitfall(7)
+@pytest.mark.fault(13)
+async def test_a_publish_that_is_not_told_of_the_loss_of_its_connection_is_tried_again_soon(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What aiormq does, now and then, to a publish that waits for room in the queue to a writer that has just died.
+    hung = asyncio.Event()
+    publish_for_real = aiormq.Channel.basic_publish
+
+    async def hang_once(channel: aiormq.Channel, *arguments: Any, **more: Any) -> Any:
+        if not hung.is_set():
+            hung.set()
+            await asyncio.Event().wait()
+        return await publish_for_real(channel, *arguments, **more)
+
+    settings = replace(SWIFT, publish_deadline=20.0)
+    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
+        monkeypatch.setattr(aiormq.Channel, "basic_publish", hang_once)
+        publishing = asyncio.ensure_future(work_queue.publish([message(b"1")]))
+        await hung.wait()
+        proxy.reset()
+        async with asyncio.timeout(10):
+            assert await publishing == [PublishOutcome.CONFIRMED]
 
 
 async def test_a_slow_link_is_not_taken_for_a_dead_one(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
@@ -183,3 +210,34 @@ async def test_a_broadcast_without_a_connection_is_dropped_and_not_raised(
         await until(lambda: bus.health()[0].state is ConnectionState.CONNECTING)
         await bus.broadcast(b"1")
         await bus.announce("x", b"1")
+
+
+@pytest.mark.fault(12)
+async def test_a_role_whose_last_answer_is_too_old_is_not_ready(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    # No probe ever fails here, so nothing but the age of the last answer can tell.
+    settings = replace(SWIFT, probe_interval=0.3, rpc_deadline=0.4)
+    patient = replace(settings, rpc_deadline=30.0)
+    async with (
+        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue,
+        AmqpControlBus(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as bus,
+        work_queue.consume(["a"], prefetch=1),
+        bus.listen("w"),
+    ):
+        roles = [*work_queue.health(), *bus.health()]
+        assert [(health.role, health.is_ready) for health in roles] == [
+            ("publish", True), ("consume", True), ("control", True),
+        ]  # fmt: skip
+        for link in (work_queue._publish_link, work_queue._consume_link, bus._link):
+            assert link.current is not None
+            link.current._settings = patient  # its calls wait for ever
+        proxy.blackhole()
+        await until(lambda: not any(health.is_ready for health in [*work_queue.health(), *bus.health()]))
+        for health in [*work_queue.health(), *bus.health()]:
+            assert health.state is ConnectionState.READY
+            assert health.problem == "the broker has not answered for 1 s"
+            assert health.round_trip_age_seconds is not None
+            assert health.round_trip_age_seconds > settings.round_trip_limit
+        proxy.pass_through()
+        await until(lambda: all(health.is_ready for health in [*work_queue.health(), *bus.health()]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from floxide_amqp.exceptions import BrokerUnavailableError, ConfigurationError
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.services import PrivateRabbitMQ
-from tests.integration.amqp.support import message
+from tests.integration.amqp.support import SWIFT, message, until
 
 pytestmark = [
     pytest.mark.xdist_group("tls_rabbitmq"),
@@ -36,7 +37,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def port(certificate: Path) -> Iterator[int]:
+def broker(certificate: Path) -> Iterator[tuple[PrivateRabbitMQ, int]]:
     (port,) = free_ports(1)
     configuration = f"""
         listeners.ssl.1 = 127.0.0.1:{port}
@@ -45,10 +46,35 @@ def port(certificate: Path) -> Iterator[int]:
         ssl_options.keyfile = {certificate.with_name("key.pem")}
     """
     try:
-        with PrivateRabbitMQ(configuration=configuration):
-            yield port
+        with PrivateRabbitMQ(configuration=configuration) as broker:
+            yield broker, port
     except ConfigurationError as error:
         pytest.skip(f"needs a RabbitMQ of its own: {error}")
+
+
+@pytest.fixture
+def port(broker: tuple[PrivateRabbitMQ, int]) -> int:
+    return broker[1]
+
+
+def expire(certificate: Path) -> None:
+    """Put a certificate for the same key in its place that was good for one day, long ago."""
+    folder = certificate.parent
+    (folder / "index.txt").write_text("")
+    (folder / "serial").write_text("02\n")
+    (folder / "ca.conf").write_text(
+        f"[ca]\ndefault_ca = own\n[own]\ndatabase = {folder}/index.txt\nserial = {folder}/serial\n"
+        f"new_certs_dir = {folder}\ndefault_md = sha256\npolicy = any\nx509_extensions = names\n"
+        "[any]\ncommonName = supplied\n[names]\nsubjectAltName = DNS:localhost\n"
+    )
+    key, request = ["-key", str(folder / "key.pem")], str(folder / "request.pem")
+    expired = ["-selfsign", "-keyfile", str(folder / "key.pem"), "-in", request, "-out", str(certificate), "-notext"]
+    times = ["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"]
+    for command in (
+        ["openssl", "req", "-new", *key, "-subj", "/CN=localhost", "-out", request],
+        ["openssl", "ca", "-batch", "-config", str(folder / "ca.conf"), *times, *expired],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
 
 
 async def test_a_verified_connection_works(port: int, certificate: Path, namespace: str) -> None:
@@ -80,4 +106,34 @@ async def test_a_certificate_for_another_host_is_refused(port: int, certificate:
 async def test_verification_is_off_only_where_that_was_allowed(port: int, namespace: str) -> None:
     url = f"amqps://guest:guest@127.0.0.1:{port}/?no_verify_ssl=1"
     async with AmqpWorkQueue(url, namespace=namespace, settings=IMPATIENT) as work_queue:
-        assert await work_queue.publish([message(b"1")]) == [PublishOutcome.RETURNED]
+        assert await work_queue.publish([message(b"1")]) == [PublishOutcome.CONFIRMED]
+
+
+@pytest.mark.fault(55)
+async def test_an_expired_certificate_is_told_loudly_without_a_storm_and_heals_with_a_new_one(
+    broker: tuple[PrivateRabbitMQ, int], certificate: Path, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, port = broker
+    good = certificate.read_bytes()
+    trusted = certificate.with_name("trusted.pem")
+    trusted.write_bytes(good)
+    url = f"amqps://guest:guest@localhost:{port}/?cafile={trusted}"
+    async with AmqpWorkQueue(url, namespace=namespace, settings=SWIFT) as work_queue:
+        expire(certificate)
+        trusted.write_bytes(good + certificate.read_bytes())
+        forget_certificates(server)
+        server.ctl("close_all_connections", "expired")
+        await until(lambda: "certificate has expired" in work_queue.health()[0].problem)
+        assert not work_queue.health()[0].is_ready
+        caplog.clear()
+        await asyncio.sleep(1.5)
+        assert 1 <= caplog.text.count("broker.connect_failed") <= 15
+        certificate.write_bytes(good)
+        forget_certificates(server)
+        await until(lambda: work_queue.health()[0].is_ready)
+        assert await work_queue.publish([message(b"1")]) == [PublishOutcome.CONFIRMED]
+
+
+def forget_certificates(server: PrivateRabbitMQ) -> None:
+    """Have the broker read its certificate again; by itself it would some minutes later."""
+    server.ctl("eval", "ssl:clear_pem_cache().")

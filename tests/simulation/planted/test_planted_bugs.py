@@ -13,7 +13,6 @@ import pytest
 from floxide_amqp.testing.simulation import Plan, Played, loop, play_seed
 from tests.simulation.planted.bugs import BUGS, Bug
 
-
 MOST_CALLBACKS = 150_000
 """A simulation with more of them spins: ten thousand are usual, and a planted bug may well make for ever of them."""
 

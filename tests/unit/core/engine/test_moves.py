@@ -16,10 +16,10 @@ from floxide_amqp.core.changes import (
     EpochIs,
     LeaveMessage,
     LeaveOwner,
+    NotDeleted,
     PutItem,
     PutRun,
     SetTimer,
-    NotDeleted,
     TurnIs,
 )
 from floxide_amqp.core.decisions import Decision, MessageAnchor

@@ -9,7 +9,7 @@ from floxide_amqp.core import changes as c
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
-from floxide_amqp.core.records import RunHeader, RunState, Scope, ScopePath, Timer, WorkItem
+from floxide_amqp.core.records import RunHeader, RunState, Scope, ScopePath, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
 
 RUN = RunId("run")
@@ -182,7 +182,8 @@ class World:
         turn = self.turns[item.item_id]
         if any(timer.item_id == item.item_id and timer.turn == turn for timer in self.timers):
             return True
-        if self.status is RunStatus.PAUSED and item.status is WorkItemStatus.PENDING:
+        is_pending = item.status is WorkItemStatus.PENDING
+        if is_pending and (self.status is RunStatus.PAUSED or any(t.kind is TimerKind.RESUME for t in self.timers)):
             return True
         return any(self.frontier(start) == item.item_id for start in self.messages.values())
 

@@ -1,0 +1,267 @@
+"""The simulation itself: a seed is one story, processes die and stand still as real ones, and the checks do find."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from floxide_amqp import GraphBuilder, node
+from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.core.records import HistoryEntry, RunState, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.ports.key_value import Add, Append, Batch, Key, Leave, Put, Write
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.testing.simulation import __main__ as command
+from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.loop import CURRENT, Lane, LivelockError, SeededLoop, context_of, run_to_end
+from floxide_amqp.testing.simulation.seeds import Played, play_seed
+from floxide_amqp.testing.virtual_time import DeadlockError
+
+ROOT = Path(__file__).parents[2]
+REPLAYED = (3, 14, 159)
+
+
+@node
+async def slow(x: int) -> int:
+    await asyncio.sleep(5)
+    return x + 1
+
+
+@node
+async def last(x: int) -> int:
+    return x * 2
+
+
+Slow = GraphBuilder(slow, output=int, name="Slow").add(slow >> last).build()
+
+
+@pytest.mark.parametrize("seed", REPLAYED)
+def test_a_seed_tells_the_same_story_each_time(seed: int) -> None:
+    first, second = play_seed(seed, is_told=True), play_seed(seed, is_told=True)
+    assert first.lines == second.lines
+    assert first.digest == second.digest
+
+
+def test_a_story_does_not_depend_on_the_process_that_tells_it() -> None:
+    code = (
+        "from floxide_amqp.testing.simulation import play_seed\n"
+        f"for seed in {REPLAYED}: print(play_seed(seed).digest)"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True, text=True, check=True, timeout=50,
+        ).stdout
+        for hash_seed in ("1", "77")
+    }  # fmt: skip
+    assert told == {"".join(f"{play_seed(seed).digest}\n" for seed in REPLAYED)}
+
+
+def test_seeds_tell_different_stories() -> None:
+    assert len({play_seed(seed).digest for seed in range(10)}) == 10
+
+
+# --- the loop and its lanes
+
+
+def test_a_killed_lane_never_runs_again_not_even_to_clean_up() -> None:
+    loop, lane, seen = SeededLoop(), Lane("mortal"), list[str]()
+
+    async def mortal() -> None:
+        try:
+            await asyncio.sleep(1)
+        finally:
+            seen.append(f"cleaned up at {loop.time()}")
+
+    async def main() -> None:
+        loop.create_task(mortal(), context=context_of(lane))
+        await asyncio.sleep(0.5)
+        lane.kill()
+        await asyncio.sleep(10)
+        assert seen == []
+
+    run_to_end(loop, main(), lambda: [lane])
+
+
+def test_a_frozen_lane_goes_on_where_it_was() -> None:
+    loop, lane, seen = SeededLoop(), Lane("sleeper"), list[float]()
+
+    async def sleeper() -> None:
+        for _ in range(2):
+            await asyncio.sleep(1)
+            seen.append(loop.time())
+
+    async def main() -> None:
+        loop.create_task(sleeper(), context=context_of(lane))
+        await asyncio.sleep(0.5)
+        lane.freeze()
+        await asyncio.sleep(9.5)
+        lane.thaw(loop)
+        await asyncio.sleep(5)
+
+    run_to_end(loop, main(), lambda: [lane])
+    assert seen == [10.0, 11.0]
+
+
+def test_a_lane_dies_in_place_of_the_callback_it_was_told() -> None:
+    loop, lane, seen = SeededLoop(), Lane("mortal"), list[int]()
+
+    async def count() -> None:
+        assert CURRENT.get() is lane
+        for number in range(5):
+            seen.append(number)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        loop.create_task(count(), context=context_of(lane))
+        await asyncio.sleep(1)
+
+    lane.dies_at = 3
+    run_to_end(loop, main(), lambda: [lane])
+    assert seen == [0, 1]
+
+
+def test_the_loop_says_when_nothing_can_ever_happen() -> None:
+    loop = SeededLoop()
+
+    async def main() -> None:
+        await loop.create_future()
+
+    with pytest.raises(DeadlockError):
+        loop.run_until_complete(main())
+    loop.close()
+
+
+def test_the_loop_says_when_something_always_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floxide_amqp.testing.simulation.loop.MAX_CALLBACKS", 1_000)
+    loop = SeededLoop()
+
+    async def main() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(LivelockError):
+        run_to_end(loop, main(), list)
+
+
+# --- the checks find what was corrupted on purpose
+
+
+def _a_step_at_work(*writes: Write) -> tuple[WorkItem, list[str]]:
+    """The item at work, and the violations of a world in which somebody writes past the engine, if there is anything to write, while a step is at work."""
+    world = Simulation([Slow], 5, is_shuffled=False)
+
+    async def play() -> WorkItem:
+        world.start_worker()
+        await asyncio.sleep(0.5)
+        async with world.client("client") as client:
+            await client.start(Slow, 1, run_id="run")
+            await asyncio.sleep(3.0)
+            (item,) = world.watch.runs["run"].items.values()
+            if writes:
+                world.store.serve_commit("vandal", [Batch(slot=slot_of(RunId("run")), writes=writes)])
+            return item
+
+    return world.play(play), world.story.violations
+
+
+def _corrupted(*writes: Write) -> list[str]:
+    return _a_step_at_work(*writes)[1]
+
+
+def _item_of_a_run() -> WorkItem:
+    item, violations = _a_step_at_work()
+    assert violations == []
+    return item
+
+
+def test_an_owner_entry_that_is_taken_away_is_noticed_at_once() -> None:
+    item = _item_of_a_run()
+    assert item.anchored
+    leave = Leave(keys.owned(item.owner), keys.place_entry(RunId("run"), item.item_id))
+    (violation,) = _corrupted(leave)
+    assert "I11" in violation
+
+
+def test_a_counter_that_is_wrong_is_noticed_at_once() -> None:
+    item = _item_of_a_run()
+    same = Put(keys.item(RunId("run"), item.item_id), codec.encode_item(item))
+    assert any("I3" in violation for violation in _corrupted(Add(keys.count(RunId("run"), "live"), 1), same))
+
+
+def test_an_item_that_ends_twice_is_noticed() -> None:
+    entry = codec.encode_history(
+        HistoryEntry(
+            item_id=_item_of_a_run().item_id, node="slow", status=WorkItemStatus.COMPLETED, attempts=1, ended_at_ms=0,
+            duration_us=0, worker="", parent="",
+        )
+    )  # fmt: skip
+    log = keys.history(RunId("run"))
+    assert any("ended twice" in violation for violation in _corrupted(Append(log, (entry, entry))))
+
+
+def test_a_status_that_may_not_follow_is_noticed() -> None:
+    def state(status: RunStatus) -> Put:
+        key = keys.state(RunId("run"))
+        return Put(key, codec.encode_state(RunState(status=status, updated_at_ms=0)))
+
+    violations = _corrupted(state(RunStatus.CANCELLED), state(RunStatus.RUNNING))
+    assert any("went from cancelled to running" in violation for violation in violations)
+
+
+def test_a_lost_tail_takes_the_store_back_and_those_who_watch_it() -> None:
+    world = Simulation([Slow], 5)
+    server = world.store
+    key = Key("run", "state")
+
+    def put(status: RunStatus) -> None:
+        value = codec.encode_state(RunState(status=status, updated_at_ms=0))
+        server.serve_commit("test", [Batch(slot=slot_of(RunId("run")), writes=(Put(key, value),))])
+
+    put(RunStatus.PENDING)
+    server.keeps_tail = True
+    put(RunStatus.RUNNING)
+    put(RunStatus.CANCELLED)
+    assert server.lose_tail() == 2
+    assert world.watch.runs["run"].status is RunStatus.PENDING
+    assert [version for _, _, version in server.cells()] == [1]
+    world.loop.close()
+
+
+# --- the command
+
+
+def test_the_command_adds_up_and_ends_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--seeds", "4", "--processes", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "seeds played                   4" in printed
+    assert "violations                     0" in printed
+
+
+def test_the_command_prints_how_to_play_a_failing_seed_again_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(seed: int, **options: object) -> Played:
+        played = play_seed(seed)
+        return replace(played, violations=("I1: it was eaten",)) if seed == 1 else played
+
+    monkeypatch.setattr("floxide_amqp.testing.simulation.parallel.play_seed", broken)
+    assert command.main(["--seeds", "3", "--processes", "1"]) == 1
+    printed = capsys.readouterr().out
+    assert "python -m floxide_amqp.testing.simulation --seed 1 --trace" in printed
+    assert "I1: it was eaten" in printed
+    assert "seeds played                   3" in printed
+
+
+def test_the_command_tells_the_story_of_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--seed", "3", "--trace"]) == 0
+    printed = capsys.readouterr().out
+    assert "worker-1 starts" in printed
+    assert f"hash {play_seed(3, is_told=True).digest}" in printed
