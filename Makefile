@@ -20,13 +20,16 @@ NAME ?=
 # What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
 ARGS ?=
 
+# How long `make fuzz` goes on
+SECONDS ?= 60
+
 # Which seeds `make simulate` plays
 SEEDS ?= 200
 FROM ?= 0
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: help demo demo-cluster deploy-demo test check simulate bench chaos scenario soak docs format services clean
+.PHONY: help demo demo-cluster deploy-demo test check simulate fuzz bench chaos scenario soak docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -70,6 +73,13 @@ simulate: $(VENV)/.made ## Play SEEDS=200 simulations of random workflows under 
 
 soak: $(VENV)/.made services ## Run the tests that take minutes: real timeouts, a cluster losing node after node
 	$(PYTEST) -m soak --durations=0 $(ARGS)
+
+fuzz: $(VENV)/.made ## Feed every decoder and the command line damaged and made-up input for SECONDS=60, each round another seed
+	@until=$$(( $$(date +%s) + $(SECONDS) )); round=0; \
+	while [ $$round -eq 0 ] || [ $$(date +%s) -lt $$until ]; do \
+	  round=$$((round + 1)); seed=$$RANDOM$$RANDOM; echo "round $$round: --hypothesis-seed=$$seed"; \
+	  HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -x tests/fuzz --hypothesis-seed=$$seed -p no:randomly $(ARGS) || exit 1; \
+	done
 
 bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
 	@$(BIN)/python -m benchmarks $(ARGS)

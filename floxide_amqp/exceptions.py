@@ -9,6 +9,7 @@
         RunNotFoundError  RunDeletedError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
         InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
+        DeadLetterIncompleteError
       NodeError                 raised inside a step
         NodeTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError  ResourceNotFoundError
         OutcomeUnknownError  PoisonError  DeadLetterError
@@ -366,6 +367,23 @@ class DeadLetterNotFoundError(RunError):
             f"There is no dead letter {letter_id!r} any more, or there never was one: `floxide dead-letters list` "
             "shows those that are left.",
             letter_id=letter_id,
+        )
+
+
+class DeadLetterIncompleteError(RunError):
+    """Only the beginning of a message that nobody could read was kept, so it cannot be published again."""
+
+    letter_id: str
+    kept_bytes: int
+    size_bytes: int
+
+    def __init__(self, *, letter_id: str, kept_bytes: int, size_bytes: int) -> None:
+        super().__init__(
+            f"Of message {letter_id!r} only the first {kept_bytes} of {size_bytes} bytes were kept, so it cannot be "
+            "published again. Look at it, then drop it.",
+            letter_id=letter_id,
+            kept_bytes=kept_bytes,
+            size_bytes=size_bytes,
         )
 
 

@@ -12,6 +12,7 @@ TESTS = Path(__file__).parent
 
 ROOM_TIMEOUTS_SECONDS = {
     "unit": 30,  # no sockets and no real sleeps: a unit test that takes a second is wrong already
+    "fuzz": 300,  # `make fuzz` tries long; in a run of all tests a few seconds
     "conformance": 60,
     "typing": 180,  # starts mypy and pyright
     "integration": 120,  # waits for servers to start
@@ -29,6 +30,7 @@ is listed at the end of the run (``RERUN``): a test that shows up there again an
 settings.register_profile("dev", deadline=None, max_examples=100)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
 settings.register_profile("thorough", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fuzz", deadline=None, max_examples=2_500, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 

@@ -17,9 +17,11 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import (
     BrokerUnavailableError,
     DeadLetterError,
+    DeadLetterIncompleteError,
     DeadLetterNotFoundError,
     InvalidRunStateError,
     UnknownWorkflowError,
+    UnreadableRecordError,
 )
 from floxide_amqp.ports.key_value import Committed
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
@@ -29,7 +31,7 @@ from floxide_amqp.runtime.publishing import REASONS, publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import policy_of
 from floxide_amqp.runtime.views import DeadLetterInfo, undelivered_letter, unreadable_letter
-from floxide_amqp.stores.dead_letters import LetterPlace
+from floxide_amqp.stores.dead_letters import DAMAGED, LetterPlace
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
 
@@ -42,7 +44,7 @@ async def list_letters(services: Services, *, after: str, limit: int) -> Sequenc
         for letter in page:
             if isinstance(letter, Quarantined):
                 found.append(unreadable_letter(letter))
-            elif is_open(letter, *await services.runs.find_with_item(letter.run_id, letter.item_id)):
+            elif await _is_shown(services, letter):
                 found.append(undelivered_letter(letter, explain(letter.reason)))
         if len(page) < limit:
             break
@@ -69,6 +71,7 @@ async def requeue_letter(services: Services, letter_id: str) -> None:
     Raises:
         DeadLetterNotFoundError: There is none of this id, or its item has gone on.
         InvalidRunStateError: Its run is over; resuming the run takes its items along.
+        DeadLetterIncompleteError: Only the beginning of an unreadable message was kept.
         BrokerUnavailableError: An unreadable message could not be published; it stays where it is.
     """
     unreadable = await services.quarantine.find(letter_id)
@@ -131,6 +134,10 @@ async def _failure(services: Services, letter: DeadLetter, run: StoredRun, found
 
 
 async def _publish_as_it_is(services: Services, unreadable: Quarantined) -> None:
+    if unreadable.cut_from:
+        raise DeadLetterIncompleteError(
+            letter_id=unreadable.quarantine_id, kept_bytes=len(unreadable.body), size_bytes=unreadable.cut_from
+        )
     message = Message(queue=unreadable.queue or "default", body=unreadable.body)
     (outcome,) = await services.queue.publish([message])
     if outcome is not PublishOutcome.CONFIRMED:
@@ -149,6 +156,16 @@ async def _open_letter(services: Services, letter_id: str) -> tuple[DeadLetter, 
     if run is None or found is None or not is_open(letter, run, found):
         raise DeadLetterNotFoundError(letter_id=letter_id)
     return letter, run, found
+
+
+async def _is_shown(services: Services, letter: DeadLetter) -> bool:
+    """Whether a letter is listed: its item waits, or something about it cannot be read, which its reason says."""
+    if letter.turn == DAMAGED:
+        return True
+    try:
+        return is_open(letter, *await services.runs.find_with_item(letter.run_id, letter.item_id))
+    except UnreadableRecordError:
+        return True
 
 
 def _check_not_over(run: StoredRun, action: str) -> None:

@@ -26,8 +26,9 @@ from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.frontier import find_frontier
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.side_by_side import side_by_side, work_off
 from floxide_amqp.runtime.unreadable import quarantine
+from floxide_amqp.stores.dead_letters import LetterPlace
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.record_codec import decode_message
@@ -264,14 +265,16 @@ class DeadLetterDesk:
         services, after = self._services, ""
         while True:
             places = await services.letters.places(after=after, limit=PAGE)
-            for place in places:
-                letter = await services.letters.find(place.run_id, place.item_id)
-                run, stored = await services.runs.find_with_item(place.run_id, place.item_id)
-                if letter is None or letter.letter_id != place.letter_id or not is_open(letter, run, stored):
-                    await services.letters.remove(place)
+            await work_off(self._tidy_one, places)
             if len(places) < PAGE:
                 return
             after = places[-1].letter_id
+
+    async def _tidy_one(self, place: LetterPlace) -> None:
+        letter = await self._services.letters.find(place.run_id, place.item_id)
+        run, stored = await self._services.runs.find_with_item(place.run_id, place.item_id)
+        if letter is None or letter.letter_id != place.letter_id or not is_open(letter, run, stored):
+            await self._services.letters.remove(place)
 
 
 def is_open(letter: DeadLetter, run: StoredRun | None, stored: StoredItem | None) -> bool:

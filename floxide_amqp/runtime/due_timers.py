@@ -74,6 +74,7 @@ class DueTimers:
         pause_ms = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS << min(due.failures, 32))
         reason = f"{type(error).__name__}: {error}"
         await self._services.indexes.set_aside(due, self._services.now_ms() + pause_ms, reason)
+        self._services.figures.timers_set_aside += 1
         _log.warning(
             "timer.set_aside", timer=due.entry, failures=due.failures + 1, retry_in_seconds=pause_ms // 1000,
             error=reason, exc_info=not isinstance(error, FloxideError),

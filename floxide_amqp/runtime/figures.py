@@ -46,6 +46,8 @@ class Figures:
         late_commits: Results that came after others had been given their items; they were refused.
         publishes: Messages published, by what became of them.
         timers_fired: Due timers dealt with.
+        timers_set_aside: Due timers that could not be fired, each time.
+        runs_deleted: Ended runs deleted.
         republished: Messages sent again because they were lost.
         given_back: Items made pending again because their owner was gone.
         parked: Items that this worker lacked the node for.
@@ -63,6 +65,8 @@ class Figures:
         self.late_commits = 0
         self.publishes: Counter[str] = Counter()
         self.timers_fired = 0
+        self.timers_set_aside = 0
+        self.runs_deleted = 0
         self.republished = 0
         self.given_back = 0
         self.parked = 0

@@ -11,6 +11,7 @@ from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
 from floxide_amqp.stores.removal import EndedRun
+from floxide_amqp.stores.runs import StoredRun
 
 _log = get_logger("floxide_amqp.maintenance")
 
@@ -51,7 +52,7 @@ class Pruning:
         if run is None or not is_it:
             await services.removal.forget_entry(ended)
         elif await services.removal.condemn(run, services.now_ms()):
-            _log.info("run.deleted", run_id=ended.run_id, status=ended.status.value)
+            _note_deletion(services, run)
 
     async def _forget(self, expired: tuple[int, RunId]) -> None:
         free_at_ms, run_id = expired
@@ -87,7 +88,13 @@ async def delete_run(services: Services, run_id: RunId) -> None:
         if not run.state.status.is_terminal:
             raise InvalidRunStateError(run_id=run_id, action="delete", status=run.state.status.value)
         if await services.removal.condemn(run, services.now_ms()):
-            _log.info("run.deleted", run_id=run_id, status=run.state.status.value)
+            _note_deletion(services, run)
             break
     while not await clear_some(services, run_id, pages=PAGES_PER_ROUND):
         pass
+
+
+def _note_deletion(services: Services, run: StoredRun) -> None:
+    services.figures.runs_deleted += 1
+    services.cache.forget(run.header.run_id)
+    _log.info("run.deleted", run_id=run.header.run_id, status=run.state.status.value)

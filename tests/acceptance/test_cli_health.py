@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.acceptance.test_cli import Floxide, floxide, stored
+from tests.acceptance.test_cli import ROOT, Floxide, floxide, stored
 
 __all__ = ["floxide", "stored"]
 
@@ -64,3 +66,9 @@ def test_what_is_no_address_is_one_paragraph_and_exit_3(stored: Floxide) -> None
     done = stored("worker", "shop:app", "--http", "everywhere")
     assert done.code == 3
     assert "'everywhere' is no address to listen on. Write HOST:PORT" in done.words
+
+
+def test_who_does_not_ask_for_the_endpoints_loads_nothing_of_them() -> None:
+    program = "import floxide_amqp.apps.cli.main, sys; print({'aiohttp', 'prometheus_client'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

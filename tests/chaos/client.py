@@ -1,7 +1,8 @@
 """A client process: ``python -m tests.chaos.client NAME BROKER STORE FOLDER SEED``.
 
 It obeys lines on its standard input: ``start PREFIX FIRST COUNT`` starts runs, ``crash`` makes it die between the
-commit and the publish of its next start, ``storm PREFIX FIRST COUNT NUMBER`` pauses, resumes and cancels runs.
+commit and the publish of its next start, ``storm PREFIX FIRST COUNT NUMBER`` pauses, resumes and cancels runs, and
+``resume ID`` resumes one that a client left paused when it was killed.
 
 What it intends and what it has been told goes to a file, line by line: ``intend ID``, ``started ID``, ``result ID …``.
 """
@@ -53,6 +54,8 @@ class Client:
                 self._do(self._start(prefix, range(int(first), int(first) + int(count))))
             case ["storm", prefix, first, count, number]:
                 self._do(self._storm(prefix, range(int(first), int(first) + int(count)), int(number)))
+            case ["resume", run_id]:
+                self._do(self._leave_running(self._orchestrator.handle(Orders, run_id)))
             case ["crash"]:
                 self._crash.gap = "after-commit"
             case other:

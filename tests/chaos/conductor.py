@@ -133,6 +133,7 @@ async def settle(stage: Stage, tally: Tally) -> bool:
     began = tally.now()
     calm = 0
     while tally.now() - began < QUIET_SECONDS:
+        await _resume_paused(stage)
         left = await asyncio.to_thread(stage.reader.left_over)
         calm = 0 if left else calm + 1
         if calm == 2 and not await _messages(stage):
@@ -142,6 +143,13 @@ async def settle(stage: Stage, tally: Tally) -> bool:
         await asyncio.sleep(1.0)
     tally.say(f"not quiet after {QUIET_SECONDS:g} s: {left}")
     return False
+
+
+async def _resume_paused(stage: Stage) -> None:
+    """A client that was killed in a storm left its runs paused, and so they would stay."""
+    if stage.client is not None:
+        for entry, _ in await asyncio.to_thread(stage.reader.index, "runs.status:paused"):
+            stage.client.tell(f"resume {entry.split(':', 1)[1]}")
 
 
 def broken_off(stage: Stage) -> list[str]:

@@ -79,14 +79,17 @@ def test_every_kind_of_fault_is_among_those_that_must_happen() -> None:
 
 
 @pytest.mark.fault(48)
-@pytest.mark.parametrize("seed", range(15))
-def test_storms_of_pauses_resumes_and_cancels_leave_each_run_in_one_end(seed: int) -> None:
+def test_storms_of_pauses_resumes_and_cancels_leave_each_run_in_one_end() -> None:
     def storm(plan: Plan) -> Plan:
         return replace(plan, steering=25, may_cancel=True, seconds=6.0)
 
-    played = play_seed(seed, change=storm, kinds=["bad messages", "bad hints"])
-    _check([played])
-    assert played.faults["pause"] + played.faults["cancel"] >= 1
+    happened: Counter[str] = Counter()
+    for seed in range(15):
+        played = play_seed(seed, change=storm, kinds=["bad messages", "bad hints"])
+        _check([played])
+        happened += played.faults
+    assert happened["pause"] >= 30
+    assert happened["cancel"] >= 5
 
 
 @pytest.mark.fault(50, 51)

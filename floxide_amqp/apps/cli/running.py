@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import typer
@@ -43,13 +44,23 @@ class Stop:
         """Do this at the first signal from now on."""
         self._action = action
 
-    def receive(self, number: signal.Signals) -> None:
-        """Handle a signal."""
+    def receive(self, number: signal.Signals, later: Callable[[Callable[[], object]], object]) -> None:
+        """Handle a signal, in the middle of whatever the process is doing.
+
+        Args:
+            number: The signal.
+            later: Has the event loop do something when it comes to it; the second signal does not wait for that.
+        """
         if self._received is not None:
-            _log.warning("process.killed", signal=number.name)
+            with suppress(Exception):  # the process was interrupted anywhere, perhaps while it was logging
+                _log.warning("process.killed", signal=number.name)
             leave(128 + number)
         self._received = number
-        _log.info("process.stopping", signal=number.name)
+        later(self._begin)
+
+    def _begin(self) -> None:
+        if self._received is not None:
+            _log.info("process.stopping", signal=self._received.name)
         self._action()
 
 
@@ -75,21 +86,25 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _guarded(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
     loop, own = asyncio.get_running_loop(), asyncio.current_task()
     stop = Stop(loop.stop if own is None else own.cancel)
-    for number in SIGNALS:
-        loop.add_signal_handler(number, stop.receive, number)
+    for number in SIGNALS:  # not the loop's own handlers: a node that blocks the loop would keep the second one out
+        signal.signal(number, lambda received, _: stop.receive(signal.Signals(received), loop.call_soon_threadsafe))
     try:
         return await main(stop)
     except asyncio.CancelledError:
         if stop.exit_code is None:
             raise
         raise typer.Exit(stop.exit_code) from None
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL if number is signal.SIGTERM else signal.default_int_handler)
 
 
 def leave(code: int) -> None:
     """End the process now, without waiting for threads or tasks."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    logging.shutdown()
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        logging.shutdown()
     os._exit(code)
 
 

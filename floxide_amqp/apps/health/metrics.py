@@ -154,6 +154,10 @@ METRICS = (
            _figure(lambda figures: figures.parked)),
     Metric("floxide_timers_fired_total", _COUNTER, (), "Due timers dealt with.",
            _figure(lambda figures: figures.timers_fired)),
+    Metric("floxide_timers_set_aside_total", _COUNTER, (), "Due timers that could not be fired; they are tried again.",
+           _figure(lambda figures: figures.timers_set_aside)),
+    Metric("floxide_runs_deleted_total", _COUNTER, (), "Ended runs deleted.",
+           _figure(lambda figures: figures.runs_deleted)),
     # messages
     Metric("floxide_deliveries_total", _COUNTER, (), "Messages received from task queues.",
            _figure(lambda figures: figures.deliveries)),

@@ -16,7 +16,9 @@ from floxide_amqp.testing.simulation.process import Death
 
 HOUR_MS = 3_600_000
 
-CALLS = ("commit", "committed", "committed", "read", "publish", "published", "published", "ack", "scan", "broadcast")
+CALLS = (
+    "commit", "committed", "committed", "read", "publish", "published", "published", "ack", "ack", "scan", "broadcast"
+)  # fmt: skip
 """Where in a call a process may die; the gaps of a step are more frequent."""
 
 

@@ -5,6 +5,7 @@ It stands on the bytes that were written and on nothing the engine says of itsel
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -20,6 +21,10 @@ PREFIX_LENGTH = 15
 """Digits and colon before the timer in the entry of one that was set aside."""
 
 
+WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED, WorkItemStatus.HELD)
+"""Statuses in which an item that is alive waits: one held without a wake is not alive."""
+
+
 @dataclass(slots=True)
 class MirroredRun:
     """One run.
@@ -32,6 +37,9 @@ class MirroredRun:
         resumes: Entries that bring the pending items of the whole run on their way.
         ended: Items in the run's history.
         failures: Why it failed, each time it did.
+        touched: Items that must be looked at again.
+        is_touched: Whether all of them must be.
+        counts: How many items are alive, and how many of these wait.
     """
 
     run_id: str
@@ -48,28 +56,137 @@ class MirroredRun:
     ended: dict[str, WorkItemStatus] = field(default_factory=dict[str, WorkItemStatus])
     failures: list[ErrorInfo] = field(default_factory=list[ErrorInfo])
 
+    touched: dict[str, None] = field(default_factory=dict[str, None])
+    is_touched: bool = False
+    counts: tuple[int, int] = (0, 0)
+    _kept_by: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    _counted: dict[str, bool] = field(default_factory=dict[str, bool])
+    _starts: Counter[str] = field(default_factory=Counter[str])
+    _held: Counter[str] = field(default_factory=Counter[str])
+    _woken: dict[str, dict[Place, int]] = field(default_factory=dict[str, "dict[Place, int]"])
+
+    # --- taking over what was written
+
+    def put(self, item_id: str, item: WorkItem, turn: int) -> None:
+        """An item was written."""
+        self.items[item_id], self.turns[item_id] = item, turn
+        self.touched[item_id] = None
+        if item.kept is not None:
+            self._kept_by.setdefault(item.kept, []).append(item_id)
+            self.touched[item.kept] = None
+
+    def remove(self, item_id: str) -> None:
+        """An item was deleted."""
+        for of_items in (self.items, self.turns, self.live):
+            of_items.pop(item_id, None)
+        self.touched[item_id] = None
+
+    def list_item(self, item_id: str, *, is_live: bool) -> None:
+        """An item was put into the list of live ones, or taken out of it."""
+        if is_live:
+            self.live[item_id] = None
+        else:
+            self.live.pop(item_id, None)
+        self.touched[item_id] = None
+
+    def set_status(self, status: RunStatus) -> None:
+        """The run's state was written."""
+        self.is_touched = self.is_touched or status is not self.status
+        self.status = status
+        self.epoch += 1
+
+    def lead(self, place: Place, kind: str, item_id: str, turn: int) -> None:
+        """An entry that leads to an item was entered; entering it again changes nothing."""
+        self.leave(place)
+        if kind == "message":
+            self.messages[place] = item_id
+            self._starts[item_id] += 1
+        elif kind == "timer":
+            self.timers[place] = (item_id, turn)
+            self._woken.setdefault(item_id, {})[place] = turn
+        elif kind == "resume":
+            self.resumes[place] = None
+        else:
+            (self.owners if kind == "owner" else self.parked)[place] = item_id
+            self._held[item_id] += 1
+
+    def leave(self, place: Place) -> None:
+        """An entry was taken away, if there was one: what it led to must be looked at again."""
+        item_id: str | None = None
+        if place in self.messages:
+            start = self.messages.pop(place)
+            self._starts[start] -= 1
+            item_id = self.frontier(start)
+        elif place in self.timers:
+            item_id, _ = self.timers.pop(place)
+            del self._woken[item_id][place]
+        elif place in self.resumes:
+            del self.resumes[place]
+            self.is_touched = True
+        else:
+            item_id = self.owners.pop(place, None) or self.parked.pop(place, None)
+            if item_id is not None:
+                self._held[item_id] -= 1
+        if item_id is not None:
+            self.touched[item_id] = None
+
+    # --- looking
+
     def alive(self) -> list[WorkItem]:
         """Return the live items that are not held without a wake, nor failed for good."""
-        return [
-            item
-            for item in map(self.items.__getitem__, self.live)
-            if not (item.status is WorkItemStatus.HELD and not item.due_ms) and item.status is not WorkItemStatus.FAILED
-        ]
+        return [self.items[item_id] for item_id in self.live if self.is_alive(item_id)]
+
+    def is_alive(self, item_id: str) -> bool:
+        """Whether an item is to go on some time."""
+        item = self.items.get(item_id)
+        if item is None or item_id not in self.live or item.status is WorkItemStatus.FAILED:
+            return False
+        return item.status is not WorkItemStatus.HELD or item.due_ms > 0
 
     def unreachable(self) -> list[WorkItem]:
-        """Return the items that are alive and that nothing leads to."""
-        alive = self.alive()
-        if not alive:
-            return []
-        if self.resumes or self.status is RunStatus.PAUSED:
-            alive = [item for item in alive if item.status is not WorkItemStatus.PENDING]
-        reached = set(self.owners.values()) | set(self.parked.values())
-        reached.update(item_id for item_id, turn in self.timers.values() if self.turns.get(item_id) == turn)
-        left = [item for item in alive if item.item_id not in reached]
-        if not left:
-            return []
-        frontiers = {self.frontier(item_id) for item_id in self.messages.values()}
-        return [item for item in left if item.item_id not in frontiers]
+        """Return the items among those touched since the last call that are alive and that nothing leads to."""
+        looked_at = list(self.items) if self.is_touched else list(self.touched)
+        self.touched.clear()
+        self.is_touched = False
+        lost: list[WorkItem] = []
+        for item_id in looked_at:
+            is_alive = self.is_alive(item_id)
+            self._count(item_id, is_alive=is_alive)
+            if is_alive and not self.is_led_to(item_id):
+                lost.append(self.items[item_id])
+        return lost
+
+    def is_led_to(self, item_id: str) -> bool:
+        """Whether an entry leads to an item that is alive: an owner's, a timer's, a message's at the end of its walk."""
+        if self._held[item_id] or (item_id in self._woken and self.turns[item_id] in self._woken[item_id].values()):
+            return True
+        waits_for_all = self.status is RunStatus.PAUSED or bool(self.resumes)
+        if waits_for_all and self.items[item_id].status is WorkItemStatus.PENDING:
+            return True
+        return self._starts[item_id] > 0 or any(map(self._is_walked_from, self._kept_by.get(item_id, ())))
+
+    def _is_walked_from(self, item_id: str) -> bool:
+        """Whether some message's walk passes an item, which only one that has ended lets it."""
+        pending = [item_id]
+        while pending:
+            item_id = pending.pop()
+            if item_id not in self.live:
+                if self._starts[item_id]:
+                    return True
+                pending += self._kept_by.get(item_id, ())
+        return False
+
+    def _count(self, item_id: str, *, is_alive: bool) -> None:
+        alive, waiting = self.counts
+        was_waiting = self._counted.pop(item_id, None)
+        if was_waiting is not None:
+            alive, waiting = alive - 1, waiting - was_waiting
+        if is_alive:
+            item = self.items[item_id]
+            is_waiting = item.status in WAITING
+            self._counted[item_id] = is_waiting
+            alive, waiting = alive + 1, waiting + is_waiting
+        self.counts = (alive, waiting)
 
     def frontier(self, item_id: str | None) -> str | None:
         """Return where the walk from a message ends: the first item that has not ended."""

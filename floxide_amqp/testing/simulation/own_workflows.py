@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeGuard, TypeVar, cast
 
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
@@ -265,10 +265,13 @@ class _Witness(Generic[OutT]):
 
 
 def _spec(number: int, given: Any) -> RunSpec:
-    if isinstance(given, Start):
-        start = cast("Start[Any]", given)
-        return RunSpec(start.run_id or f"run-{number}", start.input, context=start.context)
+    if _is_start(given):
+        return RunSpec(given.run_id or f"run-{number}", given.input, context=given.context)
     return RunSpec(f"run-{number}", given)
+
+
+def _is_start(given: object) -> TypeGuard[Start[Any]]:
+    return isinstance(given, Start)
 
 
 @contextmanager

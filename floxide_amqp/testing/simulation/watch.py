@@ -22,7 +22,6 @@ from floxide_amqp.testing.simulation.mirror import (
 )
 from floxide_amqp.testing.simulation.storage import StoreServer
 
-WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED)
 OVER = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 """Statuses after which nothing of a run may change: a failed one may be resumed."""
 
@@ -98,9 +97,7 @@ class Watch:
     def _check_counters(self, run: MirroredRun) -> None:
         run_id = RunId(run.run_id)
         slot = slot_of(run_id)
-        alive = run.alive()
-        waiting = sum(i.status in WAITING or (i.status is WorkItemStatus.HELD and i.due_ms > 0) for i in alive)
-        for name, expected in (("live", len(alive)), ("waiting", waiting)):
+        for name, expected in zip(("live", "waiting"), run.counts, strict=True):
             counted = self._server.counter(keys.count(run_id, name), slot)
             if counted != expected:
                 self._violated(f"I3: run {run_id} counts {counted} {name} items, and has {expected}")
@@ -114,8 +111,7 @@ class Watch:
             item_id = name[2:]
             item = codec.decode_item(value)
             self._check_item(run, item_id, run.items.get(item_id), item)
-            run.items[item_id] = item
-            run.turns[item_id] = run.turns.get(item_id, 0) + 1
+            run.put(item_id, item, run.turns.get(item_id, 0) + 1)
         elif name == "state":
             run = self._run(key.partition, touched)
             state = codec.decode_state(value)
@@ -124,8 +120,7 @@ class Watch:
                 run.failures.append(state.failure.error)
             if was is not None and status is not was and status not in RUN_TRANSITIONS[was]:
                 self._violated(f"run {run.run_id} went from {was.value} to {status.value}")
-            run.status = status
-            run.epoch += 1
+            run.set_status(status)
 
     def _check_item(self, run: MirroredRun, item_id: str, old: WorkItem | None, new: WorkItem) -> None:
         who = f"item {item_id} ({new.node}) of run {run.run_id}"
@@ -169,9 +164,7 @@ class Watch:
     def _delete(self, key: Key, touched: dict[str, MirroredRun]) -> None:
         if key.name.startswith("i:") and key.partition in self.runs:
             run = self._run(key.partition, touched)
-            run.items.pop(key.name[2:], None)
-            run.turns.pop(key.name[2:], None)
-            run.live.pop(key.name[2:], None)
+            run.remove(key.name[2:])
         elif key.name == "state":
             self.has_forgotten = True
             self.runs.pop(key.partition, None)
@@ -181,48 +174,33 @@ class Watch:
         kind, _, rest = index.partition(":")
         place = (index, entry)
         if kind == "live":
-            self._of(rest).live[entry] = None
+            self._of(rest).list_item(entry, is_live=True)
             return rest
         if kind == "messages":
-            led = led_by_message(value)
-            self._of(led.run_id).messages[place] = led.item_id
-        elif kind == "owned":
-            led = led_by_place(entry)
-            self._of(led.run_id).owners[place] = led.item_id
-        elif kind == "parked":
-            led = led_by_place(entry)
-            self._of(led.run_id).parked[place] = led.item_id
-        elif index == keys.TIMERS:
-            led = led_by_timer(entry, value)
-            self._enter_timer(place, led)
+            led, way = led_by_message(value), "message"
+        elif kind in ("owned", "parked"):
+            led, way = led_by_place(entry), "owner" if kind == "owned" else "parked"
         elif kind.startswith(keys.TIMERS):
-            led = led_by_timer(entry[PREFIX_LENGTH:], codec.decode_set_aside(value)[0])
-            self._enter_timer(place, led)
+            led = led_by_timer(entry if index == keys.TIMERS else entry[PREFIX_LENGTH:], value)
+            way = "resume" if led.kind is TimerKind.RESUME else "timer"
         else:
             return None
-        self._places[place] = led
+        if led.item_id or way == "resume":
+            self._of(led.run_id).lead(place, way, led.item_id, led.turn)
+            self._places[place] = led
         return led.run_id
-
-    def _enter_timer(self, place: Place, led: Led) -> None:
-        run = self._of(led.run_id)
-        if led.kind is TimerKind.RESUME:
-            run.resumes[place] = None
-        elif led.item_id:
-            run.timers[place] = (led.item_id, led.turn)
 
     def _leave(self, index: str, entry: str) -> str | None:
         if index.startswith("live:"):
             run_id = index[5:]
             if run_id in self.runs:
-                self.runs[run_id].live.pop(entry, None)
+                self.runs[run_id].list_item(entry, is_live=False)
             return run_id
-        place = (index, entry)
-        led = self._places.pop(place, None)
+        led = self._places.pop((index, entry), None)
         run = None if led is None else self.runs.get(led.run_id)
         if led is None or run is None:
             return None
-        for leading in (run.messages, run.owners, run.parked, run.timers, run.resumes):
-            leading.pop(place, None)
+        run.leave((index, entry))
         return led.run_id
 
     # --- small parts
@@ -230,8 +208,7 @@ class Watch:
     def _take_cell(self, key: Key, value: bytes, version: int) -> None:
         if key.name.startswith("i:"):
             run = self._of(key.partition)
-            run.items[key.name[2:]] = codec.decode_item(value)
-            run.turns[key.name[2:]] = version
+            run.put(key.name[2:], codec.decode_item(value), version)
         elif key.name == "state":
             run = self._of(key.partition)
             run.status, run.epoch = codec.decode_state(value).status, version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,8 @@ from floxide_amqp.testing.work_queue_suite import eventually
 from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
 
 pytestmark = [pytest.mark.xdist_group("own_rabbitmq"), pytest.mark.timeout(120)]
+
+MANUAL = Path(__file__).parents[3] / "docs" / "rabbitmq.md"
 
 QUICK = Timeouts(
     early_acknowledge=1.0, heartbeat=0.3, dead_after=5.0, maintenance=0.3, probe=0.5, publish_retry=0.5,
@@ -314,6 +317,14 @@ async def test_the_first_run_on_a_fresh_broker_does_not_wait_for_a_timer(
         assert await work_queue.depth("default") == 1  # before there is any worker
 
 
+def rights_in_the_manual(namespace: str) -> dict[str, list[str]]:
+    """Return configure, write and read for each user of docs/rabbitmq.md, for a namespace."""
+    rows = re.findall(r"^\| (\w+) \| `(\^.*)` \| `(\^.*)` \| `(\^.*)` \|$", MANUAL.read_text(), re.MULTILINE)
+    return {
+        user: [right.replace("\\|", "|").replace("floxide", namespace) for right in rights] for user, *rights in rows
+    }
+
+
 class TestUsers:
     @pytest.fixture
     def user(self, own_rabbitmq: RabbitMQ) -> Iterator[str]:
@@ -367,6 +378,31 @@ class TestUsers:
             await confirmed(work_queue, message(b"2"))
             async with draining(consumer) as seen:
                 await until(lambda: seen[b"2"] >= 1)
+
+    async def test_a_run_needs_no_more_than_the_rights_in_the_manual(
+        self, own_rabbitmq: RabbitMQ, namespace: str, tmp_path: Path
+    ) -> None:
+        rights = rights_in_the_manual(namespace)
+        for name, (configure, write, read) in rights.items():
+            user = f"{name}-{namespace}"
+            own_rabbitmq.ctl("add_user", user, "secret")
+            own_rabbitmq.ctl("set_permissions", user, configure, write, read)
+        places = {
+            name: application(own_rabbitmq, namespace, tmp_path).elsewhere(
+                broker=own_rabbitmq.url.replace("guest:guest", f"{name}-{namespace}:secret")
+            )
+            for name in rights
+        }
+        try:
+            async with working(places["topology"]):
+                pass
+            async with working(places["worker"]), places["client"].orchestrator() as orchestrator:
+                run = await orchestrator.start(Noting, "allowed")
+                assert await run.result(timeout=30) == "ALLOWED"
+                await (await orchestrator.start(Noting, "cancelled")).cancel()
+        finally:
+            for name in rights:
+                own_rabbitmq.ctl("delete_user", f"{name}-{namespace}")
 
     async def test_a_publisher_that_may_not_declare_gets_its_message_back(
         self, own_rabbitmq: RabbitMQ, namespace: str, user: str, caplog: pytest.LogCaptureFixture

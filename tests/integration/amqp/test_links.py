@@ -91,6 +91,21 @@ async def test_a_broken_connection_heals_and_loses_nothing(
         assert set(seen) == set(bodies)
 
 
+@pytest.mark.pitfall(4)
+@pytest.mark.fault(12)
+async def test_a_half_open_link_that_only_heartbeats_find_cancels_nobody_and_heals(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy
+) -> None:
+    settings = replace(SWIFT, probe_interval=60.0, publish_deadline=60.0, heartbeat=1)
+    async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
+        proxy.blackhole()
+        publishing = asyncio.ensure_future(work_queue.publish([message(b"%d" % number) for number in range(20)]))
+        await until(lambda: work_queue.health()[0].state is ConnectionState.CONNECTING)  # after 6 s
+        proxy.pass_through()
+        async with asyncio.timeout(20):
+            assert set(await publishing) == {PublishOutcome.CONFIRMED}
+
+
 @pytest.mark.pitfall(7)
 @pytest.mark.fault(13)
 async def test_a_publish_that_is_not_told_of_the_loss_of_its_connection_is_tried_again_soon(

@@ -1,4 +1,4 @@
-"""One regression test for each trap that aio-pika and aiormq set; docs/rabbitmq.md tells their stories.
+"""One regression test for each trap that aio-pika and aiormq set; docs/reliability.md lists them.
 
 Those that were tests already stand where they stood, with the same mark: 1 to 3 in test_publishing.py, 4 in
 test_links.py, 11 in test_broker_faults.py.
@@ -176,6 +176,25 @@ async def test_cancelling_a_call_to_the_broker_disturbs_no_delivery(
 
 
 @pytest.mark.pitfall(9)
+async def test_cancelling_a_stop_leaves_what_was_handed_out_valid(
+    work_queue: AmqpWorkQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    for turns in range(6):
+        async with work_queue.consume(["a"], prefetch=5) as consumer:
+            await confirmed(work_queue, message(b"%d" % turns))
+            held = await asyncio.wait_for(consumer.receive(), 10)
+            stopping = asyncio.ensure_future(consumer.stop())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            stopping.cancel()
+            await asyncio.wait([stopping])
+            await work_queue.depth("a")  # a round trip, so that the broker has seen what aiormq would have made of it
+            await held.acknowledge()
+        await eventually(lambda: work_queue.depth("a"), 0)
+    assert "broker.channel_closed" not in caplog.text
+
+
+@pytest.mark.pitfall(9)
 @pytest.mark.fault(12)
 async def test_a_call_that_is_not_answered_costs_its_connection_and_not_the_caller(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
@@ -240,8 +259,9 @@ async def test_an_acknowledgement_the_broker_never_saw_is_only_a_hint(
 async def test_one_subscription_that_cannot_be_restored_leaves_the_others_alone_and_backs_off(
     rabbitmq_url: str, namespace: str, by_hand: aio_pika.abc.AbstractChannel, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings = replace(SWIFT, backoff_initial=0.5, backoff_max=2.0)
     async with (
-        AmqpWorkQueue(rabbitmq_url, namespace=namespace, settings=SWIFT) as work_queue,
+        AmqpWorkQueue(rabbitmq_url, namespace=namespace, settings=settings) as work_queue,
         work_queue.consume(["good"], prefetch=5) as good,
         work_queue.consume(["bad"], prefetch=5) as bad,
     ):
@@ -251,12 +271,12 @@ async def test_one_subscription_that_cannot_be_restored_leaves_the_others_alone_
         with pytest.raises(TopologyClashError, match=r"queue '.*\.work\.bad' exists with "):
             await asyncio.wait_for(bad.receive(), 20)
         caplog.clear()
-        for number in range(30):
+        for number in range(40):
             await confirmed(work_queue, message(b"%d" % number, "good"))
             await (await asyncio.wait_for(good.receive(), 10)).acknowledge()
             await asyncio.sleep(0.05)
         tries = caplog.text.count("broker.subscription_failed")
-        assert 1 <= tries <= 25  # pauses of 0.25 s on average
+        assert 0 <= tries <= 10  # pauses of a second on average
         assert [health.generation for health in work_queue.health()] == [1, 1]
         await held.acknowledge()
         await by_hand.queue_delete(f"{namespace}.work.bad")
@@ -378,7 +398,7 @@ async def test_a_consumer_that_the_broker_moved_to_a_new_queue_and_forgot_is_rep
         queue = await by_hand.declare_queue(name, durable=True, arguments=arguments)
         await queue.bind(f"{namespace}.work", "a")
         await held.acknowledge()
-        async with draining(consumer) as seen, asyncio.timeout(30):
-            while not seen[b"heard"]:
-                await confirmed(work_queue, message(b"heard"))
-                await asyncio.sleep(0.2)
+        await confirmed(work_queue, message(b"swallowed"))
+        again = await asyncio.wait_for(consumer.receive(), 30)
+        assert (again.body, again.redelivered) == (b"swallowed", True)
+        await again.acknowledge()

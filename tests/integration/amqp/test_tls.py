@@ -57,24 +57,27 @@ def port(broker: tuple[PrivateRabbitMQ, int]) -> int:
     return broker[1]
 
 
-def expire(certificate: Path) -> None:
-    """Put a certificate for the same key in its place that was good for one day, long ago."""
+def run(arguments: str, folder: Path) -> None:
+    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)
+
+
+def make_expired(certificate: Path) -> bytes:
+    """Return one that this one has signed, and that was good for one day, long ago."""
     folder = certificate.parent
     (folder / "index.txt").write_text("")
     (folder / "serial").write_text("02\n")
     (folder / "ca.conf").write_text(
         f"[ca]\ndefault_ca = own\n[own]\ndatabase = {folder}/index.txt\nserial = {folder}/serial\n"
         f"new_certs_dir = {folder}\ndefault_md = sha256\npolicy = any\nx509_extensions = names\n"
-        "[any]\ncommonName = supplied\n[names]\nsubjectAltName = DNS:localhost\n"
+        "[any]\ncommonName = supplied\n[names]\nsubjectAltName = DNS:localhost\nbasicConstraints = CA:FALSE\n"
     )
-    key, request = ["-key", str(folder / "key.pem")], str(folder / "request.pem")
-    expired = ["-selfsign", "-keyfile", str(folder / "key.pem"), "-in", request, "-out", str(certificate), "-notext"]
-    times = ["-startdate", "20200101000000Z", "-enddate", "20200102000000Z"]
-    for command in (
-        ["openssl", "req", "-new", *key, "-subj", "/CN=localhost", "-out", request],
-        ["openssl", "ca", "-batch", "-config", str(folder / "ca.conf"), *times, *expired],
-    ):
-        subprocess.run(command, check=True, capture_output=True)
+    run("req -new -key key.pem -subj /CN=broker -out request.pem", folder)
+    run(
+        f"ca -batch -config ca.conf -cert {certificate.name} -keyfile key.pem -in request.pem -notext "
+        "-startdate 20200101000000Z -enddate 20200102000000Z -out expired.pem",
+        folder,
+    )
+    return (folder / "expired.pem").read_bytes()
 
 
 async def test_a_verified_connection_works(port: int, certificate: Path, namespace: str) -> None:
@@ -114,26 +117,26 @@ async def test_an_expired_certificate_is_told_loudly_without_a_storm_and_heals_w
     broker: tuple[PrivateRabbitMQ, int], certificate: Path, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, port = broker
-    good = certificate.read_bytes()
-    trusted = certificate.with_name("trusted.pem")
+    good, trusted = certificate.read_bytes(), certificate.with_name("trusted.pem")  # noqa: ASYNC240 - a small file
+    expired = make_expired(certificate)
     trusted.write_bytes(good)
     url = f"amqps://guest:guest@localhost:{port}/?cafile={trusted}"
     async with AmqpWorkQueue(url, namespace=namespace, settings=SWIFT) as work_queue:
-        expire(certificate)
-        trusted.write_bytes(good + certificate.read_bytes())
-        forget_certificates(server)
-        server.ctl("close_all_connections", "expired")
-        await until(lambda: "certificate has expired" in work_queue.health()[0].problem)
-        assert not work_queue.health()[0].is_ready
-        caplog.clear()
-        await asyncio.sleep(1.5)
-        assert 1 <= caplog.text.count("broker.connect_failed") <= 15
-        certificate.write_bytes(good)
-        forget_certificates(server)
+        replace_certificate(server, certificate, expired)
+        try:
+            server.ctl("close_all_connections", "expired")
+            await until(lambda: "certificate has expired" in work_queue.health()[0].problem, within=15)
+            assert not work_queue.health()[0].is_ready
+            caplog.clear()
+            await asyncio.sleep(1.5)
+            assert 1 <= caplog.text.count("broker.connect_failed") <= 15
+        finally:
+            replace_certificate(server, certificate, good)
         await until(lambda: work_queue.health()[0].is_ready)
         assert await work_queue.publish([message(b"1")]) == [PublishOutcome.CONFIRMED]
 
 
-def forget_certificates(server: PrivateRabbitMQ) -> None:
-    """Have the broker read its certificate again; by itself it would some minutes later."""
+def replace_certificate(server: PrivateRabbitMQ, certificate: Path, content: bytes) -> None:
+    """Give the broker another certificate, and have it read that now; by itself it would some minutes later."""
+    certificate.write_bytes(content)
     server.ctl("eval", "ssl:clear_pem_cache().")

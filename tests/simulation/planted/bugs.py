@@ -27,7 +27,7 @@ from floxide_amqp.runtime.chain import Chain
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.writes import BatchWriter
-from floxide_amqp.testing.simulation import Plan
+from floxide_amqp.testing.simulation import Plan, Planned
 
 Patch = pytest.MonkeyPatch
 
@@ -47,6 +47,15 @@ def hand_to_hand(plan: Plan) -> Plan:
     settings = plan.settings
     limits = replace(settings.limits, chain_steps=1, cached_runs=1_000)
     return replace(plan, workers=3, settings=replace(settings, limits=limits))
+
+
+def many_deaths(plan: Plan) -> Plan:
+    """Workers that go on with long chains, and die between a commit and what follows from it."""
+    settings = plan.settings
+    limits = replace(settings.limits, chain_steps=1_000)
+    deaths = (Planned(at, "crash at call") for at in (0.0, 0.02, 0.1, 0.5))
+    faults = sorted((*plan.faults, *deaths), key=lambda planned: planned.at)
+    return replace(plan, faults=tuple(faults), settings=replace(settings, limits=limits))
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,7 @@ BUGS = (
     Bug("swallowed publish error", swallowed_publish_error, within=60),
     Bug("context overwritten", context_overwritten),
     Bug("stale context cache", stale_context_cache, within=60, change=hand_to_hand),
-    Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=90),
+    Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=60, change=many_deaths),
     Bug("hold without mailbox check", hold_without_check, within=60),
 )
 

@@ -25,18 +25,23 @@ from floxide_amqp import (
 )
 from floxide_amqp.core import moves
 from floxide_amqp.core.failure import ErrorInfo
-from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, slot_of
 from floxide_amqp.core.records import Probe, RunFailure
 from floxide_amqp.exceptions import (
     BrokerUnavailableError,
+    DeadLetterIncompleteError,
     DeadLetterNotFoundError,
     InvalidRunStateError,
     UnknownWorkflowError,
+    UnreadableRecordError,
 )
+from floxide_amqp.ports.key_value import Batch, Put
 from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.runtime.control_actions import fail_run
 from floxide_amqp.runtime.dead_letters import FOREIGN_SECONDS, DeadLetterDesk
 from floxide_amqp.runtime.due_timers import DueTimers
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.quarantine import MAX_KEPT_BYTES
 from floxide_amqp.stores.record_codec import decode_message, encode_envelope, encode_probe
 from floxide_amqp.stores.runs import StoredRun
 from tests.unit.runtime.cluster import Cluster, Member
@@ -388,6 +393,31 @@ async def test_an_unreadable_message_is_deleted_by_a_drop(place: Place) -> None:
     assert await place.client.quarantine() == []
     with pytest.raises(DeadLetterNotFoundError):
         await place.client.drop_dead_letter(shown.letter_id)
+
+
+async def test_a_message_of_which_only_the_beginning_was_kept_is_not_requeued(place: Place) -> None:
+    await place.give_up(b"\xc1" + bytes(MAX_KEPT_BYTES), queue="default")
+    (shown,) = await place.client.dead_letters()
+    with pytest.raises(DeadLetterIncompleteError, match=f"the first {MAX_KEPT_BYTES} of {MAX_KEPT_BYTES + 1} bytes"):
+        await place.client.requeue_dead_letter(shown.letter_id)
+    assert place.published(place.client) == []
+
+
+async def test_a_damaged_letter_is_shown_with_its_place_and_hides_no_other(place: Place) -> None:
+    first, second = await place.start(), await place.start(run_id="second")
+    await place.give_up(first)
+    await asyncio.sleep(1)
+    await place.give_up(second)
+    damaged, whole = await place.client.dead_letters()
+    key = keys.dead_letter(RunId("run"), WorkItemId(damaged.item_id))
+    await place.services.session.commit(Batch(slot=slot_of(RunId("run")), writes=(Put(key, b"\xc1"),)))
+    shown = await place.client.dead_letters()
+    assert [each.letter_id for each in shown] == [damaged.letter_id, whole.letter_id]
+    assert f"run/d:{damaged.item_id}" in shown[0].reason
+    with pytest.raises(UnreadableRecordError):
+        await place.client.requeue_dead_letter(damaged.letter_id)
+    await place.desk.tidy()
+    assert [each.letter_id for each in await place.client.dead_letters()] == [damaged.letter_id, whole.letter_id]
 
 
 async def test_a_probe_among_the_letters_is_acknowledged(place: Place) -> None:

@@ -181,7 +181,7 @@ async def test_waiting_for_what_never_comes_is_an_error_and_no_endless_loop() ->
         run = await environment.start(Reminder, "Ada")
         await run.pause()
         with pytest.raises(ResultTimeoutError):
-            await run.result(timeout=timedelta(days=100))
+            await run.result(timeout=timedelta(days=20))
 
 
 def test_a_loop_ends_with_an_error_when_its_time_is_up() -> None:

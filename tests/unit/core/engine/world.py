@@ -16,6 +16,10 @@ RUN = RunId("run")
 WORKER = WorkerId("worker")
 
 
+OF_A_LIVE_RUN = (c.AppendHistory, c.AppendDelta, c.Arrive, c.Count, c.CountScope, c.PutRun)
+"""Changes that nothing makes once a run is completed or cancelled."""
+
+
 class ConflictError(Exception):
     pass
 
@@ -45,6 +49,8 @@ class World:
         """Apply a decision, as one batch."""
         for condition in decision.conditions:
             self._check(condition)
+        if self.run is not None and self.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+            assert not any(isinstance(change, OF_A_LIVE_RUN) for change in decision.changes), "a run that is over goes on"
         self._apply(decision.changes)
 
     def _check(self, condition: c.Condition) -> None:
