@@ -14,6 +14,7 @@ ROOM_TIMEOUTS_SECONDS = {
     "unit": 30,  # no sockets and no real sleeps: a unit test that takes a second is wrong already
     "fuzz": 300,  # `make fuzz` tries long; in a run of all tests a few seconds
     "conformance": 60,
+    "simulation": 180,  # virtual time, and much of it
     "typing": 180,  # starts mypy and pyright
     "integration": 120,  # waits for servers to start
     "acceptance": 300,  # starts, kills and restarts processes

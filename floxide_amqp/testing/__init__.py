@@ -1,1 +1,1 @@
-"""Public testing kit: conformance suites, a virtual clock, service launchers."""
+"""Public testing kit: virtual time, simulation under faults, conformance suites, service launchers."""

@@ -39,7 +39,7 @@ async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
         print(f"… and {len(findings.violations) - SHOWN} more")
     print("faults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(tally.done.items())))
     for failure in tally.failed:
-        print(f"not injected at once: {failure}")
+        print(f"injected at a later try: {failure}")
     print(
         f"seed {seed}: {sum(tally.done.values())} faults of {len(tally.done)} kinds in {lasted:.0f} s, quiet "
         f"{tally.quiet_after_seconds:.0f} s after the last, checked in {checked:.1f} s"
@@ -48,10 +48,11 @@ async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
         print(line)
     if ended:
         print(f"ended by themselves, and were started again: {', '.join(ended)}")
-    missing = [kind.name for kind in KINDS if not tally.done[kind.name]]
-    if missing:
-        print(f"never injected: {', '.join(missing)}")
-    return 1 if findings.violations or missing or not is_quiet else 0
+    for kind, reason in tally.impossible.items():
+        print(f"not possible here: {kind}: {reason}")
+    for fault in tally.given_up:
+        print(f"never injected: {fault.kind}, due {fault.at_seconds} s")
+    return 1 if findings.violations or tally.given_up or not is_quiet else 0
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -48,6 +48,10 @@ class NothingToHitError(Exception):
     """What the fault is for is not there just now; it is tried again a little later."""
 
 
+class NotPossibleHereError(Exception):
+    """This machine or user does not allow the fault; that is said, and is no failure."""
+
+
 def _worker(stage: Stage, chance: random.Random, *, spare_first: bool = True) -> Slot:
     """A worker at random; the first is never killed, so that one lives from beginning to end."""
     candidates = [slot for slot in stage.workers[1 if spare_first else 0 :] if slot.is_ready]
@@ -278,7 +282,7 @@ async def garbage(stage: Stage, chance: random.Random) -> str:
 
 async def disk_full(stage: Stage, chance: random.Random) -> str:
     if not stage.disk.is_limited:
-        return "not possible here: no file system may be mounted"
+        raise NotPossibleHereError("no file system may be mounted")
     taken = await asyncio.to_thread(stage.disk.fill)
     try:
         await asyncio.sleep(FULL_SECONDS)

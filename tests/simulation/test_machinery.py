@@ -51,8 +51,7 @@ def test_a_seed_tells_the_same_story_each_time(seed: int) -> None:
 
 def test_a_story_does_not_depend_on_the_process_that_tells_it() -> None:
     code = (
-        "from floxide_amqp.testing.simulation import play_seed\n"
-        f"for seed in {REPLAYED}: print(play_seed(seed).digest)"
+        f"from floxide_amqp.testing.simulation import play_seed\nfor seed in {REPLAYED}: print(play_seed(seed).digest)"
     )
     told = {
         subprocess.run(

@@ -60,7 +60,7 @@ def _published(world: Simulation) -> Counter[str]:
 BACKLOG = 20_000
 
 
-@pytest.mark.timeout(170)
+@pytest.mark.timeout(300)
 def test_of_a_backlog_of_20_000_items_older_than_an_hour_none_is_published_again() -> None:
     @node(queue="crowded")
     async def crowded(x: int) -> int:
@@ -370,7 +370,7 @@ def test_an_item_that_kills_its_workers_fails_within_its_limit_and_its_neighbour
 
 
 @pytest.mark.fault(46)
-@pytest.mark.parametrize("number", [3, 4, 5, 6])
+@pytest.mark.parametrize("number", [3, 5])
 def test_a_fan_out_whose_worker_dies_between_two_pages_expands_to_exactly_its_items(number: int) -> None:
     world = Simulation([Fan], number, settings=Settings(timeouts=QUICK, limits=Limits(concurrency=100)))
 
@@ -379,12 +379,12 @@ def test_a_fan_out_whose_worker_dies_between_two_pages_expands_to_exactly_its_it
         await asyncio.sleep(1)
         async with world.client("client") as client:
             first.process.die_at(Death("committed", number))
-            handle = await client.start(Fan, 3_000, run_id="run")
+            handle = await client.start(Fan, 1_500, run_id="run")
             await asyncio.sleep(2)
             assert first.process.is_dead
             world.start_worker()
-            assert await handle.result(timeout=10 * MINUTE) == 2 * sum(range(3_000))
-            assert (await client.services.runs.load(RunId("run"))).counts.completed == 3_002
+            assert await handle.result(timeout=10 * MINUTE) == 2 * sum(range(1_500))
+            assert (await client.services.runs.load(RunId("run"))).counts.completed == 1_502
 
     world.play(play)
     assert world.story.violations == []

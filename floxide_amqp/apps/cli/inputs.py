@@ -15,7 +15,6 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.exceptions import CodecError
 
-
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
 """Longest JSON text that is read: what it says would take half of it stored, and no payload may be longer."""
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-import aiormq
 from aiormq.exceptions import ChannelAccessRefused, DeliveryError, PublishError
 from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, largest_size_allowed
 from floxide_amqp.drivers.amqp.connection import Link
 from floxide_amqp.drivers.amqp.missing_queues import MissingQueues
+from floxide_amqp.drivers.amqp.publication import Publication, PublishLane
 from floxide_amqp.drivers.amqp.refusals import Refusals
 from floxide_amqp.drivers.amqp.session import Session, when_closed
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
@@ -37,41 +36,7 @@ PERSISTENT: Final = 2
 WATCH_SECONDS: Final = 0.25
 """How often unconfirmed messages are looked at."""
 
-STRANDED_SECONDS: Final = 0.5
-"""How long the publishes of a lost connection may take to fail by themselves."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """The confirming channel of one session."""
-
-    session: Session
-    channel: aiormq.Channel
-
-    @property
-    def is_open(self) -> bool:
-        return self.session.is_usable and not self.session.is_blocked and not self.channel.is_closed
-
-
-@dataclass(slots=True, eq=False)
-class _Publication:
-    """One message on its way, over as many attempts as it takes; `lane` and `task` are those of the present one."""
-
-    message: Message
-    deadline: float
-    outcome: asyncio.Future[PublishOutcome]
-    sent_at: float | None = None
-    was_returned: bool = False
-    lane: _Lane | None = None
-    task: asyncio.Task[Any] | None = None
-    stranded_at: float | None = None
-    is_abandoned: bool = False
-
-    def settle(self, outcome: PublishOutcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
 
 
 class Publisher:
@@ -82,8 +47,8 @@ class Publisher:
         self._settings = settings
         self._missing_queues = MissingQueues(names)
         self._refusals = Refusals()
-        self._lane: _Lane | None = None
-        self._on_its_way: set[_Publication] = set()
+        self._lane: PublishLane | None = None
+        self._on_its_way: set[Publication] = set()
         self._bytes_on_their_way = 0
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -101,7 +66,7 @@ class Publisher:
         await ensure_exchange(session, self._names.work_exchange, "direct")
         channel = await session.open_channel(publisher_confirms=True)
         when_closed(channel, lambda error: _on_channel_closed(session, error))
-        self._lane = _Lane(session, channel)
+        self._lane = PublishLane(session, channel)
 
     async def publish(self, messages: Sequence[Message], link: Link) -> Sequence[PublishOutcome]:
         """Publish messages and return what became of each, in order; cancelling the call leaves them on their way."""
@@ -134,12 +99,12 @@ class Publisher:
             self._watchdog = asyncio.create_task(self._watch())
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        publications: list[_Publication] = []
+        publications: list[Publication] = []
         for message in messages:
             await self._wait_for_room(len(message.body))
             # A long batch may take longer than the deadline, as long as confirms keep coming.
             deadline = max(asked_at, self._confirmed_at) + self._settings.publish_deadline
-            publication = _Publication(message, deadline, loop.create_future())
+            publication = Publication(message, deadline, loop.create_future())
             publications.append(publication)
             if len(message.body) > self._max_message_bytes:
                 publication.settle(PublishOutcome.REFUSED)
@@ -148,7 +113,7 @@ class Publisher:
             self._keep(self._carry(publication, link))
         return [await publication.outcome for publication in publications]
 
-    async def _carry(self, publication: _Publication, link: Link) -> None:
+    async def _carry(self, publication: Publication, link: Link) -> None:
         """Try until the outcome is known or the time is over."""
         try:
             while not publication.outcome.done():
@@ -164,7 +129,7 @@ class Publisher:
             publication.settle(PublishOutcome.UNKNOWN)
             self._leave(publication)
 
-    async def _attempt(self, lane: _Lane, publication: _Publication) -> PublishOutcome | None:
+    async def _attempt(self, lane: PublishLane, publication: Publication) -> PublishOutcome | None:
         """Publish once; None where the connection broke before the broker said what it did."""
         message = publication.message
         publication.sent_at = asyncio.get_running_loop().time()
@@ -210,12 +175,12 @@ class Publisher:
         self._confirmed_at = asyncio.get_running_loop().time()
         return PublishOutcome.CONFIRMED
 
-    def _note_refused(self, lane: _Lane, queue: str) -> None:
+    def _note_refused(self, lane: PublishLane, queue: str) -> None:
         if lane.is_open and self._refusals.note_refused(queue, asyncio.get_running_loop().time()):
             _logger.warning("broker.publishes_refused", queue=queue)
             lane.session.abort(f"the broker refuses every message for {queue}")
 
-    async def _is_worth_another_try(self, lane: _Lane, publication: _Publication) -> bool:
+    async def _is_worth_another_try(self, lane: PublishLane, publication: Publication) -> bool:
         """Declare the queue that a message missed; once, for its binding may be gone again."""
         if publication.was_returned or not self._settings.declares_missing_queues:
             return False
@@ -232,7 +197,7 @@ class Publisher:
             _logger.warning("broker.message_limit_learned", max_message_bytes=limit)
         return PublishOutcome.REFUSED if len(message.body) > self._max_message_bytes else None
 
-    async def _open_lane(self, publication: _Publication, link: Link) -> _Lane | None:
+    async def _open_lane(self, publication: Publication, link: Link) -> PublishLane | None:
         """Wait for a channel that takes messages; None once the time is over."""
         while not publication.outcome.done():
             lane = self._lane
@@ -261,9 +226,9 @@ class Publisher:
             now = asyncio.get_running_loop().time()
             for publication in tuple(self._on_its_way):
                 self._check_deadline(publication, now)
-                _free_if_stranded(publication, now)
+                publication.free_if_stranded(now)
 
-    def _check_deadline(self, publication: _Publication, now: float) -> None:
+    def _check_deadline(self, publication: Publication, now: float) -> None:
         session = None if self._lane is None else self._lane.session
         if session is not None and session.is_usable and not session.is_blocked:
             sent_at = publication.sent_at
@@ -278,11 +243,11 @@ class Publisher:
             self._room.clear()
             await self._room.wait()
 
-    def _enter(self, publication: _Publication) -> None:
+    def _enter(self, publication: Publication) -> None:
         self._on_its_way.add(publication)
         self._bytes_on_their_way += len(publication.message.body)
 
-    def _leave(self, publication: _Publication) -> None:
+    def _leave(self, publication: Publication) -> None:
         self._on_its_way.discard(publication)
         self._bytes_on_their_way -= len(publication.message.body)
         self._room.set()
@@ -298,21 +263,6 @@ class Publisher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _free_if_stranded(publication: _Publication, now: float) -> None:
-    """Have a publish tried again that was not told of the loss of its connection.
-
-    aiormq leaves some waiting for ever. On a connection that is gone, cancelling one does no harm.
-    """
-    lane, task = publication.lane, publication.task
-    if lane is None or task is None or lane.session.is_usable or publication.is_abandoned:
-        return
-    if publication.stranded_at is None:
-        publication.stranded_at = now
-    elif now - publication.stranded_at >= STRANDED_SECONDS:
-        publication.is_abandoned = True
-        task.cancel()
 
 
 def _on_channel_closed(session: Session, error: BaseException | None) -> None:

@@ -262,14 +262,15 @@ async def until_empty(channel: aio_pika.abc.AbstractChannel, name: str) -> None:
 
 @pytest.mark.fault(22)
 async def test_a_place_for_dead_letters_that_was_taken_away_comes_back(own_rabbitmq: RabbitMQ, namespace: str) -> None:
+    settings = replace(SWIFT, probe_interval=1.0)
     async with (
-        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=SWIFT) as work_queue,
+        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=settings) as work_queue,
         work_queue.consume(["a"], prefetch=1),
         await aio_pika.connect(own_rabbitmq.url) as connection,
     ):
         channel = await connection.channel()
         await channel.queue_delete(f"{namespace}.dead")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(6):  # before an idle consumer is subscribed anew
             while True:
                 try:
                     await channel.get_queue(f"{namespace}.dead")

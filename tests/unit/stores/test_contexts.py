@@ -8,7 +8,7 @@ from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import RunHeader
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.ports.clock import SystemClock
-from floxide_amqp.ports.key_value import Append, Batch, Read
+from floxide_amqp.ports.key_value import Append, Batch, Put, Read
 from floxide_amqp.stores import contexts, keys
 from floxide_amqp.stores.encoding import pack
 from floxide_amqp.stores.record_codec import encode_delta
@@ -60,6 +60,7 @@ async def test_whoever_reads_a_long_log_leaves_a_snapshot_from_which_the_next_re
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contexts, "SNAPSHOT_AFTER", 5)
+    await session.commit(Batch(slot=slot_of(RUN), writes=(Put(keys.state(RUN), b""),)))
     await _append(session, 0, 6)
     await contexts.ContextStore(session).load(HEADER, Counted)
     assert await _snapshot_version(session) == 1
@@ -67,3 +68,12 @@ async def test_whoever_reads_a_long_log_leaves_a_snapshot_from_which_the_next_re
     state, position = await contexts.ContextStore(session).load(HEADER, Counted)
     assert (list(state.view("x").log), position) == (list(range(8)), 8)
     assert await _snapshot_version(session) == 1
+
+
+async def test_whoever_reads_a_run_that_is_being_deleted_leaves_no_snapshot_behind(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "SNAPSHOT_AFTER", 5)
+    await _append(session, 0, 6)
+    await contexts.ContextStore(session).load(HEADER, Counted)
+    assert await _snapshot_version(session) == 0
