@@ -73,7 +73,7 @@ class LoopPulse:
 
     def stack(self) -> str:
         """Return the innermost frames of the loop's thread as text."""
-        frame = sys._current_frames().get(self.thread_id)
+        frame = sys._current_frames().get(self.thread_id)  # pyright: ignore[reportPrivateUsage]  # documented for this use
         return "" if frame is None else "".join(traceback.format_stack(frame, SHOWN_FRAMES))
 
 

@@ -9,7 +9,7 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import ConfigurationError
 
 EXIT_STUCK = 75
-"""Exit code of a worker process that ended itself because nodes block it; "try again later" in the words of sysexits."""
+"""Exit code of a worker process that ended itself because nodes block it: "try again", in the words of sysexits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,6 @@ class StoreWatch:
             silent = round(self._session.failing_seconds(), 1)
             _log.warning("worker.takes_nothing", worker_id=self._worker_id, seconds=silent)
             await when_out_of_reach()
-            while self._session.failing_seconds():
+            while self._session.failing_seconds():  # noqa: ASYNC110 - others talk to the store and make it so
                 await asyncio.sleep(self._poll)
             _log.info("worker.takes_again", worker_id=self._worker_id)

@@ -107,7 +107,7 @@ class Session:
         clock: This process's clock; the store's is kept as an offset to it.
         patience_seconds: How long an unreachable store is waited for; 0 or more.
         chance: Draws the jitter between repeats; by default unlike every other session's.
-        token_prefix: What this session's commit tokens begin with: 8 bytes that no other session has; by default random.
+        token_prefix: What its commit tokens begin with: 8 bytes that no other session has; by default random ones.
 
     Attributes:
         figures: What it counts of its conversation.

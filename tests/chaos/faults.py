@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -34,6 +35,7 @@ BRIEF_SECONDS = 100.0
 
 FULL_SECONDS = 6.0
 ALARM_SECONDS = 4.0
+COMMAND_TRIES = 5
 HALF_OPEN_SECONDS = 8.0
 DELAY_SECONDS = 4.0
 CRASH_PATIENCE_SECONDS = 60.0
@@ -136,10 +138,24 @@ async def broker_wipe(stage: Stage, chance: random.Random) -> str:
 
 async def memory_alarm(stage: Stage, chance: random.Random) -> str:
     async with stage.broker_lock:
-        await stage.ctl("set_vm_memory_high_watermark", "0.000001")
-        await asyncio.sleep(ALARM_SECONDS)
-        await stage.ctl("set_vm_memory_high_watermark", "0.4")
+        try:
+            await stage.ctl("set_vm_memory_high_watermark", "0.000001")
+            await asyncio.sleep(ALARM_SECONDS)
+        finally:
+            await _end_alarm(stage)
     return f"blocked publishers for {ALARM_SECONDS:g} s"
+
+
+async def _end_alarm(stage: Stage) -> None:
+    """An alarm left on would block everything for good; on a busy machine the command may need several tries."""
+    for number in range(COMMAND_TRIES):
+        try:
+            await stage.ctl("set_vm_memory_high_watermark", "0.4")
+        except subprocess.SubprocessError:
+            if number == COMMAND_TRIES - 1:
+                raise
+        else:
+            return
 
 
 async def connections_closed(stage: Stage, chance: random.Random) -> str:

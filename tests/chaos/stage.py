@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -110,7 +111,7 @@ async def staged(
                 stage.client = stage.new_client(url, "client")
         slots = [*stage.workers, *([stage.client] if stage.client else [])]
         for slot in slots:
-            stack.push_async_callback(slot.close)
+            stack.push_async_callback(slot.close, signal.SIGKILL)
         if starts:
             await asyncio.gather(*(slot.open() for slot in slots))
         yield stage

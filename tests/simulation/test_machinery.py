@@ -21,7 +21,9 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.testing.simulation import __main__ as command
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.loop import CURRENT, Lane, LivelockError, SeededLoop, context_of, run_to_end
+from floxide_amqp.testing.simulation.mirror import MirroredRun
 from floxide_amqp.testing.simulation.seeds import Played, play_seed
+from floxide_amqp.testing.simulation.watch import Watch
 from floxide_amqp.testing.virtual_time import DeadlockError
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +145,7 @@ def test_the_loop_says_when_something_always_happens(monkeypatch: pytest.MonkeyP
     loop = SeededLoop()
 
     async def main() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - that is what spins
             await asyncio.sleep(0)
 
     with pytest.raises(LivelockError):
@@ -154,7 +156,7 @@ def test_the_loop_says_when_something_always_happens(monkeypatch: pytest.MonkeyP
 
 
 def _a_step_at_work(*writes: Write) -> tuple[WorkItem, list[str]]:
-    """The item at work, and the violations of a world in which somebody writes past the engine, if there is anything to write, while a step is at work."""
+    """The item at work in a world in which somebody then writes past the engine, and the violations seen there."""
     world = Simulation([Slow], 5, is_shuffled=False)
 
     async def play() -> WorkItem:
@@ -264,3 +266,33 @@ def test_the_command_tells_the_story_of_one_seed(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "worker-1 starts" in printed
     assert f"hash {play_seed(3, is_told=True).digest}" in printed
+
+
+# --- looking only at what a batch touched finds what looking at everything does
+
+
+def _lost_of_all(run: MirroredRun) -> set[str]:
+    """The items that nothing leads to, found by walking from every entry."""
+    led = {*run.owners.values(), *run.parked.values()}
+    led |= {item_id for item_id, turn in run.timers.values() if run.turns.get(item_id) == turn}
+    led |= {end for end in map(run.frontier, run.messages.values()) if end is not None}
+    waits = run.status is RunStatus.PAUSED or bool(run.resumes)
+    alive = [item for item in run.alive() if not (waits and item.status is WorkItemStatus.PENDING)]
+    return {item.item_id for item in alive} - led
+
+
+def test_checking_what_a_commit_touched_finds_what_checking_everything_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    check, checked = Watch.check, list[int]()
+
+    def check_both(watch: Watch, run: MirroredRun) -> None:
+        check(watch, run)
+        if run.status in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED):
+            assert _lost_of_all(run) == set()
+            assert run.counts[0] == len(run.alive())
+            checked.append(len(run.alive()))
+
+    monkeypatch.setattr(Watch, "check", check_both)
+    for seed in range(8):
+        assert play_seed(seed).violations == ()
+    assert len(checked) > 200
+    assert max(checked) >= 5

@@ -210,7 +210,7 @@ class Simulation:
     async def settle(self, seconds: float = 90.0, pause: float = 1.0) -> dict[str, list[str]]:
         """Let time pass until nothing leads to any item and no message is left, at most so long; return what is."""
         until = self.loop.time() + seconds
-        while (left := self.loose_ends()) and self.loop.time() < until:  # noqa: ASYNC110 - time is virtual
+        while (left := self.loose_ends()) and self.loop.time() < until:
             self.skip_what_is_far()
             await asyncio.sleep(pause)
         return left

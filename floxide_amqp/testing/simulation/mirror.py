@@ -157,7 +157,7 @@ class MirroredRun:
         return lost
 
     def is_led_to(self, item_id: str) -> bool:
-        """Whether an entry leads to an item that is alive: an owner's, a timer's, a message's at the end of its walk."""
+        """Whether an entry leads to a live item: an owner's, a timer's, a message's at the end of its walk."""
         if self._held[item_id] or (item_id in self._woken and self.turns[item_id] in self._woken[item_id].values()):
             return True
         waits_for_all = self.status is RunStatus.PAUSED or bool(self.resumes)

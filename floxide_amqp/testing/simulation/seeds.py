@@ -17,8 +17,9 @@ from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.faults import KINDS, Faults
 from floxide_amqp.testing.simulation.plan import Plan, draw_plan
 from floxide_amqp.testing.simulation.process import Death, Process
-from floxide_amqp.testing.simulation.random_workflows import Tally, Told, random_workflow
-from floxide_amqp.testing.simulation.verdict import Verdict, check_end, judge
+from floxide_amqp.testing.simulation.random_workflows import Told, random_workflow
+from floxide_amqp.testing.simulation.verdict import Verdict, check_end
+from floxide_amqp.testing.simulation.verdict import judge as judge_known
 
 RECIPES = 400
 """Different random workflows; a seed draws one of them, and those made are kept."""
@@ -75,7 +76,7 @@ class Drama:
     workflow: Any
     chance: random.Random
     runs: list[RunSpec] = field(default_factory=list[RunSpec])
-    judge: Judge = functools.partial(judge, context=Tally)
+    judge: Judge = judge_known
     is_calm: bool = False
 
     async def play(self) -> Verdict:
@@ -285,5 +286,3 @@ def play(seed: int, drama: Drama, began: float) -> Played:
         runs=len(runs), completed=verdict.completed, cancelled=verdict.cancelled, commits=story.commits,
         faults=story.faults, violations=tuple(violations), lines=tuple(story.lines),
     )  # fmt: skip
-
-

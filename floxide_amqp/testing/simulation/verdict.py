@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from floxide_amqp.core.context import Context
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError
@@ -64,14 +63,13 @@ class Verdict:
     cancelled: int = 0
 
 
-async def judge(world: Simulation, workflow: Any, runs: Sequence[Expected], context: type[Context]) -> Verdict:
+async def judge(world: Simulation, workflow: Any, runs: Sequence[Expected]) -> Verdict:
     """Wait until all is quiet and check everything; what does not hold goes into the story.
 
     Args:
         world: The simulation, calm by now.
         workflow: What all runs are of.
-        runs: The runs and what must come of them.
-        context: The class of their context; it counts ``steps``.
+        runs: The runs and what must come of them; their context counts ``steps``.
     """
     story, verdict = world.story, Verdict()
     async with world.client("judge") as client:
@@ -103,9 +101,7 @@ async def let_all_end(
     await _wait_for_all(world, client, runs)
 
 
-async def check_what_is_left(
-    world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started]
-) -> None:
+async def check_what_is_left(world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started]) -> None:
     """I3, I5, I9, I10: of runs that have ended nothing leads anywhere, and what the store says of them fits."""
     left = await world.settle(SETTLE_SECONDS)
     if left:
@@ -152,9 +148,7 @@ async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[
                 world.skip_what_is_far()
 
 
-async def _check_run(
-    world: Simulation, client: Orchestrator, workflow: Any, run: Expected, verdict: Verdict
-) -> None:
+async def _check_run(world: Simulation, client: Orchestrator, workflow: Any, run: Expected, verdict: Verdict) -> None:
     story = world.story
     handle = client.handle(workflow, run.run_id)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import TimerKind, WorkItem
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
-from floxide_amqp.ports.key_value import Append, Batch, Delete, Enter, Key, Leave, Put
+from floxide_amqp.ports.key_value import Append, Batch, Clear, Delete, Enter, Key, Leave, Put
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.testing.simulation.mirror import (
@@ -81,6 +81,9 @@ class Watch:
                     self._append(write, touched)
                 elif isinstance(write, Delete):
                     self._delete(write.key, touched)
+                elif isinstance(write, Clear):  # of a run that is deleted, which nothing leads to any more
+                    self.runs.pop(write.partition, None)
+                    touched.pop(write.partition, None)
         for run in touched.values():
             self.check(run)
 

@@ -235,7 +235,7 @@ class Cluster:
         return self._loose_ends()
 
     def _loose_ends(self) -> dict[str, list[str]]:
-        return self.store.leftovers("messages:", "owned:", "parked:", "timers", "live:")
+        return self.store.leftovers("messages:", "owned:", "parked:", "timers")
 
     async def check_completed(self, run_id: str) -> None:
         """What must hold of a completed run."""
@@ -247,4 +247,6 @@ class Cluster:
         assert (run.counts.live, run.counts.waiting) == (0, 0)
         loose_ends = await self.settle()
         assert loose_ends == {}, loose_ends
+        listed = self.store.leftovers(f"live:{run_id}").get(f"live:{run_id}", [])
+        assert len(listed) == run.counts.held  # what is held without a wake stays listed
         assert self.store.violations == []

@@ -1,4 +1,4 @@
-"""Heartbeats vouch for items one by one: what does not end in time goes on elsewhere, and its late result is refused."""
+"""Heartbeats vouch for items one by one: what does not end goes on elsewhere, and its late result is refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ async def test_an_item_that_its_worker_does_not_vouch_for_goes_on_elsewhere_and_
     assert len(bodies.began) == 2
     assert await run.result(3 * LONG) == 3
     assert stuck.worker.health().late_commits == 1
-    assert f"step.came_late run_id=run item_id={shown.stuck[0].item_id} node=works worker_id={stuck.name}" in caplog.text
+    late = f"step.came_late run_id=run item_id={shown.stuck[0].item_id} node=works worker_id={stuck.name}"
+    assert late in caplog.text
     await here.check_completed("run")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from floxide_amqp import Interceptor, NextAll, RunStatus, Workflow, node
+from floxide_amqp import Interceptor, NextAll, Workflow, node
 from floxide_amqp.ports.key_value import Batch
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.settings import Limits

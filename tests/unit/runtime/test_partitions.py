@@ -1,4 +1,4 @@
-"""A worker cut off from its store or from its broker, and a store that is slow: nothing late counts, nothing is lost."""
+"""A worker cut off from its store or from its broker, and a slow store: nothing late counts, nothing is lost."""
 
 from __future__ import annotations
 

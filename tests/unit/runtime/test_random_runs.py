@@ -13,9 +13,9 @@ import pytest
 from floxide_amqp.exceptions import InvalidRunStateError
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.testing.faults import QueueFaults, StoreFaults
+from floxide_amqp.testing.simulation.random_workflows import Tally, random_workflow
 from floxide_amqp.testing.virtual_time import run
 from tests.unit.runtime.cluster import QUICK, Cluster
-from floxide_amqp.testing.simulation.random_workflows import Tally, random_workflow
 
 SEEDS = range(int(os.environ.get("FLOXIDE_SEEDS_FROM", "0")), int(os.environ.get("FLOXIDE_SEEDS_TO", "16")))
 """Each seed is one story. More of them: ``FLOXIDE_SEEDS_TO=1000 pytest tests/unit/runtime/test_random_runs.py``."""

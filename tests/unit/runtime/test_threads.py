@@ -1,4 +1,4 @@
-"""Threads of sync nodes whose bodies never end: replaced, counted, and too many of them end the worker. In real time."""
+"""Threads of sync nodes whose bodies never end: replaced, counted, too many of them end the worker. In real time."""
 
 from __future__ import annotations
 
