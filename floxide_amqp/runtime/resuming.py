@@ -20,6 +20,7 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import InvalidRunStateError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Check, Conflict
 from floxide_amqp.runtime.control_actions import control
+from floxide_amqp.runtime.frontier import ENDED
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
@@ -108,7 +109,7 @@ async def _has_been_left_out(services: Services, run_id: RunId, item: WorkItem) 
 
 
 async def bring_back(services: Services, timer: Timer) -> None:
-    """Publish the pending items of a resumed run, and take away the timer that asks for it."""
+    """Publish the pending items of a resumed run, see that something leads to the others, and take the timer away."""
     async for page in _live_items(services, timer.run_id):
         await side_by_side(functools.partial(_bring_back_one, services, timer.run_id), page)
     await services.session.commit(BatchWriter(timer.run_id, 0).batch((), (DropTimer(timer),)))
@@ -138,9 +139,14 @@ async def _bring_back_one(services: Services, run_id: RunId, item_id: WorkItemId
             return
         if run is None or found is None or run.state.status is not RunStatus.RUNNING:
             return
-        if found.item.status is not WorkItemStatus.PENDING:
+        if found.item.status in ENDED and found.item.kept is not None:  # it ended meanwhile, and its worker went on
+            item_id = found.item.kept
+            continue
+        is_at_work = found.item.status is WorkItemStatus.IN_PROGRESS and not found.item.anchored
+        if not is_at_work and found.item.status is not WorkItemStatus.PENDING:
             return
         decision = moves.republish(found.item, found.turn, services.now_ms(), services.name, ())
         if not isinstance(await services.commit(run.writer, decision), Conflict):
-            await publish(services, run.header, decision.effects.publish)
+            if not is_at_work:  # a copy of a message whose entry went while the run was paused: it only needs another
+                await publish(services, run.header, decision.effects.publish)
             return

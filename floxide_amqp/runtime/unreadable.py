@@ -97,9 +97,7 @@ async def quarantine(services: Services, queue: str, body: bytes, reason: str) -
     _log.error("message.quarantined", quarantine_id=name, queue=queue, reason=reason)
 
 
-async def fail_unreadable(
-    services: Services, run_id: RunId, item_id: WorkItemId, error: UnreadableRecordError
-) -> bool:
+async def fail_unreadable(services: Services, run_id: RunId, item_id: WorkItemId, error: UnreadableRecordError) -> bool:
     """Fail a run because one of its records is damaged; return whether the run is over.
 
     False where the run itself cannot be read, and where nothing is damaged: a newer release wrote the record.

@@ -20,7 +20,8 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.encoding import decode_payload, unpack
 
 anything = PayloadType.of(list[object], where="a test")
-readers = [codec.decode_item, codec.decode_page, codec.decode_message, decode_control, decode_event, unpack, lambda body: decode_payload(anything, body)]
+readers = [codec.decode_item, codec.decode_page, codec.decode_message, decode_control]
+readers += [decode_event, unpack, lambda body: decode_payload(anything, body)]
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

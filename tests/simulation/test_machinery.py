@@ -276,8 +276,9 @@ def _lost_of_all(run: MirroredRun) -> set[str]:
     led = {*run.owners.values(), *run.parked.values()}
     led |= {item_id for item_id, turn in run.timers.values() if run.turns.get(item_id) == turn}
     led |= {end for end in map(run.frontier, run.messages.values()) if end is not None}
-    waits = run.status is RunStatus.PAUSED or bool(run.resumes)
-    alive = [item for item in run.alive() if not (waits and item.status is WorkItemStatus.PENDING)]
+    waits = {WorkItemStatus.PENDING} if run.status is RunStatus.PAUSED or run.resumes else set[WorkItemStatus]()
+    waits |= {WorkItemStatus.IN_PROGRESS} if run.resumes else set()
+    alive = [item for item in run.alive() if item.status not in waits]
     return {item.item_id for item in alive} - led
 
 

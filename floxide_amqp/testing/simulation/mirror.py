@@ -160,8 +160,10 @@ class MirroredRun:
         """Whether an entry leads to a live item: an owner's, a timer's, a message's at the end of its walk."""
         if self._held[item_id] or (item_id in self._woken and self.turns[item_id] in self._woken[item_id].values()):
             return True
-        waits_for_all = self.status is RunStatus.PAUSED or bool(self.resumes)
-        if waits_for_all and self.items[item_id].status is WorkItemStatus.PENDING:
+        status = self.items[item_id].status
+        if status is WorkItemStatus.PENDING and (self.resumes or self.status is RunStatus.PAUSED):
+            return True
+        if status is WorkItemStatus.IN_PROGRESS and self.resumes:
             return True
         return self._starts[item_id] > 0 or any(map(self._is_walked_from, self._kept_by.get(item_id, ())))
 

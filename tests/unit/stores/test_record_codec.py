@@ -87,7 +87,6 @@ ROUND_TRIPS: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable
 ]  # fmt: skip
 
 
-
 def texts_and_numbers() -> st.SearchStrategy[tuple[str, int]]:
     """Pairs for encoders that take fields one by one."""
     return st.tuples(ids, whole)

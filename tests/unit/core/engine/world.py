@@ -50,7 +50,7 @@ class World:
         for condition in decision.conditions:
             self._check(condition)
         if self.run is not None and self.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
-            assert not any(isinstance(change, OF_A_LIVE_RUN) for change in decision.changes), "a run that is over goes on"
+            assert not any(isinstance(change, OF_A_LIVE_RUN) for change in decision.changes), "a run is over"
         self._apply(decision.changes)
 
     def _check(self, condition: c.Condition) -> None:
