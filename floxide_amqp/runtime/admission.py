@@ -211,11 +211,9 @@ class Admissions:
             return replace(admitted, anchor=anchor)
 
     def _led(self, item: WorkItem, turn: int, message: MessageAnchor) -> tuple[MessageAnchor, tuple[Change, ...]]:
-        """Where a message came without an entry, the claim enters one: what led to the item until then may be gone."""
-        if message.entry:
-            return message, ()
+        """The claim enters the message's entry: a copy may have had none, or lost it with the chain of another copy."""
         services = self._services
-        entry = message_entry(services.now_ms(), item.item_id, turn + 1)
+        entry = message.entry or message_entry(services.now_ms(), item.item_id, turn + 1)
         enter = EnterMessage(message.queue, entry, item.item_id, turn + 1, services.name)
         return MessageAnchor(message.queue, entry), (enter,)
 

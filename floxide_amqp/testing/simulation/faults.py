@@ -237,7 +237,7 @@ class Faults:
         """Somebody publishes what is no message."""
         queues = sorted(self._world.broker.queues)
         if queues:
-            body = self._chance.choice([b"", b"\xc1", b"\x93\x01\x02", self._chance.randbytes(20)])
+            body = self._chance.choice([b"", b"\xc1", b"\x93\x01\x02", b"\xc1" + self._chance.randbytes(20)])
             self._world.story.fault("garbage", "broker", body)
             self._world.garbage.append(body)
             self._world.broker.inject(self._chance.choice(queues), body)
