@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from floxide_amqp import Floxide, Orchestrator, RunCancelledError, RunStatus, WorkItemInfo, WorkItemStatus
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.drivers.amqp.settings import AmqpSettings
 from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.testing.rabbitmq_servers import RabbitMQ
 from tests.integration.worker_app import ITEMS, QUICK, Elsewhere, Folder, Squares, Waiting, application
@@ -178,7 +179,10 @@ async def test_a_workflow_nobody_knows_is_parked_and_taken_by_a_worker_that_has_
 @pytest.mark.fault(15)
 async def test_a_message_that_finds_no_queue_waits_visibly_until_there_is_one(bench: Bench) -> None:
     broker, store, namespace, _ = bench.place
-    app = Floxide(broker, store=store, namespace=namespace, workflows=[Elsewhere], timeouts=QUICK)
+    settings = AmqpSettings(declares_missing_queues=False)
+    app = Floxide(
+        broker, store=store, namespace=namespace, workflows=[Elsewhere], timeouts=QUICK, broker_settings=settings
+    )
     async with app.orchestrator() as orchestrator, served(app, "default"):
         run = await orchestrator.start(Elsewhere, 1, run_id="run")
         await shown(orchestrator, lambda item: "no queue" in item.note)

@@ -298,6 +298,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             self._chance.shuffle(calls)
         self.callbacks += len(calls)
         if self.callbacks > MAX_CALLBACKS:
+            self._soon = calls  # none is lost: what waits for them must be able to end
             raise LivelockError(f"{self.callbacks} callbacks have run at virtual time {self._virtual_now:.3f} s.")
         for call in calls:
             if not call.is_cancelled:
