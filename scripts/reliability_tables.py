@@ -113,18 +113,36 @@ def marked_tests(mark: str) -> dict[int, list[MarkedTest]]:
     found: dict[int, list[MarkedTest]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for name, numbers in _tests_in(tree.body, mark, _module_marks(tree, mark)):
+        found_there = _tests_in(tree.body, mark, _module_marks(tree, mark), _module_values(tree))
+        for name, numbers in found_there:
             for number in sorted(set(numbers)):
                 found.setdefault(number, []).append(MarkedTest(path.relative_to(ROOT).as_posix(), name))
     return found
 
 
-def _tests_in(body: list[ast.stmt], mark: str, outer: list[int]) -> Iterator[tuple[str, list[int]]]:
+def _tests_in(
+    body: list[ast.stmt], mark: str, outer: list[int], values: dict[str, ast.expr]
+) -> Iterator[tuple[str, list[int]]]:
     for node in body:
         if isinstance(node, ast.ClassDef):
-            yield from _tests_in(node.body, mark, outer + _marks(node.decorator_list, mark))
+            yield from _tests_in(node.body, mark, outer + _marks(node.decorator_list, mark), values)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            yield node.name, outer + _marks(node.decorator_list, mark)
+            named = [values[name] for name in _names(node.decorator_list) if name in values]  # cases listed elsewhere
+            yield node.name, outer + _marks([*node.decorator_list, *named], mark)
+
+
+def _module_values(tree: ast.Module) -> dict[str, ast.expr]:
+    return {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _names(expressions: list[ast.expr]) -> set[str]:
+    return {part.id for each in expressions for part in ast.walk(each) if isinstance(part, ast.Name)}
 
 
 def _module_marks(tree: ast.Module, mark: str) -> list[int]:
@@ -138,7 +156,7 @@ def _marks(expressions: list[ast.expr], mark: str) -> list[int]:
     numbers: list[int] = []
     for call in expressions:
         for part in ast.walk(call):  # also the marks of single cases: pytest.param(…, marks=…)
-            if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr == mark:
+            if isinstance(part, ast.Call) and mark in (getattr(part.func, "attr", ""), getattr(part.func, "id", "")):
                 numbers += [a.value for a in part.args if isinstance(a, ast.Constant) and isinstance(a.value, int)]
     return numbers
 

@@ -235,9 +235,7 @@ class Floxide:
             queues: Task queues to serve; by default all that the workflows' nodes use.
             owns_process: Whether this process is there for the pool alone, as for `worker`.
         """
-        return WorkerPool(
-            size, lambda: self.worker(concurrency=concurrency, queues=queues, owns_process=owns_process)
-        )
+        return WorkerPool(size, lambda: self.worker(concurrency=concurrency, queues=queues, owns_process=owns_process))
 
     async def _services(
         self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits,

@@ -140,7 +140,12 @@ def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, p
 
 
 def unpark(
-    item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId,
+    item: WorkItem,
+    turn: int,
+    run: RunState,
+    epoch: int,
+    now_ms: int,
+    publisher: WorkerId,
     leave: LeaveParked | DropLetter,
 ) -> Decision:
     """A parked item becomes pending: a worker has its node, or somebody requeued its dead letter."""

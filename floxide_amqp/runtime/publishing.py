@@ -62,9 +62,7 @@ async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Out
     await _publish(services, starts, 0)
 
 
-async def _publish(
-    services: Services, outgoing: Sequence[tuple[RunHeader, Outgoing]], position: int | None
-) -> None:
+async def _publish(services: Services, outgoing: Sequence[tuple[RunHeader, Outgoing]], position: int | None) -> None:
     messages = [message_of(services, header, out, position) for header, out in outgoing]
     outcomes, problem = await _send(services, messages)
     for outcome in outcomes:

@@ -74,9 +74,7 @@ class NodeThreads:
         old, self._own = self._own, ThreadPoolExecutor(self._size, thread_name_prefix=THREAD_NAME)
         if old is not None:
             old.shutdown(wait=False)
-        _log.warning(
-            "thread.lost", run_id=handle.run_id, item_id=handle.item_id, node=handle.node, lost=len(self.lost)
-        )
+        _log.warning("thread.lost", run_id=handle.run_id, item_id=handle.item_id, node=handle.node, lost=len(self.lost))
         self._places.release()
         if len(self.lost) >= self._most_lost:
             self.on_too_many()

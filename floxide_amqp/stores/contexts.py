@@ -74,9 +74,7 @@ class ContextStore:
         await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=(put,)))
 
     @staticmethod
-    def _base(
-        header: RunHeader, kind: type[Context], cell: Cell, beginning: LogPage
-    ) -> tuple[ContextState[Any], int]:
+    def _base(header: RunHeader, kind: type[Context], cell: Cell, beginning: LogPage) -> tuple[ContextState[Any], int]:
         """Return what the deltas are merged into: the snapshot; the start, where that is damaged and the log whole."""
         key = keys.context_snapshot(header.run_id)
         if cell.version:

@@ -327,7 +327,7 @@ def test_what_a_zombie_commits_late_is_refused_and_the_item_completes_once() -> 
 # --- poison
 
 
-@pytest.mark.fault(21, 45)
+@pytest.mark.fault(45)
 def test_an_item_that_kills_its_workers_fails_within_its_limit_and_its_neighbours_complete() -> None:
     killed: list[str] = []
 
