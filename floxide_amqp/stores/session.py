@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreUnavailableError
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     Batch,
@@ -39,6 +39,9 @@ FIRST_PAUSE_SECONDS = 0.05
 
 LONGEST_PAUSE_SECONDS = 2.0
 """Longest pause between repeats."""
+
+WAITED_FOR = (StoreUnavailableError, StoreFullError)
+"""What time may cure. A step whose outcome waits in hand need not run its body again."""
 
 DEFAULT_PATIENCE_SECONDS = 60.0
 """How long an unreachable store is waited for before its error is raised."""
@@ -170,6 +173,7 @@ class Session:
 
         Raises:
             StoreUnavailableError: The store was out of reach for longer than the patience; nothing was applied.
+            StoreFullError: It had no space for longer than the patience; nothing was applied.
             StoreError: The batch is faulty; nothing of it was applied.
         """
         return await self._commits.submit(batch)
@@ -205,14 +209,17 @@ class Session:
             return await self._patiently("commit", len(batches), lambda: self._commit_once(batches))
         except CommitOutcomeUnknownError:
             return [await self._settle(batch) for batch in batches]
-        except StoreUnavailableError:
+        except WAITED_FOR:
             raise
         except StoreError as error:
             if len(batches) == 1:
                 return [error]
         outcomes: list[Outcome | BaseException] = []
         for batch in batches:
-            outcomes += await self._commit_group([batch])
+            try:
+                outcomes += await self._commit_group([batch])
+            except WAITED_FOR as error:  # of this one; those before it are applied
+                outcomes.append(error)
         return outcomes
 
     async def _commit_once(self, batches: list[Batch]) -> Sequence[Outcome]:
@@ -241,7 +248,7 @@ class Session:
             began = loop.time()
             try:
                 reply = await call()
-            except StoreUnavailableError:
+            except WAITED_FOR:
                 self.figures.failures[kind] += 1
                 if self._failing_since is None:
                     self._failing_since = loop.time()

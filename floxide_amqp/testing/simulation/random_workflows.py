@@ -22,6 +22,7 @@ from floxide_amqp import (
     node,
     repeat,
 )
+from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.path import Path
 
 Chain = Path[Any, Any]
@@ -84,6 +85,17 @@ class Recipe:
     chance: random.Random
     edges: list[Chain] = field(default_factory=list[Chain])
     made: int = 0
+    least: dict[str, int] = field(default_factory=dict[str, int])
+
+    def look(self, ctx: WorkflowCtx[Tally]) -> None:
+        """Make sure that a node sees the steps that lead to it, on whatever worker they ran.
+
+        Raises:
+            UnseenError: It does not.
+        """
+        least = self.least.get(ctx.node, 0)
+        if ctx.state.steps < least:
+            raise UnseenError(f"P3: {ctx.node} sees {ctx.state.steps} steps, and at least {least} lead to it")
 
     def name(self, word: str) -> str:
         """Return a name that no other node has."""
@@ -96,6 +108,7 @@ class Recipe:
 
         @node(queue=self.chance.choice(["", "", "", "other"]))
         async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
+            self.look(ctx)
             await ctx.sleep(pause)
             ctx.state.steps += 1
             return (x * 3 + amount) % MODULUS
@@ -115,6 +128,7 @@ class Recipe:
 
         @node(retry=policy)
         async def flaky(ctx: WorkflowCtx[Tally], x: int) -> int:
+            self.look(ctx)
             ctx.state.steps += 1
             if ctx.attempt <= failures:
                 raise BrokenError("not yet")
@@ -243,6 +257,7 @@ class Recipe:
 
         @node
         async def join(ctx: WorkflowCtx[Tally], xs: list[int]) -> int:
+            self.look(ctx)
             ctx.state.steps += 1
             return folded(xs)
 
@@ -378,4 +393,26 @@ def random_workflow(seed: int) -> tuple[Any, Callable[[int], Told]]:
         told = body.tell((x * 3 + 1) % MODULUS)
         return Told(told.value, told.steps + 1)
 
-    return builder.build(), tell
+    workflow: Any = builder.build()
+    recipe.least.update(least_steps(workflow.graph))
+    return workflow, tell
+
+
+COUNTING = (
+    "add", "first", "flaky", "folding", "handler", "isolated", "join", "listed", "looking", "looping", "marking",
+)  # fmt: skip
+"""What the names of nodes begin with that count a step whenever they go on."""
+
+
+def least_steps(graph: Graph) -> dict[str, int]:
+    """Return how many steps are counted at least before each node runs."""
+    arrows = [(edge.source, edge.target) for edge in graph.edges.values()]
+    # a fan-out may be empty: its join then follows at once
+    arrows += [(name, node.fan_out.join) for name, node in graph.nodes.items() if node.fan_out and node.fan_out.join]
+    least = {graph.start: 0}
+    for _ in graph.nodes:
+        for source, target in arrows:
+            if source in least:
+                through = least[source] + source.startswith(COUNTING)
+                least[target] = min(through, least.get(target, through))
+    return least

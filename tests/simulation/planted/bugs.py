@@ -71,7 +71,7 @@ class Bug:
 
     name: str
     plant: Callable[[Patch], None]
-    within: int = 10
+    within: int = 30
     change: Callable[[Plan], Plan] = as_drawn
 
 
@@ -129,7 +129,7 @@ def join_after_its_commit(patch: Patch) -> None:
         outcome = await commit(self, writer, replace(decision, changes=(*first, *when.otherwise)))
         if not isinstance(outcome, Committed):
             return outcome
-        counter = keys.scope_count(writer.run_id, when.path)
+        counter = keys.scope_count(writer.run_id, when.scope)
         batch = writer.batch((), when.then)
         found = await self.session.read(Read(slot=batch.slot, counters=(counter,)))
         counted = {counter: found.counters[0]}

@@ -10,7 +10,7 @@ import pytest
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
-from floxide_amqp.exceptions import InvalidBatchError, StoreUnavailableError
+from floxide_amqp.exceptions import InvalidBatchError, StoreFullError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Add, Batch, Check, CommitReply, Committed, Conflict, Key, Put, Read
 from floxide_amqp.stores.session import MAX_GROUP, Session
 from floxide_amqp.testing.faults import FaultyKeyValueStore
@@ -148,6 +148,51 @@ async def test_an_unreachable_store_is_waited_for() -> None:
     store.refuse_next(5)
     assert isinstance(await session.commit(put(session, 1)), Committed)
     assert await counted(session) == 1
+
+
+class _FullStore(FaultyKeyValueStore):
+    """A store without space for the next commits."""
+
+    is_full_for = 5
+
+    async def commit(self, batches: Sequence[Batch]) -> CommitReply:
+        if self.is_full_for:
+            self.is_full_for -= 1
+            raise StoreFullError(store="full", reason="injected")
+        return await super().commit(batches)
+
+
+@pytest.mark.fault(30)
+async def test_a_full_store_is_waited_for_so_that_no_body_runs_again() -> None:
+    store = _FullStore(MemoryKeyValueStore(VirtualClock()), random.Random(0))
+    session = session_of(store, patience=60.0)
+    outcomes = await asyncio.gather(session.commit(put(session, 1)), session.commit(put(session, 2)))
+    assert all(isinstance(outcome, Committed) for outcome in outcomes)
+    store.is_full_for = 1_000
+    with pytest.raises(StoreFullError):
+        await session.commit(put(session, 1))
+    assert await counted(session) == 2
+
+
+async def test_what_was_applied_of_a_split_group_is_not_reported_as_refused() -> None:
+    store = SlowStore()
+    session = session_of(store, patience=5.0)
+    await session.commit(put(session, 0))
+
+    async def fail_after_the_first(batches: Sequence[Batch]) -> None:
+        if len(store.groups) == 4:  # the first of the group is applied by then
+            store.cut()
+
+    store.before_commit = fail_after_the_first
+    outcomes = await asyncio.gather(
+        session.commit(put(session, 2)),
+        session.commit(put(session, 1, add=1 << 63)),
+        session.commit(put(session, 3)),
+        return_exceptions=True,
+    )
+    store.heal()
+    assert await counted(session) == 1 + sum(isinstance(outcome, Committed) for outcome in outcomes)
+    assert isinstance(outcomes[-1], StoreUnavailableError)
 
 
 async def test_patience_has_an_end_and_the_next_call_starts_anew() -> None:
