@@ -236,6 +236,38 @@ def test_a_lost_tail_takes_the_store_back_and_those_who_watch_it() -> None:
     world.loop.close()
 
 
+def _acknowledged_too_early(*, loses_tail: bool, sent_seconds_ago: float) -> list[str]:
+    """The violations seen when the message of a step at work is taken off its queue, as somebody said before."""
+    world = Simulation([Slow], 5, is_shuffled=False)
+
+    async def play() -> None:
+        world.start_worker()
+        await asyncio.sleep(0.5)
+        async with world.client("client") as client:
+            await client.start(Slow, 1, run_id="run")
+            await asyncio.sleep(0.3)
+            if loses_tail:
+                world.store.lose_tail()
+            await asyncio.sleep(0.1)
+            (channel,) = world.broker._channels
+            (tag,) = channel.held
+            world.broker.settle(channel, tag, give_back=False, sent_at=world.loop.time() - sent_seconds_ago)
+
+    world.play(play)
+    return world.story.violations
+
+
+def test_an_acknowledgement_of_what_the_store_counts_on_is_noticed() -> None:
+    for loses_tail in (False, True):
+        violations = _acknowledged_too_early(loses_tail=loses_tail, sent_seconds_ago=0.05)
+        assert any("which the store still counts on" in violation for violation in violations)
+
+
+def test_an_acknowledgement_on_its_way_when_the_store_lost_its_tail_is_no_fault_of_who_sent_it() -> None:
+    assert _acknowledged_too_early(loses_tail=True, sent_seconds_ago=0.15) == []
+    assert _acknowledged_too_early(loses_tail=False, sent_seconds_ago=0.15) != []
+
+
 # --- the command
 
 

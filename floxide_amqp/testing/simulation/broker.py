@@ -99,7 +99,7 @@ class BrokerServer:
     Attributes:
         on_delivery: Told of every message's bytes when it is handed to a consumer.
         on_publish: Told who publishes which bytes.
-        on_acknowledged: Told who takes which bytes off their queue.
+        on_acknowledged: Told who takes which bytes off their queue, and when they said so.
         on_outcomes: Told who hears what of messages that it published.
     """
 
@@ -110,7 +110,7 @@ class BrokerServer:
         self.weather = BrokerWeather()
         self.on_delivery: Callable[[bytes], None] = _ignore
         self.on_publish: Callable[[str, bytes], None] = _ignore
-        self.on_acknowledged: Callable[[str, bytes], None] = _ignore
+        self.on_acknowledged: Callable[[str, bytes, float], None] = _ignore
         self.on_outcomes: Callable[[str, Sequence[Message], Sequence[PublishOutcome]], None] = _ignore
         self.queues: dict[str, deque[Parcel]] = {}
         self.late = 0
@@ -196,8 +196,8 @@ class BrokerServer:
         """Whether a connection still stands."""
         return channel in self._channels
 
-    def settle(self, channel: Channel, tag: int, *, give_back: bool) -> None:
-        """End a delivery, if its connection still stands."""
+    def settle(self, channel: Channel, tag: int, *, give_back: bool, sent_at: float) -> None:
+        """End a delivery, if its connection still stands; `sent_at` is when the consumer said so."""
         found = channel.held.pop(tag, None)
         if found is None or channel not in self._channels:
             return
@@ -207,7 +207,7 @@ class BrokerServer:
             parcel.redelivered = True
             self.queues[queue].append(parcel)
         elif not give_back:
-            self.on_acknowledged(channel.who, parcel.body)
+            self.on_acknowledged(channel.who, parcel.body, sent_at)
         self.serve()
 
     def has_another(self, body: bytes) -> bool:

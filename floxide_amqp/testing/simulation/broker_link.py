@@ -204,9 +204,10 @@ class _Settling:
         self._channel = channel
         self._tag = tag
         self._give_back = give_back
+        self._sent_at = server.loop.time()
 
     def arrive(self) -> None:
-        self._server.settle(self._channel, self._tag, give_back=self._give_back)
+        self._server.settle(self._channel, self._tag, give_back=self._give_back, sent_at=self._sent_at)
 
 
 class SimulatedDelivery:

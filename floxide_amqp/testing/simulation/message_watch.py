@@ -4,12 +4,14 @@ Three rules of the engine, looked at from outside, on the bytes that pass:
 
 * A message is published after the commit that it speaks of, never before.
 * A message is acknowledged once the store no longer counts on it: its entry is gone, or another copy is under way.
+  What was on its way when the store crashed speaks of commits that the store may have lost with its tail.
 * That no queue took a message, or nobody knows whether one did, is in the store at once: its entry is gone from where
   it was, to a timer that publishes it again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from floxide_amqp.core.records import Envelope
@@ -54,6 +56,8 @@ class MessageWatch:
         self._story = story
         self._is_working = is_working
         self._context = context_of(None)
+        self._tail_lost_at = -math.inf
+        watch.on_start_over = self._tail_lost
         broker.on_publish = self.published
         broker.on_acknowledged = self.acknowledged
         broker.on_outcomes = self.told
@@ -69,8 +73,10 @@ class MessageWatch:
         if run is None or run.turns.get(envelope.item_id, 0) < envelope.turn:
             self._violated(f"P: {who} published {_named(envelope)} before it was committed")
 
-    def acknowledged(self, who: str, body: bytes) -> None:
-        """A message is taken off its queue."""
+    def acknowledged(self, who: str, body: bytes, sent_at: float) -> None:
+        """A message is taken off its queue, as its consumer said at some time before."""
+        if sent_at <= self._tail_lost_at:  # the store has gone back since, and its consumer died with what it knew
+            return
         envelope = _envelope(body)
         run = None if envelope is None else self._counting_on(envelope)
         if envelope is None or run is None or self._broker.late or self._broker.has_another(body):
@@ -87,6 +93,9 @@ class MessageWatch:
         ]
         if doubtful:
             self._broker.loop.call_later(NOTED_SECONDS, self._check_noted, who, doubtful, context=self._context)
+
+    def _tail_lost(self) -> None:
+        self._tail_lost_at = self._broker.loop.time()
 
     def _check_noted(self, who: str, doubtful: list[Envelope]) -> None:
         if not self._is_working(who) or self._story.faults.keys() - HINDERS_NOBODY:

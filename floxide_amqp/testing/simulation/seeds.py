@@ -274,13 +274,14 @@ def play(seed: int, drama: Drama, began: float) -> Played:
         began: What `time.perf_counter` showed when it was begun.
     """
     world, runs = drama.simulation, drama.runs
+    broken: list[str] = []
     try:
         verdict = world.play(drama.play)
-    except Exception as error:  # noqa: BLE001 - whatever ends a simulation early is a finding
+    except Exception as error:  # noqa: BLE001 - whatever ends a simulation early is a finding; its story is over by now
         verdict = Verdict()
-        world.story.violation(f"the simulation broke: {type(error).__name__}: {error}")
+        broken.append(f"at {world.loop.time():.3f} s: the simulation broke: {type(error).__name__}: {error}")
     story = world.story
-    violations = [*story.violations, *(f"unhandled: {error}" for error in world.loop.errors)]
+    violations = [*story.violations, *broken, *(f"unhandled: {error}" for error in world.loop.errors)]
     return Played(
         seed=seed, digest=story.digest(), seconds=world.loop.time(), real_seconds=time.perf_counter() - began,
         runs=len(runs), completed=verdict.completed, cancelled=verdict.cancelled, commits=story.commits,

@@ -5,6 +5,8 @@ Only the runs that a batch touched are looked at, so the cost follows the batch 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import TimerKind, WorkItem
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
@@ -38,12 +40,14 @@ class Watch:
     Attributes:
         runs: What the store holds of each run.
         has_forgotten: Whether the store has held runs that it holds no more.
+        on_start_over: Told that the store's content has gone back.
     """
 
     def __init__(self, server: StoreServer) -> None:
         self._server = server
         self.runs: dict[str, MirroredRun] = {}
         self.has_forgotten = False
+        self.on_start_over: Callable[[], None] = _nothing
         self._places: dict[Place, Led] = {}
         server.on_batch = self.batch_applied
         server.on_tail_lost = self.start_over
@@ -51,6 +55,7 @@ class Watch:
     def start_over(self) -> None:
         """Look at the whole store: its content has changed without a batch."""
         self.has_forgotten = True
+        self.on_start_over()
         self.runs.clear()
         self._places.clear()
         server = self._server
@@ -233,3 +238,7 @@ class Watch:
     def _violated(self, what: str) -> None:
         if len(self._server.story.violations) < MAX_SHOWN:
             self._server.story.violation(what)
+
+
+def _nothing() -> None:
+    """The default of `Watch.on_start_over`."""
