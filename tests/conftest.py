@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from floxide_amqp.apps.log_setup import BROKER_LIBRARIES
 
 TESTS = Path(__file__).parent
 
@@ -50,3 +54,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.flaky(reruns=RERUNS))
         if room in ROOM_TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(ROOM_TIMEOUTS_SECONDS[room]))
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command called within a test sets up the logging of the whole process: the next test finds it as it was."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    loggers = [root, *(logging.getLogger(name) for name in ("floxide_amqp", *BROKER_LIBRARIES))]
+    levels = [logger.level for logger in loggers]
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    logging.captureWarnings(capture=False)

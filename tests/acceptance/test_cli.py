@@ -482,7 +482,7 @@ def test_steering_succeeds_without_the_broker_and_says_that_the_hint_was_not_sen
     for command, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
         began = time.monotonic()
         done = stored(command, "shop:app", "d1", "--broker", NOBODY)
-        assert time.monotonic() - began < 6, "2 s for the broker, and the start of a process"
+        assert time.monotonic() - began < 15, "2 s for the broker, and the start of a process on a busy machine"
         assert done.code == 0
         assert done.words.startswith("floxide: The hint to the workers was not sent, because the broker cannot be used")
         assert done.words.endswith("they will learn it from the store.")

@@ -4,22 +4,11 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
 from floxide_amqp.apps.log_setup import LogFormat, LogLevel, set_up_logging
 from floxide_amqp.logs import get_logger
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def test_a_json_line_has_the_event_and_its_facts_as_members() -> None:
