@@ -6,6 +6,7 @@ item's turn, and the run's epoch where the run's status matters.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -240,6 +241,17 @@ def republish(
         changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher, tries)),
         effects=Effects(publish=(out,)),
     )
+
+
+def next_try_ms(item: WorkItem, now_ms: int, period_ms: int) -> int:
+    """Return when an item's message is published again: half a period to one and a half from now.
+
+    The instants of an item lie a period apart and follow from its id, so that the timers and entries of several copies
+    of its message become one, and those of several items spread.
+    """
+    period_ms = max(1, period_ms)
+    phase = zlib.crc32(item.item_id.encode()) % period_ms
+    return ((now_ms + period_ms // 2 - phase) // period_ms + 1) * period_ms + phase
 
 
 def repeat_publish(out: Outgoing, due_ms: int, header: RunHeader, publisher: WorkerId) -> Decision:

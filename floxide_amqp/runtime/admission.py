@@ -242,7 +242,7 @@ class Admissions:
     async def _put_off(self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
         """Another suspect is at work here: a timer publishes this one again."""
         services = self._services
-        due_ms = services.now_ms() + round(1000 * services.timeouts.publish_retry * services.random.uniform(0.5, 1.0))
+        due_ms = moves.next_try_ms(item, services.now_ms(), round(1000 * services.timeouts.publish_retry))
         decision = moves.repeat_publish(Outgoing(item, turn, message.entry), due_ms, found.header, services.name)
         if isinstance(await services.commit(_writer(found.header), decision), Conflict):
             return None

@@ -19,7 +19,7 @@ from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import CodecError, InvalidBatchError, StoreUnavailableError
+from floxide_amqp.exceptions import CodecError, InvalidBatchError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check, CheckLength, Committed, Conflict
 from floxide_amqp.ports.work_queue import Delivery
@@ -30,6 +30,7 @@ from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import Performance, Performed, perform, policy_of
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.chain")
@@ -162,7 +163,8 @@ class Chain:
 
     async def _perform(self, admitted: Admitted, handle: StepHandle) -> tuple[Admitted, Performance]:
         """Run the body; if it takes long, anchor the chain in the store meanwhile and acknowledge early."""
-        if isinstance(self._anchor, OwnerAnchor):
+        keeps_others_waiting = admitted.is_suspect and not admitted.item.spared
+        if isinstance(self._anchor, OwnerAnchor) and not keeps_others_waiting:
             return admitted, await perform(self._services, admitted, handle)
         body = asyncio.ensure_future(perform(self._services, admitted, handle))
         try:
@@ -179,19 +181,27 @@ class Chain:
 
     async def _have_company(self, admitted: Admitted, body: asyncio.Future[Performance]) -> Admitted:
         """A suspected item has run alone for long: let others begin, once its owner's death is not counted any more."""
-        done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.company)
-        if done or admitted.item.spared:
-            return admitted
+        while not admitted.item.spared:
+            done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.company)
+            if done:
+                return admitted
+            try:
+                admitted = await self._ask_for_company(admitted)
+            except WAITED_FOR as error:  # it stays alone for now
+                _log.warning("step.stays_alone", run_id=admitted.run.header.run_id, error=str(error))
+        return admitted
+
+    async def _ask_for_company(self, admitted: Admitted) -> Admitted:
         decision = moves.have_company(admitted.item, admitted.turn)
-        try:
-            outcome = await self._services.commit(admitted.run.writer, decision)
-        except StoreUnavailableError as error:  # it stays alone until its step ends
-            _log.warning("step.stays_alone", run_id=admitted.run.header.run_id, error=str(error))
-            return admitted
-        if isinstance(outcome, Conflict):
-            return admitted  # whoever touched the item is met at the commit
-        self._services.solitude.have_company()
-        return replace(admitted, item=decision.effects.keep or admitted.item, turn=admitted.turn + 1)
+        outcome = await self._services.commit(admitted.run.writer, decision)
+        if isinstance(outcome, Committed):
+            self._services.solitude.have_company()
+            return replace(admitted, item=decision.effects.keep or admitted.item, turn=admitted.turn + 1)
+        again = await self._look_again(admitted, outcome.check) if isinstance(outcome.check, Check) else None
+        if again is not None:
+            return again
+        self._services.solitude.have_company()  # others have the item by now: what becomes of this body is void
+        return replace(admitted, item=replace(admitted.item, spared=True))
 
     async def _move_to_store(self, admitted: Admitted) -> Admitted:
         message = self._anchor
@@ -200,7 +210,7 @@ class Chain:
         decision = moves.anchor(admitted.item, admitted.turn, self._services.name, message)
         try:
             outcome = await self._services.commit(admitted.run.writer, decision)
-        except StoreUnavailableError as error:  # the message goes on holding the chain, as long as the broker lets it
+        except WAITED_FOR as error:  # the message goes on holding the chain, as long as the broker lets it
             _log.warning("step.not_anchored", run_id=admitted.run.header.run_id, error=str(error))
             return admitted
         if isinstance(outcome, Conflict):

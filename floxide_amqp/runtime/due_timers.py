@@ -6,12 +6,13 @@ out of the way of those behind it, is tried again with growing pauses, and is ne
 
 from __future__ import annotations
 
-from floxide_amqp.exceptions import FloxideError, StoreUnavailableError
+from floxide_amqp.exceptions import FloxideError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
 from floxide_amqp.runtime.timers import fire
 from floxide_amqp.stores.indexes import DueTimer
+from floxide_amqp.stores.session import WAITED_FOR
 
 _log = get_logger("floxide_amqp.timers")
 
@@ -62,7 +63,7 @@ class DueTimers:
     async def _fire(self, due: DueTimer) -> None:
         try:
             is_settled = await fire(self._services, due.timer())
-        except StoreUnavailableError:
+        except WAITED_FOR:
             raise
         except Exception as error:  # noqa: BLE001 - the supervisor of one timer: it is tried again
             await self._set_aside(due, error)

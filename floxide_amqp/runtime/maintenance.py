@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from floxide_amqp.core.records import Probe
-from floxide_amqp.exceptions import StoreUnavailableError
 from floxide_amqp.runtime.dead_letters import DeadLetterDesk
 from floxide_amqp.runtime.dead_workers import DeadWorkers
 from floxide_amqp.runtime.deaths import DeathWatch
@@ -25,6 +24,7 @@ from floxide_amqp.runtime.parked import ParkedItems
 from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import report
+from floxide_amqp.stores.session import WAITED_FOR
 
 
 class Maintenance:
@@ -87,7 +87,7 @@ async def _each(*parts: Callable[[], Awaitable[None]]) -> None:
     for part in parts:
         try:
             await part()
-        except StoreUnavailableError:
+        except WAITED_FOR:
             raise
         except Exception as error:  # noqa: BLE001 - a supervisor: the next round tries again
             report(error)

@@ -105,8 +105,8 @@ async def _send(services: Services, messages: Sequence[Message]) -> tuple[Sequen
 
 async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome, reason: str) -> None:
     """Note why the item is not on its way, and set a timer that publishes it again."""
-    pause = services.timeouts.publish_retry * services.random.uniform(0.5, 1.0)
-    due_ms = services.now_ms() + round(pause * 1000)
+    now_ms = services.now_ms()
+    due_ms = moves.next_try_ms(out.item, now_ms, round(1000 * services.timeouts.publish_retry))
     if outcome is PublishOutcome.UNKNOWN:
         decision = moves.repeat_publish(out, due_ms, header, services.name)
     else:
@@ -114,7 +114,7 @@ async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: 
     result = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
     _log.warning(
         "publish.deferred", run_id=header.run_id, item_id=out.item.item_id, queue=out.item.queue,
-        outcome=outcome.value, retry_in_seconds=round(pause, 1),
+        outcome=outcome.value, retry_in_seconds=round((due_ms - now_ms) / 1000, 1),
     )  # fmt: skip
     if not isinstance(result, Conflict) and decision.effects.timer is not None:
         services.on_timer(decision.effects.timer)

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from floxide_amqp.exceptions import FloxideError, StoreUnavailableError
+from floxide_amqp.exceptions import FloxideError
 from floxide_amqp.logs import get_logger
+from floxide_amqp.stores.session import WAITED_FOR
 
 _log = get_logger("floxide_amqp.maintenance")
 
@@ -43,11 +44,11 @@ async def work_off(act: Callable[[T], Awaitable[object]], records: Sequence[T], 
     """Act on each record and report what cannot be done; return whether all could.
 
     Raises:
-        StoreUnavailableError: The store is out of reach.
+        StoreUnavailableError: The store is out of reach; StoreFullError: it has no space.
     """
     try:
         await side_by_side(act, records, at_once=at_once)
-    except StoreUnavailableError:
+    except WAITED_FOR:
         raise
     except Exception as error:  # noqa: BLE001 - a supervisor: what one record does not let be done is tried again
         report(error)

@@ -66,14 +66,14 @@ class Solitude:
         return True
 
     def have_company(self) -> None:
-        """Others may begin beside the suspect."""
+        """Others may begin beside the suspect, and another may be the suspect: no death counts for this one now."""
+        self._suspect = None
         self._is_closed = False
         self._tell()
 
     def let_go(self, run_id: RunId, item_id: WorkItemId) -> None:
         """The suspect is no longer at work; of another item this does nothing."""
         if self._suspect == (run_id, item_id):
-            self._suspect = None
             self.have_company()
 
     def _tell(self) -> None:

@@ -95,9 +95,24 @@ class Staying(Workflow[int, int]):
     edges = (grind >> stays >> pack,)
 
 
+@node(timeout=1.0)
+async def swallows(ctx: WorkflowCtx, x: int) -> int:
+    note(ctx, "swallows")
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            note(ctx, "swallowed")
+
+
+class Swallowing(Workflow[int, int]):
+    start = swallows
+    edges = (swallows >> pack,)
+
+
 app = Floxide(
     os.environ.get("MILL_BROKER"), store=f"sqlite:///{FOLDER}/runs.db", namespace=os.environ.get("MILL_NAMESPACE", "x"),
-    workflows=[Milling, Blocking, Staying], timeouts=QUICK,
+    workflows=[Milling, Blocking, Staying, Swallowing], timeouts=QUICK,
 )
 """
 
@@ -244,6 +259,20 @@ async def test_a_step_that_outlasts_the_drain_is_given_back_and_what_was_committ
         assert await run.result(30) == 3
         assert await orchestrator.errors("run") == []
     assert mill.bodies() == {("grind", "run"): 1, ("stays", "run"): 2, ("pack", "run"): 1}
+
+
+@pytest.mark.fault(42, 44)
+async def test_a_node_that_swallows_its_cancellation_does_not_keep_a_worker_that_is_told_to_stop(mill: Mill) -> None:
+    worker = await mill.worker_at_work("stubborn")
+    async with mill.module.app.orchestrator() as orchestrator:
+        left = await orchestrator.start(mill.module.Swallowing, 1, run_id="left")
+        assert await left.wait(30) is RunStatus.FAILED  # by its timeout, and its body goes on
+        at_work = await orchestrator.start(mill.module.Swallowing, 1, run_id="at-work")
+        await until(lambda: ("swallows", "at-work") in mill.bodies())
+        worker.process.send_signal(signal.SIGTERM)
+        assert await worker.end() == 0
+        assert "The body of node swallows does not heed its cancellation" in worker.log.read_text()
+        assert await at_work.status() in (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED)
 
 
 @pytest.mark.fault(44)

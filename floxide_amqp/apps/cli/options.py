@@ -13,7 +13,7 @@ import typer
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.failures import ExitCode, explaining
 from floxide_amqp.apps.cli.references import AnyWorkflow, load_app, load_workflow, workflow_of
-from floxide_amqp.apps.cli.running import leave_if_threads_hang
+from floxide_amqp.apps.cli.running import leave_if_nodes_hang
 from floxide_amqp.apps.log_setup import LogFormat, LogLevel, set_up_logging
 from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE, Settings, read_settings
 from floxide_amqp.exceptions import ConfigurationError
@@ -117,7 +117,7 @@ def command(*, log_level: LogLevel = LogLevel.CRITICAL) -> Callable[[Callable[..
                     code = function(_frame(given), **given) or ExitCode.OK
             except typer.Exit as error:
                 code = error.exit_code
-            leave_if_threads_hang(code)
+            leave_if_nodes_hang(code)
             raise typer.Exit(code)
 
         own = [

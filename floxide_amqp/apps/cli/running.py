@@ -24,6 +24,15 @@ _log = get_logger("floxide_amqp.cli")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+NODE_TASK = "floxide.node."
+"""What the name of a task that runs a node's body begins with."""
+
+TASK_GRACE_SECONDS = 1.0
+"""Time such a task gets to end when the command has: its worker has waited for it already."""
+
+_left_behind: list[asyncio.Runner] = []
+"""Event loops with tasks that do not end."""
+
 THREAD_GRACE_SECONDS = 0.5
 """Time a node's thread gets to end when everything else has: a thread cannot be cancelled."""
 
@@ -70,8 +79,16 @@ def run_to_end(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
     Raises:
         typer.Exit: It was ended by a signal: with 130 or 143.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
         return runner.run(_guarded(main))
+    finally:
+        left = runner.get_loop().run_until_complete(_end_nodes())
+        if left:  # closing the loop would wait for them
+            say(f"The body of node {', '.join(left)} does not heed its cancellation and is left behind.")
+            _left_behind.append(runner)
+        else:
+            runner.close()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -108,8 +125,19 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def leave_if_threads_hang(code: int) -> None:
-    """End the process if a node's thread would keep it: an interpreter waits for its threads, however long."""
+async def _end_nodes() -> list[str]:
+    """Cancel the bodies of nodes that are still at work, and return the nodes of those that do not heed it."""
+    bodies = {task for task in asyncio.all_tasks() if task.get_name().startswith(NODE_TASK)}
+    for body in bodies:
+        body.cancel()
+    left = (await asyncio.wait(bodies, timeout=TASK_GRACE_SECONDS))[1] if bodies else set()
+    return sorted({body.get_name().removeprefix(NODE_TASK) for body in left})
+
+
+def leave_if_nodes_hang(code: int) -> None:
+    """End the process if a node would keep it: an interpreter waits for its threads, a loop for its tasks."""
+    if _left_behind:
+        leave(code)
     for thread in threading.enumerate():
         if thread.name.startswith("floxide-node"):
             thread.join(THREAD_GRACE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from floxide_amqp.runtime.naming import Name
 from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.stores.liveness import DEAD, LivenessStore
 from floxide_amqp.stores.session import Session
+from floxide_amqp.testing.faults import FaultyKeyValueStore
 from floxide_amqp.testing.virtual_time import VirtualClock
 from tests.unit.runtime.cluster import QUICK, Cluster
 
@@ -174,3 +176,14 @@ async def test_a_worker_whose_name_is_taken_over_ends_with_an_error_and_its_step
     await here.start_worker()
     assert await run.wait(100) is RunStatus.COMPLETED
     await here.check_completed("run")
+
+
+async def test_a_name_whose_taking_was_not_confirmed_is_taken_all_the_same() -> None:
+    clock = VirtualClock()
+    store = FaultyKeyValueStore(MemoryKeyValueStore(clock), random.Random(0))
+    await LivenessStore(Session(store, clock)).beat(record(life="former"))
+    store.lose_next_replies()
+    name = Name(LivenessStore(Session(store, clock)), DEAD_AFTER, 2.0)
+    own = record(life="own")
+    await name.take(own)
+    await name.beat(replace(own, beat=1))

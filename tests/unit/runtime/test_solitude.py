@@ -125,6 +125,7 @@ async def test_who_comes_while_somebody_is_alone_waits_at_the_door() -> None:
         await asyncio.sleep(0)
         assert inside == ["before", "beside"]
         leave.set()
+        assert solitude.suspect(*HERE), "who has company is the suspect no more"
         assert await solitude.alone(1.0)
         third = asyncio.create_task(work("after"))
         await asyncio.sleep(5)
