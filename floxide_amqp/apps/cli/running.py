@@ -130,7 +130,9 @@ async def _end_nodes() -> list[str]:
     bodies = {task for task in asyncio.all_tasks() if task.get_name().startswith(NODE_TASK)}
     for body in bodies:
         body.cancel()
-    left = (await asyncio.wait(bodies, timeout=TASK_GRACE_SECONDS))[1] if bodies else set()
+    if not bodies:
+        return []
+    _, left = await asyncio.wait(bodies, timeout=TASK_GRACE_SECONDS)
     return sorted({body.get_name().removeprefix(NODE_TASK) for body in left})
 
 
