@@ -117,15 +117,15 @@ async def test_copies_of_a_message_that_nothing_confirms_become_one_and_do_not_m
     queues: list[Any] = [client.services.queue, *(member.queue for member in members)]
     for queue in queues:
         queue.publish = functools.partial(_unknown, queue)
-    for n in range(10):
+    for n in range(4):
         await client.start(Sleeping, 1, run_id=f"run-{n}")
     published: list[int] = []
     for _ in range(3):
-        await asyncio.sleep(1_200)
+        await asyncio.sleep(1_000)
         published.append(sum(len(member.queue.published) for member in members))
     assert published[2] - published[1] <= 1.5 * (published[1] - published[0])
     left = here.store.leftovers("timers", "messages")
-    assert {len(entries) for entries in left.values()} == {10}, left
+    assert {len(entries) for entries in left.values()} == {4}, left
 
 
 async def _unknown(queue: FaultyWorkQueue, messages: Sequence[Message]) -> Sequence[PublishOutcome]:
