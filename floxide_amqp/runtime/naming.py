@@ -62,7 +62,7 @@ class Name:
         while not self._is_stopped():
             found, version = await self._liveness.find(record.worker_id)
             now = asyncio.get_running_loop().time()
-            if found is not None and found.life and found.life == record.life:  # it was written, and only the reply was lost
+            if found is not None and found.life and found.life == record.life:  # only the reply was lost
                 self._version = version
                 return
             if found is not None and not _is_free(found):
