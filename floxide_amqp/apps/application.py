@@ -45,6 +45,7 @@ from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
+from floxide_amqp.runtime.threads import THREAD_NAME
 from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.identity import identity_of
@@ -244,7 +245,7 @@ class Floxide:
         store = await stack.enter_async_context(open_store(self._local_store or self._store))
         session = Session(store, self._clock)
         stack.push_async_callback(session.drain)
-        executor = ThreadPoolExecutor(limits.threads, thread_name_prefix="floxide-node")
+        executor = ThreadPoolExecutor(limits.threads, thread_name_prefix=THREAD_NAME)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         queue, bus = await self._transport(stack, broker)
         dead_letters = self._dead_letters()

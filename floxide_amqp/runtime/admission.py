@@ -30,6 +30,7 @@ from floxide_amqp.ports.key_value import Committed, Conflict, Key, LogPage, LogR
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.frontier import ENDED, find_frontier
+from floxide_amqp.runtime.owners import verdict_on_owner
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
@@ -172,18 +173,14 @@ class Admissions:
 
     async def _in_progress(self, found: _Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
         """Somebody has claimed the item: this worker, a dead one, or one that works on it right now."""
-        item, turn, me = stored.item, stored.turn, self._services.name
-        is_here = item.owner == me and self._services.inflight.has(found.header.run_id, item.item_id)
-        if item.owner == me:
-            verdict = Verdict.DEAD if self._services.died_with(item) else Verdict.GONE
-        else:
-            verdict = await self._deaths.verdict(item.owner, (found.header.run_id, item))
-        if is_here or verdict is Verdict.ALIVE:
+        item, turn = stored.item, stored.turn
+        verdict = await verdict_on_owner(self._services, self._deaths, found.header.run_id, item)
+        if verdict is Verdict.ALIVE:
             if item.anchored:
                 return Dismissed(reason="owned")
             return await self._anchor_for(found, item, turn, item.owner, message)
         decision = moves.give_back(
-            item, turn, found.state, found.epoch, self._services.now_ms(), me,
+            item, turn, found.state, found.epoch, self._services.now_ms(), self._services.name,
             died=verdict is Verdict.DEAD, forget=(LeaveMessage(message.queue, message.entry),) if message.entry else (),
         )  # fmt: skip
         if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):

@@ -24,6 +24,9 @@ from floxide_amqp.runtime.threads import ThreadPlace
 
 _log = get_logger("floxide_amqp.execution")
 
+NODE_TASK = "floxide.node."
+"""What the name of a task that runs a node's body begins with."""
+
 
 USER_ERRORS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 """What user code may raise and a worker must survive."""
@@ -87,7 +90,7 @@ async def _until_done(
 ) -> BodyResult:
     variables = contextvars.copy_context()
     variables.run(CURRENT_STEP.set, handle)
-    task = asyncio.create_task(_guarded(body), name=f"floxide.node.{node.name}", context=variables)
+    task = asyncio.create_task(_guarded(body), name=f"{NODE_TASK}{node.name}", context=variables)
     handle.task = task
     timeout = node.options.timeout.total_seconds() if node.options.timeout else None
     if handle.is_interrupted:

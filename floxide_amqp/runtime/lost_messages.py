@@ -27,6 +27,7 @@ from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.frontier import find_frontier
+from floxide_amqp.runtime.owners import verdict_on_owner
 from floxide_amqp.runtime.probes import Probes
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
@@ -185,11 +186,7 @@ class LostMessages:
     async def _recover_owned(self, run: StoredRun, found: StoredItem, note: MessageNote) -> None:
         """The chain's frontier is claimed: give it back if its owner is no more, else leave it alone."""
         services, item = self._services, found.item
-        if item.owner == services.name:
-            is_here = services.inflight.has(run.header.run_id, item.item_id)
-            verdict = Verdict.ALIVE if is_here else Verdict.DEAD if services.died_with(item) else Verdict.GONE
-        else:
-            verdict = await self._deaths.verdict(item.owner, (run.header.run_id, item))
+        verdict = await verdict_on_owner(services, self._deaths, run.header.run_id, item)
         if verdict is Verdict.ALIVE:
             if item.anchored:
                 await self._forget(note)

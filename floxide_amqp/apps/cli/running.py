@@ -17,15 +17,14 @@ import typer
 
 from floxide_amqp.apps.cli.failures import say
 from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.execution import NODE_TASK
+from floxide_amqp.runtime.threads import THREAD_NAME
 
 T = TypeVar("T")
 
 _log = get_logger("floxide_amqp.cli")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-NODE_TASK = "floxide.node."
-"""What the name of a task that runs a node's body begins with."""
 
 TASK_GRACE_SECONDS = 1.0
 """Time such a task gets to end when the command has: its worker has waited for it already."""
@@ -141,7 +140,7 @@ def leave_if_nodes_hang(code: int) -> None:
     if _left_behind:
         leave(code)
     for thread in threading.enumerate():
-        if thread.name.startswith("floxide-node"):
+        if thread.name.startswith(THREAD_NAME):
             thread.join(THREAD_GRACE_SECONDS)
             if thread.is_alive():
                 say("A node's thread is still at work and is left behind.")
