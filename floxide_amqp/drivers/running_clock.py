@@ -21,6 +21,10 @@ class RunningClock:
         """Milliseconds since 1970, UTC; may jump."""
         return (clock_of_the_loop() or _MACHINE).now_ms()
 
+    def elapsed_ms(self) -> int:
+        """Milliseconds since some moment of the same clock; never jumps."""
+        return (clock_of_the_loop() or _MACHINE).elapsed_ms()
+
 
 def clock_of_the_loop() -> Clock | None:
     """Return the clock that the running event loop has of its own, if it has one."""

@@ -18,6 +18,7 @@ Invariants every driver keeps, and `floxide_amqp.testing` checks:
 * One `Read` is one consistent snapshot; what a commit reported as committed is visible to every later read,
   from every process.
 * Keys, index names and values are opaque: a driver never looks into them.
+* Cells, counters and logs can be listed (`records`), in the driver's own order; index entries only by their index.
 """
 
 from __future__ import annotations
@@ -274,6 +275,38 @@ class ReadReply:
     now_ms: int
 
 
+class RecordKind(Enum):
+    """What a record is."""
+
+    CELL = "cell"
+    COUNTER = "counter"
+    LOG = "log"
+
+
+class RecordInfo(NamedTuple):
+    """A record as listed, without what it holds.
+
+    Attributes:
+        key: Where it is. A cell, a counter and a log of one key are three records.
+        kind: What it is.
+        size: Bytes of the cell's value, or of the entries that the log still has; 8 for a counter. A driver that would
+            have to read a long log to know may estimate it from some of its entries.
+        number: The cell's version, the counter's value, or the log's next position.
+    """
+
+    key: Key
+    kind: RecordKind
+    size: int
+    number: int
+
+
+class RecordPage(NamedTuple):
+    """Some of the records of a slot; `after` continues behind them, and is None at the end."""
+
+    records: tuple[RecordInfo, ...]
+    after: bytes | None
+
+
 class Durability(Enum):
     """What a commit that was reported survives."""
 
@@ -325,6 +358,27 @@ class KeyValueStore(Protocol):
 
     async def scan(self, index_range: IndexRange) -> Sequence[Entry]:
         """Read one index over all slots, in the order of the entry keys."""
+        ...
+
+    async def records(
+        self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
+    ) -> RecordPage:
+        """List what a slot holds, or one partition of it: its cells, counters and logs, without their values.
+
+        The order is the driver's own, and need not be that of keys or partitions. What is there from the call for the
+        first page to the reply with the last comes at least once, and may come twice; what is written or removed
+        meanwhile may come or not. Each record is as of its page, and one page need not be one moment. A counter that
+        is 0 may be left out; a log of which every entry was trimmed is listed, one that never had any is not.
+
+        It passes over the whole slot (of one partition, at least over that), for looking after a store, not for steps.
+
+        Args:
+            slot: The slot, as in `Read`.
+            partition: Only the records of this partition.
+            after: Where to go on: `RecordPage.after` of the page before, of the same slot and partition; opaque.
+            limit: About how many to return, at least 1. A page may have fewer, even none, before the end, and a few
+                more; only `after` tells the end.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -10,12 +10,11 @@ Invariant: a batch handed to `commit` is applied at most once, and `commit` retu
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from floxide_amqp.core.ids import RunId, Slot
 from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
@@ -27,9 +26,11 @@ from floxide_amqp.ports.key_value import (
     KeyValueStore,
     Outcome,
     Read,
+    RecordPage,
     Snapshot,
 )
 from floxide_amqp.stores.figures import StoreFigures
+from floxide_amqp.stores.tokens import Tokens
 
 MAX_GROUP = 256
 """Batches or reads in one round trip: large enough to amortise a sync, small enough to bound a lock's time."""
@@ -107,10 +108,11 @@ class Session:
 
     Args:
         store: The driver.
-        clock: This process's clock; the store's is kept as an offset to it.
+        clock: This process's clock: the store's time is what the store said last and what has passed since.
         patience_seconds: How long an unreachable store is waited for; 0 or more.
         chance: Draws the jitter between repeats; by default unlike every other session's.
         token_prefix: What its commit tokens begin with: 8 bytes that no other session has; by default random ones.
+        whole: The session that this one is a part of: it counts and makes tokens for both.
 
     Attributes:
         figures: What it counts of its conversation.
@@ -124,19 +126,19 @@ class Session:
         patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
         chance: random.Random | None = None,
         token_prefix: bytes | None = None,
+        whole: Session | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._patience = patience_seconds
-        self._offset_ms = 0
+        self._offset_ms: int | None = None
         self._answered_at: float | None = None
         self._failing_since: float | None = None
-        self.figures = StoreFigures()
+        self.figures = StoreFigures() if whole is None else whole.figures
+        self._tokens = Tokens(token_prefix) if whole is None else whole._tokens
         self._commits: Grouper[Batch, Outcome] = Grouper(self._commit_group)
         self._reads: Grouper[Read, Snapshot] = Grouper(self._read_group)
         self._random = chance or random.Random()
-        self._token_prefix = secrets.token_bytes(8) if token_prefix is None else token_prefix
-        self._token_numbers = itertools.count(1)
 
     @property
     def durability(self) -> Durability:
@@ -148,9 +150,19 @@ class Session:
         """Whether other processes can open the same store."""
         return self._store.is_shared
 
+    @property
+    def parts(self) -> Sequence[Session]:
+        """The conversations this one consists of, one with each server of the store: mostly itself alone."""
+        return (self,)
+
+    def beside(self, run_id: RunId) -> Session:
+        """Return the part in which a run's records are, and the system's records that stand beside them."""
+        del run_id
+        return self
+
     def now_ms(self) -> int:
-        """The store's time, as well as this process knows it."""
-        return self._clock.now_ms() + self._offset_ms
+        """The store's time, as well as this process knows it; before the store's first answer, this machine's."""
+        return self._clock.now_ms() if self._offset_ms is None else self._clock.elapsed_ms() + self._offset_ms
 
     def silent_seconds(self) -> float | None:
         """How long ago the store last answered; None before it did for the first time."""
@@ -162,11 +174,11 @@ class Session:
 
     def new_token(self) -> bytes:
         """A commit token that no other commit has: 16 bytes."""
-        return self._token_prefix + next(self._token_numbers).to_bytes(8, "big")
+        return self._tokens.new()
 
     def made(self, token: bytes) -> bool:
         """Whether a token is of this session, not of another process or of an earlier life of this one."""
-        return token.startswith(self._token_prefix)
+        return self._tokens.made(token)
 
     async def commit(self, batch: Batch) -> Outcome:
         """Apply one batch with the next group.
@@ -194,6 +206,18 @@ class Session:
         """
         return await self._patiently("scan", 1, lambda: self._store.scan(index_range))
 
+    async def records(
+        self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
+    ) -> RecordPage:
+        """List some of what a slot holds, as `KeyValueStore.records` does.
+
+        Raises:
+            StoreUnavailableError: The store was out of reach for longer than the patience.
+        """
+        return await self._patiently(
+            "scan", 1, lambda: self._store.records(slot, partition=partition, after=after, limit=limit)
+        )
+
     async def drain(self) -> None:
         """Wait until nothing is in flight."""
         await self._commits.drain()
@@ -201,7 +225,7 @@ class Session:
 
     async def _read_group(self, reads: list[Read]) -> Sequence[Snapshot]:
         reply = await self._patiently("read", len(reads), lambda: self._store.read(reads))
-        self._offset_ms = reply.now_ms - self._clock.now_ms()
+        self._offset_ms = reply.now_ms - self._clock.elapsed_ms()
         return reply.snapshots
 
     async def _commit_group(self, batches: list[Batch]) -> Sequence[Outcome | BaseException]:
@@ -224,7 +248,7 @@ class Session:
 
     async def _commit_once(self, batches: list[Batch]) -> Sequence[Outcome]:
         reply = await self._store.commit(batches)
-        self._offset_ms = reply.now_ms - self._clock.now_ms()
+        self._offset_ms = reply.now_ms - self._clock.elapsed_ms()
         return reply.outcomes
 
     async def _settle(self, batch: Batch) -> Outcome | BaseException:

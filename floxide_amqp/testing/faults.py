@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
+from floxide_amqp.core.ids import Slot
 from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreUnavailableError
 from floxide_amqp.ports.key_value import (
     Batch,
@@ -28,6 +29,7 @@ from floxide_amqp.ports.key_value import (
     Put,
     Read,
     ReadReply,
+    RecordPage,
 )
 from floxide_amqp.ports.work_queue import Consumer, Delivery, Message, PublishOutcome, WorkQueue
 
@@ -136,6 +138,13 @@ class FaultyKeyValueStore:
         """Scan, if nothing goes wrong."""
         await self._before()
         return await self._store.scan(index_range)
+
+    async def records(
+        self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
+    ) -> RecordPage:
+        """List records, if nothing goes wrong."""
+        await self._before()
+        return await self._store.records(slot, partition=partition, after=after, limit=limit)
 
     async def aclose(self) -> None:
         """Close the wrapped store."""

@@ -32,6 +32,7 @@ from floxide_amqp.testing.key_value.harness import StoreUnderTest
 from floxide_amqp.testing.key_value.indexes import IndexTests, SlotTests
 from floxide_amqp.testing.key_value.logs import LogTests, TrimTests
 from floxide_amqp.testing.key_value.machine import compare_with_model
+from floxide_amqp.testing.key_value.records import RecordTests
 from floxide_amqp.testing.key_value.sharing import DurableTests, SharedTests
 
 __all__ = [
@@ -56,6 +57,7 @@ class KeyValueSuite(
     GroupTests,
     WhenTests,
     ReadTests,
+    RecordTests,
     ConcurrencyTests,
     LifecycleTests,
 ):

@@ -18,6 +18,7 @@ Not for sockets and child processes: what happens outside this process does not 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
@@ -213,26 +214,30 @@ class _LoopClock:
     def now_ms(self) -> int:
         return START_MS + round(self._loop.time() * 1000)
 
+    def elapsed_ms(self) -> int:
+        return round(self._loop.time() * 1000)
+
 
 class VirtualClock:
     """A wall clock that moves with the virtual time of the running loop; for stores and sessions with a skew.
 
     Args:
-        skew_ms: Milliseconds it is ahead of the loop's.
+        skew_ms: Milliseconds it is ahead of the loop's; may be changed at any time, and then the clock jumps.
     """
 
     def __init__(self, skew_ms: int = 0) -> None:
         self.skew_ms = skew_ms
-        self._last_ms = START_MS
+        self._elapsed_ms = 0
 
     def now_ms(self) -> int:
         """Milliseconds since 1970; outside a loop what it showed last."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return self._last_ms + self.skew_ms
-        self._last_ms = START_MS + round(loop.time() * 1000)
-        return self._last_ms + self.skew_ms
+        return START_MS + self.elapsed_ms() + self.skew_ms
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the loop was made, whatever the skew; outside a loop what it showed last."""
+        with contextlib.suppress(RuntimeError):
+            self._elapsed_ms = round(asyncio.get_running_loop().time() * 1000)
+        return self._elapsed_ms
 
 
 def run(main: Coroutine[Any, Any, T], *, longest: timedelta | float = LONGEST) -> T:

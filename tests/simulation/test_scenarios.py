@@ -44,6 +44,13 @@ async def spread(x: int) -> NextAll[int]:
     return NextAll(list(range(x)))
 
 
+@node
+async def slow(x: int) -> int:
+    await asyncio.sleep(5)
+    return 2 * x
+
+
+Slow = GraphBuilder(slow, output=int, name="Slow").add(slow >> increment).build()
 Chain = GraphBuilder(double, output=int, name="Chain").add(double >> increment).build()
 Fan = GraphBuilder(spread, output=int, name="Fan").add(spread >> double >> gather(total)).build()
 
@@ -447,3 +454,64 @@ def test_a_store_that_is_away_for_30_seconds_makes_nobody_give_messages_back_in_
     world.play(play)
     assert world.story.faults["store out of reach"] >= 1
     assert world.story.violations == []
+
+
+# --- one worker per name
+
+
+def _ended_with(world: Simulation, number: int) -> str:
+    main = world.workers[number].process.main
+    assert main is not None
+    return type(main.exception()).__name__ if main.done() else "still runs"
+
+
+@pytest.mark.fault(6)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_worker_that_stood_still_until_its_name_was_taken_over_ends_and_harms_no_run(seed: int) -> None:
+    world = Simulation([Slow], seed)
+
+    async def play() -> None:
+        first = world.start_worker("worker")
+        async with world.client("client") as client:
+            handle = await client.start(Slow, 20, run_id="run")
+            await asyncio.sleep(2)
+            first.process.freeze()
+            heir = world.start_worker("worker")
+            await asyncio.sleep(4 * QUICK.dead_after)
+            first.process.thaw()
+            assert await handle.result(timeout=HOUR) == 41
+            assert await world.settle() == {}
+            await asyncio.sleep(3 * QUICK.heartbeat)
+        assert _ended_with(world, 0) == "WorkerNameLostError"
+        assert heir.process.is_up
+
+    world.play(play)
+    assert world.story.violations == []
+    assert world.story.faults["name lost"] == 1
+
+
+def test_a_worker_whose_name_somebody_living_has_is_refused() -> None:
+    world = Simulation([Chain], 1)
+
+    async def play() -> None:
+        world.start_worker("worker")
+        await asyncio.sleep(1)
+        world.start_worker("worker")
+        await asyncio.sleep(2 * QUICK.dead_after)
+        assert [_ended_with(world, number) for number in (0, 1)] == ["still runs", "WorkerNameTakenError"]
+
+    world.play(play)
+
+
+def test_every_process_has_a_life_of_its_own_and_the_same_one_each_time() -> None:
+    def lives(seed: int) -> list[str]:
+        world, found = Simulation([Chain], seed), list[str]()
+
+        async def play() -> None:
+            found.extend(world.process("worker").life for _ in range(3))
+
+        world.play(play)
+        return found
+
+    assert lives(1) == lives(1)
+    assert len({*lives(1), *lives(2)}) == 6

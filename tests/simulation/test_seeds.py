@@ -33,6 +33,7 @@ WAYS = [
     pytest.param("stop", ["graceful stop"], marks=fault(44)),
     pytest.param("freeze", ["zombie", "freeze"], marks=fault(6)),
     pytest.param("hang", ["hung loop"], marks=fault(39)),
+    pytest.param("namesake", ["namesake", "name refused", "name lost"], marks=fault(6)),
     pytest.param("worker clock", ["worker's clock jumped"], marks=fault(33)),
     pytest.param("store away", ["store out of reach"], marks=fault(25)),
     pytest.param("store slow", ["slow store"], marks=fault(26)),

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.clearing import clear_of
+from floxide_amqp.drivers.memory.listing import COUNTER_BYTES, Listed, listed_page
 from floxide_amqp.drivers.memory.sorted_entries import SortedEntries
 from floxide_amqp.drivers.running_clock import RunningClock
 from floxide_amqp.exceptions import InvalidBatchError, StoreClosedError
@@ -44,6 +45,8 @@ from floxide_amqp.ports.key_value import (
     Put,
     Read,
     ReadReply,
+    RecordKind,
+    RecordPage,
     Snapshot,
     Trim,
     When,
@@ -142,6 +145,18 @@ class _Slot:
                 count += 1
         return count
 
+    def listed(self) -> Listed:
+        """Return, for each kind, the keys and how to tell a record's size and number."""
+        cells, counters, logs = self.cells, self.counters, self.logs
+        return {
+            RecordKind.CELL: (cells, lambda key: (len(cells[key].value), cells[key].version)),
+            RecordKind.COUNTER: (counters, lambda key: (COUNTER_BYTES, counters[key])),
+            RecordKind.LOG: (
+                [key for key, log in logs.items() if log.length],
+                lambda key: (sum(map(len, logs[key].entries)), logs[key].length),
+            ),
+        }
+
 
 def _restore_item(place: tuple[dict[Key, Any], Key], value: object) -> None:
     things, key = place
@@ -220,6 +235,18 @@ class MemoryKeyValueStore:
         with self._lock:
             self._check_open()
             return self._range(index_range, None)
+
+    async def records(
+        self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
+    ) -> RecordPage:
+        """List the cells, counters and logs of a slot, by kind and then by key; a page costs a look at every key.
+
+        Raises:
+            StoreClosedError: The store was closed.
+        """
+        with self._lock:
+            self._check_open()
+            return self._record_page(slot, partition, after, limit)
 
     async def aclose(self) -> None:
         """Forget everything; a second call does nothing."""
@@ -308,6 +335,10 @@ class MemoryKeyValueStore:
             logs=tuple([_log_page(slot, asked) for asked in read.logs]),
             indexes=tuple([self._range(asked, read.slot) for asked in read.indexes]),
         )
+
+    def _record_page(self, slot: Slot, partition: str | None, after: bytes, limit: int) -> RecordPage:
+        found = self._slots.get(slot)
+        return listed_page({} if found is None else found.listed(), partition, after, limit)
 
     def _range(self, asked: IndexRange, slot: Slot | None) -> tuple[Entry, ...]:
         entries = self._indexes.get(asked.index)

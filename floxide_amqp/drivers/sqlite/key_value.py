@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.running_clock import RunningClock
 from floxide_amqp.drivers.sqlite.reader import Readers
 from floxide_amqp.drivers.sqlite.schema import Synchronous
@@ -29,6 +30,7 @@ from floxide_amqp.ports.key_value import (
     IndexRange,
     Read,
     ReadReply,
+    RecordPage,
 )
 
 DEFAULT_LOCK_TIMEOUT = timedelta(seconds=30)
@@ -142,6 +144,19 @@ class SqliteKeyValueStore:
             StoreError: The file is damaged.
         """
         return await self._in_thread(self._read_threads, lambda: self._readers.scan(index_range))
+
+    async def records(
+        self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
+    ) -> RecordPage:
+        """List the cells, counters and logs of a slot, by kind and then by key; each page is one snapshot of the file.
+
+        Raises:
+            StoreUnavailableError: The file stayed locked or the disk failed.
+            StoreError: The file is damaged, or `after` is no cursor of this store.
+        """
+        return await self._in_thread(
+            self._read_threads, lambda: self._readers.records(slot, partition, after, limit)
+        )
 
     async def aclose(self) -> None:
         """Wait for the calls under way, then close the file; a second call does nothing."""

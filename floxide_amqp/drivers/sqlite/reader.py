@@ -12,8 +12,9 @@ from typing import TypeVar
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.sqlite import schema, statements
 from floxide_amqp.drivers.sqlite.errors import patiently, store_error
+from floxide_amqp.drivers.sqlite.listing import record_page
 from floxide_amqp.drivers.sqlite.statements import address_of
-from floxide_amqp.ports.key_value import Cell, Entry, IndexRange, LogPage, LogRange, Read, Snapshot
+from floxide_amqp.ports.key_value import Cell, Entry, IndexRange, LogPage, LogRange, Read, RecordPage, Snapshot
 
 _FOREIGN = (sqlite3.Error, UnicodeError, OverflowError, TypeError)
 
@@ -57,6 +58,19 @@ class Readers:
     def scan(self, asked: IndexRange) -> tuple[Entry, ...]:
         """Read a range of an index over all slots."""
         return self._lend(lambda connection: _index_range(connection, asked, None))
+
+    def records(self, slot: Slot, partition: str | None, after: bytes, limit: int) -> RecordPage:
+        """List records of a slot, each page as of one moment."""
+
+        def page(connection: sqlite3.Connection) -> RecordPage:
+            connection.execute("BEGIN")
+            try:
+                return record_page(connection, slot, partition, after, limit, store=self._store)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
+
+        return self._lend(page)
 
     def _lend(self, action: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:
         connection = self._idle.get()

@@ -28,6 +28,8 @@ from floxide_amqp.ports.key_value import (
     Precondition,
     Put,
     Read,
+    RecordInfo,
+    RecordKind,
     Snapshot,
     Trim,
     When,
@@ -95,6 +97,23 @@ class KeyValueModel:
     def scan(self, asked: IndexRange) -> list[Entry]:
         """Answer one scan."""
         return self._range(asked)[: asked.limit]
+
+    def records(self, slot: Slot, partition: str) -> set[RecordInfo]:
+        """Return all records of a partition, without the counters that are 0."""
+        state = self._state
+
+        def mine(at: tuple[Slot, Key]) -> bool:
+            return at[0] == slot and at[1].partition == partition
+
+        return {
+            *(RecordInfo(at[1], RecordKind.CELL, len(c.value), c.version) for at, c in state.cells.items() if mine(at)),
+            *(RecordInfo(at[1], RecordKind.COUNTER, 8, n) for at, n in state.counters.items() if n and mine(at)),
+            *(
+                RecordInfo(at[1], RecordKind.LOG, sum(len(entry or b"") for entry in log), len(log))
+                for at, log in state.logs.items()
+                if log and mine(at)
+            ),
+        }
 
     def _holds(self, slot: Slot, check: Precondition) -> bool:
         if isinstance(check, Check):

@@ -151,9 +151,7 @@ class Simulation:
         process = self.process(name or f"worker-{len(self.processes) + 1}", skew_ms=skew_ms)
         services = self._services(process, self.workflows if workflows is None else workflows)
         served = tuple(queues) or services.registry.queues() or ("default",)
-        record = first_record(
-            process.name, now_ms=process.clock.now_ms(), queues=served, workflows=services.registry.names()
-        )
+        record = first_record(process, queues=served, workflows=services.registry.names())
         timeouts = self.settings.timeouts
         worker = Worker(services, Pulse(process, record, timeouts.heartbeat, timeouts.dead_after), served)
         self.story.note(process.name, "starts", served)

@@ -91,6 +91,21 @@ class Faults:
             await asyncio.sleep(self._chance.choice([0.5, 5.0, 20.0]))
             worker.process.thaw()
 
+    async def namesake(self) -> None:
+        """A process starts under the name of a worker: of one that lives, or of one that has stood still for long."""
+        worker = self._anyone()
+        if worker is None:
+            return
+        self._world.story.fault("namesake", worker.name)
+        stands_still = self._chance.random() < 0.7
+        if stands_still:
+            worker.process.freeze()
+        self._world.start_worker(worker.name)
+        if stands_still:
+            dead_after = self._world.settings.timeouts.dead_after
+            await asyncio.sleep(dead_after * self._chance.choice([0.5, 1.5, 2.5]))
+            worker.process.thaw()
+
     async def jump_clock(self) -> None:
         """A worker's wall clock jumps by an hour."""
         worker = self._anyone()
@@ -263,6 +278,7 @@ KINDS: dict[str, Fault] = {
     "stop": Faults.stop,
     "freeze": Faults.freeze,
     "hang": Faults.hang,
+    "namesake": Faults.namesake,
     "worker clock": Faults.jump_clock,
     "store away": Faults.store_away,
     "store slow": Faults.store_slow,

@@ -11,6 +11,13 @@ from floxide_amqp.testing.simulation.cluster import QUICK, Settings
 from floxide_amqp.testing.simulation.faults import KINDS, WEIGHTS
 
 
+LONG = frozenset({"freeze", "hang", "namesake", "cut from store"})
+"""Faults that are something else once they have lasted longer than a worker may be silent."""
+
+LONG_SILENCE = 25.0
+"""Seconds after which they have, and what follows from it has happened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A fault to come."""
@@ -73,7 +80,7 @@ def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> P
         may_cancel=chance.random() < 0.4,
         skews_ms=tuple(chance.choice([-3_600_000, 0, 90_000, 3_600_000]) for _ in range(4)) if is_skewed else (0,),
         faults=tuple(Planned(at, kind) for at, kind in zip(moments, drawn, strict=True)),
-        seconds=window,
+        seconds=window + (chance.choice([0.0, LONG_SILENCE]) if LONG.intersection(drawn) else 0.0),
     )
 
 

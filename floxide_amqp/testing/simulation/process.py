@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkerRecord
-from floxide_amqp.exceptions import StoreError
+from floxide_amqp.exceptions import StoreError, WorkerNameLostError, WorkerNameTakenError
 from floxide_amqp.runtime.heartbeat import TaskHeartbeat
 from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.session import Session
@@ -69,6 +69,7 @@ class Process:
         skew_ms: Milliseconds its wall clock is ahead.
 
     Attributes:
+        life: Tells it from others of its name.
         main: What it runs; done when it has ended by itself.
         is_stopping: Whether it was asked to end.
     """
@@ -79,6 +80,7 @@ class Process:
         self.chance = chance
         self.lane = Lane(name)
         self.pulse = Lane(f"{name}.heartbeat")
+        self.life = chance.randbytes(8).hex()
         self.clock = MachineClock(world.loop.time, skew_ms)
         self.store = StoreLink(world.store, name, random.Random(chance.random()), world.loop)
         self.queue = QueueLink(world.broker, self.lane, random.Random(chance.random()), world.loop)
@@ -172,6 +174,9 @@ class Process:
 
     def _ended(self, main: asyncio.Task[Any]) -> None:
         error = None if main.cancelled() else main.exception()
+        if isinstance(error, (WorkerNameTakenError, WorkerNameLostError)):
+            kind = "name refused" if isinstance(error, WorkerNameTakenError) else "name lost"
+            self.world.story.fault(kind, self.name)
         self.world.story.note(self.name, "ends", "" if error is None else f"{type(error).__name__}: {error}")
 
     def _died(self) -> None:
@@ -211,6 +216,8 @@ class Pulse(TaskHeartbeat):
 
     async def start(self) -> None:
         """Return once the first beat is in the store."""
+        tell, process = self.on_lost, self._process
+        self.on_lost = lambda error: process.world.loop.call_soon(tell, error, context=context_of(process.lane))
         await self._in_lane(super().start())
 
     async def stop(self) -> None:
@@ -224,9 +231,10 @@ class Pulse(TaskHeartbeat):
         await self._process.world.loop.create_task(work, context=context_of(self._process.pulse))
 
 
-def first_record(name: str, *, now_ms: int, queues: tuple[str, ...], workflows: tuple[str, ...]) -> WorkerRecord:
+def first_record(process: Process, *, queues: tuple[str, ...], workflows: tuple[str, ...]) -> WorkerRecord:
     """Return a worker's first record; nothing of the machine the simulation runs on is in it."""
+    now_ms = process.clock.now_ms()
     return WorkerRecord(
-        worker_id=WorkerId(name), beat=0, at_ms=now_ms, started_at_ms=now_ms, host="simulated", boot="", pid=0,
-        process_started="", status="starting", queues=queues, workflows=workflows, concurrency=0,
+        worker_id=WorkerId(process.name), beat=0, at_ms=now_ms, started_at_ms=now_ms, host="simulated", boot="", pid=0,
+        process_started="", status="starting", queues=queues, workflows=workflows, concurrency=0, life=process.life,
     )  # fmt: skip

@@ -29,6 +29,7 @@ from floxide_amqp.ports.key_value import (
     Outcome,
     Read,
     ReadReply,
+    RecordPage,
     Write,
 )
 from floxide_amqp.testing.simulation.clocks import MachineClock
@@ -120,6 +121,10 @@ class StoreServer(MemoryKeyValueStore):
     def serve_scan(self, index_range: IndexRange) -> Sequence[Entry]:
         """Scan now."""
         return self._range(index_range, None)
+
+    def serve_records(self, slot: Slot, partition: str | None, after: bytes, limit: int) -> RecordPage:
+        """List records now."""
+        return self._record_page(slot, partition, after, limit)
 
     def sync(self) -> None:
         """Make sure of what was applied so far, and of what will be."""
@@ -244,6 +249,15 @@ class StoreLink:
         await self._send("scan")
         reply = await self._call(lambda: self._server.serve_scan(index_range))
         self._check("scan")
+        return reply
+
+    async def records(
+        self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
+    ) -> RecordPage:
+        """List records, if the call gets there and its reply comes back."""
+        await self._send("records")
+        reply = await self._call(lambda: self._server.serve_records(slot, partition, after, limit))
+        self._check("records")
         return reply
 
     async def aclose(self) -> None:

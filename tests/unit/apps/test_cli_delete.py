@@ -63,7 +63,7 @@ def test_runs_are_deleted_without_a_question_where_it_is_said(floxide: Command) 
     assert "run-0" not in listed
     gone = floxide("status", "run-0")
     assert gone.exit_code == 4
-    assert "Run 'run-0' was completed at" in one_line(gone)
+    assert "Run 'run-0' completed at" in one_line(gone)
 
 
 def test_nothing_is_deleted_without_a_terminal_to_ask_on(floxide: Command) -> None:
@@ -84,7 +84,29 @@ def test_on_a_terminal_it_asks_first(floxide: Command, monkeypatch: pytest.Monke
 
 def test_a_run_that_has_not_ended_or_is_not_there_is_an_error(floxide: Command) -> None:
     early = floxide("delete", "waits", "--yes")
-    assert (early.exit_code, one_line(early)) == (4, "floxide: Cannot delete run 'waits': it is pending.")
+    assert early.exit_code == 4
+    assert one_line(early).startswith("floxide: Cannot delete run 'waits': it is pending. Cancel it first")
     assert floxide("delete", "unknown", "--yes").exit_code == 4
-    assert floxide("delete", "run-0", "--yes").exit_code == 0
-    assert floxide("delete", "run-0", "--yes").exit_code == 0
+    assert floxide("delete", "run-0", "--yes").stdout == "Run run-0 is deleted.\n"
+    again = floxide("delete", "run-0", "--yes")
+    assert (again.exit_code, again.stdout) == (0, "Run run-0 was deleted already.\n")
+
+
+def test_one_run_that_cannot_be_deleted_keeps_none_of_the_others_from_it(floxide: Command) -> None:
+    done = floxide("delete", "run-0", "waits", "unknown", "run-2", "--yes")
+    assert done.exit_code == 4
+    assert done.stdout == "Run run-0 is deleted.\nRun run-2 is deleted.\n"
+    assert "Cannot delete run 'waits'" in one_line(done)
+    assert "There is no run 'unknown' in this store." in one_line(done)
+    listed = floxide("list").stdout
+    assert "waits" in listed
+    assert "run-0" not in listed
+    assert "run-2" not in listed
+
+
+def test_the_id_of_a_deleted_run_starts_nothing_and_says_so(floxide: Command) -> None:
+    floxide("delete", "run-0", "--yes")
+    again = floxide("start", "Doubles", "--input", "0", "--run-id", "run-0")
+    assert (again.exit_code, again.stdout) == (4, "")
+    assert "Run 'run-0' completed at" in one_line(again)
+    assert "use another run id" in one_line(again)

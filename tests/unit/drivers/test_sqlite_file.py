@@ -161,6 +161,9 @@ async def test_replies_carry_the_time_of_the_clock_given(tmp_path: Path) -> None
         def now_ms(self) -> int:
             return 42
 
+        def elapsed_ms(self) -> int:
+            return 0
+
     store = await SqliteKeyValueStore.open(tmp_path / "s.db", clock=Stopped())
     assert (await store.commit([])).now_ms == 42
     assert (await store.read([])).now_ms == 42

@@ -203,9 +203,10 @@ async def test_a_start_within_the_window_says_what_happened_to_the_run(cluster: 
     ended_at = (await client.run_info("run")).finished_at
     assert ended_at is not None
     await client.delete("run")
-    handle = await client.start(Squares, 3, run_id="run")
-    with pytest.raises(RunDeletedError, match=r"was completed at .* and deleted at") as caught:
-        await handle.result(10)
+    with pytest.raises(RunDeletedError, match=r"completed at .* and was deleted at") as caught:
+        await client.start(Squares, 3, run_id="run")
+    with pytest.raises(RunDeletedError):
+        await client.handle(Squares, "run").result(10)
     assert (caught.value.run_id, caught.value.status) == ("run", "completed")
     assert caught.value.ended_at.replace(microsecond=0, tzinfo=UTC) == ended_at.replace(microsecond=0)
     with pytest.raises(RunConflictError, match="was deleted not long ago and was started with another input"):

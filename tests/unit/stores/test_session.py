@@ -215,6 +215,18 @@ async def test_the_time_is_the_stores_and_not_this_process() -> None:
     assert session.now_ms() == clock.now_ms() + 90_000
 
 
+async def test_a_jump_of_the_machines_clock_moves_nothing_once_the_store_has_told_its_time() -> None:
+    clock = VirtualClock(skew_ms=7_000)
+    session = Session(MemoryKeyValueStore(VirtualClock()), clock)
+    assert session.now_ms() == clock.now_ms()  # there is nothing else to go by yet
+    await counted(session)
+    told = session.now_ms()
+    clock.skew_ms = -3_600_000
+    assert session.now_ms() == told == VirtualClock().now_ms()
+    await asyncio.sleep(12)
+    assert session.now_ms() == told + 12_000
+
+
 async def test_drain_waits_for_what_is_in_flight() -> None:
     store = SlowStore()
     session = session_of(store)

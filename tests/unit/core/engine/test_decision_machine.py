@@ -80,11 +80,15 @@ class When(Enum):
     NOW = "now"
     LATER = "later"
     BOTH = "now and later"
+    AFTER_A_CLIENT = "right after a client has paused the run, or resumed it"
+    AFTER_A_FAILURE = "right after the run has failed"
 
 
 WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.HELD)
 picks = st.integers(0, 30)
-moments = st.sampled_from([When.NOW, When.NOW, When.LATER, When.BOTH])
+moments = st.sampled_from(
+    [*[When.NOW] * 4, *[When.LATER, When.BOTH] * 2, *[When.AFTER_A_CLIENT] * 2, When.AFTER_A_FAILURE]
+)
 numbers = st.lists(st.integers(0, 40), max_size=3)
 
 
@@ -134,21 +138,43 @@ class DecisionMachine(RuleBasedStateMachine):
         self.done = [*self.done[-MOST_LATE:], decision]
 
     def offer(self, decision: Decision, *, when: When) -> None:
-        """Commit a decision now, later, or both: two had the same in mind, and one of them was stopped for a while."""
-        if when is not When.NOW:
-            self.late = [*self.late[-MOST_LATE:], decision]
-        if when is not When.LATER:
-            self.commit(decision)
+        """Commit a decision now, later, or both: two had the same in mind, and one of them was stopped for a while.
 
-    @rule(pick=picks)
-    @precondition(lambda self: self.late)
-    def commit_late(self, pick: int) -> None:
-        """Somebody who was stopped for a while goes on with what he had decided: it stands, or it conflicts."""
-        decision = self.late.pop(pick % len(self.late))
+        Or somebody else is faster, and changes the run between the decision and its commit.
+        """
+        if when in (When.LATER, When.BOTH):
+            self.late = [*self.late[-MOST_LATE:], decision]
+        if when in (When.NOW, When.BOTH):
+            self.commit(decision)
+        if when in (When.AFTER_A_CLIENT, When.AFTER_A_FAILURE):
+            self.be_faster(fails=when is When.AFTER_A_FAILURE)
+            self.try_to_commit(decision)
+
+    def be_faster(self, *, fails: bool) -> None:
+        """Change the run's state, whatever it is; nothing that was decided before knows of it."""
+        if self.status is RunStatus.PAUSED:
+            self.resume(brings_back=True)
+        elif fails and not self.status.is_terminal:
+            self.commit(self.timed_out())
+        elif not self.status.is_terminal:
+            self.commit(moves.pause_run(self.run, self.world.epoch, self.now, "because"))
+
+    def try_to_commit(self, decision: Decision) -> None:
+        """What was decided a while ago stands, or it conflicts."""
         try:
             self.commit(decision)
         except ConflictError:
             return
+
+    def timed_out(self) -> Decision:
+        failure = RunFailure(node="", item_id=self.header.start_item, error=ERROR, attempts=1)
+        return moves.fail_run(self.header, self.run, self.world.epoch, self.now, failure)
+
+    @rule(pick=picks)
+    @precondition(lambda self: self.late)
+    def commit_late(self, pick: int) -> None:
+        """Somebody who was stopped for a while goes on with what he had decided."""
+        self.try_to_commit(self.late.pop(pick % len(self.late)))
 
     @rule(pick=picks)
     @precondition(lambda self: self.done)
@@ -306,12 +332,8 @@ class DecisionMachine(RuleBasedStateMachine):
         """A client cancels the run, or its time is up; not in every story."""
         if chance or self.status.is_terminal:
             return
-        if times_out:
-            failure = RunFailure(node="", item_id=self.header.start_item, error=ERROR, attempts=1)
-            decision = moves.fail_run(self.header, self.run, self.world.epoch, self.now, failure)
-        else:
-            decision = moves.cancel_run(self.header, self.run, self.world.epoch, self.now, "enough")
-        self.offer(decision, when=when)
+        cancelled = moves.cancel_run(self.header, self.run, self.world.epoch, self.now, "enough")
+        self.offer(self.timed_out() if times_out else cancelled, when=when)
 
     # --- what must hold
 
@@ -501,6 +523,10 @@ QUICKLY_SEEN: dict[str, tuple[str, Change]] = {
     "an item given back has no note of its message": ("give_back", without(EnterMessage)),
     "a pause does not check the epoch": ("pause_run", without(EpochIs)),
     "parking is not counted": ("park", without(Count)),
+    "a step does not check the epoch": ("decide", without(EpochIs)),
+    "a claim does not check the epoch": ("claim", without(EpochIs)),
+    "a wake does not check the epoch": ("wake", without(EpochIs)),
+    "giving back does not check the epoch": ("give_back", without(EpochIs)),
 }
 SEEN_AFTER_A_WHILE: dict[str, tuple[str, Change]] = {
     "a wake does not check the turn": ("wake", without(TurnIs)),

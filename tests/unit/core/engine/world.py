@@ -19,6 +19,9 @@ WORKER = WorkerId("worker")
 OF_A_LIVE_RUN = (c.AppendHistory, c.AppendDelta, c.Arrive, c.Count, c.CountScope, c.PutRun)
 """Changes that nothing makes once a run is completed or cancelled."""
 
+OF_A_STEP = (c.AppendHistory, c.AppendDelta, c.Arrive, c.PutPage, c.DropPage)
+"""What the end of a step changes, which is void once the run has failed."""
+
 
 class ConflictError(Exception):
     pass
@@ -51,6 +54,8 @@ class World:
             self._check(condition)
         if self.run is not None and self.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
             assert not any(isinstance(change, OF_A_LIVE_RUN) for change in decision.changes), "a run is over"
+        if self.run is not None and self.status is RunStatus.FAILED:
+            assert not any(isinstance(change, OF_A_STEP) for change in decision.changes), "a run has failed"
         self._apply(decision.changes)
 
     def _check(self, condition: c.Condition) -> None:
@@ -70,6 +75,9 @@ class World:
 
     def _apply(self, changes: Iterable[c.Change]) -> None:
         whens: list[c.WhenScope | c.WhenCount] = []
+        changes = tuple(changes)
+        if self.run is not None and self.status is RunStatus.PAUSED:
+            self._check_nothing_begins(changes)
         for change in changes:
             if isinstance(change, c.WhenScope | c.WhenCount):
                 whens.append(change)
@@ -80,6 +88,18 @@ class World:
                 self.scope_counts.get(when.scope, 0) if isinstance(when, c.WhenScope) else self.counts.get(when.name, 0)
             )
             self._apply(when.then if value == when.equals else when.otherwise)
+
+    def _check_nothing_begins(self, changes: tuple[c.Change, ...]) -> None:
+        """A paused run puts nothing on its way, and no step of it begins; what runs already may be anchored."""
+        put = {change.item.item_id: change.item for change in changes if isinstance(change, c.PutItem)}
+        for change in changes:
+            if isinstance(change, c.EnterMessage):
+                assert change.item_id not in put, "put on its way while its run is paused"
+        for item in put.values():
+            if item.status is WorkItemStatus.IN_PROGRESS:
+                before = self.items.get(item.item_id)
+                assert before is not None, "begun while its run is paused"
+                assert item.anchored or before.status is item.status, "claimed while its run is paused"
 
     def _change(self, change: c.Change) -> None:  # noqa: C901 - one line per kind of change
         match change:
