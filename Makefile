@@ -20,7 +20,7 @@ NAME ?=
 # What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
 ARGS ?=
 
-# How long `make fuzz` goes on
+# How long `make fuzz` goes on, in all
 SECONDS ?= 60
 
 # Which seeds `make simulate` plays
@@ -74,12 +74,8 @@ simulate: $(VENV)/.made ## Play SEEDS=200 simulations of random workflows under 
 soak: $(VENV)/.made services ## Run the tests that take minutes: real timeouts, a cluster losing node after node
 	$(PYTEST) -m soak --durations=0 $(ARGS)
 
-fuzz: $(VENV)/.made ## Feed every decoder and the command line damaged and made-up input for SECONDS=60, each round another seed
-	@until=$$(( $$(date +%s) + $(SECONDS) )); round=0; \
-	while [ $$round -eq 0 ] || [ $$(date +%s) -lt $$until ]; do \
-	  round=$$((round + 1)); seed=$$RANDOM$$RANDOM; echo "round $$round: --hypothesis-seed=$$seed"; \
-	  HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -x tests/fuzz --hypothesis-seed=$$seed -p no:randomly $(ARGS) || exit 1; \
-	done
+fuzz: $(VENV)/.made ## Feed every decoder and the command line damaged and made-up input for SECONDS=60 in all, each round another seed
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -13,6 +13,8 @@ from floxide_amqp.core.retry import NO_RETRY, Backoff, BackoffStrategy, RetryPol
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp.drivers.codecs.compression import Compression
+from floxide_amqp.drivers.codecs.encryption import Encryption
 from floxide_amqp.exceptions import (
     AlreadyCompletedError,
     BrokerError,
@@ -22,6 +24,7 @@ from floxide_amqp.exceptions import (
     DefinitionError,
     FloxideError,
     InvalidRunStateError,
+    MissingKeyError,
     NodeCancelledError,
     NodeError,
     NodeTimeoutError,
@@ -36,6 +39,7 @@ from floxide_amqp.exceptions import (
     RunTimeoutError,
     StoreError,
 )
+from floxide_amqp.ports.codec import Codec
 from floxide_amqp.runtime.health import WorkerHealth
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
@@ -64,14 +68,17 @@ __all__ = [
     "BatchNode",
     "BrokerError",
     "Channel",
+    "Codec",
     "CodecError",
     "CompositeNode",
+    "Compression",
     "ConfigurationError",
     "Context",
     "DeadLetterError",
     "DeadLetterInfo",
     "DeadLetterKind",
     "DefinitionError",
+    "Encryption",
     "EventLog",
     "FailureInfo",
     "Fixed",
@@ -87,6 +94,7 @@ __all__ = [
     "LoggingInterceptor",
     "Max",
     "Min",
+    "MissingKeyError",
     "Next",
     "NextAll",
     "NoContext",

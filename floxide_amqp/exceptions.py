@@ -9,19 +9,21 @@
         RunNotFoundError  RunDeletedError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
         InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
-        DeadLetterIncompleteError
+        DeadLetterIncompleteError  RunChangedError  RunImportError
       NodeError                 raised inside a step
         NodeTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError  ResourceNotFoundError
         OutcomeUnknownError  PoisonError  DeadLetterError
         UndeclaredTransitionError  UnroutedValueError  ContextChangeError
       CodecError                bytes or values that cannot be encoded or decoded
-        PayloadTooLargeError  PayloadMismatchError  NewerFormatError
+        PayloadTooLargeError  PayloadMismatchError  NewerFormatError  UnknownKeyError
+        RunFileError
       BrokerError
         BrokerUnavailableError  BrokerConnectionLostError  BrokerAccessRefusedError
         TopologyClashError  ConsumerStoppedError
       StoreError
         StoreUnavailableError  CommitOutcomeUnknownError  StoreClosedError  InvalidBatchError
         StoreFullError  StoreReadOnlyError  StoreCorruptError  StoreSchemaError  UnreadableRecordError
+        MissingKeyError  StoreAccessRefusedError
 
 Facts are keyword-only attributes and the class writes the sentence: what failed, with which ids, what to do next.
 `retryable` says whether doing the same again later may succeed.
@@ -142,11 +144,12 @@ class RunDeletedError(RunNotFoundError):
     deleted_at: datetime
 
     def __init__(self, *, run_id: str, status: str, ended_at: datetime, deleted_at: datetime) -> None:
+        ended = "was cancelled" if status == "cancelled" else status
         RunError.__init__(
             self,
-            f"Run {run_id!r} was {status} at {ended_at:%Y-%m-%d %H:%M:%S} UTC and deleted at "
-            f"{deleted_at:%Y-%m-%d %H:%M:%S} UTC, with its result. Keep runs longer (Floxide(retention=…)) or collect "
-            "results sooner; to run it again, use another run id.",
+            f"Run {run_id!r} {ended} at {ended_at:%Y-%m-%d %H:%M:%S} UTC and was deleted at "
+            f"{deleted_at:%Y-%m-%d %H:%M:%S} UTC, with all that was known of it. Its id is free again after "
+            "Retention.tombstone (a week by default); to run the workflow again before, use another run id.",
             run_id=run_id,
             status=status,
             ended_at=ended_at,
@@ -233,7 +236,7 @@ class RunTimeoutError(RunError):
 
     def __init__(self, *, run_id: str, timeout_seconds: float) -> None:
         super().__init__(
-            f"Run {run_id!r} did not end within its timeout of {timeout_seconds:g} s and was failed.",
+            f"Run {run_id!r} did not end within its timeout of {timeout_seconds:g} s, and so it failed.",
             run_id=run_id,
             timeout_seconds=timeout_seconds,
         )
@@ -250,7 +253,7 @@ class ResultTimeoutError(RunError):
 
     def __init__(self, *, run_id: str, timeout_seconds: float, status: str) -> None:
         super().__init__(
-            f"Run {run_id!r} is still {status} after {timeout_seconds:g} s of waiting. It goes on; wait for it again.",
+            f"Run {run_id!r} has no result after {timeout_seconds:g} s: it is {status}. It goes on; wait for it again.",
             run_id=run_id,
             timeout_seconds=timeout_seconds,
             status=status,
@@ -321,9 +324,10 @@ class InvalidRunStateError(RunError):
     action: str
     status: str
 
-    def __init__(self, *, run_id: str, action: str, status: str) -> None:
+    def __init__(self, *, run_id: str, action: str, status: str, cure: str = "") -> None:
+        what_next = f" {cure}" if cure else ""
         super().__init__(
-            f"Cannot {action} run {run_id!r}: it is {status}.", run_id=run_id, action=action, status=status
+            f"Cannot {action} run {run_id!r}: it is {status}.{what_next}", run_id=run_id, action=action, status=status
         )
 
 
@@ -384,6 +388,32 @@ class DeadLetterIncompleteError(RunError):
             letter_id=letter_id,
             kept_bytes=kept_bytes,
             size_bytes=size_bytes,
+        )
+
+
+class RunChangedError(RunError):
+    """A run was worked on while it was exported, each time it was tried; no file was written."""
+
+    run_id: str
+
+    def __init__(self, *, run_id: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} changed while it was exported: workers still commit steps that were in flight when it was "
+            "paused. Wait until they have ended, then repeat.",
+            run_id=run_id,
+        )
+
+
+class RunImportError(RunError):
+    """A run cannot be put into this store; nothing of it is there."""
+
+    run_id: str
+    reason: str
+    cure: str
+
+    def __init__(self, *, run_id: str, reason: str, cure: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} cannot be imported: {reason}. {cure}", run_id=run_id, reason=reason, cure=cure
         )
 
 
@@ -590,6 +620,24 @@ class NewerFormatError(CodecError):
         )
 
 
+class UnknownKeyError(CodecError):
+    """Something is encrypted with a key that this process does not have."""
+
+    key_id: str
+    known: tuple[str, ...]
+    what: str
+
+    def __init__(self, *, key_id: str, known: tuple[str, ...] = (), what: str = "It was encrypted") -> None:
+        has = f"it has {', '.join(map(repr, known))}" if known else "it has none"
+        super().__init__(
+            f"{what} with the key {key_id!r}, which this process does not have; {has}. "
+            "Give it the key: Encryption(keys={…}), or FLOXIDE_ENCRYPTION_KEYS.",
+            key_id=key_id,
+            known=known,
+            what=what,
+        )
+
+
 class PayloadMismatchError(CodecError):
     """A value, or stored data, is not of the type that was declared."""
 
@@ -627,6 +675,26 @@ class PayloadTooLargeError(CodecError):
             size_bytes=size_bytes,
             limit_bytes=limit_bytes,
             limit=limit,
+        )
+
+
+class RunFileError(CodecError):
+    """A file cannot be written, is no exported run, is damaged, or of a newer release; nothing was imported."""
+
+    path: str
+    problem: str
+    cure: str
+    action: str
+
+    def __init__(
+        self, *, path: str, problem: str, cure: str = "Export the run again.", action: str = "imported"
+    ) -> None:
+        super().__init__(
+            f"The file {path} cannot be {action}: {problem}. {cure}",
+            path=path,
+            problem=problem,
+            cure=cure,
+            action=action,
         )
 
 
@@ -793,6 +861,23 @@ class UnreadableRecordError(StoreError):
         )
 
 
+class MissingKeyError(UnreadableRecordError):
+    """A record is sound, and this process lacks the key, or the codec, that opens it; one that has it goes on.
+
+    Attributes:
+        codec: The codec's name, as the record has it.
+        key_id: The key's id; empty of a codec without keys.
+    """
+
+    codec: str
+    key_id: str
+
+    def __init__(self, *, place: str, problem: str, codec: str, key_id: str) -> None:
+        super().__init__(place=place, problem=problem, is_newer=True)
+        self.codec = codec
+        self.key_id = key_id
+
+
 class InvalidBatchError(StoreError):
     """A batch or a read asks for what no store can do: a number beyond 64 bits, text that is not Unicode."""
 
@@ -854,18 +939,52 @@ class StoreCorruptError(StoreError):
         )
 
 
+class StoreDataLostError(StoreError):
+    """The store has lost commits that it had reported, or is not the one that was opened any more."""
+
+    store: str
+    reason: str
+
+    def __init__(self, *, store: str, reason: str) -> None:
+        super().__init__(
+            f"The store {store} has lost data ({reason}). What this process remembers of it may never have been: "
+            "start the process anew, so that it goes on from what the store has.",
+            store=store,
+            reason=reason,
+        )
+
+
 class StoreSchemaError(StoreError):
     """The store was written by another release, or by another program."""
 
     store: str
     found: str
     expected: str
+    cure: str
 
-    def __init__(self, *, store: str, found: str, expected: str) -> None:
+    def __init__(self, *, store: str, found: str, expected: str, cure: str = "") -> None:
         super().__init__(
             f"The store {store} holds {found}, but this release of floxide_amqp reads {expected}. "
-            "Use the release that wrote it, or name another path.",
+            f"{cure or 'Use the release that wrote it, or name another path.'}",
             store=store,
             found=found,
             expected=expected,
+            cure=cure,
+        )
+
+
+class StoreAccessRefusedError(StoreError):
+    """The store's server refuses the login, or what this user may not do; nothing was applied."""
+
+    store: str
+    reason: str
+    cure: str
+
+    def __init__(self, *, store: str, reason: str, cure: str = "") -> None:
+        super().__init__(
+            f"The store {store} refused access: {_ended(reason)} "
+            f"{(cure[:1].upper() + cure[1:]) or 'Correct its URL, or let this user do what it asked for.'}",
+            store=store,
+            reason=reason,
+            cure=cure,
         )

@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
@@ -18,7 +18,7 @@ from typing import Any
 
 from floxide_amqp.apps.absent import AbsentControlBus, AbsentWorkQueue, BrokerUse
 from floxide_amqp.apps.health import serve_health
-from floxide_amqp.apps.stores import StoreLocation, check_location, open_another, open_store
+from floxide_amqp.apps.stores import StoreLocation, check_location, is_memory, open_another, open_store
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -26,12 +26,15 @@ from floxide_amqp.drivers.amqp.control import AmqpControlBus
 from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.drivers.codecs.compression import Compression
+from floxide_amqp.drivers.codecs.encryption import Encryption, KeySource
 from floxide_amqp.drivers.memory.control import MemoryControlBus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
 from floxide_amqp.drivers.running_clock import RunningClock, clock_of_the_loop
 from floxide_amqp.exceptions import BrokerError, ConfigurationError
 from floxide_amqp.ports.clock import Clock
+from floxide_amqp.ports.codec import Codec
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.health import ConnectionHealth
 from floxide_amqp.ports.key_value import KeyValueStore
@@ -49,7 +52,8 @@ from floxide_amqp.runtime.threads import THREAD_NAME
 from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.identity import identity_of
-from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.sealing import Sealing
+from floxide_amqp.stores.sharded_session import session_with
 
 SKIPPING_POLL_SECONDS = 3_600.0
 """Between two looks at the store on a loop whose time jumps: a wait of a month costs less than a thousand of them."""
@@ -60,7 +64,8 @@ class Floxide:
 
     Args:
         broker: ``amqp://user:password@host/vhost`` or ``amqps://…``; None for the in-process queue.
-        store: A store's URL (``sqlite:///runs.db``, ``memory://``), an open store, or None for memory.
+        store: A store's URL (``postgresql://…``, ``redis://…``, ``sqlite:///runs.db``, ``memory://``), the URLs of its
+            shards by their names, an open store, or None for memory.
         workflows: The workflows its workers run.
         lifespan: Opens what nodes need, once per worker: an async context manager function that yields one resource,
             or several as a list, a tuple or a dict by type.
@@ -69,11 +74,13 @@ class Floxide:
         interceptors: Around start, step and publish; the first is the outermost.
         limits, timeouts: How much and how long.
         retention: How long ended runs stay in the store; by default for ever.
+        codec: What inputs, outputs, contexts and error texts go through on their way to the store: a codec or several,
+            such as ``[Compression(), Encryption(keys)]``. What was stored before stays readable.
         broker_settings: Deadlines and security of the broker's connections.
 
     Raises:
-        ConfigurationError: A URL cannot be understood, a broker comes without a shared store, or two workflows have
-            the same name and version.
+        ConfigurationError: A URL cannot be understood, a broker comes without a shared store, two workflows have the
+            same name and version, or the codecs do not go together.
     """
 
     def __init__(
@@ -89,12 +96,15 @@ class Floxide:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         retention: Retention | None = None,
+        codec: Codec | Sequence[Codec] = (),
         broker_settings: AmqpSettings = DEFAULT_SETTINGS,
     ) -> None:
         self.registry = Registry(workflows)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.retention = retention or Retention()
+        self._codecs = (codec,) if isinstance(codec, Codec) else tuple(codec)
+        self._sealing = Sealing(self._codecs, known=(Compression(),))
         self._namespace = namespace
         self._lifespan = lifespan
         self._retry = retry
@@ -108,14 +118,14 @@ class Floxide:
         check_location(store)
         if broker is not None:
             broker_url(broker, self._broker_settings)
-            if store is None or store == "memory://":
+            if is_memory(store):
                 raise ConfigurationError(
                     "Several processes need a store they share: give Floxide(broker, store='sqlite:///runs.db'), "
                     "or leave the broker out to run in one process."
                 )
         self._broker = broker
         self._store = store
-        self._local_store = MemoryKeyValueStore() if store is None or store == "memory://" else None
+        self._local_store = MemoryKeyValueStore() if is_memory(store) else None
         self._local_queue = MemoryWorkQueue() if broker is None else None
         self._local_bus = MemoryControlBus() if broker is None else None
 
@@ -139,6 +149,24 @@ class Floxide:
             twin._place(self._broker if broker is None else broker, self._store if store is None else store)
         return twin
 
+    def with_keys(self, keys: KeySource) -> Floxide:
+        """Return the same application with these encryption keys, the first of which is current.
+
+        They take the place of those of its `Encryption`; where it has none, everything is encrypted from now on.
+
+        Args:
+            keys: As for `Encryption`.
+
+        Raises:
+            ConfigurationError: They cannot be keys.
+        """
+        old = next((codec for codec in self._codecs if isinstance(codec, Encryption)), None)
+        new = Encryption(keys) if old is None else old.with_keys(keys)
+        twin = copy(self)
+        twin._codecs = (*(codec for codec in self._codecs if codec is not old), new)
+        twin._sealing = Sealing(twin._codecs, known=(Compression(),))
+        return twin
+
     def embedded(self, store: StoreLocation = None, *, lifespan: Lifespan | None = None) -> Floxide:
         """Return the same application without a broker, to run in one process.
 
@@ -150,6 +178,11 @@ class Floxide:
         twin._lifespan = lifespan or self._lifespan
         twin._place(None, store)
         return twin
+
+    @property
+    def store(self) -> StoreLocation:
+        """Where its runs are: a store's URL, an open store, or None for memory."""
+        return self._store
 
     @property
     def is_in_memory(self) -> bool:
@@ -243,7 +276,7 @@ class Floxide:
         broker: BrokerUse = BrokerUse.NEEDED,
     ) -> Services:  # fmt: skip
         store = await stack.enter_async_context(open_store(self._local_store or self._store))
-        session = Session(store, self._clock)
+        session = session_with(store, self._clock)
         stack.push_async_callback(session.drain)
         executor = ThreadPoolExecutor(limits.threads, thread_name_prefix=THREAD_NAME)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
@@ -255,6 +288,7 @@ class Floxide:
             timeouts=self._timeouts_here(), retention=self.retention, retry=self._retry,
             interceptors=self._interceptors, executor=executor,
             dead_letters=dead_letters, connections=lambda: _connections(queue, bus, dead_letters),
+            sealing=self._sealing,
         )  # fmt: skip
 
     async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:
@@ -295,7 +329,7 @@ class Floxide:
         )  # fmt: skip
         interval = services.timeouts.heartbeat
         if not services.session.is_shared or clock_of_the_loop() is not None:  # a thread would beat in another time
-            return TaskHeartbeat(record, services.liveness, self._clock, interval, services.timeouts.dead_after)
+            return TaskHeartbeat(record, services.session, self._clock, interval, services.timeouts.dead_after)
         watch = LoopWatch(
             LoopPulse(interval / TICKS_PER_BEAT), services.name, services.inflight,
             blocked_seconds=services.timeouts.loop_blocked, hung_seconds=services.timeouts.loop_hung,
@@ -311,7 +345,7 @@ class Floxide:
 
     def _open_another(self) -> Callable[[], Awaitable[KeyValueStore]]:
         location = self._store
-        if location is None or isinstance(location, str):
+        if location is None or isinstance(location, str | Mapping):
             return lambda: open_another(location)
         raise ConfigurationError(
             "A worker on a shared store needs the store's URL, to open a connection for its heartbeat."

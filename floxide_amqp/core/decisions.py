@@ -60,6 +60,7 @@ class Step:
         keep: Task queues whose items this worker may go on with; empty to publish every successor.
         jitter: A random number in [0, 1) for the backoff.
         duration_us: Time the node's body took, microseconds.
+        keep_input: Whether the item keeps its input when it is completed.
     """
 
     graph: Graph
@@ -78,6 +79,7 @@ class Step:
     keep: frozenset[str] = frozenset()
     jitter: float = 0.0
     duration_us: int = 0
+    keep_input: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +124,17 @@ Outcome: TypeAlias = Succeeded | Held | Failed | PageRead
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to publish: the item, its turn, the message's entry, and whether it replaces one that was lost."""
+    """A message to publish: the item, its turn, the message's entry, and whether it replaces one that was lost.
+
+    Attributes:
+        tries: How many messages for the item were lost before it, as noted with its entry.
+    """
 
     item: WorkItem
     turn: int
     entry: str
     recovered: bool = False
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def publish_later(
 
 def keep(item: WorkItem, turn: int, epoch: int, letter: DeadLetter, message: MessageAnchor, note: str) -> Decision:
     """One letter too many: the item waits, with the reason, for somebody who requeues or drops the letter."""
-    parked = replace(item, status=WorkItemStatus.PARKED, note=note)
+    parked = replace(item, status=WorkItemStatus.PARKED, note=note, parked_ms=letter.last_at_ms)
     return Decision(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
         changes=(

@@ -150,7 +150,7 @@ def unpark(
     leave: LeaveParked | DropLetter,
 ) -> Decision:
     """A parked item becomes pending: a worker has its node, or somebody requeued its dead letter."""
-    pending = replace(item, status=WorkItemStatus.PENDING, note="")
+    pending = replace(item, status=WorkItemStatus.PENDING, note="", parked_ms=0)
     return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=(leave, Count("waiting", -1)))
 
 
@@ -167,6 +167,7 @@ def reset(
         spared=False,
         lost=0 if failed else item.lost,
         due_ms=0,
+        parked_ms=0,
         note="",
         attempt=0 if failed else item.attempt,
         deaths=0 if failed else item.deaths,
@@ -212,16 +213,32 @@ def _repend(
 
 
 def park(
-    item: WorkItem, turn: int, epoch: int, workflow: str, version: str, note: str, message: MessageAnchor
+    item: WorkItem, turn: int, epoch: int, workflow: str, version: str, note: str, message: MessageAnchor, now_ms: int
 ) -> Decision:
     """An item that this worker cannot run waits in the store for one that can."""
-    parked = replace(item, status=WorkItemStatus.PARKED, owner=WorkerId(""), anchored=False, note=note)
+    return park_as(item, turn, epoch, (workflow, version, item.node), note, message, now_ms)
+
+
+def park_as(
+    item: WorkItem, turn: int, epoch: int, kind: tuple[str, str, str], note: str, message: MessageAnchor, now_ms: int,
+    *, at_most_once: bool = False,
+) -> Decision:  # fmt: skip
+    """An item waits in the store for a worker that has what `kind` names; whoever held it holds it no more.
+
+    Its body has not run: a claim of an `at_most_once` node is no death.
+    """
+    parked = replace(
+        item, status=WorkItemStatus.PARKED, owner=WorkerId(""), anchored=False, note=note, parked_ms=now_ms,
+        deaths=0 if at_most_once else item.deaths,
+    )  # fmt: skip
+    workflow, version, node = kind
     return Decision(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
         changes=(
             PutItem(parked, is_listed=True),
-            EnterParked(item.queue, workflow, version, item.node, item.item_id),
+            EnterParked(item.queue, workflow, version, node, item.item_id),
             Count("waiting", 1),
+            *((LeaveOwner(item.owner, item.item_id),) if item.owner else ()),
             *forget_message(message),
         ),
         epoch_after=epoch,
@@ -235,7 +252,7 @@ def republish(
 
     Only a probe sent after `at_ms` can find that this one is lost too; `tries` counts the messages lost so far.
     """
-    out = Outgoing(item, turn, message_entry(at_ms, item.item_id, turn), recovered=True)
+    out = Outgoing(item, turn, message_entry(at_ms, item.item_id, turn), recovered=True, tries=tries)
     return Decision(
         conditions=(TurnIs(item.item_id, turn),),
         changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher, tries)),
@@ -264,19 +281,25 @@ def repeat_publish(out: Outgoing, due_ms: int, header: RunHeader, publisher: Wor
     timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn)
     changes: list[Change] = [SetTimer(timer)]
     if out.entry:
-        moved = message_entry(due_ms, item.item_id, turn)
+        moved = entry_of_repeat(timer)
         changes += (
-            LeaveMessage(item.queue, out.entry), EnterMessage(item.queue, moved, item.item_id, turn, publisher)
-        )  # fmt: skip
+            LeaveMessage(item.queue, out.entry),
+            EnterMessage(item.queue, moved, item.item_id, turn, publisher, out.tries),
+        )
     return Decision(
         conditions=(TurnIs(item.item_id, turn),), changes=tuple(changes), effects=Effects(timer=timer)
     )  # fmt: skip
 
 
-def publish_again(item: WorkItem, timer: Timer, now_ms: int, publisher: WorkerId) -> Decision:
+def publish_again(item: WorkItem, timer: Timer, now_ms: int, publisher: WorkerId, *, tries: int = 0) -> Decision:
     """A pending item whose message no queue took, or may not have taken, gets another: its timer is due."""
-    entry = message_entry(timer.due_ms, item.item_id, timer.turn)
-    return republish(item, timer.turn, now_ms, publisher, (DropTimer(timer), LeaveMessage(item.queue, entry)))
+    forget = (DropTimer(timer), LeaveMessage(item.queue, entry_of_repeat(timer)))
+    return republish(item, timer.turn, now_ms, publisher, forget, tries=tries)
+
+
+def entry_of_repeat(timer: Timer) -> str:
+    """Return the entry that a message has until its timer publishes it again."""
+    return message_entry(timer.due_ms, timer.item_id, timer.turn)
 
 
 def defer_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader, reason: str, out: Outgoing) -> Decision:

@@ -158,9 +158,11 @@ class Plan:
         if self.closing is not None and self.closing != RUN_ITSELF and step.scope is not None:
             created = [step.scope.then]
         kept = next((item.item_id for item in created if self.may_publish and item.queue in step.keep), None)
+        drops = status is WorkItemStatus.COMPLETED and not step.keep_input
         done = replace(
             step.item,
             status=status,
+            input=replace(step.item.input, payload=b"") if drops else step.item.input,
             owner=WorkerId(""),
             anchored=False,
             successors=tuple(item.item_id for item in created),

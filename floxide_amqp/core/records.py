@@ -133,6 +133,7 @@ class WorkItem:
         kept: The successor that the same worker went on with.
         token: The commit that last wrote it.
         note: Why it is where it is, for people: a returned publish, a missing node.
+        parked_ms: Since when a parked item is, store time; of no account in any other.
     """
 
     item_id: WorkItemId
@@ -156,6 +157,7 @@ class WorkItem:
     kept: WorkItemId | None = None
     token: bytes = b""
     note: str = ""
+    parked_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +202,21 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A numbered message that shows that a queue delivers what was put before it."""
+    """A numbered message that shows that a queue delivers what was put before it.
+
+    Attributes:
+        queue: The task queue it goes through.
+        number: Tells a sender's probes apart, for people.
+        before: The store's time when it was sent, in milliseconds, as 14 digits: as message entries begin.
+        store: The store whose messages it is about.
+        shard: The one of its servers whose messages it is about; empty where there is one.
+    """
 
     queue: str
     number: int
     before: str
+    store: str = ""
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,13 +335,19 @@ class TimerKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timer:
-    """A durable wake: fires when store time reaches `due_ms`, if the item still has the turn."""
+    """A durable wake: fires when store time reaches `due_ms`, if the item still has the turn.
+
+    Attributes:
+        turn: The item's; of a resume the epoch in which the run goes on.
+        after: Of a resume that has begun: the items up to this one are on their way.
+    """
 
     due_ms: int
     run_id: RunId
     item_id: WorkItemId = WorkItemId("")
     kind: TimerKind = TimerKind.RETRY
     turn: int = 0
+    after: WorkItemId = WorkItemId("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

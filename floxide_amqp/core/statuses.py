@@ -19,7 +19,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     """Steps are being worked on."""
     WAITING = "waiting"
-    """Derived: every live item waits for a retry, a timer or a worker that has its node."""
+    """Derived: every live item waits for a retry, a timer, a worker that has its node, or somebody's decision."""
     PAUSED = "paused"
     """No new step begins; what was in flight was committed."""
     COMPLETED = "completed"
@@ -65,9 +65,9 @@ _R, _I = RunStatus, WorkItemStatus
 
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
     {
-        _R.PENDING: frozenset({_R.RUNNING, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
+        _R.PENDING: frozenset({_R.RUNNING, _R.WAITING, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
         _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
-        _R.WAITING: frozenset({_R.RUNNING, _R.PAUSED, _R.FAILED, _R.CANCELLED}),
+        _R.WAITING: frozenset({_R.PENDING, _R.RUNNING, _R.PAUSED, _R.FAILED, _R.CANCELLED}),
         _R.PAUSED: frozenset({_R.RUNNING, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
         _R.COMPLETED: frozenset(),
         _R.FAILED: frozenset({_R.RUNNING}),

@@ -348,7 +348,8 @@ class KeyValueStore(Protocol):
             CommitOutcomeUnknownError: Each batch may or may not be applied, as a prefix of the group; resolve each
                 by its witness.
             StoreError: The group is faulty (a full disk, a type clash, a `Clear` among other writes); nothing was
-                applied.
+                applied. Where slots are on several servers, that holds of a group that is for one of them; another may
+                have been applied in part, and raises `CommitOutcomeUnknownError` then.
         """
         ...
 

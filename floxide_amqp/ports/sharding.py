@@ -35,5 +35,5 @@ class ShardedStore(Protocol):
 
 def merge_pages(pages: Iterable[Sequence[Entry]], asked: IndexRange) -> list[Entry]:
     """Return what the shards found of a range as one page, in the order asked for."""
-    merged = heapq.merge(*pages, key=attrgetter("entry"), reverse=asked.reverse)
+    merged = heapq.merge(*pages, key=attrgetter("entry", "slot"), reverse=asked.reverse)
     return list(islice(merged, max(asked.limit, 0)))

@@ -19,6 +19,7 @@ from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, Work
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
     CodecError,
+    MissingKeyError,
     NewerFormatError,
     OutcomeUnknownError,
     PoisonError,
@@ -28,15 +29,19 @@ from floxide_amqp.exceptions import (
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Committed, Conflict, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
-from floxide_amqp.runtime.deaths import DeathWatch, Verdict
+from floxide_amqp.runtime.deaths import DeathWatches, Verdict
 from floxide_amqp.runtime.frontier import ENDED, find_frontier
+from floxide_amqp.runtime.keyless import park_for_key
 from floxide_amqp.runtime.owners import verdict_on_owner
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.waits import missing_node
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.sealed import Layer
+from floxide_amqp.stores.sealed_records import lacked_for
 from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.admission")
@@ -96,12 +101,13 @@ class _Found:
     epoch: int
     stored: StoredItem | None
     broken: CodecError | None
+    lacked: Layer | None
 
 
 class Admissions:
     """Admits messages."""
 
-    def __init__(self, services: Services, deaths: DeathWatch) -> None:
+    def __init__(self, services: Services, deaths: DeathWatches) -> None:
         self._services = services
         self._deaths = deaths
 
@@ -154,6 +160,9 @@ class Admissions:
             return await self._park(found, item, turn, message)
         if self._services.inflight.works_on(found.header.run_id, item):
             return await self._anchor_for(found, item, turn, self._services.name, message)
+        lacked = found.lacked or lacked_for(self._services.sealing, item)
+        if lacked is not None:
+            return await self._park(found, item, turn, message, lacked)
         is_first = bool(message.entry) and not (redelivered or envelope.recovered or item.deaths)
         if not is_first or graph.nodes[item.node].options.at_most_once:
             return await self._claim(found, item, turn, graph, message)
@@ -167,7 +176,8 @@ class Admissions:
         outcome = await self._services.commit(_writer(found.header), decision)
         if isinstance(outcome, Conflict):
             return None
-        if owner != self._services.name and await self._deaths.verdict(owner) is Verdict.GONE:
+        deaths = self._deaths.beside(found.header.run_id)
+        if owner != self._services.name and await deaths.verdict(owner) is Verdict.GONE:
             return None  # it has said goodbye since it was taken for alive, and nobody looks for what it holds
         return Dismissed(reason="owned", forget=False)
 
@@ -250,7 +260,7 @@ class Admissions:
     async def _admitted(
         self, found: _Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
     ) -> Admitted:
-        run = found.run if found.run is not None else CachedRun(found.header, graph)
+        run = found.run if found.run is not None else CachedRun(found.header, graph, self._services.sealing)
         return Admitted(
             run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,
             scope=await self.scope_of(run, item),
@@ -266,10 +276,17 @@ class Admissions:
             run.remember_scope(known)
         return known
 
-    async def _park(self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
+    async def _park(
+        self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor, lacked: Layer | None = None
+    ) -> Admission | None:
         header = found.header
-        note = f"this worker has no node {item.node!r} of workflow {header.workflow!r} version {header.version!r}"
-        decision = moves.park(item, turn, found.epoch, header.workflow, header.version, note, message)
+        if lacked is not None:
+            is_parked = await park_for_key(self._services, header, item, turn, found.epoch, lacked, message)
+            return Dismissed(reason="parked", forget=False) if is_parked else None
+        decision = moves.park(
+            item, turn, found.epoch, header.workflow, header.version, missing_node(header, item), message,
+            self._services.now_ms(),
+        )  # fmt: skip
         if isinstance(await self._services.commit(_writer(header), decision), Conflict):
             return None
         self._services.figures.parked += 1
@@ -312,12 +329,17 @@ class Admissions:
             header = read_record(codec.decode_header, snapshot.cells[2].value, keys.header(run_id))
             cached = self._remember(header)
         broken: CodecError | None = None
+        lacked: Layer | None = None
         if cached is not None and cached.has_context:
-            broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
+            try:
+                broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
+            except MissingKeyError as error:
+                lacked = Layer(error.codec, error.key_id, b"")
         return _Found(
             run=cached, header=header, epoch=state.version,
             state=read_record(codec.decode_state, state.value, keys.state(run_id)),
-            stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1]), broken=broken,
+            stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1], services.sealing),
+            broken=broken, lacked=lacked,
         )  # fmt: skip
 
     async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
@@ -341,8 +363,8 @@ class Admissions:
 
     def _remember(self, header: RunHeader) -> CachedRun | None:
         graph = self._services.registry.find(header.workflow, header.version)
-        return None if graph is None else self._services.cache.add(CachedRun(header, graph))
+        return None if graph is None else self._services.cache.add(CachedRun(header, graph, self._services.sealing))
 
 
 def _writer(header: RunHeader) -> BatchWriter:
-    return BatchWriter(header.run_id, header.created_at_ms)
+    return BatchWriter(header.run_id, header.created_at_ms, header.workflow)

@@ -16,10 +16,13 @@ from floxide_amqp.core.context import Context, ContextState, NoContext
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, ScopeId
 from floxide_amqp.core.records import RunHeader, Scope
+from floxide_amqp.exceptions import StoreError
 from floxide_amqp.ports.key_value import LogPage
 from floxide_amqp.runtime.settings import LEAST_TOMBSTONE_SECONDS
-from floxide_amqp.stores.contexts import ContextStore, apply_page
+from floxide_amqp.stores.contexts import ContextStore, Snapshots, apply_page, bytes_after
 from floxide_amqp.stores.encoding import unpack
+from floxide_amqp.stores.sealed_records import delta_opener
+from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.writes import BatchWriter
 
 MAX_IDLE_SECONDS = LEAST_TOMBSTONE_SECONDS
@@ -38,14 +41,18 @@ class CachedRun:
         serial: Held by isolated steps that have conflicted too often, so that they go one at a time.
     """
 
-    def __init__(self, header: RunHeader, graph: Graph) -> None:
+    def __init__(self, header: RunHeader, graph: Graph, sealing: Sealing = PLAIN) -> None:
+        self._opened = delta_opener(sealing, header.run_id)
         self.header = header
         self.graph = graph
-        self.writer = BatchWriter(header.run_id, header.created_at_ms)
+        self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow)
         self.position = 0
         self.asked_for_at = asyncio.get_running_loop().time()
         self.serial = asyncio.Lock()
         self._context: ContextState[Any] | None = None
+        self._snapshots = Snapshots()
+        self._tail_bytes = 0
+        self._is_saving = False
         self._loading = asyncio.Lock()
         self._scopes: OrderedDict[ScopeId, Scope] = OrderedDict()
 
@@ -80,14 +87,17 @@ class CachedRun:
                     return
                 if page.first > self.position:
                     break
-            self._context, self.position = await contexts.load(self.header, self.graph.context)
+            loaded = await contexts.read(self.header, self.graph.context)
+            self._context, self.position = loaded.state, loaded.position
+            self._snapshots, self._tail_bytes = loaded.snapshots, loaded.tail_bytes
 
     def absorb(self, page: LogPage) -> bool:
         """Apply a page of the log; return whether the context reaches the log's end. False also where it has a gap."""
         if self._context is None or page.first > self.position:
             return False
         with self._dropped_when_broken():
-            self.position = apply_page(self._context, self.position, page)
+            self._tail_bytes += bytes_after(self.position, page)
+            self.position = apply_page(self._context, self.position, page, self._opened)
         return self.position >= page.length
 
     def advance(self, first: int | None, delta: bytes) -> None:
@@ -96,6 +106,19 @@ class CachedRun:
             with suppress(Exception), self._dropped_when_broken():  # whoever reads it next meets the error
                 self._context.apply(unpack(delta))
                 self.position += 1
+                self._tail_bytes += len(delta)
+
+    async def save(self, contexts: ContextStore) -> None:
+        """Leave a snapshot of the context in the store, if one is due; a store that fails goes without."""
+        state, position = self._context, self.position
+        if state is None or self._is_saving or not contexts.is_due(self._snapshots, position, self._tail_bytes):
+            return
+        self._is_saving, self._tail_bytes = True, 0
+        try:
+            with suppress(StoreError):  # it only saves reading, and the next one will be left
+                self._snapshots = await contexts.save(self.header.run_id, state, position, self._snapshots)
+        finally:
+            self._is_saving = False
 
     @contextmanager
     def _dropped_when_broken(self) -> Generator[None]:

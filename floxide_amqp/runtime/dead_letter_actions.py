@@ -25,8 +25,8 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.ports.key_value import Committed
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
-from floxide_amqp.runtime.chain import effects_of
 from floxide_amqp.runtime.dead_letters import explain, is_open
+from floxide_amqp.runtime.effects import effects_of
 from floxide_amqp.runtime.publishing import REASONS, publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import policy_of
@@ -170,7 +170,7 @@ async def _is_shown(services: Services, letter: DeadLetter) -> bool:
 
 def _check_not_over(run: StoredRun, action: str) -> None:
     if run.state.status.is_terminal:
-        raise InvalidRunStateError(run_id=run.header.run_id, action=action, status=run.state.status.value)
+        raise InvalidRunStateError(run_id=run.header.run_id, action=action, status=run.status.value)
 
 
 async def _page(services: Services, after: str, limit: int) -> list[DeadLetter | Quarantined]:

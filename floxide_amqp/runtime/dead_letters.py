@@ -23,11 +23,13 @@ from floxide_amqp.exceptions import CodecError, FloxideError, UnreadableRecordEr
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterQueue, DeadLetterReader
 from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.foreign_letters import ForeignLetters
 from floxide_amqp.runtime.frontier import find_frontier
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side, work_off
 from floxide_amqp.runtime.unreadable import quarantine
+from floxide_amqp.runtime.waits import kept_letter
 from floxide_amqp.stores.dead_letters import LetterPlace
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.items import StoredItem
@@ -43,16 +45,10 @@ GATHER_SECONDS = 0.01
 """How long more letters are waited for once there is one: they share their round trips to the store."""
 
 PAGE = 200
-"""Stored letters looked at in one read."""
-
-FOREIGN_SECONDS = 5.0
-"""How long a letter of another store is held before it goes back, so that its owner gets it and nothing spins."""
+"""Stored letters looked at in one round of tidying; the next one goes on behind them."""
 
 LOOK_SECONDS = 0.5
 """Between two looks at who leads maintenance; nothing is asked for it."""
-
-TELL_SECONDS = 60.0
-"""Between two log lines about letters of the same other store."""
 
 PAUSE_SECONDS = 1.0
 """Pause after an error of the store or the broker; doubles with each one after it."""
@@ -95,9 +91,9 @@ class DeadLetterDesk:
         self._queue = queue
         self._recover = recover
         self._is_leader = is_leader
+        self._foreign = ForeignLetters(services)
         self._next_tidying = 0.0
-        self._held: set[asyncio.Task[None]] = set()
-        self._told: dict[str, float] = {}
+        self._tidied = ""
 
     async def run(self) -> None:
         """Read letters while this process leads; until cancelled."""
@@ -123,8 +119,7 @@ class DeadLetterDesk:
                     await self._tidy_now_and_then()
                     await side_by_side(self._handle, await _some(reader))
             finally:
-                for held in self._held:
-                    held.cancel()
+                self._foreign.let_go()
 
     async def _handle(self, delivery: DeadDelivery) -> None:
         """Reconcile a letter; on any error it goes back to its queue."""
@@ -135,10 +130,8 @@ class DeadLetterDesk:
             raise
         if is_done:
             await delivery.acknowledge()
-            return
-        held = asyncio.create_task(_release_later(delivery), name="floxide.dead_letters.held")
-        self._held.add(held)
-        held.add_done_callback(self._held.discard)
+        else:
+            self._foreign.hold(delivery)
 
     # --- one letter
 
@@ -155,8 +148,10 @@ class DeadLetterDesk:
             figures.dead_letters["settled"] += 1
             return True
         if message.store and self._services.store_id and message.store != self._services.store_id:
-            self._leave_alone(delivery, message)
-            return False
+            if self._foreign.leaves(delivery, message):
+                return False
+            await self._quarantine(delivery, f"It is about store {message.store!r}, and nobody reads it for that one.")
+            return True
         became = None
         while became is None:  # after a conflict somebody has changed the item meanwhile: look again
             try:
@@ -228,7 +223,8 @@ class DeadLetterDesk:
         times = "once" if letter.count == 1 else f"{letter.count} times in a row"
         note = f"the broker gave up on its message {times}: {explain(letter.reason)}"
         if letter.count > services.limits.dead_letters:
-            return letter_moves.keep(found.item, found.turn, run.epoch, letter, anchor, note), "kept"
+            kept = kept_letter(found.item, note)
+            return letter_moves.keep(found.item, found.turn, run.epoch, letter, anchor, kept), "kept"
         if letter.count == 1:
             decision = letter_moves.publish_at_once(found.item, letter, services.now_ms(), services.name, anchor)
             return decision, "published again"
@@ -241,17 +237,6 @@ class DeadLetterDesk:
         await quarantine(self._services, delivery.queue, delivery.body, reason)
         self._services.figures.dead_letters["quarantined"] += 1
 
-    def _leave_alone(self, delivery: DeadDelivery, message: Envelope) -> None:
-        """A letter about another store: its own workers know what it is worth. Said once per store now and then."""
-        now = asyncio.get_running_loop().time()
-        if now < self._told.get(message.store, 0.0):
-            return
-        self._told[message.store] = now + TELL_SECONDS
-        _log.error(
-            "store.mismatch", run_id=message.run_id, queue=delivery.queue, store=self._services.store_id,
-            message_store=message.store, cure="give all workers the same store, or each application a namespace",
-        )  # fmt: skip
-
     # --- letters whose item has gone on
 
     async def _tidy_now_and_then(self) -> None:
@@ -261,14 +246,10 @@ class DeadLetterDesk:
             await self.tidy()
 
     async def tidy(self) -> None:
-        """Forget the letters whose item has gone on without them."""
-        services, after = self._services, ""
-        while True:
-            places = await services.letters.places(after=after, limit=PAGE)
-            await work_off(self._tidy_one, places)
-            if len(places) < PAGE:
-                return
-            after = places[-1].letter_id
+        """Forget letters whose item has gone on without them: those of one page, and the next time of the next one."""
+        places = await self._services.letters.places(after=self._tidied, limit=PAGE)
+        await work_off(self._tidy_one, places)
+        self._tidied = places[-1].letter_id if len(places) == PAGE else ""
 
     async def _tidy_one(self, place: LetterPlace) -> None:
         letter = await self._services.letters.find(place.run_id, place.item_id)
@@ -314,11 +295,6 @@ async def _some(reader: DeadLetterReader) -> list[DeadDelivery]:
         except TimeoutError:
             break
     return found
-
-
-async def _release_later(delivery: DeadDelivery) -> None:
-    await asyncio.sleep(FOREIGN_SECONDS)
-    await delivery.release()
 
 
 def _outcome(run: StoredRun | None, found: StoredItem | None) -> str:

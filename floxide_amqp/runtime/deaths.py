@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkerId
@@ -74,6 +75,11 @@ class DeathWatch:
         has_died = self.has_died(record) or (held is not None and gave_up(record, *held))
         return Verdict.DEAD if has_died else Verdict.ALIVE
 
+    def beside(self, run_id: RunId) -> DeathWatch:
+        """Return what watches the heartbeats that stand beside a run."""
+        del run_id
+        return self
+
     def has_died(self, record: WorkerRecord) -> bool:
         """Return whether the worker of a heartbeat just read is known to be dead."""
         if record.status in (DEAD, HUNG) or is_gone(record):
@@ -88,6 +94,31 @@ class DeathWatch:
     def forget_all_but(self, listed: Iterable[WorkerId]) -> None:
         """Drop what was seen of workers that are no more."""
         self._seen = {worker_id: self._seen[worker_id] for worker_id in listed if worker_id in self._seen}
+
+
+class DeathWatches:
+    """Decides whether workers are dead where the store has several servers, each with heartbeats of its own.
+
+    Args:
+        session: The store.
+        dead_after_seconds: Silence that counts as death.
+        own_beats: Returns how many heartbeats of this process have succeeded on a server, by its number.
+
+    Attributes:
+        parts: One watch for each part of the session, in their order.
+    """
+
+    def __init__(self, session: Session, dead_after_seconds: float, own_beats: Callable[[int], int]) -> None:
+        self._session = session
+        self.parts = [
+            DeathWatch(part, dead_after_seconds, partial(own_beats, number))
+            for number, part in enumerate(session.parts)
+        ]
+        self._by_part = dict(zip(session.parts, self.parts, strict=True))
+
+    def beside(self, run_id: RunId) -> DeathWatch:
+        """Return what watches the heartbeats that stand beside a run."""
+        return self._by_part[self._session.beside(run_id)]
 
 
 def gave_up(record: WorkerRecord, run_id: RunId, item: WorkItem) -> bool:

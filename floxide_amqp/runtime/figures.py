@@ -53,6 +53,7 @@ class Figures:
         parked: Items that this worker lacked the node for.
         dead_letters: Messages the broker gave up on, by what became of them.
         quarantined: Messages nobody could read.
+        left_to_probes: Messages let go because the server that has their run was down, by shard.
         runs_finished: Runs that this process ended, by status.
     """
 
@@ -72,6 +73,7 @@ class Figures:
         self.parked = 0
         self.dead_letters: Counter[str] = Counter()
         self.quarantined = 0
+        self.left_to_probes: Counter[str] = Counter()
         self.runs_finished: Counter[str] = Counter()
 
     def node(self, workflow: str, node: str) -> NodeFigures:

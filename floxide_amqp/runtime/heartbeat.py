@@ -12,15 +12,16 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from floxide_amqp.core.records import WorkerRecord
-from floxide_amqp.exceptions import StoreError, WorkerNameLostError
+from floxide_amqp.exceptions import ConfigurationError, StoreError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import KeyValueStore
 from floxide_amqp.runtime.loop_watch import LoopPulse, LoopWatch
-from floxide_amqp.runtime.naming import Name
+from floxide_amqp.runtime.signs import Signs
 from floxide_amqp.runtime.vitals import Vitals, new_record, next_beat
-from floxide_amqp.stores.liveness import HUNG, LivenessStore
+from floxide_amqp.stores.liveness import HUNG
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.sharded_session import session_with
 
 __all__ = ["Heartbeat", "TaskHeartbeat", "Vitals", "new_record"]
 
@@ -47,7 +48,7 @@ class TaskHeartbeat:
 
     Args:
         record: The worker's record.
-        liveness: Where the beats go.
+        session: Where the beats go.
         clock: This process's clock.
         interval_seconds: Between two beats.
         dead_after_seconds: Silence of another worker of this name that counts as its death.
@@ -55,35 +56,37 @@ class TaskHeartbeat:
     Attributes:
         vitals: Set by the worker.
         pulse: Ticks of the event loop, which the worker keeps up.
-        succeeded: Beats that got through.
-        beat_at: When the last of them did, by the event loop's clock.
+        beat_at: When the last beat got through, by the event loop's clock.
         on_lost: Called when another worker has taken the name.
     """
 
     def __init__(
         self,
         record: WorkerRecord,
-        liveness: LivenessStore,
+        session: Session,
         clock: Clock,
         interval_seconds: float,
         dead_after_seconds: float = DEFAULT_DEAD_AFTER_SECONDS,
     ) -> None:
         self.vitals = Vitals()
-        self.succeeded = 0
         self.beat_at: float | None = None
         self.on_lost: Callable[[Exception], object] = _ignore
         self.pulse = LoopPulse(interval_seconds / TICKS_PER_BEAT)
         self._record = record
         self._clock = clock
         self._interval = interval_seconds
-        self._name = Name(liveness, dead_after_seconds, interval_seconds)
+        self._signs = Signs(
+            session, self._next, self._note, interval_seconds=interval_seconds, dead_after_seconds=dead_after_seconds
+        )
         self._task: asyncio.Task[None] | None = None
+
+    def succeeded(self, part: int) -> int:
+        """Return how many beats got through on a server, by its number."""
+        return self._signs.succeeded[part]
 
     async def start(self) -> None:
         """Write the first beat and go on beating."""
-        self._next()
-        await self._name.take(self._record)
-        self._succeed()
+        await self._signs.begin()
         self._task = asyncio.create_task(self._run(), name="floxide.worker.heartbeat")
 
     async def stop(self) -> None:
@@ -92,28 +95,20 @@ class TaskHeartbeat:
             return
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._name.leave(self._record)
+        await self._signs.leave()
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            self._next()
-            try:
-                await self._name.beat(self._record)
-            except WorkerNameLostError as error:
-                self.on_lost(error)
-                return
-            except StoreError as error:
-                _log.warning("heartbeat.failed", worker_id=self._record.worker_id, error=str(error))
-            else:
-                self._succeed()
+        try:
+            await self._signs.keep_up(lambda: asyncio.sleep(self._interval))
+        except ConfigurationError as error:
+            self.on_lost(error)
 
-    def _next(self) -> None:
+    def _next(self) -> WorkerRecord:
         loop_time = asyncio.get_running_loop().time()
         self._record = next_beat(self._record, self.vitals, self._clock.now_ms(), loop_time=loop_time)
+        return self._record
 
-    def _succeed(self) -> None:
-        self.succeeded += 1
+    def _note(self) -> None:
         self.beat_at = asyncio.get_running_loop().time()
 
 
@@ -131,8 +126,7 @@ class Heartbeat:
     Attributes:
         vitals: Set by the worker, read by the thread.
         pulse: Ticks of the event loop, which the worker keeps up.
-        succeeded: Beats that got through.
-        beat_at: When the last of them did, by the event loop's clock.
+        beat_at: When the last beat got through, by the event loop's clock.
         on_lost: Called in the event loop when another worker has taken the name.
     """
 
@@ -146,7 +140,6 @@ class Heartbeat:
         watch: LoopWatch | None = None,
     ) -> None:
         self.vitals = Vitals()
-        self.succeeded = 0
         self.beat_at: float | None = None
         self.on_lost: Callable[[Exception], object] = _ignore
         self._record = record
@@ -160,6 +153,11 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._first: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._signs: Signs | None = None
+
+    def succeeded(self, part: int) -> int:
+        """Return how many beats got through on a server, by its number."""
+        return 0 if self._signs is None else self._signs.succeeded[part]
 
     async def start(self) -> None:
         """Start beating; return once the first beat is in the store.
@@ -198,63 +196,50 @@ class Heartbeat:
         except Exception as error:  # noqa: BLE001 - the supervisor of the thread: `start` raises it
             self._report_first(error)
             return
-        liveness = LivenessStore(Session(store, self._clock, patience_seconds=0.0))
-        name = Name(liveness, self._dead_after, self._interval, self._stop.is_set)
+        session = session_with(store, self._clock, patience_seconds=0.0)
+        self._signs = Signs(
+            session, self._next, self._note, interval_seconds=self._interval, dead_after_seconds=self._dead_after,
+            is_stopped=self._stop.is_set,
+        )  # fmt: skip
         try:
-            if not await self._begin(name):
-                return
-            while not self._stop.is_set():
-                await asyncio.to_thread(self._stop.wait, self._interval)
-                if not self._stop.is_set() and not await self._beat(name):
-                    return
-            await self._goodbye(name)
+            if await self._begin(self._signs):
+                await self._go_on(self._signs)
         finally:
             await store.aclose()
 
-    async def _begin(self, name: Name) -> bool:
-        """Take the name with the first beat; return whether to go on."""
-        self._next()
+    async def _begin(self, signs: Signs) -> bool:
+        """Take the name with the first beats; return whether to go on."""
         try:
-            await name.take(self._record)
+            await signs.begin()
         except Exception as error:  # noqa: BLE001 - the supervisor of the thread: `start` raises it
             self._report_first(error)
             return False
-        self._succeed()
         self._report_first(None)
         return True
 
-    async def _beat(self, name: Name) -> bool:
-        """Beat once; return whether to go on."""
-        self._next()
+    async def _go_on(self, signs: Signs) -> None:
         try:
-            await name.beat(self._record)
-        except WorkerNameLostError as error:
+            await signs.keep_up(lambda: asyncio.to_thread(self._stop.wait, self._interval))
+        except ConfigurationError as error:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self.on_lost, error)
-            return False
-        except Exception as error:  # noqa: BLE001 - a thread that ends in silence would look like the worker's death
-            _log.warning("heartbeat.failed", worker_id=self._record.worker_id, error=str(error))
-        else:
-            self._succeed()
-        return True
+            return
+        try:
+            await signs.leave()
+        except StoreError as error:
+            _log.warning("heartbeat.goodbye_failed", worker_id=self._record.worker_id, error=str(error))
 
-    def _next(self) -> None:
+    def _next(self) -> WorkerRecord:
         watch = self._watch
         self._record = next_beat(
             self._record, self.vitals, self._clock.now_ms(), loop_time=self.pulse.loop_time(),
             lag_seconds=0.0 if watch is None else watch.silent_seconds,
             status=HUNG if watch is not None and watch.is_hung else "",
         )  # fmt: skip
+        return self._record
 
-    def _succeed(self) -> None:
-        self.succeeded += 1
+    def _note(self) -> None:
         self.beat_at = self.pulse.loop_time()
-
-    async def _goodbye(self, name: Name) -> None:
-        try:
-            await name.leave(self._record)
-        except StoreError as error:
-            _log.warning("heartbeat.goodbye_failed", worker_id=self._record.worker_id, error=str(error))
 
     def _report_first(self, error: Exception | None) -> None:
         if self._loop is None or self._first is None:

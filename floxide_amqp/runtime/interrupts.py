@@ -61,10 +61,13 @@ class Interrupts:
         await self._check(at_work if run_ids is None else set(at_work).intersection(run_ids))
 
     async def _check(self, run_ids: Iterable[RunId]) -> None:
+        await asyncio.gather(*(self._check_one(run_id) for run_id in sorted(run_ids)))
+
+    async def _check_one(self, run_id: RunId) -> None:
         try:
-            for run_id in run_ids:
-                run = await self._services.runs.find(run_id)
-                if run is not None and run.state.status.is_terminal:
-                    self._services.inflight.interrupt(run_id)
+            run = await self._services.runs.find(run_id)
         except FloxideError as error:  # the store is out of reach: long steps are asked about again and again
-            _log.warning("worker.check_failed", error=str(error))
+            _log.warning("worker.check_failed", run_id=run_id, error=str(error))
+            return
+        if run is not None and run.state.status.is_terminal:
+            self._services.inflight.interrupt(run_id)

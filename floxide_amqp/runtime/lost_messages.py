@@ -28,7 +28,7 @@ from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.deaths import DeathWatch, Verdict
 from floxide_amqp.runtime.frontier import find_frontier
 from floxide_amqp.runtime.owners import verdict_on_owner
-from floxide_amqp.runtime.probes import Probes
+from floxide_amqp.runtime.probes import Probes, distrust
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
@@ -77,8 +77,13 @@ class LostMessages:
         self._sweeps: dict[str, _Sweep] = {}
         self._next_probe = 0.0
 
-    def probe_returned(self, probe: Probe) -> None:
-        """A probe came through its queue: look for what should have come before it, once steps begun then show."""
+    def probe_returned(self, probe: Probe, came_from: str) -> None:
+        """A probe came through a queue: look for what should have come before it, once steps begun then show."""
+        services = self._services
+        reason = distrust(probe, came_from, store_id=services.store_id, now_ms=services.now_ms())
+        if reason:
+            _log.warning("probe.ignored", queue=came_from, reason=reason)
+            return
         self._returned.append(probe)
 
     async def look(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from floxide_amqp.core.records import Probe
 from floxide_amqp.runtime.dead_letters import DeadLetterDesk
 from floxide_amqp.runtime.dead_workers import DeadWorkers
-from floxide_amqp.runtime.deaths import DeathWatch
+from floxide_amqp.runtime.deaths import DeathWatch, DeathWatches
 from floxide_amqp.runtime.due_timers import DueTimers
 from floxide_amqp.runtime.lease import Lease
 from floxide_amqp.runtime.lost_messages import LostMessages
@@ -24,11 +24,12 @@ from floxide_amqp.runtime.parked import ParkedItems
 from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import report
+from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.session import WAITED_FOR
 
 
 class Maintenance:
-    """One process's part in maintenance.
+    """One process's part in maintenance: of the one server that most stores have, or of each where there are several.
 
     Args:
         services: The process's parts.
@@ -37,6 +38,64 @@ class Maintenance:
 
     Attributes:
         dead_letters: Reads what the broker gave up on while this process leads; run beside the rounds.
+    """
+
+    def __init__(self, services: Services, deaths: DeathWatches, queues: Sequence[str]) -> None:
+        self._session = services.session
+        self._parts = {
+            part.shard: ShardMaintenance(services.with_part(part), watch, queues)
+            for part, watch in zip(services.session.parts, deaths.parts, strict=True)
+        }
+        self.dead_letters = DeadLetterDesk(services, services.dead_letters, self._recover, lambda: self.is_leader)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process led the last round, of any server."""
+        return any(part.is_leader for part in self._parts.values())
+
+    async def run(self) -> None:
+        """Do rounds until cancelled, those of each server for themselves: one that is down holds up no other."""
+        async with asyncio.TaskGroup() as rounds:
+            for part in self._parts.values():
+                rounds.create_task(part.run(), name="floxide.worker.maintenance")
+
+    async def round(self) -> None:
+        """Do one round: the own part, and the leader's part if the lease can be had."""
+        for part in self._parts.values():
+            await part.round()
+
+    def probe_returned(self, probe: Probe, came_from: str) -> None:
+        """A probe came through a task queue that this worker serves."""
+        if probe.shard in self._parts:
+            self._parts[probe.shard].messages.probe_returned(probe, came_from)
+
+    async def hand_over(self) -> None:
+        """Give back what this worker still holds without a message: once it has said goodbye, nobody looks for it.
+
+        Raises:
+            FloxideError: Something could not be given back; the rest was.
+        """
+        hand_overs = [part.workers.hand_over() for part in self._parts.values()]
+        for result in await asyncio.gather(*hand_overs, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _recover(self, note: MessageNote) -> None:
+        """A message is known to be lost: what that means is decided beside its run."""
+        await self._parts[self._session.beside(note.run_id).shard].messages.recover(note)
+
+
+class ShardMaintenance:
+    """One process's part in the maintenance of one server.
+
+    Args:
+        services: The process's parts, with this server's part of the session.
+        deaths: Watches the heartbeats on this server.
+        queues: The task queues this worker serves.
+
+    Attributes:
+        workers: Gives back what workers hold.
+        messages: Finds lost messages.
         is_leader: Whether this process led the last round.
     """
 
@@ -44,13 +103,10 @@ class Maintenance:
         self._services = services
         self._lease = Lease(services, deaths)
         self._timers = DueTimers(services)
-        self._workers = DeadWorkers(services, deaths)
-        self._messages = LostMessages(services, deaths, queues)
+        self.workers = DeadWorkers(services, deaths)
+        self.messages = LostMessages(services, deaths, queues)
         self._pruning = Pruning(services)
         self._parked = ParkedItems(services, queues)
-        self.dead_letters = DeadLetterDesk(
-            services, services.dead_letters, self._messages.recover, lambda: self.is_leader
-        )
         self.is_leader = False
 
     async def run(self) -> None:
@@ -68,18 +124,10 @@ class Maintenance:
 
     async def round(self) -> None:
         """Do one round: the own part, and the leader's part if the lease can be had."""
-        await _each(self._parked.take, self._workers.take_back_own, self._messages.sweep)
+        await _each(self._parked.take, self.workers.take_back_own, self.messages.sweep)
         self.is_leader = await self._lease.take()
         if self.is_leader:
-            await _each(self._timers.fire, self._workers.bury, self._messages.look, self._pruning.prune)
-
-    def probe_returned(self, probe: Probe) -> None:
-        """A probe came through a queue that this worker serves."""
-        self._messages.probe_returned(probe)
-
-    async def hand_over(self) -> None:
-        """Give back what this worker still holds without a message: once it has said goodbye, nobody looks for it."""
-        await self._workers.hand_over()
+            await _each(self._timers.fire, self.workers.bury, self.messages.look, self._pruning.prune)
 
 
 async def _each(*parts: Callable[[], Awaitable[None]]) -> None:

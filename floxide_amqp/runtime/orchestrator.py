@@ -6,7 +6,6 @@ runs.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -17,37 +16,24 @@ from typing import Any, Generic, cast
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.context import Context
-from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import RunId, WorkItemId
+from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.exceptions import ResultTimeoutError, UnreadableRecordError
-from floxide_amqp.runtime import control_actions, dead_letter_actions, resuming, retention, starting, views
-from floxide_amqp.runtime.deaths import is_gone
-from floxide_amqp.runtime.messages import ControlKind
-from floxide_amqp.runtime.publishing import publish_many
+from floxide_amqp.runtime import control_actions, dead_letter_actions, queries, resuming, retention, starting, views
 from floxide_amqp.runtime.registry import graph_of
-from floxide_amqp.runtime.results import result_of
+from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waiting import Waiters
-from floxide_amqp.stores import keys
+from floxide_amqp.runtime.waits import what_it_waits_for
 from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
 from floxide_amqp.stores.runs import StoredRun
 
+__all__ = ["Orchestrator", "RunHandle", "Start"]
+
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
-O_co = TypeVar("O_co", covariant=True)
 C = TypeVar("C", bound=Context)
-
-STALE_BEATS = 3
-"""Heartbeats missed after which a worker is shown as stale."""
-
-ANNOUNCED = 500
-"""Runs that one start message names at most, so that it stays small."""
-
-MAX_PAGE = 1_000
-"""Runs, items or errors on one page at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,62 +43,6 @@ class Start(Generic[InT]):
     input: InT
     context: Context | None = None
     run_id: str | None = None
-
-
-class RunHandle(Generic[O_co]):
-    """A run, to wait for and to steer."""
-
-    def __init__(self, orchestrator: Orchestrator, run_id: str, graph: Graph) -> None:
-        self._orchestrator = orchestrator
-        self.graph = graph
-        self.run_id = run_id
-
-    def __repr__(self) -> str:
-        return f"<RunHandle {self.run_id!r} of {self.graph.workflow}>"
-
-    async def result(self, timeout: timedelta | float | None = None) -> O_co:
-        """Wait for the run's end and return its output.
-
-        Args:
-            timeout: Longest wait, `timedelta` or seconds; None for as long as it takes.
-
-        Raises:
-            RunFailedError: The run failed; the attributes tell node, item, error and attempts.
-            RunTimeoutError: The run failed by its own timeout.
-            RunCancelledError: The run was cancelled.
-            RunDeletedError: The run ended and was deleted since, with its result.
-            ResultTimeoutError: It has not ended within `timeout`; it goes on.
-        """
-        run = await self._orchestrator.wait_stored(RunId(self.run_id), timeout)
-        return cast("O_co", await result_of(self._orchestrator.services, self.graph, run))
-
-    async def wait(self, timeout: timedelta | float | None = None) -> RunStatus:
-        """Wait for the run's end and return its status.
-
-        Raises:
-            ResultTimeoutError: It has not ended within `timeout`; it goes on.
-        """
-        return (await self._orchestrator.wait_stored(RunId(self.run_id), timeout)).state.status
-
-    async def status(self) -> RunStatus:
-        """Return the run's status now."""
-        return await self._orchestrator.status(self.run_id)
-
-    async def cancel(self, reason: str = "") -> bool:
-        """Cancel the run; see `Orchestrator.cancel`."""
-        return await self._orchestrator.cancel(self.run_id, reason=reason)
-
-    async def pause(self, reason: str = "") -> None:
-        """Pause the run; see `Orchestrator.pause`."""
-        await self._orchestrator.pause(self.run_id, reason=reason)
-
-    async def resume(self) -> None:
-        """Resume the run; see `Orchestrator.resume`."""
-        await self._orchestrator.resume(self.run_id)
-
-    async def delete(self) -> None:
-        """Delete the run, which has ended; see `Orchestrator.delete`."""
-        await self._orchestrator.delete(self.run_id)
 
 
 class Orchestrator:
@@ -146,8 +76,8 @@ class Orchestrator:
     ) -> RunHandle[OutT]:
         """Store a run and send its first message; returns once the run is as durable as the store.
 
-        Starting again with the same id, workflow, input and context returns the same run. Of one that was deleted not
-        long ago it returns a handle too, whose methods say so; nothing runs then.
+        Starting again with the same id, workflow, input and context returns the same run. Of a run that was deleted
+        not long ago there is nothing to return: its id is refused.
 
         Args:
             workflow: The workflow.
@@ -157,6 +87,8 @@ class Orchestrator:
 
         Raises:
             RunConflictError: A run with this id was started with something else.
+            RunDeletedError: The same run ended and was deleted not long ago; nothing runs. Who starts a run again to
+                be sure that it ran may take this for a yes; who wants it to run once more uses another id.
             InvalidRunIdError: The id cannot be one.
             CodecError: The input is not of the workflow's type.
         """
@@ -170,6 +102,7 @@ class Orchestrator:
 
         Raises:
             RunConflictError: One of the ids is taken by another run; the others are started all the same.
+            RunDeletedError: One of the runs ended and was deleted not long ago; the others are started all the same.
         """
         services, graph = self.services, graph_of(workflow)
         requests = [
@@ -178,22 +111,7 @@ class Orchestrator:
             )
             for each in starts
         ]
-        stored = await asyncio.gather(
-            *(starting.store(services, request) for request in requests), return_exceptions=True
-        )
-        outgoing = [
-            (request.header, out)
-            for request, out in zip(requests, stored, strict=True)
-            if out is not None and not isinstance(out, BaseException)
-        ]
-        if outgoing:
-            for first in range(0, len(outgoing), ANNOUNCED):
-                ids = [header.run_id for header, _ in outgoing[first : first + ANNOUNCED]]
-                await services.broadcast(ControlKind.START, *ids, workflow=graph.workflow, version=graph.version)
-            await publish_many(services, outgoing)
-        for result in stored:
-            if isinstance(result, BaseException):
-                raise result
+        await starting.store_all(services, graph, requests)
         return [RunHandle(self, request.header.run_id, graph) for request in requests]
 
     def handle(self, workflow: type[WorkflowDefinition[Any, OutT, Any]], run_id: str) -> RunHandle[OutT]:
@@ -213,25 +131,7 @@ class Orchestrator:
 
     async def wait_stored(self, run_id: RunId, timeout: timedelta | float | None = None) -> StoredRun:
         """Wait for a run's end and return it as stored; events wake, the store tells."""
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        loop = asyncio.get_running_loop()
-        until = None if seconds is None else loop.time() + seconds
-        async with self._waiters.expecting(run_id) as heard:
-            while True:
-                run = await self.services.runs.load(run_id)
-                if run.state.status.is_terminal:
-                    return run
-                pause = self.services.timeouts.result_backstop
-                if until is not None:
-                    left = until - loop.time()
-                    if left <= 0:
-                        raise ResultTimeoutError(run_id=run_id, timeout_seconds=seconds or 0.0, status=run.status.value)
-                    pause = min(pause, max(left, 0.001))  # a clock may be too coarse for less, and this would spin
-                try:
-                    await asyncio.wait_for(heard.wait(), pause)
-                except TimeoutError:
-                    continue
-                heard.clear()
+        return await self._waiters.wait_for_end(run_id, timeout)
 
     # --- steering
 
@@ -255,28 +155,32 @@ class Orchestrator:
         """
         await control_actions.pause_run(self.services, RunId(run_id), reason=reason)
 
-    async def resume(self, run_id: str) -> None:
+    async def resume(self, run_id: str) -> bool:
         """Let a paused or failed run go on; failed items become pending again, their attempts reset.
 
-        A run that is running is left as it is.
+        Returns:
+            Whether it was paused or had failed. Any other is left as it is: one that waits for a retry, a hold or a
+            worker waits as before (`run_info` says for what).
 
         Raises:
             RunNotFoundError: There is no such run.
             InvalidRunStateError: The run is completed or cancelled.
         """
-        await resuming.resume_run(self.services, RunId(run_id))
+        return await resuming.resume_run(self.services, RunId(run_id))
 
-    async def delete(self, run_id: str) -> None:
+    async def delete(self, run_id: str) -> bool:
         """Delete a run that has ended, with everything the store has of it.
 
-        What stays for a while is that it existed: its id is free again once `Retention.tombstone` is over. Deleting a
-        run that was deleted does nothing.
+        What stays for a while is that it existed: its id is free again once `Retention.tombstone` is over.
+
+        Returns:
+            Whether it was there; deleting a run that was deleted does nothing.
 
         Raises:
             RunNotFoundError: There is no such run.
             InvalidRunStateError: The run has not ended.
         """
-        await retention.delete_run(self.services, RunId(run_id))
+        return await retention.delete_run(self.services, RunId(run_id))
 
     # --- looking
 
@@ -294,7 +198,8 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is no such run.
         """
-        return views.run_info(await self.services.runs.load(RunId(run_id)))
+        run = await self.services.runs.load(RunId(run_id))
+        return views.run_info(run, await what_it_waits_for(self.services, run))
 
     async def list_runs(
         self, *, status: RunStatus | None = None, workflow: str | None = None, limit: int = 50, cursor: str = ""
@@ -307,32 +212,7 @@ class Orchestrator:
             limit: Runs on the page, 1 to 1,000.
             cursor: `next_cursor` of the page before.
         """
-        found: list[views.RunInfo] = []
-        unreadable: list[views.UnreadableRun] = []
-        limit = max(1, min(limit, MAX_PAGE))
-        after = cursor
-        while len(found) < limit:
-            entries = await self.services.runs.list_ids(status=status, workflow=workflow, after=after, limit=limit)
-            runs = await asyncio.gather(*(self._find_or_why(keys.run_of(entry)) for entry, _ in entries))
-            for (entry, _), run in zip(entries, runs, strict=True):
-                after = entry
-                if isinstance(run, views.UnreadableRun):
-                    unreadable.append(run)
-                    continue
-                fits = run is not None and status in (None, run.status) and workflow in (None, run.header.workflow)
-                if run is not None and fits:
-                    found.append(views.run_info(run))
-                if len(found) == limit:
-                    return views.RunPage(runs=found, next_cursor=after, unreadable=unreadable)
-            if len(entries) < limit:
-                return views.RunPage(runs=found, next_cursor="", unreadable=unreadable)
-        return views.RunPage(runs=found, next_cursor=after, unreadable=unreadable)
-
-    async def _find_or_why(self, run_id: RunId) -> StoredRun | views.UnreadableRun | None:
-        try:
-            return await self.services.runs.find(run_id)
-        except UnreadableRecordError as error:
-            return views.UnreadableRun(run_id=run_id, problem=error.problem)
+        return await queries.list_runs(self.services, status=status, workflow=workflow, limit=limit, cursor=cursor)
 
     async def metrics(self, run_id: str) -> views.RunMetrics:
         """Return a run's counters.
@@ -355,12 +235,7 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is no such run.
         """
-        ended = await self.services.items.history(RunId(run_id), start=start, limit=limit)
-        shown = [views.ended_item(entry) for entry in ended]
-        if len(shown) < limit:
-            passed = max(0, start - await self.services.items.history_length(RunId(run_id))) if start else 0
-            shown += await self.pending_work(run_id, start=passed, limit=limit - len(shown))
-        return shown
+        return await queries.work_items(self.services, RunId(run_id), start=start, limit=limit)
 
     async def pending_work(self, run_id: str, *, start: int = 0, limit: int = 100) -> Sequence[views.WorkItemInfo]:
         """Return a run's items that have not ended, from position `start` on.
@@ -368,22 +243,7 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is no such run.
         """
-        run = await self.services.runs.load(RunId(run_id))
-        entries = (await self.services.items.live_entries(RunId(run_id), limit=start + limit))[start:]
-        try:
-            found = await self.services.items.find(RunId(run_id), [item_id for item_id, _ in entries])
-        except UnreadableRecordError:
-            return await asyncio.gather(*(self._live_or_why(run, *entry) for entry in entries))
-        return [views.live_item(each.item, run.state.status) for each in found if each is not None]
-
-    async def _live_or_why(self, run: StoredRun, item_id: WorkItemId, letters: bytes) -> views.WorkItemInfo:
-        try:
-            (found,) = await self.services.items.find(run.header.run_id, (item_id,))
-        except UnreadableRecordError as error:
-            return views.unreadable_item(item_id, letters, error.problem)
-        if found is None:
-            return views.unreadable_item(item_id, letters, "It has ended since the list was read.")
-        return views.live_item(found.item, run.state.status)
+        return await queries.pending_work(self.services, RunId(run_id), start=start, limit=limit)
 
     async def context(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> C:
         """Return a run's context as merged so far.
@@ -400,15 +260,12 @@ class Orchestrator:
             RunNotFoundError: There is no such run.
         """
         kind = cast("type[C]", graph_of(workflow).context)
-        return await CheckpointStore(self.services.session).load(RunId(run_id), kind)
+        services = self.services
+        return await CheckpointStore(services.session, services.contexts, services.sealing).load(RunId(run_id), kind)
 
     async def workers(self) -> Sequence[views.WorkerInfo]:
         """Return every worker with how fresh its heartbeat is."""
-        now = self.services.now_ms()
-        return [
-            views.worker_info(record, self._liveness(now - record.at_ms, gone=is_gone(record)))
-            for record in await self.services.liveness.all()
-        ]
+        return await queries.workers(self.services)
 
     async def check_worker_liveness(self, worker_id: str) -> views.Liveness:
         """Return whether a worker is alive, stale or dead; an unknown one is dead."""
@@ -416,12 +273,6 @@ class Orchestrator:
             if worker.worker_id == worker_id:
                 return worker.liveness
         return views.Liveness.DEAD
-
-    def _liveness(self, silent_ms: int, *, gone: bool) -> views.Liveness:
-        timeouts = self.services.timeouts
-        if gone or silent_ms >= timeouts.dead_after * 1000:
-            return views.Liveness.DEAD
-        return views.Liveness.STALE if silent_ms >= STALE_BEATS * timeouts.heartbeat * 1000 else views.Liveness.ALIVE
 
     # --- dead letters
 
@@ -432,7 +283,7 @@ class Orchestrator:
             after: Id of the last one seen; they come oldest first.
             limit: How many at most, 1 to 1,000.
         """
-        limit = max(1, min(limit, MAX_PAGE))
+        limit = max(1, min(limit, queries.MAX_PAGE))
         return await dead_letter_actions.list_letters(self.services, after=after, limit=limit)
 
     async def dead_letter(self, letter_id: str) -> views.DeadLetterInfo:

@@ -5,7 +5,11 @@ whatever was put before it and is still untouched was lost.
 
 One probe per queue is under way. Behind a backlog it takes its time; lost with its broker it never comes back. The two
 are told apart where the queue is seen empty; otherwise a probe is repeated ever more rarely, so that probes do not
-pile up in a queue that nobody serves.
+pile up in a queue that nobody serves. One that may not have reached its queue at all counts for nothing: the broker was
+away, and when it is back the next one goes out at once.
+
+Anybody who can publish can make up a probe, and one that is believed tells what was lost: only those are that this
+store can have sent.
 """
 
 from __future__ import annotations
@@ -28,6 +32,16 @@ interval of 10 s those are 30 s, 1, 2 and 5 minutes, then every hour."""
 
 DEPTH_SECONDS = 2.0
 """Longest wait for the broker to say how long a queue is."""
+
+MOST_AHEAD_MS = 5_000
+"""How far a probe's time may lie ahead of this process's: each knows the store's time no better than to a round trip.
+Less than the grace that messages get after a probe, so that a made-up one gains nothing by it."""
+
+MAX_SHOWN = 100
+"""Characters shown of what a probe that is not believed claims."""
+
+DIGITS = 14
+"""Of a probe's time in milliseconds, as of the time that a message's entry begins with."""
 
 
 @dataclass(slots=True)
@@ -57,9 +71,13 @@ class Probes:
         """Send a probe through each queue of which messages are known and none is under way."""
         queues = await self.queues(of_the_dead=False)
         self._under_way = {queue: self._under_way[queue] for queue in queues if queue in self._under_way}
+        due: list[str] = []
         for queue in queues:
-            if await self._services.indexes.messages(queue, limit=1) and await self._may_send(queue):
-                await self._send_one(queue)
+            if not await self._services.indexes.messages(queue, limit=1) or not await self._may_send(queue):
+                continue
+            due.append(queue)
+        if due:
+            await self._send(due)
 
     async def queues(self, *, of_the_dead: bool) -> Sequence[str]:
         """The task queues of every worker: the leader need not serve them itself, a probe returns where one does.
@@ -90,12 +108,41 @@ class Probes:
         except (FloxideError, TimeoutError):
             return False
 
-    async def _send_one(self, queue: str) -> None:
-        last = self._under_way.get(queue)
-        self._number += 1
-        probe = Probe(queue=queue, number=self._number, before=f"{self._services.now_ms():014d}")
-        now = asyncio.get_running_loop().time()
-        self._under_way[queue] = _UnderWay(probe.before, now, 0 if last is None else last.repeats + 1)
-        (outcome,) = await self._services.queue.publish([Message(queue=queue, body=encode_probe(probe))])
-        if outcome in (PublishOutcome.RETURNED, PublishOutcome.REFUSED):
-            del self._under_way[queue]
+    async def _send(self, queues: Sequence[str]) -> None:
+        """Send a probe through each queue, all at once: while the broker is away each publish takes its deadline."""
+        services, now = self._services, asyncio.get_running_loop().time()
+        before = f"{services.now_ms():0{DIGITS}d}"
+        probes: list[Probe] = []
+        for queue in queues:
+            self._number += 1
+            probes.append(
+                Probe(
+                    queue=queue, number=self._number, before=before, store=services.store_id,
+                    shard=services.session.shard,
+                )  # fmt: skip
+            )
+        messages = [Message(queue=probe.queue, body=encode_probe(probe)) for probe in probes]
+        for queue, outcome in zip(queues, await services.queue.publish(messages), strict=True):
+            last = self._under_way.pop(queue, None)
+            if outcome is PublishOutcome.CONFIRMED:
+                self._under_way[queue] = _UnderWay(before, now, 0 if last is None else last.repeats + 1)
+
+
+def distrust(probe: Probe, came_from: str, *, store_id: str, now_ms: int) -> str:
+    """Return why a probe cannot be one that this store sent through a task queue; empty where it can.
+
+    Args:
+        probe: What was delivered.
+        came_from: The task queue it was delivered from.
+        store_id: This process's store; empty not to ask.
+        now_ms: The store's time.
+    """
+    if store_id and probe.store != store_id:
+        return "it is of another store"
+    if probe.queue != came_from:
+        return f"it was sent through task queue {probe.queue[:MAX_SHOWN]!r}"
+    if len(probe.before) != DIGITS or not (probe.before.isascii() and probe.before.isdecimal()):
+        return "its position is no time"
+    if int(probe.before) > now_ms + MOST_AHEAD_MS:
+        return "its position lies in the future"
+    return ""

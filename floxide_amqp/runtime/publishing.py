@@ -96,8 +96,11 @@ async def _send(services: Services, messages: Sequence[Message]) -> tuple[Sequen
         problem = f"an interceptor returned {len(outcomes)} outcomes of {len(messages)} messages"
     except USER_ERRORS as error:  # user code, whose exits must not end the worker
         described = describe_error(error)
-        problem = f"an interceptor raised {described.error_type}: {described.message[:MAX_REASON_LENGTH]}"
-        _log.error("publish.interceptor_failed", messages=len(messages), error=problem, exc_info=True)
+        message = services.sealing.logged(described.message[:MAX_REASON_LENGTH])  # a note on the item, too
+        problem = f"an interceptor raised {described.error_type}: {message}"
+        _log.error(
+            "publish.interceptor_failed", messages=len(messages), error=problem, exc_info=not services.sealing.hides
+        )
     else:
         _log.error("publish.interceptor_failed", messages=len(messages), error=problem)
     return (said, "") if said is not None else ([PublishOutcome.REFUSED] * len(messages), problem)
@@ -111,7 +114,7 @@ async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: 
         decision = moves.repeat_publish(out, due_ms, header, services.name)
     else:
         decision = moves.defer_publish(out.item, out.turn, due_ms, header, reason, out)
-    result = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
+    result = await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision)
     _log.warning(
         "publish.deferred", run_id=header.run_id, item_id=out.item.item_id, queue=out.item.queue,
         outcome=outcome.value, retry_in_seconds=round((due_ms - now_ms) / 1000, 1),

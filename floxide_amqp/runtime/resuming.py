@@ -2,17 +2,23 @@
 
 The items of a failed run are reset before the commit that lets it go on, while nothing but this touches them: later,
 those that somebody works on again could not be told from those that were left behind. The commit also sets a timer
-that brings the items on their way again, and doing it takes the timer away: whoever resumes a run may die in between,
-and the run goes on all the same.
+that brings the items on their way, and doing it takes the timer away: whoever resumes a run may die in between, and the
+run goes on all the same.
+
+A run may have more items than are brought back in the time that the timer leaves. So they are brought back in
+stretches, and after each the timer moves on: it says from where on somebody else would have to do it, and not before
+the next stretch should be done.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import DropTimer
+from floxide_amqp.core.changes import DropTimer, SetTimer
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import Timer, WorkItem
@@ -24,15 +30,21 @@ from floxide_amqp.runtime.frontier import ENDED
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.side_by_side import AT_ONCE, side_by_side
 from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import PAGE
 from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.stores.writes import BatchWriter
 
-AGAIN_AFTER_MS = 30_000
-"""When somebody else brings the items on their way, if who resumed the run has not: longer than that takes."""
+AGAIN_AFTER_MS = 60_000
+"""When somebody else brings items on their way, if who resumed the run has not: longer than a stretch takes, even
+where the broker is away and a publish takes its whole deadline."""
+
+STRETCH_SECONDS = 5.0
+"""After that time a stretch ends with the page it is at, so that what brings back a large run for another does not keep
+a round of maintenance from its end."""
 
 RESUMABLE = (RunStatus.PAUSED, RunStatus.FAILED)
 
@@ -48,8 +60,8 @@ RESET = frozenset(
 """Items of a failed run that become pending: its timers do not fire, and its workers have dropped their steps."""
 
 
-async def resume_run(services: Services, run_id: RunId) -> None:
-    """Let a paused or failed run go on; one that runs is left as it is.
+async def resume_run(services: Services, run_id: RunId) -> bool:
+    """Let a paused or failed run go on; return whether it was one, for one that runs is left as it is.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -73,10 +85,13 @@ async def resume_run(services: Services, run_id: RunId) -> None:
         await _reset_items(services, run)
         reset_at = run.epoch
     if decision is None or decision.effects.timer is None:
-        return
+        return False
     services.note_deadline(decision)
     await services.broadcast(ControlKind.RESUME, run_id)
-    await bring_back(services, decision.effects.timer)
+    left: Timer | None = decision.effects.timer
+    while left is not None:
+        left = await bring_back(services, left, is_own=True)
+    return True
 
 
 async def _reset_items(services: Services, run: StoredRun) -> None:
@@ -108,11 +123,60 @@ async def _has_been_left_out(services: Services, run_id: RunId, item: WorkItem) 
     return (await services.items.find(run_id, (scope.then.item_id,)))[0] is not None
 
 
-async def bring_back(services: Services, timer: Timer) -> None:
-    """Publish the pending items of a resumed run, see that something leads to the others, and take the timer away."""
-    async for page in _live_items(services, timer.run_id):
-        await side_by_side(functools.partial(_bring_back_one, services, timer.run_id), page)
-    await services.session.commit(BatchWriter(timer.run_id, 0).batch((), (DropTimer(timer),)))
+async def bring_back(services: Services, timer: Timer, *, is_own: bool = False) -> Timer | None:
+    """Publish pending items of a resumed run and see that something leads to the others, for one stretch.
+
+    Args:
+        services: The process's parts.
+        timer: Says from where on; it is taken away.
+        is_own: Whether this process resumed the run, and goes on with it; else the timer is due, and will be again.
+
+    Returns:
+        The timer that was set for the rest; None where nothing is left to do here.
+
+    Raises:
+        FloxideError: Something could not be brought on its way; the rest was, and the timer stays.
+    """
+    run = await services.runs.find(timer.run_id)
+    rest: WorkItemId | None = None
+    if run is not None and run.epoch == timer.turn:  # else somebody stopped it since, and whoever resumes it next sees
+        rest, error = await _bring_back_some(services, timer)
+        if error is not None:
+            if rest is not None and not is_own:
+                await _write(services, SetTimer(replace(timer, due_ms=services.now_ms(), after=rest)))
+            raise error
+    if rest is None:
+        await _write(services, DropTimer(timer))
+        return None
+    if is_own and not await services.indexes.has_timer(timer):
+        return None  # this took so long that somebody else goes on with it
+    left = replace(timer, due_ms=services.now_ms() + (AGAIN_AFTER_MS if is_own else 0), after=rest)
+    await _write(services, DropTimer(timer), SetTimer(left))
+    return left
+
+
+async def _write(services: Services, *changes: SetTimer | DropTimer) -> None:
+    run_id = changes[0].timer.run_id
+    await services.session.commit(BatchWriter(run_id, 0).batch((), changes))
+
+
+async def _bring_back_some(services: Services, timer: Timer) -> tuple[WorkItemId | None, Exception | None]:
+    """Bring items on their way; return the last one if there may be more, and the first error there was."""
+    loop, after = asyncio.get_running_loop(), timer.after
+    until, error = loop.time() + STRETCH_SECONDS, None
+    while True:
+        page = await services.items.live_ids(timer.run_id, after=after, limit=AT_ONCE)
+        try:
+            await side_by_side(functools.partial(_bring_back_one, services, timer.run_id), page)
+        except WAITED_FOR:
+            raise
+        except Exception as raised:  # noqa: BLE001 - returned: one item does not keep those behind it from their turn
+            error = error or raised
+        if len(page) < AT_ONCE:
+            return None, error
+        after = page[-1]
+        if loop.time() >= until:
+            return after, error
 
 
 async def _live_items(services: Services, run_id: RunId) -> AsyncGenerator[list[WorkItemId]]:

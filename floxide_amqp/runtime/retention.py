@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import InvalidRunStateError, RunDeletedError
 from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.runs_set_aside import RunsSetAside
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.settings import ENDS
 from floxide_amqp.runtime.side_by_side import work_off
-from floxide_amqp.stores.removal import EndedRun
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.removal import EndedRun, NotedRun
 from floxide_amqp.stores.runs import StoredRun
 
 _log = get_logger("floxide_amqp.maintenance")
@@ -24,7 +25,14 @@ PAGES_PER_ROUND = 20
 AT_ONCE = 10
 """Runs that are cleared side by side: a page is a large commit, and steps go first."""
 
-STATUSES = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+ENTRIES_PER_ROUND = 1_000
+"""Entries of ended runs read per round at most, of each end and time that such runs stay."""
+
+LATE_MS = 60_000
+"""A run may be noted so much later than it ended: clocks differ, and stores are slow."""
+
+ANEW_AFTER_MS = 600_000
+"""How often a round begins anew, with what those before it have passed over."""
 
 
 class Pruning:
@@ -32,33 +40,73 @@ class Pruning:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._aside = RunsSetAside(services)
+        self._after: dict[tuple[RunStatus, int], str] = {}
+        self._anew_at_ms = 0
 
     async def prune(self) -> None:
         """Condemn runs whose time is over, go on clearing those condemned, and forget tombstones in time."""
         removal, now = self._services.removal, self._services.now_ms()
-        for status in STATUSES:
-            kept_ms = self._services.retention.keeps_ms(status)
-            if kept_ms is not None:
-                ended = await removal.ended(status, until_ms=now - kept_ms, limit=RUNS_PER_ROUND)
-                await work_off(self._condemn, ended)
-        clear = functools.partial(clear_some, self._services, pages=PAGES_PER_ROUND)
-        await work_off(clear, await removal.condemned(limit=RUNS_PER_ROUND), at_once=AT_ONCE)
+        if now >= self._anew_at_ms:
+            self._anew_at_ms = now + ANEW_AFTER_MS
+            self._after.clear()
+        for status in ENDS:
+            for kept_ms in self._services.retention.times_ms(status):
+                await self._condemn_kept_for(kept_ms, status, now)
+        await work_off(self._clear, await removal.condemned(limit=RUNS_PER_ROUND), at_once=AT_ONCE)
         await work_off(self._forget, await removal.expired(until_ms=now))
+        await self._aside.bring_back()
+
+    async def _condemn_kept_for(self, kept_ms: int, status: RunStatus, now_ms: int) -> None:
+        """Condemn runs that stay so long and are due, passing over those of workflows whose runs stay longer.
+
+        Where there are such, a round goes on where the one before has stopped, so that it costs what is due and not
+        what stays; now and then one begins anew, for what could not be condemned, and what was noted late.
+        """
+        retention, place = self._services.retention, (status, kept_ms)
+        goes_on = bool(retention.per_workflow)
+        after, until_ms = self._after.get(place, ""), now_ms - kept_ms
+        ended = await self._services.removal.ended(status, until_ms=until_ms, after=after, limit=ENTRIES_PER_ROUND)
+        due = [each for each in ended if not each.workflow or retention.keeps_ms(status, each.workflow) == kept_ms]
+        due = due[:RUNS_PER_ROUND]
+        await work_off(self._condemn, due)
+        if goes_on and ended:
+            seen = due[-1] if len(due) == RUNS_PER_ROUND else ended[-1]
+            self._after[place] = min(seen.entry, keys.timers_until(until_ms - LATE_MS))
 
     async def _condemn(self, ended: EndedRun) -> None:
+        noted = NotedRun(
+            index=keys.ended_runs(ended.status), entry=ended.entry, run_id=ended.run_id, value=ended.workflow.encode()
+        )
+        async with self._aside.unless_damaged(noted):
+            await self._condemn_one(ended)
+
+    async def _condemn_one(self, ended: EndedRun) -> None:
         services = self._services
         run = await services.runs.find(ended.run_id)
         is_it = run is not None and run.state.status is ended.status and run.state.finished_at_ms == ended.ended_at_ms
         if run is None or not is_it:
             await services.removal.forget_entry(ended)
-        elif await services.removal.condemn(run, services.now_ms()):
+            return
+        kept_ms = services.retention.keeps_ms(ended.status, run.header.workflow)
+        if kept_ms is None or ended.ended_at_ms + kept_ms > services.now_ms():
+            return  # noted by a release that did not say whose it is
+        if await services.removal.condemn(run, services.now_ms()):
             _note_deletion(services, run)
+
+    async def _clear(self, condemned: tuple[int, RunId]) -> None:
+        _, run_id = condemned
+        noted = NotedRun(index=keys.CONDEMNED, entry=keys.timed_run(*condemned), run_id=run_id)
+        async with self._aside.unless_damaged(noted):
+            await clear_some(self._services, run_id, pages=PAGES_PER_ROUND)
 
     async def _forget(self, expired: tuple[int, RunId]) -> None:
         free_at_ms, run_id = expired
-        tombstone, version = await self._services.runs.tombstone(run_id)
-        if tombstone is None or tombstone.is_cleared:
-            await self._services.removal.forget(run_id, free_at_ms, version)
+        noted = NotedRun(index=keys.TOMBSTONES, entry=keys.timed_run(*expired), run_id=run_id)
+        async with self._aside.unless_damaged(noted):
+            tombstone, version = await self._services.runs.tombstone(run_id)
+            if tombstone is None or tombstone.is_cleared:
+                await self._services.removal.forget(run_id, free_at_ms, version)
 
 
 async def clear_some(services: Services, run_id: RunId, *, pages: int) -> bool:
@@ -73,25 +121,33 @@ async def clear_some(services: Services, run_id: RunId, *, pages: int) -> bool:
     return False
 
 
-async def delete_run(services: Services, run_id: RunId) -> None:
+async def delete_run(services: Services, run_id: RunId) -> bool:
     """Delete a run that has ended; return when nothing of it is left but its tombstone.
+
+    Returns:
+        Whether it was there; of one that was deleted before, what may be left is cleared.
 
     Raises:
         RunNotFoundError: There is no such run; one that was deleted before is not an error.
         InvalidRunStateError: It has not ended.
     """
-    while True:
+    was_there = False
+    while not was_there:
         try:
             run = await services.runs.load(run_id)
         except RunDeletedError:
             break
         if not run.state.status.is_terminal:
-            raise InvalidRunStateError(run_id=run_id, action="delete", status=run.state.status.value)
+            raise InvalidRunStateError(
+                run_id=run_id, action="delete", status=run.status.value,
+                cure="Cancel it first (`floxide cancel`), or wait for its end.",
+            )  # fmt: skip
         if await services.removal.condemn(run, services.now_ms()):
             _note_deletion(services, run)
-            break
+            was_there = True
     while not await clear_some(services, run_id, pages=PAGES_PER_ROUND):
         pass
+    return was_there
 
 
 def _note_deletion(services: Services, run: StoredRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from copy import copy
 from dataclasses import dataclass, field
 
 from floxide_amqp.core.changes import SetTimer, TurnIs
@@ -43,6 +44,8 @@ from floxide_amqp.stores.probes import ProbeStore
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.runs import RunStore
+from floxide_amqp.stores.sealed_records import sealed_changes
+from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -68,6 +71,7 @@ class Services:
         dead_letters: Where messages arrive that the broker gave up on; None where no queue gives any up.
         connections: Tells how this process's connections to the broker are.
         figures: What this process counts of its work.
+        sealing: Seals what users carry on its way to the store, and opens it.
     """
 
     name: WorkerId
@@ -89,17 +93,10 @@ class Services:
     dead_letters: DeadLetterQueue | None = None
     connections: ConnectionsHealth = tuple
     figures: Figures = field(default_factory=Figures)
+    sealing: Sealing = PLAIN
 
     def __post_init__(self) -> None:
-        self.runs = RunStore(self.session)
-        self.items = ItemStore(self.session)
-        self.contexts = ContextStore(self.session)
-        self.indexes = IndexStore(self.session)
-        self.liveness = LivenessStore(self.session)
-        self.quarantine = QuarantineStore(self.session)
-        self.letters = DeadLetterStore(self.session)
-        self.probes = ProbeStore(self.session)
-        self.removal = RunRemoval(self.session)
+        self._open_stores()
         self.cache = RunCache(self.limits.cached_runs)
         self.inflight = InFlight()
         self.solitude = Solitude()
@@ -108,9 +105,36 @@ class Services:
             most_lost=self.limits.lost_threads,
         )  # fmt: skip
 
+    def _open_stores(self) -> None:
+        self.runs = RunStore(self.session, self.sealing)
+        self.items = ItemStore(self.session, self.sealing)
+        self.contexts = ContextStore(
+            self.session, snapshot_after=self.limits.context_snapshot, sealing=self.sealing
+        )
+        self.indexes = IndexStore(self.session)
+        self.liveness = LivenessStore(self.session)
+        self.quarantine = QuarantineStore(self.session)
+        self.letters = DeadLetterStore(self.session)
+        self.probes = ProbeStore(self.session)
+        self.removal = RunRemoval(self.session)
+
+    def with_part(self, part: Session) -> Services:
+        """Return the same with one server of the store alone: what it lists is what that server has."""
+        if part is self.session:
+            return self
+        twin = copy(self)
+        twin.session = part
+        twin._open_stores()
+        return twin
+
     def now_ms(self) -> int:
         """The store's time."""
         return self.session.now_ms()
+
+    def is_out_of_reach(self, run_id: RunId) -> bool:
+        """Whether the server that has a run has long not answered, while another one of the store does."""
+        part = self.session.beside(run_id)
+        return part is not self.session and part.failing_seconds() >= self.timeouts.heartbeat
 
     def died_with(self, item: WorkItem) -> bool:
         """Whether an item that this worker owns was left behind by an earlier process of the same name.
@@ -120,11 +144,15 @@ class Services:
         return item.owner == self.name and not item.anchored and not self.session.made(item.token)
 
     async def commit(self, writer: BatchWriter, decision: Decision) -> Outcome:
-        """Commit a decision; the item whose turn it checks first is the witness of a lost reply."""
+        """Commit a decision; the item whose turn it checks first is the witness of a lost reply.
+
+        What users carry is sealed here, on its only way to the store but for snapshots of contexts.
+        """
         token = self.session.new_token()
         first = decision.conditions[0] if decision.conditions else None
         item_id = first.item_id if isinstance(first, TurnIs) else None
-        batch = writer.batch(decision.conditions, decision.changes, token=token, witness=item_id)
+        changes = sealed_changes(self.sealing, writer.run_id, decision.changes)
+        batch = writer.batch(decision.conditions, changes, token=token, witness=item_id)
         outcome = await self.session.commit(batch)
         if isinstance(outcome, Conflict):
             self.figures.conflicts += 1

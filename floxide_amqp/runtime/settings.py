@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TypeAlias
 
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.stores.contexts import SNAPSHOT_AFTER
 
 EXIT_STUCK = 75
 """Exit code of a worker process that ended itself because nodes block it: "try again", in the words of sysexits."""
@@ -29,6 +32,9 @@ class Limits:
         step_bytes: Most that one step may write, all values of a fan-out together; they are in memory all at once.
         deaths: Owners that may die on an item before it counts as poison; the last of them with nothing else at work,
             so that nobody is condemned for a neighbour. At least 1.
+        context_snapshot: Changes of a run's context, at least, before another snapshot of it is left in the store and
+            the log of changes is trimmed. A larger context waits for more, so that snapshots cost less than the log
+            does; what a reader has to merge stays below half of the context, or below this many. At least 1.
         dead_letters: Times in a row that the broker may give up on an item's message before the item waits for
             somebody to decide; each time it is published again later than the time before. At least 1.
     """
@@ -42,6 +48,7 @@ class Limits:
     cached_runs: int = 1_000
     deaths: int = 3
     dead_letters: int = 5
+    context_snapshot: int = SNAPSHOT_AFTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,42 +104,77 @@ LEAST_TOMBSTONE_SECONDS = 600.0
 """What workers remember of a run is dropped after this long without a message about it; an id is not free earlier."""
 
 
+Kept: TypeAlias = "timedelta | float | None"
+"""How long runs stay: a `timedelta` or seconds, None for ever."""
+
+ENDS = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+"""How a run may end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """How long ended runs stay in the store, counted from their end; each a `timedelta` or seconds, None for ever.
+
+        Retention(
+            completed=timedelta(days=30),
+            per_workflow={"Census": timedelta(days=7), "Payment": Retention(completed=timedelta(days=365))},
+        )
 
     Attributes:
         completed: Runs that ended with their output.
         failed: Runs that failed; until then they can be resumed.
         cancelled: Runs that were cancelled.
+        per_workflow: Workflows by name, of every version, for which this holds instead: one time however their runs
+            ended, None for ever, or a `Retention` for each end (of which nothing else counts; what it leaves out stays
+            for ever).
         tombstone: How long a deleted run's id is not free: starting it again with the same input returns the run that
             was deleted, with another input it is a conflict. At least 10 minutes.
+        keep_inputs: Whether completed work items keep their input, for whoever looks into the store. Nothing that runs
+            needs it: without, the commit that completes an item drops it. Inputs of the run itself, of joins, and of
+            items that failed stay in any case.
 
     Raises:
-        ConfigurationError: A time is negative, or too short.
+        ConfigurationError: A time is negative, or too short; a workflow's retention has one per workflow.
     """
 
-    completed: timedelta | float | None = None
-    failed: timedelta | float | None = None
-    cancelled: timedelta | float | None = None
+    completed: Kept = None
+    failed: Kept = None
+    cancelled: Kept = None
+    per_workflow: Mapping[str, Kept | Retention] = field(default_factory=dict[str, "Kept | Retention"])
     tombstone: timedelta | float = timedelta(days=7)
+    keep_inputs: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("completed", "failed", "cancelled"):
-            seconds = _seconds(getattr(self, name))
-            if seconds is not None and not seconds >= 0:
-                raise ConfigurationError(f"Retention({name}=…) must not be negative, and is {seconds:g} seconds.")
+        for end in ENDS:
+            _check_time(end.value, getattr(self, end.value))
+        for workflow, kept in self.per_workflow.items():
+            if not isinstance(kept, Retention):
+                _check_time(f"per_workflow={{{workflow!r}: …}}", kept, is_named=False)
+            elif kept.per_workflow:
+                raise ConfigurationError(
+                    f"Retention(per_workflow={{{workflow!r}: …}}) names workflows itself; give it times for "
+                    "completed, failed and cancelled only."
+                )
         if not (_seconds(self.tombstone) or 0) >= LEAST_TOMBSTONE_SECONDS:
             raise ConfigurationError(
                 f"Retention(tombstone=…) must be at least {LEAST_TOMBSTONE_SECONDS:g} seconds: workers remember runs "
                 "for so long."
             )
 
-    def keeps_ms(self, status: RunStatus) -> int | None:
-        """Return how long runs that ended so stay, milliseconds; None for ever."""
-        kept = {RunStatus.COMPLETED: self.completed, RunStatus.FAILED: self.failed, RunStatus.CANCELLED: self.cancelled}
-        seconds = _seconds(kept[status])
+    def keeps_ms(self, status: RunStatus, workflow: str = "") -> int | None:
+        """Return how long runs of a workflow that ended so stay, milliseconds; None for ever."""
+        kept = self.per_workflow.get(workflow, self)
+        if isinstance(kept, Retention):
+            kept = {
+                RunStatus.COMPLETED: kept.completed, RunStatus.FAILED: kept.failed, RunStatus.CANCELLED: kept.cancelled
+            }[status]  # fmt: skip
+        seconds = _seconds(kept)
         return None if seconds is None else round(seconds * 1000)
+
+    def times_ms(self, status: RunStatus) -> tuple[int, ...]:
+        """Return the different times that runs which ended so stay, milliseconds, the shortest first."""
+        kept = {self.keeps_ms(status, workflow) for workflow in ("", *self.per_workflow)}
+        return tuple(sorted(each for each in kept if each is not None))
 
     @property
     def tombstone_ms(self) -> int:
@@ -140,5 +182,12 @@ class Retention:
         return round((_seconds(self.tombstone) or 0) * 1000)
 
 
-def _seconds(given: timedelta | float | None) -> float | None:
+def _check_time(what: str, kept: Kept, *, is_named: bool = True) -> None:
+    seconds = _seconds(kept)
+    if seconds is not None and not seconds >= 0:
+        named = f"{what}=…" if is_named else what
+        raise ConfigurationError(f"Retention({named}) must not be negative, and is {seconds:g} seconds.")
+
+
+def _seconds(given: Kept) -> float | None:
     return given.total_seconds() if isinstance(given, timedelta) else given

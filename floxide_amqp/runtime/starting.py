@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,29 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
 from floxide_amqp.core.records import ItemInput, RunHeader, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import DefinitionError, InvalidRunIdError, PayloadMismatchError, RunConflictError
+from floxide_amqp.exceptions import (
+    DefinitionError,
+    InvalidRunIdError,
+    PayloadMismatchError,
+    RunConflictError,
+    RunDeletedError,
+    StoreError,
+)
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
+from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.payload_limits import check_payload
+from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.views import at
 from floxide_amqp.stores.encoding import encode_payload, pack
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.sealed_records import start_of
 from floxide_amqp.stores.writes import BatchWriter
+
+ANNOUNCED = 500
+"""Runs that one start message names at most, so that it stays small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +71,7 @@ def prepare(
     start_item = derive_item_id(run_id, "", "start")
     header = RunHeader(
         run_id=run_id, workflow=graph.workflow, version=graph.version, input=payload,
-        input_digest=_digest(graph.workflow, graph.version, payload, state), context=state, created_at_ms=now,
+        input_digest=services.sealing.digest(*_parts(graph.workflow, graph.version, payload, state)), context=state, created_at_ms=now,
         deadline_ms=None if timeout is None else now + round(timeout.total_seconds() * 1000), reply_to=reply_to,
         start_item=start_item,
     )  # fmt: skip
@@ -69,12 +83,13 @@ def prepare(
 
 
 async def store(services: Services, request: StartRequest) -> Outgoing | None:
-    """Store a run; return its first message, or None where the same run exists already and has begun, or existed.
+    """Store a run; return its first message, or None where the same run exists already and has begun.
 
     Whoever stored a run that has not begun may have died before its first message was out, so that is sent again.
 
     Raises:
         RunConflictError: A run with this id exists and was started with something else.
+        RunDeletedError: The same run was started before, ended and was deleted: its id is not free yet.
     """
     header = request.header
     decision = moves.start_run(header, request.item, services.name)
@@ -82,21 +97,42 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 
     async def commit() -> None:
         nonlocal first
-        while isinstance(await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision), Conflict):
+        while isinstance(await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision), Conflict):
             existing, item = await services.runs.find_with_item(header.run_id, header.start_item)
             if existing is not None:
-                if existing.header.input_digest != header.input_digest:
-                    raise RunConflictError(run_id=header.run_id, differs=_difference(existing.header, header))
+                if not _is_same_start(services, existing.header.input_digest, header):
+                    raise RunConflictError(run_id=header.run_id, differs=_difference(services, existing.header, header))
                 first = _unsent(existing, item)
                 return
-            if await _was_deleted(services, header):
-                return
+            await _refuse_deleted(services, header)
         first = decision.effects.publish[0]
         services.note_deadline(decision)
 
     call = StartCall(run_id=header.run_id, workflow=header.workflow, version=header.version)
     await chain_start(services.interceptors, call, commit)()
     return first
+
+
+async def store_all(services: Services, graph: Graph, requests: Sequence[StartRequest]) -> None:
+    """Store runs of one workflow in grouped commits, and send their first messages.
+
+    Raises:
+        RunConflictError, RunDeletedError: As `store` does, for one of them; the others are started all the same.
+    """
+    stored = await asyncio.gather(*(store(services, request) for request in requests), return_exceptions=True)
+    outgoing = [
+        (request.header, out)
+        for request, out in zip(requests, stored, strict=True)
+        if out is not None and not isinstance(out, BaseException)
+    ]
+    if outgoing:
+        for first in range(0, len(outgoing), ANNOUNCED):
+            ids = [header.run_id for header, _ in outgoing[first : first + ANNOUNCED]]
+            await services.broadcast(ControlKind.START, *ids, workflow=graph.workflow, version=graph.version)
+        await publish_many(services, outgoing)
+    for result in stored:
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _unsent(run: StoredRun, first: StoredItem | None) -> Outgoing | None:
@@ -106,20 +142,24 @@ def _unsent(run: StoredRun, first: StoredItem | None) -> Outgoing | None:
     return Outgoing(first.item, first.turn, "", recovered=True)
 
 
-async def _was_deleted(services: Services, header: RunHeader) -> bool:
-    """Whether the same run was started before, ended and was deleted: its id is not free yet.
+async def _refuse_deleted(services: Services, header: RunHeader) -> None:
+    """Refuse an id whose run was deleted not long ago; nothing would run, and there is no result to hand out.
 
     Raises:
-        RunConflictError: The run of this id that was deleted was another one.
+        RunDeletedError: It was the same run.
+        RunConflictError: It was another one.
     """
     tombstone, _ = await services.runs.tombstone(header.run_id)
     if tombstone is None:
-        return False
-    if tombstone.input_digest != header.input_digest:
+        return
+    if not _is_same_start(services, tombstone.input_digest, header):
         same_kind = (tombstone.workflow, tombstone.version) == (header.workflow, header.version)
         differs = "input or context" if same_kind else "workflow or version"
         raise RunConflictError(run_id=header.run_id, differs=differs, was_deleted=True)
-    return True
+    raise RunDeletedError(
+        run_id=header.run_id, status=tombstone.status.value, ended_at=at(tombstone.ended_at_ms),
+        deleted_at=at(tombstone.deleted_at_ms),
+    )  # fmt: skip
 
 
 def _check_run_id(run_id: str) -> None:
@@ -143,19 +183,31 @@ def _context_for(graph: Graph, context: Context | None) -> Context:
     return context
 
 
-def _digest(*parts: str | bytes) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()
+def _parts(workflow: str, version: str, payload: bytes, state: bytes) -> tuple[bytes, ...]:
+    """What makes a start the same as another."""
+    return workflow.encode(), version.encode(), payload, state
 
 
-def _difference(existing: RunHeader, given: RunHeader) -> str:
+def _is_same_start(services: Services, digest: str, header: RunHeader) -> bool:
+    """Whether a run in the store was started with the same.
+
+    Raises:
+        UnknownKeyError: That cannot be told: the digest was made with a key that this process does not have.
+    """
+    return services.sealing.is_digest_of(
+        digest, *_parts(header.workflow, header.version, header.input, header.context)
+    )
+
+
+def _difference(services: Services, existing: RunHeader, given: RunHeader) -> str:
+    try:
+        input_, context = start_of(services.sealing, existing)
+    except StoreError:
+        return "input or context"
     pairs: Sequence[tuple[str, object, object]] = (
         ("workflow", existing.workflow, given.workflow),
         ("version of its workflow", existing.version, given.version),
-        ("input", existing.input, given.input),
-        ("context", existing.context, given.context),
+        ("input", input_, given.input),
+        ("context", context, given.context),
     )
     return next((name for name, a, b in pairs if a != b), "input")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -35,6 +35,8 @@ from floxide_amqp.runtime.payload_limits import check_outcome, check_payload
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
+from floxide_amqp.stores.sealed import Unsealed
+from floxide_amqp.stores.sealed_records import check_failure, input_of
 
 _log = get_logger("floxide_amqp.steps")
 
@@ -87,6 +89,7 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         return _failed(services, node, admitted.verdict, run.position, 0)
     view, position = run.view(f"{item.item_id}:{admitted.turn}")
     try:
+        check_failure(services.sealing, run.header.run_id, item)
         value = await _input(services, admitted, node)
     except StoreError:  # not the node's fault: the message is given back
         raise
@@ -113,7 +116,8 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
             outcome = await _outcome(run.graph, node, result.transition, view)
             if not isinstance(outcome, Abort):
                 check_outcome(outcome, services.limits, node.name)
-                return Performed(outcome=outcome, position=position, duration_us=duration_us)
+                made = unsealed(outcome) if services.sealing.is_on else outcome
+                return Performed(outcome=made, position=position, duration_us=duration_us)
             failure, aborted = outcome.error, True
         except USER_ERRORS as raised:  # user guards, user types and context changes are checked here
             failure = raised
@@ -156,7 +160,7 @@ async def _input(services: Services, admitted: Admitted, node: GraphNode) -> Any
     if item.input.kind is InputKind.PAYLOAD:
         if not item.input.payload:
             raise CodecError(f"The input of node {node.name!r} could not be kept: what its join got is too large.")
-        return decode_payload(node.input, item.input.payload)
+        return decode_payload(node.input, input_of(services.sealing, admitted.run.header.run_id, item))
     payloads = await services.runs.all_arrivals(admitted.run.header.run_id, item.input.opener)
     values: list[Any] = []
     element = node.element if node.element is not None else await _element_of(services, admitted)
@@ -222,6 +226,14 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
             raise TypeError(f"{type(transition).__name__} is not a transition this engine knows.")
 
 
+def unsealed(outcome: Outcome) -> Outcome:
+    """Return an outcome whose payloads keep the envelope that is made of them, so that it is made once."""
+    if not isinstance(outcome, Succeeded):
+        return outcome
+    routes = [replace(route, payload=Unsealed(route.payload)) for route in outcome.routes]
+    return replace(outcome, routes=tuple(routes))
+
+
 def _small_enough(node: GraphNode, outcome: Succeeded) -> Succeeded:
     """Refuse what is more than one commit can carry: the attempt fails, where the store would refuse it for ever."""
     size = sum([len(route.payload) for route in outcome.routes]) + len(outcome.delta or b"")
@@ -262,10 +274,10 @@ async def _join_payload(services: Services, admitted: Admitted, node: GraphNode)
     except USER_ERRORS as error:  # user types, or too much for one value: the fallback will say so
         _log.warning(
             "step.input_not_kept", run_id=admitted.run.header.run_id, item_id=admitted.item.item_id, node=node.name,
-            error=describe_error(error).message,
+            error=services.sealing.logged(describe_error(error).message),
         )  # fmt: skip
         return b""
-    return payload
+    return Unsealed(payload)
 
 
 def _packed(plain: object) -> bytes | None:

@@ -67,11 +67,12 @@ class TimerQueue:
             await side_by_side(self._fire, self._take_due())
 
     def _take_due(self) -> list[Timer]:
+        """Take what is due; what lies on a server that is out of reach stays with maintenance, which waits for it."""
         due: list[Timer] = []
         now = self._services.now_ms()
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
-        return due
+        return [timer for timer in due if not self._services.is_out_of_reach(timer.run_id)]
 
     async def _fire(self, timer: Timer) -> None:
         try:
@@ -116,7 +117,8 @@ async def fire(services: Services, timer: Timer) -> bool:
         await _drop(services, timer)
         return True
     if timer.kind is TimerKind.REPUBLISH:
-        decision = moves.publish_again(found.item, timer, services.now_ms(), services.name)
+        tries = await services.indexes.tries(timer.run_id, found.item.queue, moves.entry_of_repeat(timer))
+        decision = moves.publish_again(found.item, timer, services.now_ms(), services.name, tries=tries)
     else:
         decision = moves.wake(found.item, timer, run.state, run.epoch, services.now_ms(), services.name)
     if isinstance(await services.commit(run.writer, decision), Conflict):

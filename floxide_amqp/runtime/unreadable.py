@@ -17,10 +17,17 @@ from floxide_amqp.core.changes import LeaveMessage
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import Envelope, Quarantined, RunFailure
-from floxide_amqp.exceptions import CodecError, NewerFormatError, RunNotFoundError, UnreadableRecordError
+from floxide_amqp.exceptions import (
+    CodecError,
+    MissingKeyError,
+    NewerFormatError,
+    RunNotFoundError,
+    UnreadableRecordError,
+)
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.control_actions import fail_run
+from floxide_amqp.runtime.keyless import park_where_it_stands
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.runs import StoredRun
@@ -66,6 +73,14 @@ class Unreadable:
             await delivery.acknowledge()
             return
         await self._quarantine(delivery, f"It is about item {envelope.item_id} of run {envelope.run_id!r}. {error}")
+
+    async def wait_for_key(self, delivery: Delivery, envelope: Envelope, error: MissingKeyError) -> None:
+        """Deal with a message whose chain came to what this process has no key for: its item waits for one that has."""
+        if await park_where_it_stands(self._services, envelope, error):
+            await delivery.acknowledge()
+            return
+        await asyncio.sleep(PAUSE_FOR_OTHERS_SECONDS)  # somebody else is at the item: the message finds out who
+        await delivery.release()
 
     async def _leave_to_others(self, delivery: Delivery, reason: str) -> bool:
         """Give a message back for a newer release; return False if it has come back here for too long."""

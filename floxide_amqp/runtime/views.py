@@ -33,6 +33,27 @@ def at(ms: int) -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitInfo:
+    """Something that live items of a run wait for.
+
+    Attributes:
+        status: How they wait: parked, waiting for a retry, or held.
+        node: Whose items they are.
+        what: What they wait for, in words, as the end of "waits for …".
+        items: How many of the run's first 100 live items.
+        since: When the first of them was parked; None of the others.
+        until: When the first of them goes on by itself; None where it does not.
+    """
+
+    status: WorkItemStatus
+    node: str
+    what: str
+    items: int
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """A run as shown.
 
@@ -40,6 +61,7 @@ class RunInfo:
         failure: Why it failed, in one line; empty otherwise.
         reason: What was said when it was paused or cancelled; may be empty.
         deadline_at: When it fails by its own timeout; None also of a run that is over.
+        waits: What live items wait for; in a list of runs only where the run as a whole is waiting.
     """
 
     run_id: str
@@ -52,6 +74,7 @@ class RunInfo:
     deadline_at: datetime | None
     failure: str
     reason: str
+    waits: tuple[WaitInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +238,7 @@ class WorkerInfo:
     late_commits: int = 0
 
 
-def run_info(run: StoredRun) -> RunInfo:
+def run_info(run: StoredRun, waits: tuple[WaitInfo, ...] = ()) -> RunInfo:
     """Return a stored run as shown."""
     header, state = run.header, run.state
     failure = ""
@@ -227,7 +250,7 @@ def run_info(run: StoredRun) -> RunInfo:
         created_at=at(header.created_at_ms), updated_at=at(state.updated_at_ms),
         finished_at=None if state.finished_at_ms is None else at(state.finished_at_ms),
         deadline_at=None if state.deadline_ms is None else at(state.deadline_ms),
-        failure=failure, reason=state.reason,
+        failure=failure, reason=state.reason, waits=waits,
     )  # fmt: skip
 
 

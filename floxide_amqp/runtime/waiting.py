@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.exceptions import CodecError
+from floxide_amqp.exceptions import CodecError, ResultTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.messages import decode_event
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.runs import StoredRun
 
 _log = get_logger("floxide_amqp.waiting")
 
@@ -67,3 +69,30 @@ class Waiters:
             self._waiting[run_id] -= 1
             if not self._waiting[run_id]:
                 del self._waiting[run_id], self._events[run_id]
+
+    async def wait_for_end(self, run_id: RunId, timeout: timedelta | float | None) -> StoredRun:
+        """Wait for a run's end and return it as stored; events wake, the store tells.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            ResultTimeoutError: It has not ended within `timeout`.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        loop = asyncio.get_running_loop()
+        until = None if seconds is None else loop.time() + seconds
+        async with self.expecting(run_id) as heard:
+            while True:
+                run = await self._services.runs.load(run_id)
+                if run.state.status.is_terminal:
+                    return run
+                pause = self._services.timeouts.result_backstop
+                if until is not None:
+                    left = until - loop.time()
+                    if left <= 0:
+                        raise ResultTimeoutError(run_id=run_id, timeout_seconds=seconds or 0.0, status=run.status.value)
+                    pause = min(pause, max(left, 0.001))  # a clock may be too coarse for less, and this would spin
+                try:
+                    await asyncio.wait_for(heard.wait(), pause)
+                except TimeoutError:
+                    continue
+                heard.clear()

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
 from floxide_amqp.core.records import Envelope, Probe
-from floxide_amqp.exceptions import CodecError, FloxideError, UnreadableRecordError, WorkerStuckError
+from floxide_amqp.exceptions import CodecError, FloxideError, MissingKeyError, UnreadableRecordError, WorkerStuckError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions
 from floxide_amqp.runtime.chain import Chain
-from floxide_amqp.runtime.deaths import DeathWatch
+from floxide_amqp.runtime.deaths import DeathWatches
 from floxide_amqp.runtime.health import WorkerHealth, health_of, vitals_of
 from floxide_amqp.runtime.intake import Intake, Slot
 from floxide_amqp.runtime.interrupts import Interrupts
@@ -45,16 +45,18 @@ class Beating(Protocol):
     Attributes:
         vitals: What it says of the worker.
         pulse: Ticks of the event loop, which the worker keeps up.
-        succeeded: Beats that got through.
-        beat_at: When the last of them did, by the event loop's clock.
+        beat_at: When the last beat got through, by the event loop's clock.
         on_lost: Called when another worker has taken the name.
     """
 
     vitals: Vitals
     pulse: LoopPulse
-    succeeded: int
     beat_at: float | None
     on_lost: Callable[[Exception], object]
+
+    def succeeded(self, part: int) -> int:
+        """Return how many beats got through on a server of the store, by its number."""
+        ...
 
     async def start(self) -> None:
         """Return once the first beat is in the store."""
@@ -81,7 +83,7 @@ class Worker:
         self.services = services
         self.queues = queues
         self._heartbeat = heartbeat
-        self._deaths = DeathWatch(services.session, services.timeouts.dead_after, lambda: heartbeat.succeeded)
+        self._deaths = DeathWatches(services.session, services.timeouts.dead_after, heartbeat.succeeded)
         self._unreadable = Unreadable(services)
         self._admissions = Admissions(services, self._deaths)
         self.maintenance = Maintenance(services, self._deaths, queues)
@@ -302,13 +304,15 @@ class Worker:
             await self._unreadable.refuse(delivery, error)
             return
         if isinstance(message, Probe):
-            self.maintenance.probe_returned(message)
+            self.maintenance.probe_returned(message, delivery.queue)
             await delivery.acknowledge()
             return
         if message.store and self.services.store_id and message.store != self.services.store_id:
             await self._return_to_others(delivery, message)
-            return
-        await self._work(slot, message)
+        elif self.services.is_out_of_reach(message.run_id):
+            await self._leave_to_probes(delivery, message)
+        else:
+            await self._work(slot, message)
 
     async def _return_to_others(self, delivery: Delivery, envelope: Envelope) -> None:
         """A message about another store: two applications share a broker and a namespace, but not their store."""
@@ -320,6 +324,17 @@ class Worker:
         await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
         await delivery.release()
 
+    async def _leave_to_probes(self, delivery: Delivery, envelope: Envelope) -> None:
+        """A message about a run whose server is down, while the store's others are up: it must not be in their way.
+
+        The message is a hint. What it leads to has its entry on that server, and is found lost once a probe goes
+        through again.
+        """
+        shard = self.services.session.beside(envelope.run_id).shard
+        self.services.figures.left_to_probes[shard] += 1
+        _log.debug("message.left_to_probes", run_id=envelope.run_id, queue=delivery.queue, shard=shard)
+        await delivery.acknowledge()
+
     async def _work(self, slot: Slot, envelope: Envelope) -> None:
         keep: frozenset[str] = frozenset() if self._stopping.is_set() else frozenset(self.queues)
         on_long = functools.partial(self._intake.note_long, slot)
@@ -330,6 +345,8 @@ class Worker:
         async with self.services.solitude.at_work():
             try:
                 await chain.run()
+            except MissingKeyError as error:
+                await self._unreadable.wait_for_key(slot.delivery, envelope, error)
             except UnreadableRecordError as error:
                 await self._unreadable.stop_at(slot.delivery, envelope, error)
 

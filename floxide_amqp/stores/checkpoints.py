@@ -11,6 +11,7 @@ from floxide_amqp.core.records import WorkItem
 from floxide_amqp.stores.contexts import ContextStore
 from floxide_amqp.stores.items import PAGE, ItemStore
 from floxide_amqp.stores.runs import RunStore, StoredRun
+from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 
 C = TypeVar("C", bound=Context)
@@ -28,10 +29,12 @@ class Checkpoint(Generic[C]):
 class CheckpointStore:
     """Reads checkpoints."""
 
-    def __init__(self, session: Session) -> None:
-        self._runs = RunStore(session)
-        self._items = ItemStore(session)
-        self._contexts = ContextStore(session)
+    def __init__(
+        self, session: Session, contexts: ContextStore | None = None, sealing: Sealing = PLAIN
+    ) -> None:
+        self._runs = RunStore(session, sealing)
+        self._items = ItemStore(session, sealing)
+        self._contexts = contexts or ContextStore(session)
 
     async def load(self, run_id: RunId, kind: type[C]) -> Checkpoint[C]:
         """Return a run's checkpoint.

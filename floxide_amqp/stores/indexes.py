@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from floxide_amqp.core.ids import RunId, Slot, WorkerId, WorkItemId
+from floxide_amqp.core.ids import RunId, Slot, WorkerId, WorkItemId, slot_of
 from floxide_amqp.core.records import Timer
 from floxide_amqp.exceptions import CodecError, UnreadableRecordError
-from floxide_amqp.ports.key_value import Batch, Enter, Entry, IndexRange, Key, Leave
+from floxide_amqp.ports.key_value import Batch, Enter, Entry, IndexRange, Key, Leave, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.session import Session
+
+MOST_BETWEEN = 100
+"""Entries read to find one: there is no asking for it alone, and few lie between its neighbour by name and itself."""
 
 MAX_REASON = 500
 """Characters kept of why a timer could not be fired."""
@@ -80,9 +83,9 @@ class DueTimer:
         """
         try:
             due, target, _, run_id = self.entry.split(":", 3)
-            kind, turn = codec.decode_timer_value(self.value)
-            item_id = WorkItemId("" if kind.is_of_run else target)
-            return Timer(due_ms=int(due), run_id=RunId(run_id), item_id=item_id, kind=kind, turn=turn)
+            kind, turn, passed = codec.decode_timer_value(self.value)
+            item_id, after = WorkItemId("" if kind.is_of_run else target), WorkItemId(passed)
+            return Timer(due_ms=int(due), run_id=RunId(run_id), item_id=item_id, kind=kind, turn=turn, after=after)
         except ValueError as error:
             raise CodecError(f"The timer {self.entry!r} cannot be read: {error}") from error
 
@@ -112,6 +115,10 @@ class IndexStore:
         wanted = IndexRange(keys.SET_ASIDE, after=after, before=before, limit=limit)
         return [_set_aside(entry) for entry in await self._session.scan(wanted)]
 
+    async def has_timer(self, timer: Timer) -> bool:
+        """Whether a timer is still set, and not set aside."""
+        return await self._find(timer.run_id, keys.TIMERS, keys.timer_entry(timer)) is not None
+
     async def set_aside(self, due: DueTimer, again_at_ms: int, reason: str) -> None:
         """Move a timer that could not be fired among those set aside, to be tried again later."""
         aside = keys.set_aside_entry(again_at_ms, due.entry)
@@ -129,6 +136,18 @@ class IndexStore:
         """Return what is noted of messages of a task queue, oldest first."""
         entries = await self._session.scan(IndexRange(keys.messages(queue), after=after, before=before, limit=limit))
         return [_note(queue, entry) for entry in entries]
+
+    async def tries(self, run_id: RunId, queue: str, entry: str) -> int:
+        """Return how many messages of an item were lost before the one of an entry; 0 where nothing is noted of it."""
+        found = await self._find(run_id, keys.messages(queue), entry)
+        return 0 if found is None else _note(queue, found).tries
+
+    async def _find(self, run_id: RunId, index: str, entry: str) -> Entry | None:
+        """Return one entry of a run, by its whole name."""
+        just_before = entry[:-1] + chr(ord(entry[-1]) - 1)
+        wanted = IndexRange(index, after=just_before, before=f"{entry}\0", limit=MOST_BETWEEN)
+        found = (await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))).indexes[0]
+        return next((each for each in found if each.entry == entry), None)
 
     async def drop_message(self, queue: str, damaged: Entry) -> None:
         """Take what is noted of a message off the list, whatever run it was about."""

@@ -13,6 +13,8 @@ from floxide_amqp.ports.key_value import Cell, IndexRange, Key, LogRange, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.sealed_records import opened_page, readable_item, readable_record, readable_scope
+from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 
 T = TypeVar("T")
@@ -32,8 +34,9 @@ class StoredItem:
 class ItemStore:
     """Reads work items."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, sealing: Sealing = PLAIN) -> None:
         self._session = session
+        self._sealing = sealing
 
     async def find(self, run_id: RunId, item_ids: Sequence[WorkItemId]) -> list[StoredItem | None]:
         """Return items of one run in the order asked; None for each that is not there.
@@ -43,7 +46,7 @@ class ItemStore:
         """
         cells = tuple(keys.item(run_id, item_id) for item_id in item_ids)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells))
-        return [stored_item(key, cell) for key, cell in zip(cells, snapshot.cells, strict=True)]
+        return [stored_item(key, cell, self._sealing) for key, cell in zip(cells, snapshot.cells, strict=True)]
 
     async def live_entries(
         self, run_id: RunId, *, after: str = "", limit: int = PAGE
@@ -71,16 +74,19 @@ class ItemStore:
             UnreadableRecordError: It cannot be read, or is not there although an item of it is.
         """
         key = keys.scope(run_id, scope_id)
-        return read_record(codec.decode_scope, await self._cell(run_id, key), key)
+        scope = read_record(codec.decode_scope, await self._cell(run_id, key), key)
+        return readable_scope(self._sealing, run_id, scope)
 
     async def page(self, run_id: RunId, opener: str, number: int) -> tuple[Routed, ...]:
         """Return one page of a large fan-out's outputs.
 
         Raises:
             UnreadableRecordError: The page cannot be read, or is not there although its item is.
+            MissingKeyError: It is sealed, and this process lacks the key.
         """
         key = keys.page(run_id, opener, number)
-        return read_record(codec.decode_page, await self._cell(run_id, key), key)
+        routes = read_record(codec.decode_page, await self._cell(run_id, key), key)
+        return opened_page(self._sealing, run_id, opener, number, routes)
 
     async def _cell(self, run_id: RunId, key: Key) -> bytes:
         """Return what a cell holds that must be there."""
@@ -100,7 +106,8 @@ class ItemStore:
 
     async def errors(self, run_id: RunId, *, start: int = 0, limit: int = PAGE) -> list[ErrorRecord]:
         """Return failed attempts in the order they happened, from position `start` on."""
-        return await self._entries(LogRange(keys.errors(run_id), start, limit), run_id, codec.decode_error)
+        found = await self._entries(LogRange(keys.errors(run_id), start, limit), run_id, codec.decode_error)
+        return [readable_record(self._sealing, run_id, record) for record in found]
 
     async def _entries(self, wanted: LogRange, run_id: RunId, decode: Callable[[bytes], T]) -> list[T]:
         page = (await self._session.read(Read(slot=slot_of(run_id), logs=(wanted,)))).logs[0]
@@ -110,10 +117,15 @@ class ItemStore:
         ]
 
 
-def stored_item(key: Key, cell: Cell) -> StoredItem | None:
-    """Return what a cell holds as an item with its turn; None where there is none.
+def stored_item(key: Key, cell: Cell, sealing: Sealing = PLAIN) -> StoredItem | None:
+    """Return what a cell holds as an item with its turn, its input still sealed; None where there is none.
 
     Raises:
-        UnreadableRecordError: It cannot be read.
+        UnreadableRecordError: It cannot be read, or is another item's.
     """
-    return StoredItem(read_record(codec.decode_item, cell.value, key), cell.version) if cell.version else None
+    if not cell.version:
+        return None
+    item, run_id = read_record(codec.decode_item, cell.value, key), RunId(key.partition)
+    if keys.item(run_id, item.item_id) != key:
+        raise UnreadableRecordError(place="/".join(key), problem=f"It is the record of item {item.item_id!r}.")
+    return StoredItem(readable_item(sealing, run_id, item), cell.version)

@@ -22,9 +22,19 @@ TIMERS = "timers"
 SET_ASIDE = "timers.aside"
 CONDEMNED = "runs.condemned"
 TOMBSTONES = "runs.tombstones"
+RUNS_ASIDE = "runs.aside"
 WORKERS = "workers"
 QUARANTINE = "quarantine"
 DEAD_LETTERS = "dead"
+
+SCOPE_PREFIX = "s:"
+"""What the names of scopes' cells begin with."""
+
+ITEM_PREFIX = "i:"
+"""What the names of items' cells begin with."""
+
+LETTER_PREFIX = "d:"
+"""What the names of dead letters' cells begin with."""
 
 Kind: TypeAlias = tuple[str, str, str]
 """Workflow, version and node: what a worker must have to run an item."""
@@ -45,17 +55,22 @@ def state(run_id: RunId) -> Key:
 
 def item(run_id: RunId, item_id: WorkItemId) -> Key:
     """An item's cell; its version is the turn."""
-    return Key(run_id, f"i:{item_id}")
+    return Key(run_id, f"{ITEM_PREFIX}{item_id}")
 
 
 def dead_letter(run_id: RunId, item_id: WorkItemId) -> Key:
     """The cell of an item's dead letter."""
-    return Key(run_id, f"d:{item_id}")
+    return Key(run_id, f"{LETTER_PREFIX}{item_id}")
 
 
 def scope(run_id: RunId, scope_id: ScopeId) -> Key:
     """A scope's cell; its version is the scope's epoch."""
-    return Key(run_id, f"s:{scope_id}")
+    return Key(run_id, f"{SCOPE_PREFIX}{scope_id}")
+
+
+def opener_of(scope: Key) -> str:
+    """The item that opened the fan-out of a scope: what arrives at its join lies under this item's id."""
+    return scope.name.removeprefix(SCOPE_PREFIX).partition(".")[0]
 
 
 def scope_count(run_id: RunId, path: ScopePath) -> Key:
@@ -78,9 +93,9 @@ def context_log(run_id: RunId) -> Key:
     return Key(run_id, "x")
 
 
-def context_snapshot(run_id: RunId) -> Key:
-    """The context's latest snapshot, where one was taken."""
-    return Key(run_id, "xs")
+def context_snapshots(run_id: RunId) -> tuple[Key, Key]:
+    """The two places for snapshots of the context."""
+    return Key(run_id, "xs"), Key(run_id, "xt")
 
 
 def errors(run_id: RunId) -> Key:
@@ -136,6 +151,17 @@ def set_aside_entry(again_at_ms: int, entry: str) -> str:
     return f"{again_at_ms:014d}:{entry}"
 
 
+def aside_run(again_at_ms: int, index: str, entry: str) -> str:
+    """The entry of a run that could not be deleted: those to be tried first come first."""
+    return f"{again_at_ms:014d}:{quote(index, safe='')}:{entry}"
+
+
+def run_aside(entry: str) -> tuple[str, str]:
+    """The index and the entry where such a run stood."""
+    _, index, original = entry.split(":", 2)
+    return unquote(index), original
+
+
 def timers_until(now_ms: int) -> str:
     """An entry just after every timer that is due."""
     return f"{now_ms + 1:014d}"
@@ -144,6 +170,11 @@ def timers_until(now_ms: int) -> str:
 def parked(queue: str) -> str:
     """The index of a task queue's items that wait for a worker with their workflow, version and node."""
     return f"parked:{queue}"
+
+
+def kind_of_key(codec: str, key_id: str) -> Kind:
+    """The kind of items that wait for a worker with a codec's key; no workflow has an empty name."""
+    return "", codec, key_id
 
 
 def parked_kind(kind: Kind) -> str:
@@ -175,6 +206,11 @@ def run_entry(created_at_ms: int, run_id: RunId) -> str:
 def run_of(entry: str) -> RunId:
     """The run an entry of a list of runs is about."""
     return RunId(entry.split(":", 1)[1])
+
+
+def imported(run_id: RunId) -> Key:
+    """What marks a run that is being imported, until it is whole."""
+    return Key(run_id, "import")
 
 
 def tombstone(run_id: RunId) -> Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
@@ -96,17 +97,24 @@ class LivenessStore:
         )
 
     async def all(self) -> list[WorkerRecord]:
-        """Return every worker's last heartbeat, in the order of their ids."""
-        entries = await self._session.scan(IndexRange(keys.WORKERS, limit=10_000))
-        if not entries:
-            return []
-        cells = tuple(keys.worker(WorkerId(entry.entry)) for entry in entries)
-        snapshot = await self._session.read(Read(slot=SYSTEM_SLOT, cells=cells))
-        return [
-            worker_record(WorkerId(entry.entry), cell)
-            for entry, cell in zip(entries, snapshot.cells, strict=True)
-            if cell.version
-        ]
+        """Return every worker's last heartbeat, in the order of their ids.
+
+        Where the store has several servers, the latest that those in reach have.
+        """
+        parts = self._session.parts
+        pages = await asyncio.gather(*map(_all_of, parts), return_exceptions=True)
+        latest: dict[WorkerId, WorkerRecord] = {}
+        errors: list[BaseException] = []
+        for page in pages:
+            if isinstance(page, BaseException):
+                errors.append(page)
+                continue
+            for record in page:
+                if record.worker_id not in latest or record.beat > latest[record.worker_id].beat:
+                    latest[record.worker_id] = record
+        if len(errors) == len(parts):
+            raise errors[0]
+        return [latest[worker_id] for worker_id in sorted(latest)]
 
     async def lease_holder(self) -> tuple[str, int]:
         """Return who leads maintenance ("" for nobody) and the version of the lease."""
@@ -121,6 +129,19 @@ class LivenessStore:
             Batch(slot=SYSTEM_SLOT, checks=(check,), writes=(Put(lease, worker_id.encode()),))
         )
         return isinstance(outcome, Committed)
+
+
+async def _all_of(part: Session) -> list[WorkerRecord]:
+    entries = await part.scan(IndexRange(keys.WORKERS, limit=10_000))
+    if not entries:
+        return []
+    cells = tuple(keys.worker(WorkerId(entry.entry)) for entry in entries)
+    snapshot = await part.read(Read(slot=SYSTEM_SLOT, cells=cells))
+    return [
+        worker_record(WorkerId(entry.entry), cell)
+        for entry, cell in zip(entries, snapshot.cells, strict=True)
+        if cell.version
+    ]
 
 
 def worker_record(worker_id: WorkerId, cell: Cell) -> WorkerRecord:

@@ -6,6 +6,8 @@ however long the messages are.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import SYSTEM_SLOT
@@ -36,13 +38,20 @@ QUARANTINED = Shape("quarantined message", 6, queue=STR, reason=STR, beginning=B
 
 
 class QuarantineStore:
-    """Keeps, lists and lets go quarantined messages."""
+    """Keeps, lists and lets go quarantined messages.
+
+    They belong to no run that could be told, so where the store has several servers any of them may keep one.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def add(self, message: Quarantined) -> None:
-        """Keep a message; the same id twice is one entry."""
+        """Keep a message; the same id twice is one entry, or one per server where the first was out of reach.
+
+        Raises:
+            StoreError: No server could take it.
+        """
         body, name = message.body[:MAX_KEPT_BYTES], message.quarantine_id
         record = pack_record(
             QUARANTINED, message.queue, message.reason[:MAX_REASON], body[:BEGINNING_BYTES], message.at_ms,
@@ -50,49 +59,56 @@ class QuarantineStore:
         )  # fmt: skip
         rest = body[BEGINNING_BYTES:]
         parts = (rest[start : start + PART_BYTES] for start in range(0, len(rest), PART_BYTES))
-        await self._session.commit(
-            Batch(
-                slot=SYSTEM_SLOT,
-                writes=(
-                    Put(_key(name), record),
-                    *(Put(_part_key(name, number), part) for number, part in enumerate(parts)),
-                    Enter(keys.QUARANTINE, name),
-                ),
-            )
+        batch = Batch(
+            slot=SYSTEM_SLOT,
+            writes=(
+                Put(_key(name), record),
+                *(Put(_part_key(name, number), part) for number, part in enumerate(parts)),
+                Enter(keys.QUARANTINE, name),
+            ),
         )
+        in_reach = min(self._session.parts, key=Session.failing_seconds)
+        await in_reach.commit(batch)
 
     async def list(self, *, after: str = "", limit: int = 100) -> list[Quarantined]:
         """Return quarantined messages, oldest first, after the id `after`: of long ones only the beginning."""
-        entries = await self._session.scan(IndexRange(keys.QUARANTINE, after=after, limit=limit))
-        if not entries:
-            return []
-        ids = [entry.entry for entry in entries]
-        snapshot = await self._session.read(Read(slot=SYSTEM_SLOT, cells=tuple(_key(name) for name in ids)))
-        return [
-            _message(quarantine_id, cell)
-            for quarantine_id, cell in zip(ids, snapshot.cells, strict=True)
-            if cell.version
-        ]
+        asked = IndexRange(keys.QUARANTINE, after=after, limit=limit)
+        pages = await asyncio.gather(*(_page(part, asked) for part in self._session.parts))
+        found = {message.quarantine_id: message for page in pages for message in page}
+        return [found[quarantine_id] for quarantine_id in sorted(found)[:limit]]
 
     async def find(self, quarantine_id: str) -> Quarantined | None:
         """Return a quarantined message with all that is kept of it, or None where there is none of this id."""
         cells = (_key(quarantine_id), *(_part_key(quarantine_id, number) for number in range(MAX_PARTS)))
-        found = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=cells))).cells
-        parts = [part.value for part in found[1:] if part.version]
-        return _message(quarantine_id, found[0], parts) if found[0].version else None
+        for part in self._session.parts:
+            found = (await part.read(Read(slot=SYSTEM_SLOT, cells=cells))).cells
+            if found[0].version:
+                return _message(quarantine_id, found[0], [cell.value for cell in found[1:] if cell.version])
+        return None
 
     async def remove(self, quarantine_id: str) -> None:
         """Forget a message; one that is not there is fine."""
-        await self._session.commit(
-            Batch(
-                slot=SYSTEM_SLOT,
-                writes=(
-                    Delete(_key(quarantine_id)),
-                    *(Delete(_part_key(quarantine_id, number)) for number in range(MAX_PARTS)),
-                    Leave(keys.QUARANTINE, quarantine_id),
-                ),
-            )
+        batch = Batch(
+            slot=SYSTEM_SLOT,
+            writes=(
+                Delete(_key(quarantine_id)),
+                *(Delete(_part_key(quarantine_id, number)) for number in range(MAX_PARTS)),
+                Leave(keys.QUARANTINE, quarantine_id),
+            ),
         )
+        for part in self._session.parts:
+            await part.commit(batch)
+
+
+async def _page(part: Session, asked: IndexRange) -> Sequence[Quarantined]:
+    entries = await part.scan(asked)
+    if not entries:
+        return []
+    ids = [entry.entry for entry in entries]
+    snapshot = await part.read(Read(slot=SYSTEM_SLOT, cells=tuple(_key(name) for name in ids)))
+    return [
+        _message(quarantine_id, cell) for quarantine_id, cell in zip(ids, snapshot.cells, strict=True) if cell.version
+    ]
 
 
 def _message(quarantine_id: str, cell: Cell, parts: list[bytes] | None = None) -> Quarantined:

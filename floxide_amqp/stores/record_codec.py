@@ -45,6 +45,7 @@ from floxide_amqp.stores.packing import (
     unpack_record,
     whole_numbers,
 )
+from floxide_amqp.stores.sealed import sealed_payload, text_in, text_out
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """Largest message that is decoded at all: an envelope holds ids, not payloads."""
@@ -67,7 +68,7 @@ TOMBSTONE = Shape(
 ITEM = Shape(
     "work item", 21, item_id=STR, node=STR, queue=STR, status=INT, input=ARRAY, scope=ARRAY, order=ARRAY, parent=STR,
     attempt=INT, owner=STR, anchored=BOOL, deaths=INT, loops=ARRAY, failure=ARRAY | NONE, due_ms=INT, successors=ARRAY,
-    kept=STR | NONE, token=BYTES, note=STR, spared=BOOL, lost=INT,
+    kept=STR | NONE, token=BYTES, note=STR | BYTES, spared=BOOL, lost=INT, parked_ms=INT,
 )  # fmt: skip
 SCOPE = Shape("scope", 3, scope_id=STR, parent=ARRAY, then=ARRAY)
 PAGE = Shape("page of a fan-out", 1, routes=ARRAY)
@@ -85,7 +86,7 @@ WORKER = Shape(
     process_started=STR, status=STR, queues=ARRAY, workflows=ARRAY, concurrency=INT, current_items=ARRAY,
     items_done=INT, errors=INT, life=STR, stuck=ARRAY, loop_lag_ms=INT, threads_lost=INT, late_commits=INT,
 )  # fmt: skip
-TIMER = Shape("timer", 2, kind=STR, turn=INT)
+TIMER = Shape("timer", 3, kind=STR, turn=INT, after=STR)
 TIMER_SET_ASIDE = Shape("timer set aside", 3, timer=BYTES, failures=INT, reason=STR)
 MESSAGE_NOTE = Shape("message note", 4, run_id=STR, item_id=STR, turn=INT, publisher=STR, tries=INT)
 MESSAGE = Shape("work item message", 2, max_bytes=MAX_ENVELOPE_BYTES, max_length=MAX_ENVELOPE_LENGTH, kind=STR)
@@ -93,14 +94,14 @@ ENVELOPE = Shape(
     "work item message", 14, kind=STR, run_id=STR, item_id=STR, node=STR, workflow=STR, version=STR, queue=STR,
     turn=INT, scope=ARRAY, position=INT | NONE, entry=STR, trace=STR, recovered=INT, store=STR,
 )  # fmt: skip
-PROBE = Shape("probe", 4, kind=STR, queue=STR, number=INT, before=STR)
+PROBE = Shape("probe", 6, kind=STR, queue=STR, number=INT, before=STR, store=STR, shard=STR)
 
 # Parts of records.
 INPUT = Shape("input of a work item", 5, kind=INT, payload=BYTES, opener=STR, number=INT, pages=INT)
 LOOP = Shape("loop", 2, edge=STR, count=INT)
-FAILURE = Shape("failure of a work item", 4, node=STR, error_type=STR, message=STR, attempts=INT)
+FAILURE = Shape("failure of a work item", 4, node=STR, error_type=STR, message=STR | BYTES, attempts=INT)
 RUN_FAILURE = Shape("failure of a run", 4, node=STR, item_id=STR, error=ARRAY, attempts=INT)
-ERROR_INFO = Shape("error", 3, kinds=ARRAY, message=STR, traceback=STR)
+ERROR_INFO = Shape("error", 3, kinds=ARRAY, message=STR | BYTES, traceback=STR | BYTES)
 ROUTE = Shape("route", 3, edge=STR, payload=BYTES, suffix=ARRAY)
 STUCK = Shape("stuck body", 7, run_id=STR, item_id=STR, node=STR, since_ms=INT, attempt=INT, lost=INT, is_given_up=BOOL)
 
@@ -122,14 +123,14 @@ def _refusing(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
 
 
 def _error_out(error: ErrorInfo) -> tuple[Any, ...]:
-    return (error.kinds, error.message, error.traceback)
+    return (error.kinds, text_out(error.message), text_out(error.traceback))
 
 
 def _error_in(values: Any) -> ErrorInfo:
     kinds, message, traceback = ERROR_INFO.part(values)
     if not kinds:
         raise CodecError("An error is of no class.")
-    return ErrorInfo(kinds=texts(kinds, "error's classes"), message=message, traceback=traceback)
+    return ErrorInfo(kinds=texts(kinds, "error's classes"), message=text_in(message), traceback=text_in(traceback))
 
 
 def encode_header(header: RunHeader) -> bytes:
@@ -203,8 +204,9 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
         item.item_id, item.node, item.queue, _ITEM_STATUS_NUMBER[item.status],
         (input_.kind.value, input_.payload, input_.opener, input_.number, input_.pages),
         item.scope, item.order, item.parent, item.attempt, item.owner, item.anchored, item.deaths, item.loops,
-        None if failure is None else (failure.node, failure.error_type, failure.message, failure.attempts),
-        item.due_ms, item.successors, item.kept, token or item.token, item.note, item.spared, item.lost,
+        None if failure is None else (failure.node, failure.error_type, text_out(failure.message), failure.attempts),
+        item.due_ms, item.successors, item.kept, token or item.token, text_out(item.note), item.spared, item.lost,
+        item.parked_ms,
     )  # fmt: skip
 
 
@@ -213,21 +215,21 @@ def _item_from(v: Sequence[Any]) -> WorkItem:
     return WorkItem(
         item_id=v[0], node=v[1], queue=v[2], status=_known(_ITEM_STATUSES, v[3], ITEM, "status"),
         input=ItemInput(
-            kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=payload, opener=opener, number=number,
-            pages=pages,
+            kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=sealed_payload(payload, v[0]), opener=opener,
+            number=number, pages=pages,
         ),
         scope=texts(v[5], "scope"), order=whole_numbers(v[6], "order"), parent=v[7], attempt=v[8], owner=v[9],
         anchored=v[10], deaths=v[11], loops=tuple([LOOP.part(loop) for loop in v[12]]),
-        failure=_failure_in(v[13]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
-        note=v[18], spared=v[19], lost=v[20],
+        failure=_failure_in(v[13], v[0]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
+        note=text_in(v[18], v[0]), spared=v[19], lost=v[20], parked_ms=v[21] if len(v) > ITEM.required else 0,
     )  # fmt: skip
 
 
-def _failure_in(values: Any) -> FailureInfo | None:
+def _failure_in(values: Any, item_id: str) -> FailureInfo | None:
     if values is None:
         return None
     node, error_type, message, attempts = FAILURE.part(values)
-    return FailureInfo(node=node, error_type=error_type, message=message, attempts=attempts)
+    return FailureInfo(node=node, error_type=error_type, message=text_in(message, item_id), attempts=attempts)
 
 
 def encode_item(item: WorkItem, token: bytes = b"") -> bytes:
@@ -402,20 +404,20 @@ def decode_tombstone(data: bytes) -> Tombstone:
     )  # fmt: skip
 
 
-def encode_timer_value(kind: TimerKind, turn: int) -> bytes:
-    """Encode what a timer does."""
-    return pack_record(TIMER, kind.value, turn)
+def encode_timer_value(kind: TimerKind, turn: int, after: str = "") -> bytes:
+    """Encode what a timer does, and behind which item."""
+    return pack_record(TIMER, kind.value, turn, after)
 
 
 @_refusing
-def decode_timer_value(data: bytes) -> tuple[TimerKind, int]:
-    """Decode what a timer does.
+def decode_timer_value(data: bytes) -> tuple[TimerKind, int, str]:
+    """Decode what a timer does, and behind which item.
 
     Raises:
         CodecError: The bytes are none.
     """
-    kind, turn = unpack_record(TIMER, data)[:2]
-    return _known(_TIMER_KINDS, kind, TIMER, "kind"), turn
+    kind, turn, after = unpack_record(TIMER, data)[:3]
+    return _known(_TIMER_KINDS, kind, TIMER, "kind"), turn, after
 
 
 def encode_set_aside(timer: bytes, failures: int, reason: str) -> bytes:
@@ -461,7 +463,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 def encode_probe(probe: Probe) -> bytes:
     """Encode a probe."""
-    return pack_record(MESSAGE, "probe", probe.queue, probe.number, probe.before)
+    return pack_record(MESSAGE, "probe", probe.queue, probe.number, probe.before, probe.store, probe.shard)
 
 
 @_refusing
@@ -474,7 +476,7 @@ def decode_message(data: bytes) -> Envelope | Probe:
     v = unpack_record(MESSAGE, data)
     if v[0] == "probe":
         _complete(PROBE, v)
-        return Probe(queue=v[1], number=v[2], before=v[3])
+        return Probe(queue=v[1], number=v[2], before=v[3], store=v[4], shard=v[5])
     if v[0] != "work":
         raise CodecError(f"The message is of an unknown kind {v[0][:40]!r}.")
     _complete(ENVELOPE, v)

@@ -37,6 +37,7 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.dead_letters import decode_letter
 from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.sealed_records import key_of
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -46,11 +47,32 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """A run's entry among those that ended so, at a time."""
+    """A run's entry among those that ended so, at a time; its workflow is empty if an older release noted it."""
 
     status: RunStatus
     ended_at_ms: int
     run_id: RunId
+    workflow: str = ""
+
+    @property
+    def entry(self) -> str:
+        """Where it stands in the index."""
+        return keys.timed_run(self.ended_at_ms, self.run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotedRun:
+    """A run's entry in an index of those that are to be deleted, as it lies in the store.
+
+    Attributes:
+        aside: Its entry among the runs set aside, because deleting it failed; empty of one that was not.
+    """
+
+    index: str
+    entry: str
+    run_id: RunId
+    value: bytes = b""
+    aside: str = ""
 
 
 class RunRemoval:
@@ -61,15 +83,38 @@ class RunRemoval:
 
     # --- what is due
 
-    async def ended(self, status: RunStatus, *, until_ms: int, limit: int = PAGE) -> list[EndedRun]:
-        """Return runs that ended so before a moment, earliest first."""
-        wanted = IndexRange(keys.ended_runs(status), before=keys.timers_until(until_ms), limit=limit)
-        entries = [keys.time_and_run(entry.entry) for entry in await self._session.scan(wanted)]
-        return [EndedRun(status, at_ms, run_id) for at_ms, run_id in entries]
+    async def ended(
+        self, status: RunStatus, *, until_ms: int, after: str = "", limit: int = PAGE
+    ) -> list[EndedRun]:
+        """Return runs that ended so before a moment, earliest first; those behind the entry `after`, if it is given."""
+        before = keys.timers_until(until_ms)
+        entries = await self._session.scan(IndexRange(keys.ended_runs(status), after=after, before=before, limit=limit))
+        return [EndedRun(status, *keys.time_and_run(entry.entry), entry.value.decode(errors="replace")) for entry in entries]
 
-    async def condemned(self, *, limit: int = PAGE) -> list[RunId]:
-        """Return runs whose removal has begun, those first that were condemned first."""
-        return [run_id for _, run_id in await self._runs_of(IndexRange(keys.CONDEMNED, limit=limit))]
+    async def condemned(self, *, limit: int = PAGE) -> list[tuple[int, RunId]]:
+        """Return runs whose removal has begun, each with the time when it did, earliest first."""
+        return await self._runs_of(IndexRange(keys.CONDEMNED, limit=limit))
+
+    async def aside(self, *, until_ms: int, limit: int = PAGE) -> list[NotedRun]:
+        """Return runs that could not be deleted and are to be tried again before a moment."""
+        wanted = IndexRange(keys.RUNS_ASIDE, before=keys.timers_until(until_ms), limit=limit)
+        found: list[NotedRun] = []
+        for entry in await self._session.scan(wanted):
+            index, original = keys.run_aside(entry.entry)
+            _, run_id = keys.time_and_run(original)
+            found.append(NotedRun(index=index, entry=original, run_id=run_id, value=entry.value, aside=entry.entry))
+        return found
+
+    async def set_aside(self, noted: NotedRun, again_at_ms: int) -> None:
+        """Move a run that could not be deleted out of the way of the others."""
+        aside = keys.aside_run(again_at_ms, noted.index, noted.entry)
+        writes = (Leave(noted.index, noted.entry), Enter(keys.RUNS_ASIDE, aside, noted.value))
+        await self._session.commit(Batch(slot=slot_of(noted.run_id), writes=writes))
+
+    async def bring_back(self, noted: NotedRun) -> None:
+        """Put a run that was set aside back where it stood."""
+        writes = (Leave(keys.RUNS_ASIDE, noted.aside), Enter(noted.index, noted.entry, noted.value))
+        await self._session.commit(Batch(slot=slot_of(noted.run_id), writes=writes))
 
     async def expired(self, *, until_ms: int, limit: int = PAGE) -> list[tuple[int, RunId]]:
         """Return tombstones whose time was over before a moment, each with that time."""
@@ -106,7 +151,7 @@ class RunRemoval:
 
     async def forget_entry(self, ended: EndedRun) -> None:
         """Take an entry away whose run goes on, or ended at another time too."""
-        entry = Leave(keys.ended_runs(ended.status), keys.timed_run(ended.ended_at_ms, ended.run_id))
+        entry = Leave(keys.ended_runs(ended.status), ended.entry)
         await self._session.commit(Batch(slot=slot_of(ended.run_id), writes=(entry,)))
 
     async def clear(self, tombstone: Tombstone, version: int, *, free_at_ms: int) -> bool:
@@ -207,6 +252,10 @@ def _led_to(tombstone: Tombstone, item: WorkItem, turn: int) -> Sequence[c.Chang
         kind = TimerKind.HOLD if item.status is WorkItemStatus.HELD else TimerKind.RETRY
         timer = Timer(due_ms=item.due_ms, run_id=tombstone.run_id, item_id=item.item_id, kind=kind, turn=turn)
         changes.append(c.DropTimer(timer))
+    lacked = key_of(item)
+    if item.status is WorkItemStatus.PARKED and lacked is not None:
+        kind = keys.kind_of_key(lacked.codec, lacked.key_id)
+        changes.append(c.LeaveParked(item.queue, *kind, item.item_id))
     if item.status is WorkItemStatus.PARKED:
         changes.append(c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id))
     return changes

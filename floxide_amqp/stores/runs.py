@@ -15,13 +15,15 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.sealed_records import arrival_place, readable_state
+from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
 PAGE = 1_000
 """Entries read in one round trip."""
 
-STORED_AS = {RunStatus.WAITING: RunStatus.RUNNING}
+STORED_AS = {RunStatus.WAITING: (RunStatus.RUNNING, RunStatus.PENDING)}
 """Where to look for runs whose status is derived."""
 
 
@@ -36,33 +38,34 @@ class StoredRun:
 
     @property
     def status(self) -> RunStatus:
-        """The status as shown: a running run whose live items all wait is waiting."""
+        """The status as shown: a run that goes on, and whose live items all wait, is waiting."""
         counts = self.counts
-        if self.state.status is RunStatus.RUNNING and 0 < counts.live == counts.waiting:
+        if self.state.status in STORED_AS[RunStatus.WAITING] and 0 < counts.live == counts.waiting:
             return RunStatus.WAITING
         return self.state.status
 
     @property
     def writer(self) -> BatchWriter:
         """Builds batches for this run."""
-        return BatchWriter(self.header.run_id, self.header.created_at_ms)
+        return BatchWriter(self.header.run_id, self.header.created_at_ms, self.header.workflow)
 
 
 class RunStore:
     """Reads runs."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, sealing: Sealing = PLAIN) -> None:
         self._session = session
+        self._sealing = sealing
 
     async def find(self, run_id: RunId) -> StoredRun | None:
         """Return a run, or None where there is none."""
-        return _run(run_id, await self._read(run_id))
+        return self._run(run_id, await self._read(run_id))
 
     async def find_with_item(self, run_id: RunId, item_id: WorkItemId) -> tuple[StoredRun | None, StoredItem | None]:
         """Return a run and one of its items as of one moment; None for what is not there."""
         key = keys.item(run_id, item_id)
         snapshot = await self._read(run_id, key)
-        return _run(run_id, snapshot), stored_item(key, snapshot.cells[2])
+        return self._run(run_id, snapshot), stored_item(key, snapshot.cells[2], self._sealing)
 
     async def _read(self, run_id: RunId, *more: Key) -> Snapshot:
         counters = tuple(keys.count(run_id, name) for name in COUNT_NAMES)
@@ -102,10 +105,21 @@ class RunStore:
     async def arrivals(
         self, run_id: RunId, opener: str, *, after: str = "", limit: int = PAGE
     ) -> list[tuple[str, bytes]]:
-        """Return what arrived at the join of a fan-out, in fan-out order, as (entry, payload)."""
+        """Return what arrived at the join of a fan-out, in fan-out order, as (entry, payload).
+
+        Raises:
+            MissingKeyError: It is sealed, and this process lacks the key.
+            UnreadableRecordError: It is sealed, and cannot be opened.
+        """
         wanted = IndexRange(keys.arrivals(run_id, opener), after=after, limit=limit)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
-        return [(entry.entry, entry.value) for entry in snapshot.indexes[0]]
+        sealing = self._sealing
+        return [
+            (each.entry, sealing.open(each.value, arrival_place(run_id, opener, each.entry)))
+            if sealing.must_open(each.value)
+            else (each.entry, each.value)
+            for each in snapshot.indexes[0]
+        ]
 
     async def all_arrivals(self, run_id: RunId, opener: str) -> list[bytes]:
         """Return everything that arrived at a join, in fan-out order."""
@@ -118,29 +132,30 @@ class RunStore:
                 return payloads
             after = page[-1][0]
 
+    def _run(self, run_id: RunId, snapshot: Snapshot) -> StoredRun | None:
+        header, state = snapshot.cells[:2]
+        if header.version == 0 or state.version == 0:
+            return None
+        read_state = read_record(codec.decode_state, state.value, keys.state(run_id))
+        return StoredRun(
+            header=read_record(codec.decode_header, header.value, keys.header(run_id)),
+            state=readable_state(self._sealing, run_id, read_state),
+            epoch=state.version,
+            counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
+        )
+
     async def list_ids(
         self, *, status: RunStatus | None = None, workflow: str | None = None, after: str = "", limit: int = PAGE
     ) -> Sequence[tuple[str, Slot]]:
         """Return entries of a list of runs, newest first: of a status, else of a workflow, else all."""
-        index = keys.RUNS
+        indexes = [keys.RUNS if workflow is None else keys.runs_of_workflow(workflow)]
         if status is not None:
-            index = keys.runs_with_status(STORED_AS.get(status, status))
-        elif workflow is not None:
-            index = keys.runs_of_workflow(workflow)
-        entries = await self._session.scan(IndexRange(index, after=after, limit=limit))
-        return [(entry.entry, entry.slot) for entry in entries]
-
-
-def _run(run_id: RunId, snapshot: Snapshot) -> StoredRun | None:
-    header, state = snapshot.cells[:2]
-    if header.version == 0 or state.version == 0:
-        return None
-    return StoredRun(
-        header=read_record(codec.decode_header, header.value, keys.header(run_id)),
-        state=read_record(codec.decode_state, state.value, keys.state(run_id)),
-        epoch=state.version,
-        counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
-    )
+            indexes = [keys.runs_with_status(stored) for stored in STORED_AS.get(status, (status,))]
+        slots: dict[str, Slot] = {}
+        for index in indexes:
+            entries = await self._session.scan(IndexRange(index, after=after, limit=limit))
+            slots |= {entry.entry: entry.slot for entry in entries}
+        return sorted(slots.items())[:limit]
 
 
 def _instant(at_ms: int) -> datetime:

@@ -113,9 +113,11 @@ class Session:
         chance: Draws the jitter between repeats; by default unlike every other session's.
         token_prefix: What its commit tokens begin with: 8 bytes that no other session has; by default random ones.
         whole: The session that this one is a part of: it counts and makes tokens for both.
+        shard: The name of the one server it speaks with, where the store has several.
 
     Attributes:
         figures: What it counts of its conversation.
+        shard: As given.
     """
 
     def __init__(
@@ -127,15 +129,17 @@ class Session:
         chance: random.Random | None = None,
         token_prefix: bytes | None = None,
         whole: Session | None = None,
+        shard: str = "",
     ) -> None:
+        self.shard = shard
         self._store = store
         self._clock = clock
         self._patience = patience_seconds
         self._offset_ms: int | None = None
         self._answered_at: float | None = None
         self._failing_since: float | None = None
-        self.figures = StoreFigures() if whole is None else whole.figures
-        self._tokens = Tokens(token_prefix) if whole is None else whole._tokens
+        self.figures: StoreFigures = StoreFigures() if whole is None else whole.figures
+        self._tokens: Tokens = Tokens(token_prefix) if whole is None else whole._tokens
         self._commits: Grouper[Batch, Outcome] = Grouper(self._commit_group)
         self._reads: Grouper[Read, Snapshot] = Grouper(self._read_group)
         self._random = chance or random.Random()

@@ -57,7 +57,7 @@ class ShardedSession(Session):
         super().__init__(store, clock, patience_seconds=patience_seconds, chance=chance, token_prefix=token_prefix)
         self._shard_of = shards.shard_of
         self._parts = {
-            name: Session(shard, clock, patience_seconds=patience_seconds, chance=chance, whole=self)
+            name: Session(shard, clock, patience_seconds=patience_seconds, chance=chance, whole=self, shard=name)
             for name, shard in shards.shards.items()
         }
 

@@ -37,10 +37,12 @@ class BatchWriter:
 
     Attributes:
         run_entry: The run's entry in the lists of runs, from its header's creation time.
+        workflow: Its workflow's name, for the list of ended runs; empty where nothing is written that may end it.
     """
 
-    def __init__(self, run_id: RunId, created_at_ms: int) -> None:
+    def __init__(self, run_id: RunId, created_at_ms: int, workflow: str = "") -> None:
         self.run_id = run_id
+        self.workflow = workflow
         self.run_entry = keys.run_entry(created_at_ms, run_id)
 
     def batch(
@@ -162,7 +164,8 @@ class BatchWriter:
             case c.LeaveOwner(worker, item_id):
                 return Leave(keys.owned(worker), keys.place_entry(run_id, item_id))
             case c.SetTimer(timer):
-                return Enter(keys.TIMERS, keys.timer_entry(timer), codec.encode_timer_value(timer.kind, timer.turn))
+                value = codec.encode_timer_value(timer.kind, timer.turn, timer.after)
+                return Enter(keys.TIMERS, keys.timer_entry(timer), value)
             case c.DropTimer(timer):
                 return Leave(keys.TIMERS, keys.timer_entry(timer))
             case c.EnterParked(queue, workflow, version, node, item_id):
@@ -180,4 +183,5 @@ class BatchWriter:
             out.append(Leave(keys.runs_with_status(was), self.run_entry))
         out.append(Enter(keys.runs_with_status(state.status), self.run_entry))
         if state.finished_at_ms is not None:
-            out.append(Enter(keys.ended_runs(state.status), keys.timed_run(state.finished_at_ms, self.run_id)))
+            entry = keys.timed_run(state.finished_at_ms, self.run_id)
+            out.append(Enter(keys.ended_runs(state.status), entry, self.workflow.encode()))

@@ -70,7 +70,9 @@ class KeyValueSuite(
 
     async def test_it_answers_as_the_model_does(self, under_test: StoreUnderTest) -> None:
         """Hypothesis compares long histories of commits and reads with dictionaries."""
-        await asyncio.to_thread(compare_with_model, under_test.open)  # it runs an event loop of its own
+        await asyncio.to_thread(  # it runs an event loop of its own
+            compare_with_model, under_test.open, has_several_servers=under_test.has_several_servers
+        )
 
 
 class DurableKeyValueSuite(KeyValueSuite, DurableTests):

@@ -1,10 +1,10 @@
-"""A RabbitMQ for tests and demos: the one the environment names, a container, or a private local server.
+"""Servers for tests and demos: the one the environment names, a container, or a private local server.
 
-`launch_rabbitmq` takes the first of these that there is. A server launched here ends with the process that launched
-it, also when that is killed; it shares no port, data or node name with any other.
+`launch_rabbitmq` and its sisters take the first of these that there is. A server launched here ends with the process
+that launched it, also when that is killed; it shares no port, data or node name with any other.
 
-As a program: ``python -m floxide_amqp.testing.services rabbitmq`` launches one, prints its URL and keeps it until
-interrupted; ``… install`` makes sure that there is one to launch.
+As a program: ``python -m floxide_amqp.testing.services rabbitmq`` (or ``postgresql``) launches one, prints its URL and
+keeps it until interrupted; ``… install`` makes sure that there is one of each to launch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing import postgresql_servers
 from floxide_amqp.testing.container_keeper import engine_client
+from floxide_amqp.testing.postgresql_servers import (
+    ContainerPostgreSQL,
+    ExternalPostgreSQL,
+    PostgreSQL,
+    PrivatePostgreSQL,
+)
 from floxide_amqp.testing.rabbitmq_servers import (
     URL_VARIABLE,
     ContainerRabbitMQ,
@@ -30,13 +38,19 @@ from floxide_amqp.testing.rabbitmq_servers import (
 
 __all__ = [
     "URL_VARIABLE",
+    "ContainerPostgreSQL",
     "ContainerRabbitMQ",
+    "ExternalPostgreSQL",
     "ExternalRabbitMQ",
+    "PostgreSQL",
+    "PrivatePostgreSQL",
     "PrivateRabbitMQ",
     "RabbitMQ",
     "has_container_engine",
     "install_missing",
+    "launch_own_postgresql",
     "launch_own_rabbitmq",
+    "launch_postgresql",
     "launch_rabbitmq",
     "new_namespace",
 ]
@@ -65,6 +79,31 @@ def launch_own_rabbitmq(*, lives_with: int | None = None) -> RabbitMQ:
     return broker
 
 
+def launch_postgresql(*, lives_with: int | None = None) -> PostgreSQL:
+    """Return a running PostgreSQL: the one the environment names, a container, or a private local server.
+
+    Args:
+        lives_with: The process with which it ends, if it is launched here; None for this one.
+
+    Raises:
+        ConfigurationError: There is none of them; the message has the one command that changes it.
+    """
+    url = os.environ.get(postgresql_servers.URL_VARIABLE)
+    if not url:
+        return launch_own_postgresql(lives_with=lives_with)
+    server = ExternalPostgreSQL(url)
+    server.start()
+    return server
+
+
+def launch_own_postgresql(*, lives_with: int | None = None) -> PostgreSQL:
+    """Return a running PostgreSQL that may be mistreated: a container, or a private local server; raises as above."""
+    kind = ContainerPostgreSQL if has_container_engine() else PrivatePostgreSQL
+    server: PostgreSQL = kind(lives_with=lives_with)
+    server.start()
+    return server
+
+
 def new_namespace(prefix: str = "test") -> str:
     """Return a namespace nobody else uses, so that tests can share a broker."""
     return f"{prefix}-{secrets.token_hex(6)}"
@@ -81,39 +120,57 @@ def has_container_engine() -> bool:
 
 
 def install_missing() -> None:
-    """Make sure that `launch_rabbitmq` will find something: as root on Debian, install RabbitMQ if need be.
+    """Make sure that there is one of each server to launch: as root on Debian, install what is missing.
 
     Raises:
         ConfigurationError: Something must be installed and this process may not; the message has the one command.
     """
-    if os.environ.get(URL_VARIABLE) or has_container_engine():
+    if has_container_engine():
         return
+    for variable, find, package in _INSTALLABLE:
+        if not os.environ.get(variable):
+            _install(find, package)
+
+
+_INSTALLABLE: tuple[tuple[str, Callable[[], object], str], ...] = (
+    (URL_VARIABLE, find_scripts, "rabbitmq-server"),
+    (postgresql_servers.URL_VARIABLE, postgresql_servers.find_programs, "postgresql"),
+)
+"""What names a running server, what finds a local one or raises ConfigurationError, and Debian's package of it."""
+
+
+def _install(find: Callable[[], object], package: str) -> None:
     try:
-        find_scripts()
+        find()
     except ConfigurationError:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise
     else:
         return
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", "rabbitmq-server"]
-    print(f"There is no RabbitMQ: installing Debian's with `{' '.join(command)}`.", flush=True)  # noqa: T201 - it is asked for
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
+    print(f"There is no {package}: installing Debian's with `{' '.join(command)}`.", flush=True)  # noqa: T201 - it is asked for
     # RUNLEVEL=1 keeps the package from starting a system-wide server that nobody asked for.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     subprocess.run(["apt-get", "update", "--quiet"], env=environment, check=True)
     subprocess.run(command, env=environment, check=True)
-    find_scripts()
+    find()
 
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit code."""
-    if arguments not in (["rabbitmq"], ["install"]):
-        print("usage: python -m floxide_amqp.testing.services rabbitmq | install", file=sys.stderr)  # noqa: T201
+    launchers: dict[str, Callable[[], RabbitMQ | PostgreSQL]] = {
+        "rabbitmq": launch_rabbitmq,
+        "postgresql": launch_postgresql,
+    }
+    if len(arguments) != 1 or arguments[0] not in {*launchers, "install"}:
+        usage = " | ".join([*launchers, "install"])
+        print(f"usage: python -m floxide_amqp.testing.services {usage}", file=sys.stderr)  # noqa: T201
         return 2
     try:
         if arguments == ["install"]:
             install_missing()
             return 0
-        broker = launch_rabbitmq()
+        broker = launchers[arguments[0]]()
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one paragraph a user needs
         return 1

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from floxide_amqp import GraphBuilder, node
-from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import HistoryEntry, RunState, WorkItem
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.records import Envelope, HistoryEntry, RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.ports.key_value import Add, Append, Batch, Key, Leave, Put, Write
+from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.testing.simulation import __main__ as command
@@ -266,6 +267,32 @@ def test_an_acknowledgement_of_what_the_store_counts_on_is_noticed() -> None:
 def test_an_acknowledgement_on_its_way_when_the_store_lost_its_tail_is_no_fault_of_who_sent_it() -> None:
     assert _acknowledged_too_early(loses_tail=True, sent_seconds_ago=0.15) == []
     assert _acknowledged_too_early(loses_tail=False, sent_seconds_ago=0.15) != []
+
+
+@pytest.mark.parametrize("run_id", ["run", "unknown"])
+def test_after_a_lost_tail_only_what_was_sent_before_may_speak_of_what_is_not_committed(run_id: str) -> None:
+    world = Simulation([Slow], 5, is_shuffled=False)
+
+    async def play() -> None:
+        async with world.client("client") as client:
+            await client.start(Slow, 1, run_id="run")
+            world.store.lose_tail()
+            lost_at = world.loop.time()
+            await asyncio.sleep(0.1)
+            body = codec.encode_envelope(
+                Envelope(
+                    run_id=RunId(run_id), item_id=WorkItemId("never"), node="slow", workflow="Slow", version="",
+                    queue="default", turn=1,
+                )
+            )  # fmt: skip
+            message = Message(queue="default", body=body)
+            world.broker.publish("early", message, lost_at - 0.05)
+            assert world.story.violations == []
+            world.broker.publish("late", message, lost_at + 0.05)
+
+    world.play(play)
+    (violation,) = world.story.violations
+    assert "late published the message of item never" in violation
 
 
 # --- the command

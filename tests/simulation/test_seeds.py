@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.testing.simulation.faults import KINDS
 from floxide_amqp.testing.simulation.parallel import play_without_collecting
 from floxide_amqp.testing.simulation.plan import Plan
@@ -29,6 +30,7 @@ WAYS = [
     pytest.param("crash at call", ["crash at commit", "crash at scan", "crash at publish"], marks=fault(2)),
     pytest.param("crash at call", ["crash at committed"], marks=fault(3)),
     pytest.param("crash at call", ["crash at published", "crash at ack"], marks=fault(4)),
+    pytest.param("crash in body", ["crash in body", "crash"], marks=fault(2, 3)),
     pytest.param("crash all", ["crash"], marks=fault(2)),
     pytest.param("stop", ["graceful stop"], marks=fault(44)),
     pytest.param("freeze", ["zombie", "freeze"], marks=fault(6)),
@@ -53,6 +55,7 @@ WAYS = [
     pytest.param("bad messages", ["duplicated"], marks=fault(17)),
     pytest.param("bad messages", ["reordered"], marks=fault(18)),
     pytest.param("bad messages", ["delayed"], marks=fault(19)),
+    pytest.param("dead letters", ["given up", "came back too often", "letter kept"], marks=fault(21)),
     pytest.param("bad hints", ["lost hint", "late hint", "repeated hint", "hint gap"], marks=fault(49)),
     pytest.param("garbage", ["garbage"], marks=fault(35)),
 ]
@@ -105,6 +108,20 @@ def test_orchestrators_that_die_while_they_start_the_same_runs_start_each_once()
         happened += played.faults
     assert happened["crash at committed"] >= 1
     assert happened["conflicting start"] >= 1
+
+
+def test_runs_that_are_deleted_while_others_go_on_leave_nothing_but_that_they_were() -> None:
+    def deletes(plan: Plan) -> Plan:
+        retention = Retention(completed=0.5, cancelled=0.5)
+        return replace(plan, runs=3, clients=2, settings=replace(plan.settings, retention=retention))
+
+    happened: Counter[str] = Counter()
+    for seed in range(30):
+        played = play_seed(seed, change=deletes)
+        _check([played])
+        happened += played.faults
+    assert happened["run pruned beside others"] >= 10
+    assert happened["run pruned"] >= 10
 
 
 def _check(seeds: Iterable[Played]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from floxide_amqp.apps.absent import AbsentControlBus, BrokerUse
 from floxide_amqp.apps.application import Floxide
-from floxide_amqp.apps.cli.failures import ExitCode, UsageError, say
+from floxide_amqp.apps.cli.failures import ExitCode, UsageError, exit_code_of, say
 from floxide_amqp.apps.cli.inputs import parse_context, parse_input
 from floxide_amqp.apps.cli.options import (
     ContextOption,
@@ -23,15 +23,17 @@ from floxide_amqp.apps.cli.options import (
     WorkflowName,
     command,
 )
-from floxide_amqp.apps.cli.printing import print_text, result_as_json
+from floxide_amqp.apps.cli.printing import in_words, print_text, result_as_json
 from floxide_amqp.apps.cli.running import Stop, run_to_end
 from floxide_amqp.apps.cli.watch import watch as watch_run
 from floxide_amqp.apps.log_setup import LogLevel
 from floxide_amqp.apps.settings import HTTP_VARIABLE
+from floxide_amqp.apps.stores import check_is_there
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.exceptions import InvalidRunStateError, ResultTimeoutError
+from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
+from floxide_amqp.runtime.views import RunInfo
 
 T = TypeVar("T")
 
@@ -98,13 +100,16 @@ def worker(
     frame: Frame,
     *,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Steps in flight at a time; by default the application's limit.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Steps in flight at a time; by default the application's limit."),
     ] = None,
     queue: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A task queue to serve, once each; by default all of the workflows'."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The worker's id; by default host, process, random part.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The worker's id; by default host, process, random part.")
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help=f"Serve /livez, /readyz and /metrics there; also {HTTP_VARIABLE}."),
@@ -142,7 +147,7 @@ def start(
     """Start a run for the workers; print its id.
 
     With --watch it waits for the end and prints the output instead. Starting the same id again with the same input
-    is fine, and with --watch a way to wait for its result.
+    is fine, and with --watch a way to wait for its result. The id of a run that was deleted is refused for a while.
     """
     app, chosen = frame.workflow(workflow)
     if timeout is not None and not watch:
@@ -192,16 +197,23 @@ def pause(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
 def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None, watch: WatchOption = False) -> None:
     """Let a paused or failed run go on.
 
-    Failed items are tried again. With --watch it waits for the end and prints the output.
+    Failed items are tried again. With --watch it waits for the end and prints the output. A run that waits for a
+    retry, a hold or a worker is not brought on by this, and it says so.
     """
     app = frame.app(patience=STEER_SECONDS)
     if timeout is not None and not watch:
         raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
 
     async def act(orchestrator: Orchestrator) -> str:
-        await orchestrator.resume(run_id)
+        was_stopped = await orchestrator.resume(run_id)
+        info = await orchestrator.run_info(run_id)
+        if not was_stopped and info.status is RunStatus.WAITING:
+            raise InvalidRunStateError(
+                run_id=run_id, action="resume", status="waiting, neither paused nor failed",
+                cure=f"It {in_words(info.waits)}.",
+            )  # fmt: skip
         if not watch:
-            return f"Run {run_id} goes on."
+            return _resumed(info, was_stopped=was_stopped)
         graph = await graph_of(app, orchestrator, run_id)
         if graph is None:
             raise UsageError(f"{frame.reference} lacks the workflow of run {run_id!r}: its output cannot be read here.")
@@ -209,6 +221,14 @@ def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None
 
     brings_worker = app.is_embedded and watch
     print_text(with_orchestrator(app, act, with_worker=brings_worker, broker=BrokerUse.IF_REACHABLE))
+
+
+def _resumed(info: RunInfo, *, was_stopped: bool) -> str:
+    if not was_stopped:
+        return f"Run {info.run_id} is {info.status.value}: there was nothing to resume."
+    if info.status is RunStatus.WAITING:
+        return f"Run {info.run_id} is resumed; it {in_words(info.waits)}."
+    return f"Run {info.run_id} goes on."
 
 
 async def graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Graph | None:
@@ -227,7 +247,12 @@ def with_orchestrator(
     """Do something with an orchestrator and return what came of it; unless asked, no worker runs beside it.
 
     What was done without a broker that was wanted is said on standard error.
+
+    Raises:
+        ConfigurationError: Nothing is to be started, and there is no store yet; none is made then.
     """
+    if broker is not BrokerUse.NEEDED:
+        check_is_there(app.store)
 
     async def main(_: Stop) -> T:
         async with app.orchestrator(with_worker=with_worker, broker=broker) as orchestrator:
@@ -241,6 +266,27 @@ def with_orchestrator(
             return done
 
     return run_to_end(main)
+
+
+def for_each(
+    ids: Sequence[str], one: Callable[[Orchestrator, str], Awaitable[str]]
+) -> Callable[[Orchestrator], Coroutine[Any, Any, ExitCode]]:
+    """Return what does something about each id, whatever becomes of the others, and says it as it goes.
+
+    It returns the first failure's exit code.
+    """
+
+    async def act(orchestrator: Orchestrator) -> ExitCode:
+        code = ExitCode.OK
+        for each in ids:
+            try:
+                print_text(await one(orchestrator, each))
+            except FloxideError as error:
+                say(str(error))
+                code = code or exit_code_of(error)
+        return code
+
+    return act
 
 
 async def _watched(app: Floxide, orchestrator: Orchestrator, handle: RunHandle[Any], timeout: float | None) -> str:

@@ -10,24 +10,23 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, with_orchestrator
-from floxide_amqp.apps.cli.failures import ExitCode, UsageError, exit_code_of, say
+from floxide_amqp.apps.cli.acting import STEER_SECONDS, for_each, with_orchestrator
+from floxide_amqp.apps.cli.failures import ExitCode, UsageError
 from floxide_amqp.apps.cli.looking import look_at
 from floxide_amqp.apps.cli.options import Frame, JsonOption, LimitOption, command
 from floxide_amqp.apps.cli.printing import as_json, hex_dump, print_facts, print_table, print_text, shown
-from floxide_amqp.exceptions import FloxideError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.views import DeadLetterInfo, DeadLetterKind
 
 app = typer.Typer(
     name="dead-letters",
-    help="Messages that the broker gave up on, or that nobody could read: look at them, requeue or drop them.",
+    help="Messages nobody could deliver or read.\n\nLook at them, requeue or drop them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The letter's id.", show_default=False)]
-LetterIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of letters.", show_default=False)]
+LetterIds = Annotated[list[str], typer.Argument(metavar="ID", help="Ids of letters.", show_default=False)]
 
 
 @app.command("list")
@@ -130,18 +129,8 @@ def is_terminal() -> bool:
 
 def _for_each(frame: Frame, letter_ids: Sequence[str], one: Callable[[Orchestrator, str], Awaitable[str]]) -> ExitCode:
     """Do something about each letter, whatever becomes of the others; return the first failure's exit code."""
-
-    async def act(orchestrator: Orchestrator) -> ExitCode:
-        code = ExitCode.OK
-        for letter_id in letter_ids:
-            try:
-                print_text(await one(orchestrator, letter_id))
-            except FloxideError as error:
-                say(str(error))
-                code = code or exit_code_of(error)
-        return code
-
-    return with_orchestrator(frame.app(patience=STEER_SECONDS), act, broker=BrokerUse.IF_REACHABLE)
+    app = frame.app(patience=STEER_SECONDS)
+    return with_orchestrator(app, for_each(letter_ids, one), broker=BrokerUse.IF_REACHABLE)
 
 
 def _consequence(letter: DeadLetterInfo) -> str:

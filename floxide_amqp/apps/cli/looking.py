@@ -25,11 +25,13 @@ from floxide_amqp.apps.cli.options import (
 from floxide_amqp.apps.cli.printing import (
     as_json,
     hex_dump,
+    in_words,
     print_facts,
     print_table,
     print_text,
     result_as_json,
     shown,
+    wait_in_words,
 )
 from floxide_amqp.apps.cli.references import load_workflow
 from floxide_amqp.apps.cli.watch import describe_counts
@@ -40,7 +42,7 @@ from floxide_amqp.runtime.views import RunInfo, RunMetrics, RunPage, at
 
 T = TypeVar("T")
 
-StartOption = Annotated[int, typer.Option("--start", min=0, help="Position of the first to show.")]
+StartOption = Annotated[int, typer.Option("--start", min=0, metavar="N", help="Position of the first to show.")]
 
 
 class GraphFormat(StrEnum):
@@ -57,7 +59,7 @@ def look_at(app: Floxide, look: Callable[[Orchestrator], Coroutine[Any, Any, T]]
 
 @command()
 def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> None:
-    """Show a run: where it is, its output, its failure."""
+    """Show a run: where it is, what it waits for, its output, its failure."""
     app = frame.app()
 
     async def look(orchestrator: Orchestrator) -> tuple[RunInfo, RunMetrics, str | None]:
@@ -80,6 +82,7 @@ def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> 
             ("status", info.status.value),
             ("reason", info.reason),
             ("failure", info.failure),
+            ("waits for", "\n".join(map(wait_in_words, info.waits))),
             ("items", describe_counts(metrics, info.status)),
             ("time in nodes", metrics.busy_time),
             ("created", info.created_at),
@@ -122,11 +125,11 @@ def list_runs(
         print_text(as_json(page))
         return
     print_table(
-        ("RUN", "WORKFLOW", "STATUS", "CREATED", "FINISHED", "FAILURE OR REASON"),
+        ("RUN", "WORKFLOW", "STATUS", "CREATED", "FINISHED", "WHY"),
         [
             (
                 each.run_id, f"{each.workflow}@{each.version}", each.status.value, each.created_at, each.finished_at,
-                each.failure or each.reason,
+                each.failure or each.reason or (in_words(each.waits) if each.waits else ""),
             )
             for each in page.runs
         ],

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
-from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking
+from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking, store
+from floxide_amqp.apps.cli.printing import print_text
 
 app = typer.Typer(
     name="floxide",
-    help="Durable, typed workflows: run them here, work for others, start, steer and look at runs.",
     no_args_is_help=True,
     rich_markup_mode=None,  # errors stay one paragraph, also in a log
     pretty_exceptions_enable=False,
@@ -27,6 +30,23 @@ app.command("items")(looking.items)
 app.command("errors")(looking.errors)
 app.command("graph")(looking.graph)
 
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print_text(f"floxide {version('floxide-amqp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version and exit.")
+    ] = False,
+) -> None:
+    """Durable, typed workflows: run them here, work for others, start, steer and look at runs."""
+
+
 quarantine = typer.Typer(
     name="quarantine", help="Messages that nobody could read.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -34,6 +54,7 @@ quarantine.command("list")(looking.quarantine_list)
 quarantine.command("show")(looking.quarantine_show)
 app.add_typer(quarantine)
 app.add_typer(dead_letters.app)
+app.add_typer(store.app)
 
 
 def main() -> None:

@@ -38,12 +38,13 @@ ContextOption = Annotated[
     typer.Option("--context", "-c", metavar="JSON|FILE|-", help="The initial context: a JSON object with its fields."),
 ]
 RunIdOption = Annotated[
-    str | None, typer.Option("--run-id", metavar="ID", help="The run's id; starting is idempotent by it.")
+    str | None,
+    typer.Option("--run-id", metavar="ID", help="The run's id; given again, with the same input, it is the same run."),
 ]
 TimeoutOption = Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Longest wait for the result.")]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Show progress until it ends, then its result.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-LimitOption = Annotated[int, typer.Option(min=1, max=1000, help="Most rows to show.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most rows to show.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +81,17 @@ class Frame:
         runs on its own store. ``--store`` decides for both.
         """
         app, workflow = load_workflow(self.reference, name)
+        app = self._with_keys(app)
         if app.is_embedded:
             return app.elsewhere(store=self.settings.store), workflow
         return app.embedded(self.store_option), workflow
 
+    def _with_keys(self, app: Floxide) -> Floxide:
+        keys = self.settings.encryption_keys
+        return app if keys is None else app.with_keys(keys)
+
     def _seen_by_others(self, app: Floxide, patience: float | None) -> Floxide:
-        app = app.elsewhere(
+        app = self._with_keys(app).elsewhere(
             broker=self.settings.broker, store=self.settings.store, connect_timeout=self.connect_timeout or patience
         )
         if app.is_in_memory:

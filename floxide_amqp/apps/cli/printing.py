@@ -15,6 +15,7 @@ from rich.text import Text
 
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.exceptions import CodecError
+from floxide_amqp.runtime.views import WaitInfo
 
 PIPE_WIDTH = 240
 """Columns of a table that does not go to a terminal: nothing in it is cut for want of room."""
@@ -43,11 +44,11 @@ def print_text(text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their columns; a terminal narrower than them wraps."""
+    """Print rows under their columns, each on one line; a terminal narrower than them wraps."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(shown(value)) for value in row))
-    _console().print(table)
+        table.add_row(*(Text(" ".join(shown(value).splitlines())) for value in row))
+    _print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -58,7 +59,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     for name, value in facts:
         if value not in (None, ""):
             table.add_row(Text(name), Text(shown(value)))
-    _console().print(table)
+    _print(table)
 
 
 def shown(value: object) -> str:
@@ -74,6 +75,22 @@ def shown(value: object) -> str:
             return str(value)
 
 
+def in_words(waits: Sequence[WaitInfo]) -> str:
+    """Return what a run waits for as the end of a sentence about it."""
+    return f"waits for {'; and for '.join(map(wait_in_words, waits)) or 'something that cannot be read'}"
+
+
+def wait_in_words(wait: WaitInfo) -> str:
+    """Return one thing a run waits for, with how many of its items do, since when and until when."""
+    parts = (
+        wait.what,
+        f"{wait.items} items" if wait.items > 1 else "",
+        f"since {shown(wait.since)}" if wait.since else "",
+        f"until {shown(wait.until)}" if wait.until else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
 def hex_dump(data: bytes, *, most: int = 1024) -> str:
     """Return bytes as offset, hexadecimal and text, 16 a line."""
     lines = [
@@ -86,5 +103,10 @@ def hex_dump(data: bytes, *, most: int = 1024) -> str:
     return "\n".join(lines)
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, emoji=False, markup=False)
+def _print(table: Table) -> None:
+    """Print a table without the blanks that fill its last column."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(width=width, highlight=False, emoji=False, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))

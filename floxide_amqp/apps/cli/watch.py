@@ -42,7 +42,9 @@ async def _progress(orchestrator: Orchestrator, run_id: str, workflow: str) -> A
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        console.print(Text(await line.read()))
+        last = await line.read()
+        if last != line.printed:
+            console.print(Text(last))
 
 
 class _Line:
@@ -51,6 +53,7 @@ class _Line:
         self._run_id = run_id
         self._workflow = workflow
         self._since = time.monotonic()
+        self.printed = ""
 
     async def read(self) -> str:
         """Return where the run is, in one line."""
@@ -65,13 +68,11 @@ class _Line:
 
 def describe_counts(metrics: RunMetrics, status: RunStatus) -> str:
     """Return a run's counters in words, zeroes left out; what is left of a run that is over is not live."""
-    live = (
-        (("not finished", metrics.live_items),)
-        if status.is_terminal
-        else (("live", metrics.live_items), ("waiting", metrics.waiting_items))
-    )
+    live = "not finished" if status.is_terminal else "live"
+    if metrics.waiting_items and not status.is_terminal:
+        live += f" ({metrics.waiting_items} waiting)"
     tries = "failed attempt" if metrics.failed_attempts == 1 else "failed attempts"
-    counts = (("done", metrics.completed_items), *live, (tries, metrics.failed_attempts))
+    counts = (("done", metrics.completed_items), (live, metrics.live_items), (tries, metrics.failed_attempts))
     return ", ".join(f"{count} {name}" for name, count in counts if count or name == "done")
 
 
@@ -84,11 +85,10 @@ async def _on_a_terminal(line: _Line, console: Console) -> None:
 
 
 async def _in_lines(line: _Line, console: Console) -> None:
-    last = ""
     while True:
         now = await line.read()
-        if now != last:
+        if now != line.printed:
             console.print(Text(now))
             sys.stderr.flush()
-            last = now
+            line.printed = now
         await asyncio.sleep(LINE_SECONDS)

@@ -178,6 +178,9 @@ METRICS = (
            _by_name(lambda worker: worker.services.figures.dead_letters)),
     Metric("floxide_messages_quarantined_total", _COUNTER, (), "Messages nobody could read.",
            _figure(lambda figures: figures.quarantined)),
+    Metric("floxide_messages_left_to_probes_total", _COUNTER, ("shard",),
+           "Messages let go because their run's server was down while others were up; probes find them again.",
+           _by_name(lambda worker: worker.services.figures.left_to_probes)),
     # the broker
     Metric("floxide_broker_connection_state", _GAUGE, ("role", "state"),
            "1 for the state of the role's connection, 0 for the others.", _connection_states),

@@ -17,6 +17,7 @@ import aio_pika
 from yarl import URL
 
 from floxide_amqp.drivers.amqp._errors import cure_for, describe, is_foreign, translate
+from floxide_amqp.drivers.amqp.complaints import Complaints
 from floxide_amqp.drivers.amqp.health import ConnectionState, RoleHealth
 from floxide_amqp.drivers.amqp.session import Session, end_tasks
 from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
@@ -62,6 +63,7 @@ class Link:
         self._generation = 0
         self._answered_at: float | None = None
         self._failure: BrokerError | None = None
+        self._complaints = Complaints()
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._farewell: asyncio.Task[None] | None = None
@@ -211,6 +213,7 @@ class Link:
             if self._prepare is not None:
                 await self._prepare(session)
             self._failure = None
+            self._complaints.settle()
             self._session = session
             self._become(ConnectionState.BLOCKED if session.is_blocked else ConnectionState.READY)
             _logger.info("broker.connected", role=self._role, url=session.url, generation=session.generation)
@@ -238,7 +241,12 @@ class Link:
 
     def _note(self, error: BrokerError) -> None:
         self._failure = error
-        _logger.warning("broker.connect_failed", role=self._role, url=redacted(self._url), problem=str(error))
+        is_due = self._complaints.are_due(str(error), asyncio.get_running_loop().time())
+        facts: dict[str, object] = {"problem": str(error), "attempts": self._complaints.attempts}
+        if is_due:
+            _logger.warning("broker.connect_failed", role=self._role, url=redacted(self._url), **facts)
+        else:
+            _logger.debug("broker.connect_failed", role=self._role, url=redacted(self._url), **facts)
         self._changed_now()
 
     def _note_defect(self, error: Exception) -> None:

@@ -90,6 +90,7 @@ class LetterLane:
         self._channel = channel
         self._unsettled: set[int] = set()
         self._tag = ""
+        self._closing = False
         when_closed(channel, self._on_closed)
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
@@ -143,6 +144,7 @@ class LetterLane:
 
     async def close(self) -> None:
         """Close the channel; what is unsettled is delivered again."""
+        self._closing = True
         await self.session.close_channel(self._channel)
         self._end()
 
@@ -158,8 +160,8 @@ class LetterLane:
             self.disturbed.set()
 
     def _on_closed(self, error: BaseException | None) -> None:
-        if self.session.is_usable and error is not None:
-            _logger.warning("broker.channel_closed", reason=describe(error))
+        if self.session.is_usable and not self._closing:
+            _logger.warning("broker.channel_closed", reason="" if error is None else describe(error))
         self._end()
 
     def _end(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from floxide_amqp.drivers.amqp.complaints import Complaints
 from floxide_amqp.drivers.amqp.connection import STABLE_SECONDS, Link, full_jitter, without_locals
 from floxide_amqp.drivers.amqp.session import Session
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
@@ -82,6 +83,7 @@ class Keeper(Generic[LaneT]):
         self._on_failure = on_failure
         self._is_outlived = is_outlived
         self._problem = f"{what}: not subscribed yet"
+        self._complaints = Complaints()
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
 
@@ -148,6 +150,7 @@ class Keeper(Generic[LaneT]):
 
     def _announce(self, lane: LaneT) -> None:
         self._problem = ""
+        self._complaints.settle()
         self._on_attached(lane)
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
@@ -183,7 +186,12 @@ class Keeper(Generic[LaneT]):
 
     def _report(self, error: BrokerError) -> None:
         self._problem = f"{self._what}: {error}"
-        _logger.warning("broker.subscription_failed", subscription=self._what, problem=str(error))
+        is_due = self._complaints.are_due(str(error), asyncio.get_running_loop().time())
+        facts: dict[str, object] = {"problem": str(error), "attempts": self._complaints.attempts}
+        if is_due:
+            _logger.warning("broker.subscription_failed", subscription=self._what, **facts)
+        else:
+            _logger.debug("broker.subscription_failed", subscription=self._what, **facts)
         if error.retryable:
             return
         if self._first is not None and not self._first.done():

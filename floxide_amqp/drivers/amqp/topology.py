@@ -28,7 +28,8 @@ DELETE_SECONDS: Final = 20.0
 
 DELIVERY_LIMIT: Final = 2**31 - 1
 """RabbitMQ 4 gives a message up after 20 returns unless the queue says otherwise. A worker without room returns what it
-has not begun, and that is no failure; messages that kill workers are told by the engine itself."""
+has not begun, and that is no failure; messages that kill workers are told by the engine itself. Dead letters come back
+while the store is away, and there is no other place for them."""
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
@@ -117,7 +118,7 @@ async def ensure_work_queue(session: Session, names: Names, queue: str) -> None:
 async def ensure_dead_letters(session: Session, names: Names) -> None:
     """Declare where the broker puts what it gives up on, as far as the user may."""
     await ensure_exchange(session, names.dead_exchange, "fanout")
-    await _ensure_quorum_queue(session, names.dead_queue, {})
+    await _ensure_quorum_queue(session, names.dead_queue, {"x-delivery-limit": DELIVERY_LIMIT})
     await _ensure_bound(session, names.dead_queue, names.dead_exchange, "")
 
 

@@ -115,6 +115,8 @@ class _Slot:
     def append(self, key: Key, entries: tuple[bytes, ...], undo: _Undo) -> int:
         log = self.logs.get(key)
         if log is None:
+            if not entries:
+                return 0
             log = self.logs[key] = _Log(0, [])
             undo.append((_restore_item, (self.logs, key), None))
         before = len(log.entries)

@@ -97,6 +97,10 @@ class ClearTests(StoreTests):
         outcome = await commit(store, Append(key("log"), (b"d",)))
         assert outcome.positions == {key("log"): 0}
 
+    async def test_a_log_that_never_had_an_entry_is_no_record_to_clear(self, store: KeyValueStore) -> None:
+        await commit(store, Append(key("log"), ()))
+        assert (await commit(store, Clear("run-1", 100))).cleared == 0
+
     async def test_clear_leaves_index_entries(self, store: KeyValueStore) -> None:
         await commit(store, Enter("run-1", "a"), Put(key("k0"), b""))
         await commit(store, Clear("run-1", 100))

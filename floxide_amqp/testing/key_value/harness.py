@@ -43,6 +43,8 @@ class StoreUnderTest:
         is_shared: What `KeyValueStore.is_shared` must say.
         opener: ``module:name`` of a callable that opens the same data in another process; shared stores only.
         address: Its one argument.
+        has_several_servers: Whether slots may be on different servers: then a faulty group is refused as a whole only
+            where all of it is for one of them.
     """
 
     open: Callable[[], Awaitable[KeyValueStore]]
@@ -50,6 +52,7 @@ class StoreUnderTest:
     is_shared: bool
     opener: str = ""
     address: str = ""
+    has_several_servers: bool = False
 
 
 class StoreTests:

@@ -154,9 +154,9 @@ class KeyValueModel:
                     raise OverflowError(total)
                 state.counters[slot, key] = total
             case Append(key, entries):
-                entries_so_far = state.logs.setdefault((slot, key), [])
-                positions.setdefault(key, len(entries_so_far))
-                entries_so_far.extend(entries)
+                positions.setdefault(key, len(state.logs.get((slot, key), [])))
+                if entries:
+                    state.logs.setdefault((slot, key), []).extend(entries)
             case Trim(key, before):
                 kept = state.logs.get((slot, key), [])
                 for position in range(min(before, len(kept))):

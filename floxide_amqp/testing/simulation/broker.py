@@ -17,6 +17,13 @@ from floxide_amqp.testing.simulation.loop import SeededLoop, context_of
 from floxide_amqp.testing.simulation.story import Story
 
 
+DEAD_LETTERS = "dead letters"
+"""The queue of the messages that were given up."""
+
+REASONS = ("expired", "maxlen", "rejected")
+"""Why a message is given up that did not come back too often."""
+
+
 @dataclass(kw_only=True)
 class BrokerWeather:
     """How the broker behaves right now; shares are of the messages, 0 to 1.
@@ -32,6 +39,8 @@ class BrokerWeather:
         unconfirmed: Messages whose confirm is lost.
         returned: Messages that find no queue.
         refused: Messages that the broker refuses.
+        given_up: Messages that are confirmed and then given up: they go to the dead letters.
+        delivery_limit: How often a message may come back before it is given up; 0 for as often as it likes.
         is_blocked: Whether publishers must wait.
         is_away: Whether the broker can be reached by nobody.
     """
@@ -47,16 +56,28 @@ class BrokerWeather:
     unconfirmed: float = 0.0
     returned: float = 0.0
     refused: float = 0.0
+    given_up: float = 0.0
+    delivery_limit: int = 0
     is_blocked: bool = False
     is_away: bool = False
 
 
 @dataclass(slots=True)
 class Parcel:
-    """One copy of a message in a queue."""
+    """One copy of a message in a queue.
+
+    Attributes:
+        redelivered: Whether it was delivered before.
+        returns: How often it came back.
+        was_in: The queue that gave it up; empty of one that is alive.
+        reason: Why, in the broker's word.
+    """
 
     body: bytes
     redelivered: bool = False
+    returns: int = 0
+    was_in: str = ""
+    reason: str = ""
 
 
 class Receiver(Protocol):
@@ -98,7 +119,7 @@ class BrokerServer:
 
     Attributes:
         on_delivery: Told of every message's bytes when it is handed to a consumer.
-        on_publish: Told who publishes which bytes.
+        on_publish: Told who publishes which bytes, and when they were sent.
         on_acknowledged: Told who takes which bytes off their queue, and when they said so.
         on_outcomes: Told who hears what of messages that it published.
     """
@@ -109,7 +130,7 @@ class BrokerServer:
         self.story = story
         self.weather = BrokerWeather()
         self.on_delivery: Callable[[bytes], None] = _ignore
-        self.on_publish: Callable[[str, bytes], None] = _ignore
+        self.on_publish: Callable[[str, bytes, float], None] = _ignore
         self.on_acknowledged: Callable[[str, bytes, float], None] = _ignore
         self.on_outcomes: Callable[[str, Sequence[Message], Sequence[PublishOutcome]], None] = _ignore
         self.queues: dict[str, deque[Parcel]] = {}
@@ -122,11 +143,11 @@ class BrokerServer:
 
     # --- publishing
 
-    def publish(self, who: str, message: Message) -> PublishOutcome:
-        """Put one message into its queue, as far as the weather lets it."""
+    def publish(self, who: str, message: Message, sent_at: float) -> PublishOutcome:
+        """Put one message, sent at some time before, into its queue, as far as the weather lets it."""
         weather, happens = self.weather, self._happens
         self.published += 1
-        self.on_publish(who, message.body)
+        self.on_publish(who, message.body, sent_at)
         self.story.note(who, "publish", message.queue, message.correlation_id, len(message.body))
         if message.queue not in self.queues:
             self.story.fault("unroutable", who, message.queue)
@@ -162,7 +183,9 @@ class BrokerServer:
 
     def _put(self, message: Message) -> None:
         queue, parcel = self.queues[message.queue], Parcel(message.body)
-        if self.weather.is_lifo and queue:
+        if self._happens(self.weather.given_up, "given up", "broker"):
+            self._give_up(message.queue, parcel, self.chance.choice(REASONS))
+        elif self.weather.is_lifo and queue:
             self.story.fault("reordered", "broker", message.queue)
             queue.appendleft(parcel)
         elif queue and self._happens(self.weather.shuffled, "reordered", "broker"):
@@ -170,6 +193,21 @@ class BrokerServer:
         else:
             queue.append(parcel)
         self.serve()
+
+    def _give_up(self, queue: str, parcel: Parcel, reason: str) -> None:
+        dead = Parcel(parcel.body, was_in=queue, reason=reason)
+        self.queues.setdefault(DEAD_LETTERS, deque()).append(dead)
+
+    def _comes_back(self, queue: str, parcel: Parcel) -> bool:
+        """A message comes back to its queue; return whether it is given up instead."""
+        parcel.redelivered = True
+        parcel.returns += 1
+        limit = self.weather.delivery_limit
+        if not limit or parcel.returns < limit or queue == DEAD_LETTERS:
+            return False
+        self.story.fault("came back too often", "broker", queue)
+        self._give_up(queue, parcel, "delivery_limit")
+        return True
 
     # --- consuming
 
@@ -186,8 +224,7 @@ class BrokerServer:
             return
         self._channels.remove(channel)
         for queue, parcel in reversed(channel.held.values()):
-            if queue in self.queues:
-                parcel.redelivered = True
+            if queue in self.queues and not self._comes_back(queue, parcel):
                 self.queues[queue].appendleft(parcel)
         channel.held.clear()
         self.serve()
@@ -203,10 +240,10 @@ class BrokerServer:
             return
         queue, parcel = found
         self.story.note(channel.who, "release" if give_back else "ack", tag)
-        if give_back and queue in self.queues:
-            parcel.redelivered = True
-            self.queues[queue].append(parcel)
-        elif not give_back:
+        if give_back:
+            if queue in self.queues and not self._comes_back(queue, parcel):
+                self.queues[queue].append(parcel)
+        elif queue != DEAD_LETTERS:
             self.on_acknowledged(channel.who, parcel.body, sent_at)
         self.serve()
 

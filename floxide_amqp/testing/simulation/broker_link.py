@@ -78,10 +78,10 @@ class QueueLink:
                 return [PublishOutcome.UNKNOWN] * len(messages)
             await asyncio.sleep(RETRY_SECONDS)
         confirmed: asyncio.Future[list[PublishOutcome]] = self.loop.create_future()
-        back = self.delay()
+        back, sent_at = self.delay(), self.loop.time()
 
         def arrive() -> None:
-            outcomes = [self.server.publish(self.lane.name, message) for message in messages]
+            outcomes = [self.server.publish(self.lane.name, message, sent_at) for message in messages]
             if not self.is_reachable:
                 outcomes = [PublishOutcome.UNKNOWN] * len(messages)
             self.loop.call_later(back, _answer, confirmed, outcomes, context=self.broker_context)
@@ -221,6 +221,7 @@ class SimulatedDelivery:
         self.channel = channel
         self.tag = tag
         self.queue = queue
+        self.parcel = parcel
         self.body = parcel.body
         self.redelivered = parcel.redelivered
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.runtime.interceptors import Interceptor
@@ -18,15 +19,16 @@ from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.worker import Worker
 from floxide_amqp.stores import keys
 from floxide_amqp.testing.simulation.broker import BrokerServer, BrokerWeather
 from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.simulation.control import BusServer, BusWeather
+from floxide_amqp.testing.simulation.dead_letters import DeadLetterLink
 from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, run_to_end
 from floxide_amqp.testing.simulation.message_watch import MessageWatch
-from floxide_amqp.testing.simulation.process import Process, Pulse, first_record
+from floxide_amqp.testing.simulation.process import Bodies, Process, Pulse, first_record
 from floxide_amqp.testing.simulation.storage import StoreServer, StoreWeather
 from floxide_amqp.testing.simulation.story import Story
 from floxide_amqp.testing.simulation.watch import Watch
@@ -35,7 +37,7 @@ T = TypeVar("T")
 WorkflowClass = type[WorkflowDefinition[Any, Any, Any]]
 
 FAR_MS = 30_000
-"""A timer further away than this was set by a clock that was wrong; nobody waits for it here."""
+"""For a timer further away than this nobody waits here."""
 
 QUICK = Timeouts(
     maintenance=2.0, heartbeat=2.0, dead_after=8.0, probe=4.0, drain=5.0, cancel_grace=1.0, early_acknowledge=1.0,
@@ -50,6 +52,7 @@ class Settings:
 
     timeouts: Timeouts = QUICK
     limits: Limits = field(default_factory=lambda: Limits(concurrency=8))
+    retention: Retention = field(default_factory=Retention)
     retry: RetryPolicy = NO_RETRY
     interceptors: Sequence[Interceptor] = ()
     resources: dict[type, object] = field(default_factory=dict[type, object])
@@ -90,6 +93,7 @@ class Simulation:
         watch: What the store holds, and the checks after every commit.
         workers: Every worker there ever was.
         garbage: Bytes put into queues that are no messages.
+        body_to_die_in: In which of the next bodies its process dies, wherever it runs; 0 for in none.
     """
 
     def __init__(
@@ -110,10 +114,13 @@ class Simulation:
         self.broker = BrokerServer(self.loop, random.Random(self.chance.random()), self.story)
         self.bus = BusServer(self.loop, random.Random(self.chance.random()), self.story)
         self.watch = Watch(self.store)
+        self.watch.on_status = self.story.tale.run_became
+        self.watch.on_item = self._tell_of_item
         self.message_watch = MessageWatch(self.broker, self.watch, self.story, self._is_working)
         self.workers: list[WorkerProcess] = []
         self.processes: list[Process] = []
         self.garbage: list[bytes] = []
+        self.body_to_die_in = 0
 
     def play(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run something in this world until it returns; afterwards the world is gone, and its story stays."""
@@ -168,8 +175,11 @@ class Simulation:
     async def client(self, name: str) -> AsyncGenerator[Orchestrator]:
         """Open an orchestrator that is no process: it does not crash, and nothing is kept from it."""
         process = self.process(name)
-        async with self.orchestrator(process).open() as orchestrator:
-            yield orchestrator
+        try:
+            async with self.orchestrator(process).open() as orchestrator:
+                yield orchestrator
+        finally:
+            process.is_closed = True
 
     def orchestrator(self, process: Process) -> Orchestrator:
         """Return an orchestrator for a process to run."""
@@ -181,7 +191,8 @@ class Simulation:
         return Services(
             name=WorkerId(process.name), session=process.session(), queue=process.queue, bus=process.bus,
             registry=Registry(workflows), resources=Resources(settings.resources), limits=settings.limits,
-            timeouts=settings.timeouts, retry=settings.retry, interceptors=settings.interceptors,
+            timeouts=settings.timeouts, retention=settings.retention, retry=settings.retry,
+            interceptors=(*settings.interceptors, Bodies(process)), dead_letters=DeadLetterLink(process.queue),
             random=random.Random(process.chance.random()),
         )  # fmt: skip
 
@@ -194,6 +205,7 @@ class Simulation:
         self.broker.weather = BrokerWeather()
         self.bus.weather = BusWeather()
         self.bus.tell_of_gap()
+        self.body_to_die_in = 0
         for process in self.processes:
             process.spare()
             process.store.is_cut = process.queue.is_cut = False
@@ -213,13 +225,36 @@ class Simulation:
             await asyncio.sleep(pause)
         return left
 
+    def idle_ms(self) -> int:
+        """Return for how long nothing happens: until the next timer is due, if nobody has anything in hand; else 0."""
+        found = self.store.index_entries("messages:", "owned:", keys.TIMERS)
+        due = [int(entry[:14]) for entry, _ in found.pop(keys.TIMERS, [])]
+        found.pop(keys.SET_ASIDE, None)
+        if found or self.broker.unsettled or not due:
+            return 0
+        return max(0, min(due) - self.store.clock.now_ms())
+
     def skip_what_is_far(self) -> None:
-        """Where nothing is due for long, because a clock was wrong when it was set, let the time come."""
-        now = self.store.clock.now_ms()
-        due = [int(entry[:14]) for entry, _ in self.store.index_entries(keys.TIMERS).get(keys.TIMERS, [])]
-        if due and min(due) > now + FAR_MS:
-            self.story.note("world", "skips", min(due) - now)
-            self.skip_ms(min(due) - now)
+        """Where nothing is due for long, let the time come."""
+        idle = self.idle_ms()
+        if idle > FAR_MS:
+            self.let_pass(idle)
+
+    def let_pass(self, milliseconds: int) -> None:
+        """Skip a time in which nothing happens."""
+        self.story.skip(milliseconds)
+        self.skip_ms(milliseconds)
+
+    async def wait_until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        """Let time pass until something is so, at most so long."""
+        until = self.loop.time() + seconds
+        while not is_so() and self.loop.time() < until:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(0.5)
+
+    def is_condemned(self, run_id: str) -> bool:
+        """Whether the removal of a run goes on."""
+        entries = self.store.index_entries(keys.CONDEMNED).get(keys.CONDEMNED, [])
+        return any(keys.time_and_run(entry)[1] == run_id for entry, _ in entries)
 
     def loose_ends(self) -> dict[str, list[str]]:
         """Return what still leads somewhere: index entries, and messages in the broker."""
@@ -259,6 +294,9 @@ class Simulation:
         """Whether the latest process of a name runs and is not asked to end."""
         named = [process for process in self.processes if process.name == name]
         return bool(named) and named[-1].lane.is_running and not named[-1].is_stopping
+
+    def _tell_of_item(self, run_id: str, old: WorkItem | None, new: WorkItem) -> None:
+        self.story.tale.item_became(run_id, old, new, self.store.clock.now_ms())
 
     def _lanes(self) -> list[Lane]:
         return [lane for process in self.processes for lane in process.lanes()]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 from floxide_amqp.testing.simulation.cluster import Simulation, WorkerProcess
 from floxide_amqp.testing.simulation.process import Death
@@ -58,6 +58,10 @@ class Faults:
         worker = self._anyone()
         if worker is not None:
             worker.process.die_at(Death(self._chance.choice(CALLS), self._chance.choice([1, 1, 2, 3, 5, 8, 13])))
+
+    async def crash_in_body(self) -> None:
+        """Whichever worker runs one of the next bodies dies in it, or in what follows from it."""
+        self._world.body_to_die_in = self._chance.choice([1, 1, 2, 2, 3, 5, 8])
 
     async def crash_all(self) -> None:
         """Every worker is killed at once."""
@@ -158,7 +162,8 @@ class Faults:
         try:
             await asyncio.sleep(self._chance.choice([0.02, 0.2, 1.0]))
             for process in self._world.processes:
-                process.kill()
+                if not process.is_closed:
+                    process.kill()
             self._world.story.fault("lost tail", "store", server.lose_tail())
         finally:
             server.sync()
@@ -248,6 +253,12 @@ class Faults:
         weather.returned = chance.choice([0, 0, 0.1])
         weather.refused = chance.choice([0, 0, 0.05])
 
+    async def give_up(self) -> None:
+        """The broker gives messages up: what waited too long, found no room, or came back too often."""
+        weather, chance = self._world.broker.weather, self._chance
+        weather.given_up = chance.choice([0, 0.05, 0.3, 1.0])
+        weather.delivery_limit = chance.choice([0, 1, 2])
+
     async def garbage(self) -> None:
         """Somebody publishes what is no message."""
         queues = sorted(self._world.broker.queues)
@@ -268,12 +279,13 @@ class Faults:
         weather.gaps = chance.choice([0, 0.2])
 
 
-Fault: TypeAlias = Callable[[Faults], Awaitable[None]]
+Fault: TypeAlias = Callable[[Faults], Coroutine[Any, Any, None]]
 
 KINDS: dict[str, Fault] = {
     "crash": Faults.crash,
     "crash at await": Faults.crash_at_await,
     "crash at call": Faults.crash_at_call,
+    "crash in body": Faults.crash_in_body,
     "crash all": Faults.crash_all,
     "stop": Faults.stop,
     "freeze": Faults.freeze,
@@ -295,10 +307,14 @@ KINDS: dict[str, Fault] = {
     "disconnect": Faults.disconnect,
     "blocked": Faults.block_publishers,
     "bad messages": Faults.bad_messages,
+    "dead letters": Faults.give_up,
     "bad hints": Faults.bad_hints,
     "garbage": Faults.garbage,
 }
 """Every kind that a plan may draw, by name."""
 
-WEIGHTS = {"crash at await": 4, "crash at call": 4, "bad messages": 4, "freeze": 2, "lost replies": 2, "bad hints": 2}
+WEIGHTS = {
+    "crash at await": 4, "crash at call": 4, "crash in body": 4, "bad messages": 4, "freeze": 2, "lost replies": 2,
+    "bad hints": 2,
+}  # fmt: skip
 """How many times likelier than the others some kinds are."""

@@ -33,8 +33,9 @@ ALIVE = (RunStatus.PENDING, RunStatus.RUNNING)
 
 HINDERS_NOBODY = frozenset(
     {
-        "broker wiped", "cancel", "conflicting start", "delayed", "disconnect", "dropped", "duplicated", "garbage",
-        "lost confirm", "pause", "publisher waits", "purge", "refused", "reordered", "returned", "unroutable",
+        "broker wiped", "came back too often", "cancel", "conflicting start", "delayed", "disconnect", "dropped", "duplicated", "garbage", "given up",
+        "lost confirm", "pause", "publisher waits", "purge", "refused", "reordered", "returned", "run pruned",
+        "run pruned beside others", "unroutable",
     }
 )  # fmt: skip
 """Faults that keep no process from reaching the store: after any other, somebody may be late for good reason."""
@@ -62,14 +63,14 @@ class MessageWatch:
         broker.on_acknowledged = self.acknowledged
         broker.on_outcomes = self.told
 
-    def published(self, who: str, body: bytes) -> None:
-        """A message reaches the broker."""
+    def published(self, who: str, body: bytes, sent_at: float) -> None:
+        """A message reaches the broker, which its publisher sent at some time before."""
+        if sent_at <= self._tail_lost_at:  # what it was committed with may be lost, and its publisher died with it
+            return
         envelope = _envelope(body)
-        run = None if envelope is None else self._watch.runs.get(envelope.run_id)
-        if envelope is None or (run is None and self._watch.has_forgotten):
+        if envelope is None or envelope.run_id in self._watch.deleted:
             return
-        if self._story.faults["lost tail"]:  # what it was committed with may be lost
-            return
+        run = self._watch.runs.get(envelope.run_id)
         if run is None or run.turns.get(envelope.item_id, 0) < envelope.turn:
             self._violated(f"P: {who} published {_named(envelope)} before it was committed")
 

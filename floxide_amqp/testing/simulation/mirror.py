@@ -223,5 +223,5 @@ def led_by_place(entry: str) -> Led:
 def led_by_timer(entry: str, value: bytes) -> Led:
     """Read a timer."""
     _, target, _, run_id = entry.split(":", 3)
-    kind, turn = codec.decode_timer_value(value)
+    kind, turn, _ = codec.decode_timer_value(value)
     return Led(run_id, "" if kind.is_of_run else target, turn, kind)

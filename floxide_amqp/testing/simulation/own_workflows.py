@@ -17,17 +17,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeGuard, TypeVar, cast
 
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ConfigurationError, FloxideError
 from floxide_amqp.runtime.orchestrator import Orchestrator, Start
+from floxide_amqp.runtime.registry import Registry, graph_of
+from floxide_amqp.runtime.resources import Resources
+from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.exposure import Exposure
 from floxide_amqp.testing.simulation.faults import KINDS
 from floxide_amqp.testing.simulation.plan import Plan, draw_plan
 from floxide_amqp.testing.simulation.report import Totals
 from floxide_amqp.testing.simulation.seeds import Drama, Played, RunSpec, play
 from floxide_amqp.testing.simulation.verdict import Verdict, check_what_is_left, let_all_end
+from floxide_amqp.testing.simulation.windows import LaterFaults
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -46,21 +52,32 @@ NO_POISON = 1_000_000
 """Workers that may die on an item here: more than a simulation kills, so that its crashes fail nobody's run."""
 
 
+SHOWN_LINES = 40
+"""Lines that a failure tells of what happened, the last ones."""
+
+
 class SimulationFailedError(AssertionError):
     """A seed shows a bug. Everything in it follows from the seed, so it can be played again and again.
 
     Attributes:
         seed: The seed.
         violations: What does not hold.
+        tale: What happened, a line each: who ran what, what befell whom, what was committed.
     """
 
-    def __init__(self, *, seed: int, workflow: str, violations: Sequence[str], faults: str, again: str) -> None:
+    def __init__(
+        self, *, seed: int, workflow: str, violations: Sequence[str], faults: str, tale: Sequence[str], again: str
+    ) -> None:
         shown = "\n".join(f"  {violation}" for violation in violations)
+        left_out = f"  … {len(tale) - SHOWN_LINES} lines before …\n" if len(tale) > SHOWN_LINES else ""
+        happened = left_out + "\n".join(f"  {line}" for line in tale[-SHOWN_LINES:])
         super().__init__(
-            f"Workflow {workflow!r} fails on seed {seed}:\n{shown}\nWhat befell it: {faults}.\nPlay it again: {again}"
+            f"Workflow {workflow!r} fails on seed {seed}:\n{shown}\nWhat befell it: {faults}.\nWhat happened:\n"
+            f"{happened}\nPlay it again: {again}"
         )
         self.seed = seed
         self.violations = tuple(violations)
+        self.tale = tuple(tale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +145,9 @@ def simulate(
 ) -> Totals:
     """Run a workflow under faults and crashes, once per seed, and check each time what came of it.
 
+    Faults happen in the first seconds of a story, and again each time a run goes on after a long wait: time that nothing
+    happens in is skipped. What it returns names the nodes that never ran under a fault (`Totals.never_under_fault`).
+
     It blocks and has an event loop of its own: call it from a plain test function. With the environment variable
     ``FLOXIDE_SIMULATION_SEED`` it plays that seed only, and tells its story.
 
@@ -149,7 +169,9 @@ def simulate(
 
     Raises:
         SimulationFailedError: A seed shows a bug; the message names it, and how to play it again.
-        ConfigurationError: There is no input, or an event loop is running here already.
+        ConfigurationError: There is no input or no seed, a fault or a resource that nodes need is unknown, or an event
+            loop is running here already.
+        ResourceNotFoundError: A node asked for a resource that it does not declare and that `resources` lacks.
     """
     if not inputs:
         raise ConfigurationError("simulate(...) needs at least one input: simulate(Shop, 'book').")
@@ -157,13 +179,18 @@ def simulate(
         raise ConfigurationError(
             "simulate(...) has an event loop of its own: call it from a plain function, or with asyncio.to_thread."
         )
-    alone = os.environ.get(SEED_VARIABLE)
+    _check_faults(faults)
+    _check_resources(workflow, resources())
+    alone = _seed_of_environment()
+    chosen = list(seeds) if alone is None else [alone]
+    if not chosen:
+        raise ConfigurationError("simulate(..., seeds=...) has no seed, so nothing would be played: seeds=range(100).")
     own = _OwnWorkflow(
         workflow=workflow, inputs=inputs, check=check or _results, resources=resources, faults=tuple(faults),
         cancels=cancels, retry=retry,
     )  # fmt: skip
     totals = Totals()
-    for seed in seeds if alone is None else (int(alone),):
+    for seed in chosen:
         totals.add(own.play_seed(seed, is_told=is_told or alone is not None))
     return totals
 
@@ -191,42 +218,49 @@ class _OwnWorkflow(Generic[OutT]):
         plan = self._plan(chance, fakes)
         world = Simulation(
             [self.workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled,
-            is_told=is_told,
         )  # fmt: skip
+        exposure = _expose(world)
         ended: list[EndedRun[OutT]] = []
         runs = [_spec(number, given) for number, given in enumerate(self.inputs)]
         drama = Drama(
-            world, plan, self.workflow, random.Random(chance.random()), runs, judge=_Witness(ended).judge
+            world, plan, self.workflow, random.Random(chance.random()), runs, judge=_Witness(ended).judge,
+            later=LaterFaults(world, random.Random(chance.random()), self.workflow, runs, self.faults),
         )  # fmt: skip
         with _drawn_from(seed):
             played = play(seed, drama, began)
+        if exposure.missing is not None:
+            raise exposure.missing
+        played = replace(
+            played, nodes=frozenset(graph_of(self.workflow).nodes), disturbed=frozenset(exposure.disturbed)
+        )
         violations, cause = list(played.violations), None
         if not violations:
             try:
                 self.check(Ending(seed=seed, runs=tuple(ended), resources=fakes))
             except Exception as error:  # noqa: BLE001 - whatever the check raises is what it found
                 violations, cause = [f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"], error
+        tale = world.story.tale.lines() if is_told or violations else []
         if is_told:
-            sys.stdout.write("\n".join((f"The story of seed {seed}:", *played.lines, "")))
+            sys.stdout.write("\n".join((f"The story of seed {seed}:", *tale, "")))
         if violations:
-            raise self._failure(played, violations) from cause
+            raise self._failure(played, violations, tale) from cause
         return played
 
     def _plan(self, chance: random.Random, fakes: dict[type, object]) -> Plan:
         plan = draw_plan(chance, kinds=self.faults)
         settings = replace(
-            plan.settings, resources=fakes, retry=self.retry, limits=replace(plan.settings.limits, deaths=NO_POISON)
+            plan.settings, resources=fakes, retry=self.retry, retention=Retention(), limits=replace(plan.settings.limits, deaths=NO_POISON)
         )
         return replace(plan, settings=settings, skews_ms=(0,), may_cancel=self.cancels and plan.may_cancel)
 
-    def _failure(self, played: Played, violations: Sequence[str]) -> SimulationFailedError:
+    def _failure(self, played: Played, violations: Sequence[str], tale: Sequence[str]) -> SimulationFailedError:
         name = self.workflow.__name__
         befell = ", ".join(f"{kind} ({count}x)" for kind, count in sorted(played.faults.items())) or "nothing"
         test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
         call = f"simulate({name}, …, seeds=[{played.seed}], is_told=True)"
         again = f"{call}, or {SEED_VARIABLE}={played.seed} python -m pytest '{test}'" if test else call
         return SimulationFailedError(
-            seed=played.seed, workflow=name, violations=violations, faults=befell, again=again
+            seed=played.seed, workflow=name, violations=violations, faults=befell, tale=tale, again=again
         )  # fmt: skip
 
 
@@ -272,6 +306,56 @@ def _spec(number: int, given: Any) -> RunSpec:
 
 def _is_start(given: object) -> TypeGuard[Start[Any]]:
     return isinstance(given, Start)
+
+
+def _expose(world: Simulation) -> Exposure:
+    """Let a world tell who runs what, and what befalls them meanwhile."""
+    exposure, watch, tell = Exposure(world.story.tale), world.watch, world.watch.on_item
+
+    def item_written(run_id: str, old: WorkItem | None, new: WorkItem) -> None:
+        exposure.item_written(run_id, new)
+        tell(run_id, old, new)
+
+    def turn_of(run_id: str, item_id: str) -> int:
+        run = watch.runs.get(run_id)
+        return 1 if run is None else run.turns.get(item_id, 1)
+
+    exposure.turn_of = turn_of
+    watch.on_item = item_written
+    world.story.on_fault = exposure.befell
+    world.settings = replace(world.settings, interceptors=(exposure,))
+    return exposure
+
+
+def _check_faults(faults: Sequence[str]) -> None:
+    unknown = [kind for kind in faults if kind not in KINDS]
+    if isinstance(faults, str) or unknown:
+        named = repr(faults) if isinstance(faults, str) else ", ".join(map(repr, unknown))
+        raise ConfigurationError(
+            f"simulate(..., faults=...) takes a list of kinds of faults, and {named} is none. There are: "
+            f"{', '.join(KINDS)}."
+        )
+
+
+def _check_resources(workflow: type[WorkflowDefinition[Any, Any, Any]], given: Mapping[type, object]) -> None:
+    try:
+        Resources(given).check(Registry([workflow]).required_resources())
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{error} For simulate(...): resources=lambda: {{Type: fake}}, called once per seed."
+        ) from None
+
+
+def _seed_of_environment() -> int | None:
+    alone = os.environ.get(SEED_VARIABLE)
+    if alone is None:
+        return None
+    try:
+        return int(alone)
+    except ValueError:
+        raise ConfigurationError(
+            f"{SEED_VARIABLE}={alone} names no seed: give a whole number, such as {SEED_VARIABLE}=17."
+        ) from None
 
 
 @contextmanager

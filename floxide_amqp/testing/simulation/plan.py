@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from floxide_amqp.runtime.settings import Limits, Timeouts
+from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.testing.simulation.cluster import QUICK, Settings
 from floxide_amqp.testing.simulation.faults import KINDS, WEIGHTS
 
@@ -16,6 +16,10 @@ LONG = frozenset({"freeze", "hang", "namesake", "cut from store"})
 
 LONG_SILENCE = 25.0
 """Seconds after which they have, and what follows from it has happened."""
+
+
+PRUNED_SHARE = 0.15
+"""Share of the plans in which runs are deleted soon after they have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,9 @@ def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> P
     is_calm = chance.random() < 0.03 or not allowed
     window = chance.choice([0.5, 2.0, 6.0, 6.0, 15.0])
     count = 0 if is_calm else chance.choice([1, 1, 2, 2, 3, 4, 6])
-    weights = [WEIGHTS.get(kind, 1) for kind in allowed]
-    drawn = chance.choices(allowed, weights, k=count) if count else []
-    moments = sorted(chance.choice([0.0, chance.uniform(0, 0.3), chance.uniform(0, window)]) for _ in drawn)
+    faults = draw_faults(chance, allowed, count, window)
     is_skewed = chance.random() < 0.15
-    return Plan(
+    plan = Plan(
         settings=_draw_settings(chance),
         is_shuffled=chance.random() < 0.7,
         workers=chance.choice([1, 2, 2, 3]),
@@ -79,9 +81,26 @@ def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> P
         steering=chance.choice([0, 0, 0, 2, 6]),
         may_cancel=chance.random() < 0.4,
         skews_ms=tuple(chance.choice([-3_600_000, 0, 90_000, 3_600_000]) for _ in range(4)) if is_skewed else (0,),
-        faults=tuple(Planned(at, kind) for at, kind in zip(moments, drawn, strict=True)),
-        seconds=window + (chance.choice([0.0, LONG_SILENCE]) if LONG.intersection(drawn) else 0.0),
+        faults=faults,
+        seconds=window + (chance.choice([0.0, LONG_SILENCE]) if LONG.intersection(fault.kind for fault in faults) else 0.0),
     )
+    if chance.random() < PRUNED_SHARE:
+        seconds = chance.choice([0.0, 0.5, 3.0])
+        plan = replace(plan, settings=replace(plan.settings, retention=Retention(completed=seconds, cancelled=seconds)))
+    return plan
+
+
+def draw_faults(chance: random.Random, kinds: Sequence[str], count: int, seconds: float) -> tuple[Planned, ...]:
+    """Draw so many faults of these kinds, in the order of their times, all within some seconds."""
+    if not count:
+        return ()
+    drawn = chance.choices(kinds, [WEIGHTS.get(kind, 1) for kind in kinds], k=count)
+    moments = sorted(chance.choice([0.0, chance.uniform(0, 0.3), chance.uniform(0, seconds)]) for _ in drawn)
+    return tuple(Planned(at, kind) for at, kind in zip(moments, drawn, strict=True))
+
+
+SNAPSHOTS = {1: 2, 2: 1_000, 8: 5}
+"""Deltas between snapshots of a context, by concurrency: rare ones, and so many that logs are trimmed all the time."""
 
 
 def _draw_settings(chance: random.Random) -> Settings:
@@ -90,6 +109,7 @@ def _draw_settings(chance: random.Random) -> Settings:
         chain_steps=chance.choice([1, 2, 1_000]),
         cached_runs=chance.choice([1, 1_000, 1_000]),
     )
+    limits = replace(limits, context_snapshot=SNAPSHOTS[limits.concurrency])  # follows, so that nothing else is redrawn
     if chance.random() < 0.1:
         return Settings(limits=limits, timeouts=Timeouts())
     timeouts = replace(

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.transition import Transition
 from floxide_amqp.exceptions import StoreError, WorkerNameLostError, WorkerNameTakenError
 from floxide_amqp.runtime.heartbeat import TaskHeartbeat
-from floxide_amqp.stores.liveness import LivenessStore
+from floxide_amqp.runtime.interceptors import Interceptor, StepCall
 from floxide_amqp.stores.session import Session
 from floxide_amqp.testing.simulation.broker import BrokerServer
 from floxide_amqp.testing.simulation.broker_link import QueueLink
@@ -43,6 +44,7 @@ class World(Protocol):
     store: StoreServer
     broker: BrokerServer
     bus: BusServer
+    body_to_die_in: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Process:
         life: Tells it from others of its name.
         main: What it runs; done when it has ended by itself.
         is_stopping: Whether it was asked to end.
+        is_closed: Whether nothing runs in it any more, and nothing will.
     """
 
     def __init__(self, world: World, name: str, chance: random.Random, skew_ms: int = 0) -> None:
@@ -87,6 +90,7 @@ class Process:
         self.bus = BusLink(world.bus, self.lane)
         self.main: asyncio.Task[Any] | None = None
         self.is_stopping = False
+        self.is_closed = False
         self._calls: dict[str, int] = {}
         self._death: Death | None = None
         self.lane.on_death = self._died
@@ -129,6 +133,14 @@ class Process:
             self._death = Death(death.call, self._calls.get(death.call, 0) + death.number)
         else:
             self.lane.dies_at = self.lane.callbacks + death.number
+
+    def body_begins(self) -> None:
+        """A node's body begins to run in it: it may be the one that its process dies in, or soon after."""
+        if self.world.body_to_die_in:
+            self.world.body_to_die_in -= 1
+            if not self.world.body_to_die_in:
+                self.world.story.fault("crash in body", self.name)
+                self.die_at(Death("", self.chance.randint(1, self.chance.choice([3, 10, 30]))))
 
     def spare(self) -> None:
         """Forget where it was to die."""
@@ -173,6 +185,7 @@ class Process:
             self.world.broker.disconnect(self.name)
 
     def _ended(self, main: asyncio.Task[Any]) -> None:
+        self.is_closed = True
         error = None if main.cancelled() else main.exception()
         if isinstance(error, (WorkerNameTakenError, WorkerNameLostError)):
             kind = "name refused" if isinstance(error, WorkerNameTakenError) else "name lost"
@@ -197,6 +210,18 @@ class Process:
         return True
 
 
+class Bodies(Interceptor):
+    """Tells a process of each body that begins in it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def step(self, call: StepCall, proceed: Callable[[], Awaitable[Transition[Any]]]) -> Transition[Any]:
+        """Tell it."""
+        self._process.body_begins()
+        return await proceed()
+
+
 class Pulse(TaskHeartbeat):
     """The heartbeat of a simulated process, in a lane of its own as a real one is in a thread.
 
@@ -210,8 +235,8 @@ class Pulse(TaskHeartbeat):
     def __init__(
         self, process: Process, record: WorkerRecord, interval_seconds: float, dead_after_seconds: float
     ) -> None:
-        liveness = LivenessStore(process.session(patience=0.0))
-        super().__init__(record, liveness, process.clock, interval_seconds, dead_after_seconds)
+        session = process.session(patience=0.0)
+        super().__init__(record, session, process.clock, interval_seconds, dead_after_seconds)
         self._process = process
 
     async def start(self) -> None:

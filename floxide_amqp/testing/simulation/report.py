@@ -12,7 +12,13 @@ SECONDS_PER_HOUR = 3600
 
 @dataclass
 class Totals:
-    """Figures of the seeds played so far."""
+    """Figures of the seeds played so far.
+
+    Attributes:
+        nodes: The nodes of the workflow that was played, where it is one's own.
+        disturbed: Those of them that ran under a fault: something befell their worker between the beginning of a body
+            and its commit.
+    """
 
     seeds: int = 0
     seconds: float = 0.0
@@ -22,6 +28,8 @@ class Totals:
     commits: int = 0
     faults: Counter[str] = field(default_factory=Counter[str])
     failures: list[Played] = field(default_factory=list[Played])
+    nodes: set[str] = field(default_factory=set[str])
+    disturbed: set[str] = field(default_factory=set[str])
 
     def add(self, played: Played) -> None:
         """Count a seed."""
@@ -32,8 +40,15 @@ class Totals:
         self.cancelled += played.cancelled
         self.commits += played.commits
         self.faults += played.faults
+        self.nodes |= played.nodes
+        self.disturbed |= played.disturbed
         if played.violations:
             self.failures.append(played)
+
+    @property
+    def never_under_fault(self) -> list[str]:
+        """Nodes that no seed has shown to bear a fault, by name: more seeds may, or a shorter way to them."""
+        return sorted(self.nodes - self.disturbed)
 
     def summary(self, real_seconds: float) -> str:
         """Return the figures as text.
@@ -51,6 +66,8 @@ class Totals:
             *(f"    {kind:<24}{count:>10,}" for kind, count in sorted(self.faults.items())),
             f"violations          {violations:>12,}   in {len(self.failures)} seeds",
         ]
+        if self.nodes:
+            lines.append(f"never under a fault        {', '.join(self.never_under_fault) or 'no node'}")
         return "\n".join(lines)
 
 

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, RunConflictError, RunNotFoundError
+from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, RunConflictError, RunDeletedError, RunNotFoundError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.testing.simulation.cluster import Simulation
-from floxide_amqp.testing.simulation.faults import KINDS, Faults
 from floxide_amqp.testing.simulation.plan import Plan, draw_plan
 from floxide_amqp.testing.simulation.process import Death, Process
 from floxide_amqp.testing.simulation.random_workflows import Told, random_workflow
 from floxide_amqp.testing.simulation.verdict import Verdict, check_end
 from floxide_amqp.testing.simulation.verdict import judge as judge_known
+from floxide_amqp.testing.simulation.windows import LaterFaults, let_faults_happen
 
 RECIPES = 400
 """Different random workflows; a seed draws one of them, and those made are kept."""
@@ -35,6 +35,8 @@ class Played:
         real_seconds: Time it took.
         violations: What must never happen and did; empty if all is well.
         lines: The story, if it was asked for.
+        nodes: The nodes of a workflow of one's own.
+        disturbed: Those of them that ran under a fault.
     """
 
     seed: int
@@ -48,6 +50,8 @@ class Played:
     faults: Counter[str]
     violations: tuple[str, ...]
     lines: tuple[str, ...] = ()
+    nodes: frozenset[str] = frozenset()
+    disturbed: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -77,26 +81,27 @@ class Drama:
     chance: random.Random
     runs: list[RunSpec] = field(default_factory=list[RunSpec])
     judge: Judge = judge_known
-    is_calm: bool = False
+    later: LaterFaults | None = None
 
     async def play(self) -> Verdict:
         """Let everything happen, then judge it."""
         world, plan = self.simulation, self.plan
         background = [
             asyncio.create_task(self._keep_workers(), name="supervisor"),
-            asyncio.create_task(self._let_faults_happen(), name="faults"),
+            asyncio.create_task(let_faults_happen(world, random.Random(self.chance.random()), plan.faults), name="faults"),
             *(asyncio.create_task(self._keep_client(number), name="clients") for number in range(plan.clients)),
             asyncio.create_task(self._steer(), name="steering"),
         ]
         await asyncio.sleep(plan.seconds)
-        self.is_calm = True
         for task in background[1:]:
             task.cancel()
         await asyncio.gather(*background[1:], return_exceptions=True)
         world.calm()
-        for task in background[1:]:
-            if not task.cancelled() and task.exception() is not None:
+        for task in background:
+            if task.done() and not task.cancelled() and task.exception() is not None:
                 world.story.violation(f"{task.get_name()}: {task.exception()!r}")
+        if self.later is not None:
+            await self.later.play()
         verdict = await self.judge(world, self.workflow, self.runs)
         background[0].cancel()
         await check_end(world)
@@ -119,21 +124,6 @@ class Drama:
 
     def _working(self) -> list[str]:
         return [worker.name for worker in self.simulation.working() if not worker.process.is_stopping]
-
-    async def _let_faults_happen(self) -> None:
-        faults = Faults(self.simulation, random.Random(self.chance.random()))
-        loop = self.simulation.loop
-        at_work: list[asyncio.Task[None]] = []
-        try:
-            for planned in self.plan.faults:
-                await asyncio.sleep(max(0.0, planned.at - loop.time()))
-                self.simulation.story.note("world", "planned", planned.kind)
-                at_work.append(asyncio.create_task(_do(KINDS[planned.kind](faults))))
-            if at_work:
-                await asyncio.wait(at_work)
-        finally:
-            for task in at_work:
-                task.cancel()
 
     async def _keep_client(self, number: int) -> None:
         """Start all runs, from a process that may die on the way; then from another."""
@@ -161,6 +151,8 @@ class Drama:
     async def _start(self, client: Orchestrator, run: RunSpec) -> bool:
         try:
             await client.start(self.workflow, run.input, context=run.context, run_id=run.run_id)
+        except RunDeletedError:
+            return True
         except FloxideError:
             return False
         run.is_started = True
@@ -181,6 +173,8 @@ class Drama:
     async def _wait(self, client: Orchestrator, run: RunSpec) -> bool:
         try:
             await client.wait(run.run_id)
+        except RunDeletedError:
+            return True
         except FloxideError:
             return False
         return True
@@ -227,10 +221,6 @@ class Drama:
             return
         except FloxideError as error:
             story.note("operator", "met", type(error).__name__)
-
-
-async def _do(fault: Any) -> None:
-    await fault
 
 
 @functools.lru_cache(maxsize=RECIPES)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from floxide_amqp.core.ids import Slot
+from floxide_amqp.core.ids import RunId, Slot, slot_of
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
 from floxide_amqp.ports.key_value import (
@@ -164,6 +164,16 @@ class StoreServer(MemoryKeyValueStore):
         """Return a counter."""
         found = self._slots.get(slot)
         return 0 if found is None else found.counters.get(key, 0)
+
+    def names_of(self, run_id: str) -> list[str]:
+        """Return what is kept of a run: names of its cells, logs and counters, and of indexes with an entry of it."""
+        slot = self._slots.get(slot_of(RunId(run_id)))
+        kept = [] if slot is None else [*slot.cells, *slot.logs, *(key for key, value in slot.counters.items() if value)]
+        indexes = self.index_entries("")
+        return [
+            *(key.name for key in kept if key.partition == run_id),
+            *(name for name, entries in indexes.items() if any(run_id in f"{name}:{entry}" for entry, _ in entries)),
+        ]
 
     def index_entries(self, *prefixes: str) -> dict[str, list[tuple[str, bytes]]]:
         """Return what is in every index whose name begins like one of these, without the empty ones."""

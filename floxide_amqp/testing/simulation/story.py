@@ -11,6 +11,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from floxide_amqp.ports.key_value import Batch, Put, When, Write
+from floxide_amqp.testing.simulation.tale import Tale, duration
+
+FAULT = "FAULT "
+"""What a line about a fault begins with."""
 
 
 class Story:
@@ -26,6 +30,8 @@ class Story:
         violations: What must never happen and did.
         commits: Batches that reached the store.
         is_over: Whether nothing is noted any more.
+        tale: What a person follows of it.
+        on_fault: Told of each fault and whom it befell.
     """
 
     def __init__(self, time: Callable[[], float], *, is_told: bool = False) -> None:
@@ -37,11 +43,15 @@ class Story:
         self.violations: list[str] = []
         self.commits = 0
         self.is_over = False
+        self.skipped_ms = 0
+        self.tale = Tale(lambda: time() + self.skipped_ms / 1000)
+        self.on_fault: Callable[[str, str], None] = _ignore
 
     def note(self, who: str, what: str, *facts: object) -> None:
         """Note what happened, until the story is over."""
         if self.is_over:
             return
+        self.tale.hear(who, what.removeprefix(FAULT), facts)
         line = f"{self._time():12.6f} {who} {what} {facts!r}" if facts else f"{self._time():12.6f} {who} {what}"
         self._hash.update(line.encode())
         if self.is_told:
@@ -52,7 +62,14 @@ class Story:
         if self.is_over:
             return
         self.faults[kind] += 1
-        self.note(who or "world", f"FAULT {kind}", *facts)
+        self.on_fault(kind, who)
+        self.note(who or "world", f"{FAULT}{kind}", *facts)
+
+    def skip(self, milliseconds: int) -> None:
+        """Note that time is let pass in which nothing happens."""
+        self.note("world", "skips", milliseconds)
+        self.skipped_ms += milliseconds
+        self.tale.say(f"{duration(milliseconds / 1000)} pass")
 
     def violation(self, what: str) -> None:
         """Note that something happened that must never happen."""
@@ -94,3 +111,7 @@ def _shown(write: Write) -> str:
 
 MAX_SHOWN = 160
 """Characters of one write in a told story."""
+
+
+def _ignore(_kind: str, _who: str) -> None:
+    """The default of `Story.on_fault`."""

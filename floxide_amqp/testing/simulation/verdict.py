@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError
+from floxide_amqp.exceptions import DeadLetterNotFoundError, FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError, RunDeletedError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.stores.encoding import decode_payload
 from floxide_amqp.testing.simulation.names import misnamed
+from floxide_amqp.testing.simulation.pruned import check_pruned
 
 MOST_SECONDS = 600.0
 """Virtual time within which every run ends once nothing goes wrong any more."""
@@ -81,6 +84,8 @@ async def judge(world: Simulation, workflow: Any, runs: Sequence[Expected]) -> V
             except FloxideError as error:
                 story.violation(f"I1: run {run.run_id}: {type(error).__name__}: {error}")
         await check_what_is_left(world, client, workflow, runs)
+        for run in runs:
+            await check_pruned(world, client, workflow, run)
     return verdict
 
 
@@ -96,9 +101,17 @@ async def let_all_end(
         runs: The runs.
         resumes_failed: Whether failed ones go on too.
     """
+    await let_all_go_on(world, client, workflow, runs, resumes_failed=resumes_failed)
+    await _wait_for_all(world, client, runs)
+
+
+async def let_all_go_on(
+    world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started], *, resumes_failed: bool = True
+) -> None:
+    """In a calm world, start the runs that nobody was told of and resume those that are paused."""
     for run in runs:
         await _make_sure_it_goes_on(world, client, workflow, run, resumes_failed=resumes_failed)
-    await _wait_for_all(world, client, runs)
+    await _requeue_letters(world, client)
 
 
 async def check_what_is_left(world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started]) -> None:
@@ -124,15 +137,27 @@ async def _make_sure_it_goes_on(
 ) -> None:
     """Start it if nobody was told that it is started, and resume it if it is paused."""
     found = await client.services.runs.find(RunId(run.run_id))
+    if found is None and (await client.services.runs.tombstone(RunId(run.run_id)))[0] is not None:
+        return
     if found is None and run.is_started and not world.story.faults["lost tail"]:
         world.story.violation(f"I1: run {run.run_id} was acknowledged, and is lost")
-    await client.start(workflow, run.input, context=run.context, run_id=run.run_id)
+    with suppress(RunDeletedError):  # since it was looked for
+        await client.start(workflow, run.input, context=run.context, run_id=run.run_id)
     if not resumes_failed and found is not None and found.state.status is RunStatus.FAILED:
         return
     try:
         await client.resume(run.run_id)
-    except InvalidRunStateError:
+    except (InvalidRunStateError, RunDeletedError):
         return
+
+
+async def _requeue_letters(world: Simulation, client: Orchestrator) -> None:
+    """Do what somebody does who finds letters that are kept: let their items be tried again."""
+    for letter in await client.dead_letters():
+        if letter.run_id:
+            world.story.fault("letter kept", letter.run_id)
+            with suppress(DeadLetterNotFoundError, InvalidRunStateError):
+                await client.requeue_dead_letter(letter.letter_id)
 
 
 async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[Started]) -> None:
@@ -142,22 +167,41 @@ async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[
             try:
                 await client.wait(run.run_id, timeout=LOOK_SECONDS)
                 break
+            except RunDeletedError:
+                break
             except ResultTimeoutError:
                 if world.loop.time() > until:
                     break
+                await _requeue_letters(world, client)
                 world.skip_what_is_far()
 
 
 async def _check_run(world: Simulation, client: Orchestrator, workflow: Any, run: Expected, verdict: Verdict) -> None:
-    story = world.story
-    handle = client.handle(workflow, run.run_id)
+    steps: int | None = None
     try:
-        result = await handle.result(timeout=0.001)
+        result = await client.handle(workflow, run.run_id).result(timeout=0.001)
+        state: Any = await client.context(workflow, run.run_id)
+        steps = state.steps
     except RunCancelledError:
-        verdict.cancelled += 1
-        if not run.may_be_cancelled:
-            story.violation(f"run {run.run_id} is cancelled, and nobody asked for it")
+        _check_cancelled(world, run, verdict)
         return
+    except RunDeletedError:
+        tombstone, _ = await client.services.runs.tombstone(RunId(run.run_id))
+        if tombstone is not None and tombstone.status is RunStatus.CANCELLED:
+            _check_cancelled(world, run, verdict)
+            return
+        result = _deleted_result(world, workflow, run.run_id)
+    _check_completed(world, run, verdict, result, steps)
+
+
+def _check_cancelled(world: Simulation, run: Expected, verdict: Verdict) -> None:
+    verdict.cancelled += 1
+    if not run.may_be_cancelled:
+        world.story.violation(f"run {run.run_id} is cancelled, and nobody asked for it")
+
+
+def _check_completed(world: Simulation, run: Expected, verdict: Verdict, result: Any, steps: int | None) -> None:
+    story = world.story
     verdict.completed += 1
     if run.must_be_cancelled and not story.faults["lost tail"]:
         story.violation(f"run {run.run_id} was cancelled, and has completed all the same")
@@ -165,9 +209,14 @@ async def _check_run(world: Simulation, client: Orchestrator, workflow: Any, run
         return
     if result != run.told.value:
         story.violation(f"I5: run {run.run_id} returned {result}, not {run.told.value}")
-    state: Any = await client.context(workflow, run.run_id)
-    if state.steps != run.told.steps:
-        story.violation(f"I4: run {run.run_id} counted {state.steps} steps, not {run.told.steps}")
+    if steps is not None and steps != run.told.steps:
+        story.violation(f"I4: run {run.run_id} counted {steps} steps, not {run.told.steps}")
+
+
+def _deleted_result(world: Simulation, workflow: Any, run_id: str) -> Any:
+    """What a run had put out before it was deleted."""
+    values = [decode_payload(graph_of(workflow).output, payload) for payload in world.watch.outputs.get(run_id, [])]
+    return values[0] if len(values) == 1 else values
 
 
 def _check_failures(world: Simulation, run: Expected) -> None:

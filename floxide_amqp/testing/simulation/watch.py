@@ -13,6 +13,7 @@ from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunSta
 from floxide_amqp.ports.key_value import Append, Batch, Clear, Delete, Enter, Key, Leave, Put
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.dead_letters import decode_letter
 from floxide_amqp.testing.simulation.mirror import (
     PREFIX_LENGTH,
     Led,
@@ -27,6 +28,9 @@ from floxide_amqp.testing.simulation.storage import StoreServer
 OVER = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 """Statuses after which nothing of a run may change: a failed one may be resumed."""
 
+LETTERS = "letters"
+"""Where the mirror of a run notes letters that are kept, as if that were an index."""
+
 MAX_SHOWN = 20
 """Violations noted of one simulation; more say nothing new."""
 
@@ -39,23 +43,29 @@ class Watch:
 
     Attributes:
         runs: What the store holds of each run.
-        has_forgotten: Whether the store has held runs that it holds no more.
+        deleted: Runs that were removed since they ended.
+        outputs: What runs that completed had put out, also where they are deleted by now.
         on_start_over: Told that the store's content has gone back.
+        on_item: Told which item of a run was written: its run, what it was before (None if it is new) and is now.
+        on_status: Told which status a run has got.
     """
 
     def __init__(self, server: StoreServer) -> None:
         self._server = server
         self.runs: dict[str, MirroredRun] = {}
-        self.has_forgotten = False
+        self.deleted: set[str] = set()
+        self.outputs: dict[str, list[bytes]] = {}
         self.on_start_over: Callable[[], None] = _nothing
+        self.on_item: Callable[[str, WorkItem | None, WorkItem], None] = _nothing
+        self.on_status: Callable[[str, RunStatus], None] = _nothing
         self._places: dict[Place, Led] = {}
         server.on_batch = self.batch_applied
         server.on_tail_lost = self.start_over
 
     def start_over(self) -> None:
         """Look at the whole store: its content has changed without a batch."""
-        self.has_forgotten = True
         self.on_start_over()
+        self.deleted.clear()
         self.runs.clear()
         self._places.clear()
         server = self._server
@@ -114,12 +124,17 @@ class Watch:
 
     def _put(self, key: Key, value: bytes, touched: dict[str, MirroredRun]) -> None:
         name = key.name
+        if key.partition in self.deleted and key != keys.tombstone(RunId(key.partition)):
+            self._violated(f"I7: {name} of run {key.partition} was written although the run is deleted")
         if name.startswith("i:"):
             run = self._run(key.partition, touched)
             item_id = name[2:]
             item = codec.decode_item(value)
             self._check_item(run, item_id, run.items.get(item_id), item)
+            self.on_item(run.run_id, run.items.get(item_id), item)
             run.put(item_id, item, run.turns.get(item_id, 0) + 1)
+        elif name.startswith("d:"):
+            self._put_letter(self._run(key.partition, touched), name[2:], value)
         elif name == "state":
             run = self._run(key.partition, touched)
             state = codec.decode_state(value)
@@ -128,7 +143,21 @@ class Watch:
                 run.failures.append(state.failure.error)
             if was is not None and status is not was and status not in RUN_TRANSITIONS[was]:
                 self._violated(f"run {run.run_id} went from {was.value} to {status.value}")
+            if status is not was:
+                self.on_status(run.run_id, status)
+            if status is RunStatus.COMPLETED:
+                name = keys.arrivals(RunId(run.run_id), "")
+                found = self._server.index_entries(name).get(name, [])
+                self.outputs[run.run_id] = [payload for _, payload in found]
             run.set_status(status)
+
+    def _put_letter(self, run: MirroredRun, item_id: str, value: bytes) -> None:
+        """A letter that is kept leads somebody to its item."""
+        place = (LETTERS, f"{run.run_id}:{item_id}")
+        if decode_letter(value).is_kept:
+            run.lead(place, "parked", item_id, 0)
+        else:
+            run.leave(place)
 
     def _check_item(self, run: MirroredRun, item_id: str, old: WorkItem | None, new: WorkItem) -> None:
         who = f"item {item_id} ({new.node}) of run {run.run_id}"
@@ -173,8 +202,12 @@ class Watch:
         if key.name.startswith("i:") and key.partition in self.runs:
             run = self._run(key.partition, touched)
             run.remove(key.name[2:])
+        elif key.name.startswith("d:") and key.partition in self.runs:
+            self._run(key.partition, touched).leave((LETTERS, f"{key.partition}:{key.name[2:]}"))
         elif key.name == "state":
-            self.has_forgotten = True
+            self.deleted.add(key.partition)
+            goes_on = any(run.status is not None and not run.status.is_terminal for run in self.runs.values())
+            self._server.story.fault("run pruned beside others" if goes_on else "run pruned", key.partition)
             self.runs.pop(key.partition, None)
             touched.pop(key.partition, None)
 
@@ -214,9 +247,13 @@ class Watch:
     # --- small parts
 
     def _take_cell(self, key: Key, value: bytes, version: int) -> None:
-        if key.name.startswith("i:"):
+        if key == keys.tombstone(RunId(key.partition)):
+            self.deleted.add(key.partition)
+        elif key.name.startswith("i:"):
             run = self._of(key.partition)
             run.put(key.name[2:], codec.decode_item(value), version)
+        elif key.name.startswith("d:"):
+            self._put_letter(self._of(key.partition), key.name[2:], value)
         elif key.name == "state":
             run = self._of(key.partition)
             run.status, run.epoch = codec.decode_state(value).status, version
@@ -240,5 +277,5 @@ class Watch:
             self._server.story.violation(what)
 
 
-def _nothing() -> None:
-    """The default of `Watch.on_start_over`."""
+def _nothing(*_facts: object) -> None:
+    """The default of what nobody asks about."""

@@ -127,9 +127,8 @@ async def test_an_expired_certificate_is_told_loudly_without_a_storm_and_heals_w
             server.ctl("close_all_connections", "expired")
             await until(lambda: "certificate has expired" in work_queue.health()[0].problem, within=15)
             assert not work_queue.health()[0].is_ready
-            caplog.clear()
             await asyncio.sleep(1.5)
-            assert 1 <= caplog.text.count("broker.connect_failed") <= 15
+            assert 1 <= caplog.text.count("broker.connect_failed") <= 3  # a line per problem, not per attempt
         finally:
             replace_certificate(server, certificate, good)
         await until(lambda: work_queue.health()[0].is_ready)

@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
-from floxide_amqp.drivers.amqp.topology import Names, work_queue_arguments
+from floxide_amqp.drivers.amqp.topology import DELIVERY_LIMIT, Names, work_queue_arguments
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.exceptions import BrokerAccessRefusedError, BrokerUnavailableError, TopologyClashError
 from floxide_amqp.ports.work_queue import PublishOutcome
@@ -37,6 +37,32 @@ async def test_work_queues_are_quorum_queues_with_dead_letters(
         dead = await by_hand.get_queue(f"{namespace}.dead")
         async with asyncio.timeout(10), dead.iterator(no_ack=True) as letters:  # RabbitMQ 4 takes a moment
             assert (await anext(letters)).body == b"given up"
+
+
+async def test_the_place_for_dead_letters_gives_none_up_that_is_often_given_back(
+    work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
+) -> None:
+    async with work_queue.consume(["a"], prefetch=1):
+        wanted = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+        await by_hand.declare_queue(f"{namespace}.dead", durable=True, arguments=wanted)
+        with pytest.raises(aio_pika.exceptions.ChannelPreconditionFailed, match="x-delivery-limit"):
+            await by_hand.declare_queue(f"{namespace}.dead", durable=True, arguments={"x-queue-type": "quorum"})
+
+
+@pytest.mark.fault(23)
+async def test_a_place_for_dead_letters_without_that_limit_is_a_clash_that_says_what_to_do(
+    work_queue: AmqpWorkQueue, namespace: str, by_hand: aio_pika.abc.AbstractChannel
+) -> None:
+    await by_hand.declare_queue(f"{namespace}.dead", durable=True, arguments={"x-queue-type": "quorum"})
+    with pytest.raises(TopologyClashError) as caught:
+        await work_queue.consume(["a"], prefetch=1).__aenter__()
+    assert str(caught.value) == (
+        f"queue '{namespace}.dead' exists with x-delivery-limit = none, but x-delivery-limit = {DELIVERY_LIMIT} is "
+        "needed. Delete the queue (its messages are re-created from the store) or use another namespace."
+    )
+    await by_hand.queue_delete(f"{namespace}.dead")
+    async with work_queue.consume(["a"], prefetch=1):
+        await work_queue.publish([message(b"1")])
 
 
 @pytest.mark.fault(23)

@@ -1,4 +1,4 @@
-"""Thirteen ways in which this engine could be wrong, each as a switch that makes it so.
+"""Fifteen ways in which this engine could be wrong, each as a switch that makes it so.
 
 They are the mistakes that engines of this kind are known for. The simulation must notice every one of them by what it
 checks of any run: a bug that is planted and not found means that the simulation is too weak.
@@ -20,12 +20,14 @@ from floxide_amqp.core.ids import WorkItemId, slot_of
 from floxide_amqp.core.records import TimerKind
 from floxide_amqp.core.reducers import Sum, Union
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
-from floxide_amqp.runtime import admission, chain, frontier, lost_messages, publishing
+from floxide_amqp.runtime import admission, frontier, lost_messages, publishing, settlement
 from floxide_amqp.runtime.admission import Admissions
 from floxide_amqp.runtime.cache import CachedRun
-from floxide_amqp.runtime.chain import Chain
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.settings import Retention
+from floxide_amqp.runtime.settlement import Settlement
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.writes import BatchWriter
 from floxide_amqp.testing.simulation import Plan, Planned
 
@@ -58,6 +60,12 @@ def many_deaths(plan: Plan) -> Plan:
     return replace(plan, faults=tuple(faults), settings=replace(settings, limits=limits))
 
 
+def soon_deleted(plan: Plan) -> Plan:
+    """Runs that are deleted as soon as they have ended."""
+    retention = Retention(completed=0, cancelled=0)
+    return replace(plan, runs=3, settings=replace(plan.settings, retention=retention))
+
+
 @dataclass(frozen=True)
 class Bug:
     """A planted bug.
@@ -77,18 +85,18 @@ class Bug:
 
 def ack_before_commit(patch: Patch) -> None:
     """The message is taken off its queue when the node has run, before what it did is committed."""
-    settle = Chain._settle
+    settle = Settlement.settle
 
     async def too_soon(self: Any, admitted: Any, performed: Any) -> Any:
-        await self._acknowledge()
+        await self._anchorage.acknowledge()
         return await settle(self, admitted, performed)
 
-    patch.setattr(Chain, "_settle", too_soon)
+    patch.setattr(Settlement, "settle", too_soon)
 
 
 def publish_before_commit(patch: Patch) -> None:
     """Successors are published first, and committed afterwards."""
-    commit, publish = Services.commit, chain.publish
+    commit, publish = Services.commit, settlement.publish
     sent: set[tuple[WorkItemId, int]] = set()
 
     async def commit_afterwards(self: Services, writer: BatchWriter, decision: Decision) -> Outcome:
@@ -103,7 +111,7 @@ def publish_before_commit(patch: Patch) -> None:
         await publish(services, header, rest, **position)
 
     patch.setattr(Services, "commit", commit_afterwards)
-    patch.setattr(chain, "publish", publish_the_rest)
+    patch.setattr(settlement, "publish", publish_the_rest)
 
 
 def no_turn_check(patch: Patch) -> None:
@@ -207,6 +215,28 @@ def hold_without_check(patch: Patch) -> None:
     patch.setattr(decide, "_hold", unchecked)
 
 
+def deleted_in_part(patch: Patch) -> None:
+    """What arrived at the joins of a deleted run stays in the store."""
+
+    async def nothing(*_: Any) -> tuple[()]:
+        return ()
+
+    patch.setattr(RunRemoval, "_arrivals_page", nothing)
+
+
+def deleted_id_is_free(patch: Patch) -> None:
+    """A run that was deleted leaves nothing that says so, and whoever asks for it again starts it again."""
+    clear = RunRemoval.clear
+
+    async def clear_and_forget(self: RunRemoval, tombstone: Any, version: int, *, free_at_ms: int) -> bool:
+        is_over = await clear(self, tombstone, version, free_at_ms=free_at_ms)
+        if is_over:
+            await self.forget(tombstone.run_id, free_at_ms, version + 1)
+        return is_over
+
+    patch.setattr(RunRemoval, "clear", clear_and_forget)
+
+
 BUGS = (
     Bug("ack before commit", ack_before_commit),
     Bug("publish before commit", publish_before_commit),
@@ -221,6 +251,8 @@ BUGS = (
     Bug("stale context cache", stale_context_cache, within=60, change=hand_to_hand),
     Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=60, change=many_deaths),
     Bug("hold without mailbox check", hold_without_check, within=60),
+    Bug("deleted in part", deleted_in_part, change=soon_deleted),
+    Bug("id of a deleted run is free at once", deleted_id_is_free, change=soon_deleted),
 )
 
 

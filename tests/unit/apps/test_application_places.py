@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,7 +37,37 @@ def test_a_place_that_is_wrong_is_refused_as_in_code() -> None:
     with pytest.raises(ConfigurationError, match="Several processes need a store they share"):
         app.elsewhere(broker="amqp://guest:guest@localhost/")
     with pytest.raises(ConfigurationError, match="is not the URL of a store"):
-        app.elsewhere(store="redis://localhost")
+        app.elsewhere(store="mysql://localhost")
+
+
+@pytest.mark.parametrize(
+    ("location", "sentence"),
+    [
+        ("a=sqlite:///a.db b", "A shard is given as name=URL"),
+        ("a=sqlite:///a.db a=sqlite:///b.db", "needs a name of its own"),
+        ("a=sqlite:///a.db b=mysql://root:secret@host/b", "mysql://… is not the URL of a store"),
+        ({}, "needs a name of its own"),
+        ({"": "sqlite:///a.db"}, "needs a name of its own"),
+    ],
+)
+def test_shards_that_are_given_wrongly_are_refused(location: Any, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence) as caught:
+        Floxide("amqp://guest:guest@localhost/", store=location)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_store_of_several_files_is_opened_by_the_names_of_its_shards(tmp_path: Path) -> None:
+    shards = {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("a", "b", "c")}
+    app = Floxide(store=" ".join(f"{name}={url}" for name, url in shards.items()), workflows=[Doubles])
+    async with app.orchestrator() as orchestrator:
+        handles = [await orchestrator.start(Doubles, n, run_id=f"run-{n}") for n in range(12)]
+        assert [await handle.result(timeout=10) for handle in handles] == [2 * n for n in range(12)]
+    async with app.elsewhere(store=shards).orchestrator(with_worker=False) as orchestrator:
+        page = await orchestrator.list_runs()
+        assert sorted(run.run_id for run in page.runs) == sorted(f"run-{n}" for n in range(12))
+    with pytest.raises(ConfigurationError, match=r"This server is shard 'a' of a, b, c, and it was named as shard 'a'"):
+        async with app.elsewhere(store={"a": shards["a"], "b": shards["b"]}).orchestrator():
+            pass
 
 
 async def test_an_application_of_a_deployment_runs_embedded_and_in_memory() -> None:

@@ -55,6 +55,10 @@ class Shop:
         name, *rest = words
         return CliRunner().invoke(command_line, ["dead-letters", name, f"{self.module}:app", *rest], input=stdin)
 
+    async def make_store(self) -> None:
+        async with self.app.orchestrator(with_worker=False):
+            """Opening it is enough."""
+
     def listed(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = json.loads(self("list", "--json").stdout)
         return found
@@ -110,6 +114,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.setitem(sys.modules, "letter_shop", module)
     for name in ("FLOXIDE_BROKER", "FLOXIDE_STORE"):
         monkeypatch.delenv(name, raising=False)
+    asyncio.run(made.make_store())
     return made
 
 

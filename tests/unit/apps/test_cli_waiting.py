@@ -17,7 +17,7 @@ from floxide_amqp.apps.cli.main import app as command_line
 from floxide_amqp.core import moves
 from floxide_amqp.core.decisions import MessageAnchor
 from floxide_amqp.core.ids import RunId, derive_item_id
-from floxide_amqp.runtime.admission import missing_node
+from floxide_amqp.runtime.waits import missing_node
 
 
 @node

@@ -156,7 +156,7 @@ class Cluster:
         )
         services = Services(
             name=WorkerId(name),
-            session=Session(store, VirtualClock()),
+            session=self._session(store),
             queue=queue,
             bus=self.bus,
             registry=Registry(workflows),
@@ -171,6 +171,9 @@ class Cluster:
         )
         return services, store, queue
 
+    def _session(self, store: FaultyKeyValueStore) -> Session:
+        return Session(store, VirtualClock())
+
     def worker_of(
         self, *, workflows: Sequence[WorkflowClass] | None = None, queues: Sequence[str] = ()
     ) -> tuple[Worker, Services, FaultyKeyValueStore, FaultyWorkQueue]:
@@ -183,7 +186,7 @@ class Cluster:
             services.name, now_ms=services.now_ms(), queues=served, workflows=services.registry.names(),
             concurrency=self.limits.concurrency,
         )  # fmt: skip
-        heartbeat = TaskHeartbeat(record, services.liveness, VirtualClock(), self.timeouts.heartbeat)
+        heartbeat = TaskHeartbeat(record, services.session, VirtualClock(), self.timeouts.heartbeat)
         return Worker(services, heartbeat, served), services, store, queue
 
     async def start_worker(

@@ -21,8 +21,9 @@ from floxide_amqp.ports.key_value import Batch, Cell, Delete, Enter, IndexRange,
 from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.runtime import steps
 from floxide_amqp.runtime.orchestrator import RunHandle
+from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.runtime.unreadable import LEFT_TO_OTHERS_SECONDS
-from floxide_amqp.stores import contexts, keys
+from floxide_amqp.stores import keys
 from floxide_amqp.stores import quarantine as quarantines
 from floxide_amqp.stores import record_codec as codec
 from tests.fuzz.hostile import damaged
@@ -248,26 +249,45 @@ async def test_a_page_of_a_fan_out_that_is_missing_fails_the_run_with_its_name(
         await handle.result(timeout=120)
 
 
-async def test_a_damaged_snapshot_of_the_context_is_made_again_from_its_log(
-    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(contexts, "SNAPSHOT_AFTER", 1)
+@pytest.mark.parametrize(
+    "bad", [b"", b"\x93\x01\x02\xc4\x01\xc1", codec.encode_snapshot(99, b"\x80"), codec.encode_snapshot(1, b"\xc1")]
+)
+async def test_a_damaged_snapshot_of_the_context_is_made_again_from_its_log(cluster: MakeCluster, bad: bytes) -> None:
     here = cluster(Summing)
     await here.start_worker()
     handle = await here.client().start(Summing, 3, run_id="run")
     await handle.result(timeout=60)
-    key = keys.context_snapshot(RunId("run"))
-    for bad in (
-        b"",
-        b"\x93\x01\x02\xc4\x01\xc1",
-        codec.encode_snapshot(99, b"\x80"),
-        codec.encode_snapshot(1, b"\xc1"),
-    ):
-        await put(here, "run", key, bad)
-        context = await here.client().context(Summing, "run")
-        assert isinstance(context, Told)
-        assert context.steps == 4
-        assert codec.decode_snapshot(await bytes_of(here, "run", key))[0] == 4
+    key, _ = keys.context_snapshots(RunId("run"))
+    await put(here, "run", key, bad)
+    here.limits = replace(here.limits, context_snapshot=1)
+    context = await here.client().context(Summing, "run")
+    assert isinstance(context, Told)
+    assert context.steps == 4
+    assert codec.decode_snapshot(await bytes_of(here, "run", key))[0] == 4
+
+
+@pytest.mark.parametrize("damage", [b"\xff", codec.encode_snapshot(99, b"\x80"), codec.encode_snapshot(6, b"\xc1")])
+async def test_where_the_newer_snapshot_is_damaged_the_older_one_and_the_log_after_it_are_enough(
+    cluster: MakeCluster, damage: bytes
+) -> None:
+    here = cluster(Summing, limits=Limits(concurrency=1, context_snapshot=2))
+    await here.start_worker()
+    handle = await here.client().start(Summing, 8, run_id="run")
+    await handle.result(timeout=60)
+    cells = keys.context_snapshots(RunId("run"))
+    positions = [codec.decode_snapshot(await bytes_of(here, "run", key))[0] for key in cells]
+    log = here.store._slots[slot_of(RunId("run"))].logs[keys.context_log(RunId("run"))]
+    assert 0 < min(positions) == log.first < max(positions)
+    newer = cells[positions.index(max(positions))]
+    older = cells[positions.index(min(positions))]
+    await put(here, "run", newer, damage)
+    context = await here.client().context(Summing, "run")
+    assert isinstance(context, Told)
+    assert context.steps == 9
+    await put(here, "run", newer, b"\xff")
+    await put(here, "run", older, b"\xff")
+    with pytest.raises(UnreadableRecordError, match="run/x"):
+        await here.client().context(Summing, "run")
 
 
 async def test_a_damaged_delta_fails_the_run_and_not_the_worker(cluster: MakeCluster) -> None:

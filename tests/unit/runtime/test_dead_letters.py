@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,8 +39,9 @@ from floxide_amqp.exceptions import (
 from floxide_amqp.ports.key_value import Batch, Put
 from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.runtime.control_actions import fail_run
-from floxide_amqp.runtime.dead_letters import FOREIGN_SECONDS, DeadLetterDesk
+from floxide_amqp.runtime.dead_letters import PAGE, DeadLetterDesk
 from floxide_amqp.runtime.due_timers import DueTimers
+from floxide_amqp.runtime.foreign_letters import HELD_SECONDS, PATIENCE_SECONDS
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.quarantine import MAX_KEPT_BYTES
 from floxide_amqp.stores.record_codec import decode_message, encode_envelope, encode_probe
@@ -214,7 +216,8 @@ async def test_an_item_whose_message_is_given_up_again_and_again_waits_visibly_f
     await place.give_up_until_kept(await place.start())
     item = await place.item()
     assert item.status is WorkItemStatus.PARKED
-    assert item.note.startswith("the broker gave up on its message 6 times in a row: it came back too often")
+    assert "waits for somebody to requeue or drop the dead letter of node 'begin'" in item.note
+    assert "the broker gave up on its message 6 times in a row: it came back too often" in item.note
     assert await place.client.status("run") is RunStatus.PENDING  # no step of it has begun
     (shown,) = await place.client.dead_letters()
     assert (shown.count, shown.again_at) == (6, None)
@@ -517,12 +520,88 @@ class TestReading:
         task = asyncio.create_task(desk.run())
         box.letters.put_nowait(foreign)
         box.letters.put_nowait(own)
-        await asyncio.sleep(FOREIGN_SECONDS - 1)
+        await asyncio.sleep(HELD_SECONDS - 1)
         assert (foreign.released, foreign.acknowledged, own.acknowledged) == (0, 0, 1)
         await asyncio.sleep(2)
         assert (foreign.released, foreign.acknowledged) == (1, 0)
         assert place.published() == []
         task.cancel()
+
+    async def test_letters_of_another_store_that_nobody_else_reads_starve_no_own_ones(self, place: Place) -> None:
+        place.services.store_id = "ours"
+        envelope: Any = replace(decode_message(await place.start()), store="theirs")  # type: ignore[type-var]
+        broker = Broker()
+        desk = DeadLetterDesk(place.services, broker, _nothing, lambda: True)
+        foreign = [broker.add(encode_envelope(replace(envelope, run_id=f"run-{n}"))) for n in range(200)]
+        own = broker.add(b"\xc1")
+        task = asyncio.create_task(desk.run())
+        await asyncio.sleep(5)
+        assert own.acknowledged == 1
+        assert any(letter.released for letter in foreign) or broker.in_hand  # some are left to their owner
+        await asyncio.sleep(3 * PATIENCE_SECONDS)
+        assert all(letter.acknowledged for letter in foreign)
+        assert (broker.in_hand, len(broker.waiting)) == (0, 0)
+        kept = await place.client.quarantine(limit=1_000)
+        assert {each.body for each in kept} == {own.body, *(letter.body for letter in foreign)}
+        assert all("store 'theirs'" in each.reason for each in kept if each.body != own.body)
+        assert place.published() == []
+        task.cancel()
+
+
+class Broker:
+    """A dead letter queue with a prefetch, in which what is given back comes first again, as in a quorum queue."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Letter] = deque()
+        self.in_hand = 0
+        self._prefetch = 0
+
+    def add(self, body: bytes) -> Letter:
+        broker, letter = self, Letter(body)
+
+        async def acknowledge() -> None:
+            letter.acknowledged += 1
+            broker.in_hand -= 1
+
+        async def release() -> None:
+            letter.released += 1
+            broker.in_hand -= 1
+            broker.waiting.appendleft(letter)
+
+        letter.acknowledge, letter.release = acknowledge, release  # type: ignore[method-assign]
+        self.waiting.append(letter)
+        return letter
+
+    @asynccontextmanager
+    async def read(self, *, prefetch: int) -> AsyncGenerator[Broker]:
+        self._prefetch = prefetch
+        yield self
+
+    async def receive(self) -> Letter:
+        while not self.waiting or self.in_hand >= self._prefetch:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(0.01)
+        self.in_hand += 1
+        return self.waiting.popleft()
+
+
+async def test_a_round_of_tidying_looks_at_one_page_and_the_next_goes_on_behind_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floxide_amqp.runtime.dead_letters.PAGE", 2)
+    assert PAGE > 2
+    for n in range(5):
+        await place.give_up_until_kept(await place.start(run_id=f"run-{n}"))
+    await place.client.cancel("run-1")
+    await place.client.cancel("run-4")
+    left = []
+    for _ in range(4):
+        await place.desk.tidy()
+        left.append(len(place.cluster.store.leftovers("dead")["dead"]))
+    assert left == [4, 4, 3, 3]
+    await place.client.cancel("run-0")
+    await place.desk.tidy()
+    await place.desk.tidy()
+    assert len(place.cluster.store.leftovers("dead")["dead"]) == 2  # it begins anew at the end
 
 
 async def _nothing(note: object) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from floxide_amqp import Workflow, node
 from floxide_amqp.core.records import Envelope, Probe
-from floxide_amqp.ports.work_queue import PublishOutcome
+from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.stores.record_codec import decode_message
+from floxide_amqp.stores.record_codec import decode_message, encode_probe
 from floxide_amqp.testing.faults import QueueFaults
 from tests.unit.runtime.cluster import QUICK, Cluster
 
@@ -141,3 +141,92 @@ async def test_a_message_given_back_behind_a_probe_is_repeated_ever_more_rarely(
     member.queue.publish = publish  # type: ignore[method-assign]
     assert await handle.result(600) == 3
     await here.check_completed("run")
+
+
+async def test_after_a_long_outage_of_the_broker_the_next_probe_goes_out_at_once(cluster: MakeCluster) -> None:
+    workflow = working(1)
+    here = cluster(workflow)
+    member = await here.start_worker()
+    client = here.client()
+    queue: Any = client.services.queue
+    queue.faults = QueueFaults(dropped=1.0)
+    publish = member.queue.publish
+
+    async def out_of_reach(messages: Any) -> Any:
+        return [PublishOutcome.UNKNOWN for _ in messages]
+
+    async def never_seen_empty(queue: str) -> int:
+        return 1
+
+    member.queue.publish = out_of_reach  # type: ignore[method-assign]
+    member.queue.depth = never_seen_empty  # type: ignore[method-assign]
+    handle = await client.start(workflow, 3, run_id="run")
+    await asyncio.sleep(3 * 3600)
+    member.queue.publish = publish  # type: ignore[method-assign]
+    assert await handle.result(2 * QUICK.probe + 2 * QUICK.early_acknowledge + 5) == 3
+    await here.check_completed("run")
+
+
+async def test_a_lost_message_whose_next_one_is_put_off_by_an_outage_stays_known_as_lost_before(
+    cluster: MakeCluster,
+) -> None:
+    workflow = working(1)
+    here = cluster(workflow)
+    member = await here.start_worker()
+    client = here.client()
+    queue: Any = client.services.queue
+    queue.faults = QueueFaults(dropped=1.0)
+    publish = member.queue.publish
+
+    async def losing_work(messages: Any) -> Any:
+        """Probes come through, everything else may have been lost on the way, and has been."""
+        kept = [m for m in messages if isinstance(decode_message(m.body), Probe)]
+        await publish(kept)
+        return [PublishOutcome.CONFIRMED if m in kept else PublishOutcome.UNKNOWN for m in messages]
+
+    member.queue.publish = losing_work  # type: ignore[method-assign]
+    handle = await client.start(workflow, 3, run_id="run")
+    await asyncio.sleep(600)
+    (note,) = await client.services.indexes.messages("default")
+    assert note.tries >= 1
+    member.queue.publish = publish  # type: ignore[method-assign]
+    assert await handle.result(600) == 3
+    await here.check_completed("run")
+
+
+@pytest.mark.parametrize(
+    ("probe", "reason"),
+    [
+        (Probe(queue="default", number=1, before="~", store="ours"), "its position is no time"),
+        (Probe(queue="default", number=1, before="1" * 13, store="ours"), "its position is no time"),
+        (Probe(queue="default", number=1, before="9" * 14, store="ours"), "its position lies in the future"),
+        (Probe(queue="other", number=1, before="0" * 14, store="ours"), "it was sent through task queue 'other'"),
+        (Probe(queue="default", number=1, before="0" * 14, store="theirs"), "it is of another store"),
+        (Probe(queue="default", number=1, before="0" * 14), "it is of another store"),
+    ],
+)
+async def test_a_probe_that_this_store_cannot_have_sent_is_not_believed(
+    cluster: MakeCluster, caplog: pytest.LogCaptureFixture, probe: Probe, reason: str
+) -> None:
+    here = cluster(working(1))
+    member = await here.start_worker()
+    member.services.store_id = "ours"
+    await asyncio.sleep(5)
+    await here.queue.publish([Message(queue="default", body=encode_probe(probe))])
+    await asyncio.sleep(60)
+    assert await here.queue.depth("default") == 0
+    for queue in ("default", "other"):
+        assert await member.services.probes.returned(queue) == ""
+    assert "probe.ignored" in caplog.text
+    assert reason in caplog.text
+
+
+async def test_a_probe_of_this_store_is_believed(cluster: MakeCluster) -> None:
+    here = cluster(working(1))
+    member = await here.start_worker()
+    member.services.store_id = "ours"
+    await asyncio.sleep(5)
+    probe = Probe(queue="default", number=1, before=f"{member.services.now_ms():014d}", store="ours")
+    await here.queue.publish([Message(queue="default", body=encode_probe(probe))])
+    await asyncio.sleep(5)
+    assert await member.services.probes.returned("default") == probe.before

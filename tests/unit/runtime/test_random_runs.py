@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from floxide_amqp.exceptions import InvalidRunStateError
-from floxide_amqp.runtime.settings import Limits
+from floxide_amqp.runtime.settings import Limits, Retention
 from floxide_amqp.testing.faults import QueueFaults, StoreFaults
 from floxide_amqp.testing.simulation.random_workflows import Tally, random_workflow
 from floxide_amqp.testing.virtual_time import run
@@ -53,8 +53,12 @@ async def _play(seed: int, *, store: StoreFaults, queue: QueueFaults, deaths: in
     chance = random.Random(seed)
     workflow, tell = random_workflow(seed)
     limits = Limits(concurrency=chance.choice([1, 2, 8]), chain_steps=chance.choice([1, 2, 1_000]))
+    limits = replace(limits, context_snapshot=(2, 1_000, 5)[seed % 3])
     timeouts = replace(QUICK, early_acknowledge=chance.choice([0.01, 5.0]), chain=chance.choice([0.01, 30.0]))
-    cluster = Cluster(workflow, seed=seed, store_faults=store, queue_faults=queue, limits=limits, timeouts=timeouts)
+    cluster = Cluster(
+        workflow, seed=seed, store_faults=store, queue_faults=queue, limits=limits, timeouts=timeouts,
+        retention=Retention(keep_inputs=seed % 2 == 0),
+    )  # fmt: skip
     members = [await cluster.start_worker() for _ in range(chance.randint(1, 3))]
     members.append(await cluster.start_worker(queues=["other"]))
     await asyncio.sleep(chance.uniform(0, 1))

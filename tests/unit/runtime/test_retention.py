@@ -29,11 +29,17 @@ from floxide_amqp import (
     gather,
     node,
 )
+from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.retry import RetryPolicy
+from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import StoreUnavailableError
-from floxide_amqp.ports.key_value import Batch
+from floxide_amqp.ports.key_value import Batch, Enter, IndexRange, Key
+from floxide_amqp.runtime import retention as retention_rounds
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.retention import Pruning
+from floxide_amqp.runtime.runs_set_aside import FIRST_PAUSE_MS
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.testing.faults import StoreFaults
 from tests.unit.runtime.cluster import Cluster, GuardedStore
 
@@ -86,6 +92,15 @@ async def branch(n: int) -> Next[int] | Hold:
 class Branches(Workflow[int, int]):
     start = open_branches
     edges = (open_branches >> branch,)
+
+
+@node
+async def echo(n: int) -> int:
+    return n
+
+
+class Echo(Workflow[int, int]):
+    start = echo
 
 
 def remains(store: GuardedStore, run_id: str) -> list[str]:
@@ -168,6 +183,144 @@ async def test_each_kind_of_end_has_its_own_time(cluster: MakeCluster) -> None:
         await after(here, DAY, Retention(completed=timedelta(hours=1), failed=2 * DAY)).prune()
     page = await here.client().list_runs()
     assert sorted(run.run_id for run in page.runs) == ["cancelled", "failed"]
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("retention", "left"),
+    [
+        (Retention(per_workflow={"Squares": HOUR}), ["cancelled", "failed"]),
+        (Retention(per_workflow={"Branches": 3600}), ["completed"]),
+        (Retention(failed=0, cancelled=0, per_workflow={"Branches": 2 * DAY}), ["cancelled", "completed", "failed"]),
+        (Retention(completed=0, cancelled=0, per_workflow={"Branches": None}), ["cancelled", "failed"]),
+        (Retention(completed=2 * DAY, per_workflow={"Branches": Retention(failed=HOUR)}), ["cancelled", "completed"]),
+        (Retention(completed=0, per_workflow={"Squares": Retention(failed=HOUR)}), ["cancelled", "completed", "failed"]),
+    ],
+)
+async def test_a_workflow_may_have_times_of_its_own(
+    cluster: MakeCluster, retention: Retention, left: list[str]
+) -> None:
+    here = cluster(Squares, Branches)
+    await here.start_worker()
+    for how in HOWS:
+        await ended(here, how.value, how)
+    await after(here, DAY, retention).prune()
+    assert sorted(run.run_id for run in (await here.client().list_runs()).runs) == left
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"completed": -1}, "Retention(completed=…) must not be negative, and is -1 seconds."),
+        (
+            {"per_workflow": {"W": timedelta(days=-1)}},
+            "Retention(per_workflow={'W': …}) must not be negative, and is -86400 seconds.",
+        ),
+        (
+            {"per_workflow": {"W": Retention(per_workflow={"V": 1})}},
+            "Retention(per_workflow={'W': …}) names workflows itself; give it times for completed, failed and "
+            "cancelled only.",
+        ),
+    ],
+)
+def test_times_that_make_no_sense_are_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Retention(**given)
+    assert str(caught.value) == sentence
+
+
+async def test_runs_of_a_workflow_that_stay_do_not_keep_those_behind_them_and_are_read_once(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_rounds, "ENTRIES_PER_ROUND", 5)
+    monkeypatch.setattr(retention_rounds, "RUNS_PER_ROUND", 2)
+    here = cluster(Squares, Echo)
+    await here.start_worker()
+    client = here.client()
+    for number in range(20):
+        await (await client.start(Squares, 0, run_id=f"stays-{number}")).wait(30)
+    for number in range(5):
+        await (await client.start(Echo, 1, run_id=f"goes-{number}")).wait(30)
+    pruning = after(here, DAY, Retention(per_workflow={"Echo": timedelta(hours=1)}))
+    services: Any = pruning._services
+    read: list[str] = []
+    find = services.runs.find
+    services.runs.find = lambda run_id: (read.append(run_id), find(run_id))[1]
+    rounds = 0
+    while len((await client.list_runs()).runs) > 20:
+        await pruning.prune()
+        rounds += 1
+        assert rounds <= 10
+    assert rounds == 7  # four over those that stay, three for five runs, two at a time
+    assert sorted(read) == [f"goes-{number}" for number in range(5)]
+
+
+async def test_runs_noted_without_their_workflow_are_told_apart_by_what_they_are(cluster: MakeCluster) -> None:
+    here = cluster(Squares, Echo)
+    await here.start_worker()
+    client = here.client()
+    await (await client.start(Squares, 0, run_id="stays")).wait(30)
+    await (await client.start(Echo, 1, run_id="goes")).wait(30)
+    index = keys.ended_runs(RunStatus.COMPLETED)
+    for entry in await here.store.scan(IndexRange(index)):
+        assert entry.value in {b"Squares", b"Echo"}
+        await here.store.commit([Batch(slot=entry.slot, writes=(Enter(index, entry.entry, b""),))])
+    await after(here, DAY, Retention(completed=2 * DAY, per_workflow={"Echo": timedelta(hours=1)})).prune()
+    assert [run.run_id for run in (await client.list_runs()).runs] == ["stays"]
+
+
+async def test_what_could_not_be_condemned_is_tried_again_later(cluster: MakeCluster) -> None:
+    here = cluster(Echo)
+    await here.start_worker()
+    client = here.client()
+    await (await client.start(Echo, 1, run_id="run")).wait(30)
+    pruning = after(here, DAY, Retention(per_workflow={"Echo": timedelta(hours=1)}))
+    services: Any = pruning._services
+    condemn, failures = services.removal.condemn, 1
+
+    async def fails_once(run: Any, now_ms: int) -> bool:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise RuntimeError("not now")
+        return bool(await condemn(run, now_ms))
+
+    services.removal.condemn = fails_once
+    await pruning.prune()
+    await pruning.prune()
+    assert await client.status("run") is RunStatus.COMPLETED
+    then = services.now_ms() + retention_rounds.ANEW_AFTER_MS
+    services.now_ms = lambda: then
+    await pruning.prune()
+    await pruning.prune()
+    with pytest.raises(RunDeletedError):
+        await client.status("run")
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_completed_items_keep_their_input_or_drop_it(cluster: MakeCluster, keeps: bool) -> None:
+    here = cluster(Squares, Branches, retention=Retention(keep_inputs=keeps))
+    await here.start_worker()
+    await ended(here, "run", RunStatus.COMPLETED)
+    await ended(here, "failed", RunStatus.FAILED)
+    inputs = {run_id: await payloads_of(here, run_id) for run_id in ("run", "failed")}
+    assert {bool(payload) for status, payload in inputs["run"] if status is WorkItemStatus.COMPLETED} == (
+        {True, False} if keeps else {False}  # a join has none of its own
+    )
+    assert all(payload for status, payload in inputs["failed"] if status is not WorkItemStatus.COMPLETED)
+    assert len(inputs["failed"]) == 4
+
+
+async def payloads_of(here: Cluster, run_id: str) -> list[tuple[WorkItemStatus, bytes]]:
+    cells = here.store._slots[slot_of(RunId(run_id))].cells
+    items = [
+        codec.decode_item(cell.value)
+        for key, cell in cells.items()
+        if key.partition == run_id and key.name.startswith("i:")
+    ]
+    return [(item.status, item.input.payload) for item in items]
 
 
 async def test_runs_that_have_not_ended_stay(cluster: MakeCluster) -> None:
@@ -410,3 +563,69 @@ def test_times_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="tombstone"):
         Retention(tombstone=10)
     assert replace(ALL, tombstone=600).tombstone_ms == 600_000
+
+
+def break_record(here: Cluster, run_id: str, name: str) -> Callable[[], None]:
+    """Damage a record of a run; return what repairs it."""
+    cells = here.store._slots[slot_of(RunId(run_id))].cells
+    key = Key(run_id, name)
+    whole = cells[key]
+    cells[key] = whole._replace(value=b"\xc1")
+
+    def repair() -> None:
+        cells[key] = whole
+
+    return repair
+
+
+async def test_runs_that_cannot_be_deleted_are_set_aside_and_keep_no_other_from_its_turn(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retention_rounds, "RUNS_PER_ROUND", 3)
+    here = cluster(Squares)
+    await here.start_worker()
+    client = here.client()
+    for number in range(7):
+        await (await client.start(Squares, 0, run_id=f"run-{number}")).wait(30)
+    repairs = [break_record(here, f"run-{number}", "state") for number in range(6)]
+    pruning = after(here, DAY)
+    for _ in range(3):
+        await pruning.prune()
+    assert await client.services.runs.find(RunId("run-6")) is None
+    assert sorted(run.run_id for run in (await client.list_runs()).unreadable) == [f"run-{number}" for number in range(6)]
+    assert caplog.text.count("run.deletion_failed") == 6  # and not in every round again
+    assert "run-3" in caplog.text
+
+    repairs[0]()
+    later = services_after(here.client(), DAY + timedelta(milliseconds=FIRST_PAUSE_MS + 60_000))
+    for _ in range(3):
+        await Pruning(later).prune()
+    assert sorted(run.run_id for run in (await client.list_runs()).unreadable) == [f"run-{number}" for number in range(1, 6)]
+    await Pruning(services_after(here.client(), 3 * DAY)).prune()
+    assert remains(here.store, "run-0") == []
+
+
+@pytest.mark.parametrize("is_cleared", [False, True])
+async def test_a_damaged_tombstone_keeps_no_other_run_from_being_cleared_or_forgotten(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, is_cleared: bool
+) -> None:
+    monkeypatch.setattr(retention_rounds, "RUNS_PER_ROUND", 2)
+    monkeypatch.setattr(retention_rounds, "PAGES_PER_ROUND", 3 if is_cleared else 0)
+    here = cluster(Squares)
+    await here.start_worker()
+    client = here.client()
+    for number in range(5):
+        await (await client.start(Squares, 0, run_id=f"run-{number}")).wait(30)
+    for _ in range(4):
+        await after(here, DAY).prune()
+    repairs = [break_record(here, f"run-{number}", "tombstone") for number in range(4)]
+    monkeypatch.setattr(retention_rounds, "PAGES_PER_ROUND", 3)
+    pruning = after(here, 3 * DAY)
+    for _ in range(6):
+        await pruning.prune()
+    assert remains(here.store, "run-4") == []
+    repairs[3]()
+    later = after(here, 4 * DAY)
+    for _ in range(6):
+        await later.prune()
+    assert remains(here.store, "run-3") == []

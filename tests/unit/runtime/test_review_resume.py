@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from floxide_amqp import Context, Hold, NextAll, RunStatus, Workflow, WorkflowCtx, gather, node
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.ports.key_value import Batch
+from floxide_amqp.core.records import Envelope
+from floxide_amqp.ports.key_value import Batch, Enter
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.resuming import AGAIN_AFTER_MS
-from tests.unit.runtime.cluster import Cluster
+from floxide_amqp.stores.record_codec import decode_message
+from tests.unit.runtime.cluster import QUICK, Cluster
 
 MakeCluster = Callable[..., Cluster]
 
@@ -185,6 +189,99 @@ async def test_a_resume_of_many_items_is_over_before_somebody_else_would_repeat_
     await client.resume("run")
     assert asyncio.get_running_loop().time() - now < AGAIN_AFTER_MS / 1000 / 10
     assert await handle.result(60) == 900
+    await here.check_completed("run")
+
+
+@node
+async def split_widely(x: int) -> NextAll[int]:
+    return NextAll(list(range(900)))
+
+
+@node
+async def pass_on(x: int) -> int:
+    await asyncio.sleep(5)  # so that most of what is brought back waits for its turn
+    return x
+
+
+@node
+async def count_them(xs: list[int]) -> int:
+    return len(xs)
+
+
+class Wide(Workflow[int, int]):
+    start = split_widely
+    edges = (split_widely >> pass_on >> gather(count_them),)
+
+
+async def paused_and_wide(here: Cluster) -> Any:
+    """A run of 900 items that was paused when most of them had not begun; its worker is gone."""
+    member = await here.start_worker()
+    begun = asyncio.Event()
+
+    async def tell(batches: Sequence[Batch]) -> None:
+        if len(here.store.leftovers("live:").get("live:run", ())) > 800:
+            begun.set()
+
+    member.store.after_commit = tell
+    handle = await here.client().start(Wide, 1, run_id="run")
+    await begun.wait()
+    await handle.pause()
+    await asyncio.sleep(5)
+    await member.stop()
+    assert len(here.store.leftovers("live:")["live:run"]) > 500
+    return handle
+
+
+def most_messages_of_one_item(*publishers: Any) -> int:
+    """How often the item was published that was published most."""
+    sent = [decode_message(message.body) for publisher in publishers for message in publisher.published]
+    return max(Counter(each.item_id for each in sent if isinstance(each, Envelope)).values())
+
+
+async def test_a_resume_that_takes_long_is_not_done_a_second_time_meanwhile(cluster: MakeCluster) -> None:
+    here = cluster(Wide)
+    handle = await paused_and_wide(here)
+    client = here.client()
+
+    async def slowly(batches: Sequence[Batch]) -> None:
+        await asyncio.sleep(6)
+
+    store: Any = client.services.session._store
+    store.before_commit = slowly
+    others = [await here.start_worker() for _ in range(2)]
+    began = asyncio.get_running_loop().time()
+    await client.resume("run")
+    assert asyncio.get_running_loop().time() - began > 1.2 * AGAIN_AFTER_MS / 1000
+    assert await handle.result(600) == 900
+    assert most_messages_of_one_item(client.services.queue, *(other.queue for other in others)) == 1
+    await here.check_completed("run")
+
+
+async def test_what_another_brings_back_of_a_large_run_keeps_no_round_from_its_end_and_is_done_once(
+    cluster: MakeCluster,
+) -> None:
+    here = cluster(Wide, timeouts=replace(QUICK, early_acknowledge=3.0))
+    handle = await paused_and_wide(here)
+    client = here.client()
+    store: Any = client.services.session._store
+
+    async def die(batches: Sequence[Batch]) -> None:
+        store.cut()
+
+    store.after_commit = die  # the run goes on, and whoever resumed it is gone
+    task = asyncio.create_task(client.resume("run"))
+    await asyncio.sleep(1)
+    task.cancel()
+    others = [await here.start_worker() for _ in range(2)]
+
+    async def slowly(batches: Sequence[Batch]) -> None:
+        if any(isinstance(write, Enter) and write.index.startswith("messages:") for b in batches for write in b.writes):
+            await asyncio.sleep(2)
+
+    for other in others:
+        other.store.before_commit = slowly
+    assert await handle.result(AGAIN_AFTER_MS / 1000 + 600) == 900
+    assert most_messages_of_one_item(client.services.queue, *(other.queue for other in others)) == 1
     await here.check_completed("run")
 
 

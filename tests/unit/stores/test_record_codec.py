@@ -169,4 +169,4 @@ def test_timers_of_one_item_have_an_entry_each_and_sort_by_time(
     assert len(set(entries)) == 3
     assert max(entries[:2]) < entries[2]
     assert max(entries[:2]) < keys.timers_until(due)
-    assert codec.decode_timer_value(codec.encode_timer_value(kind, turn)) == (kind, turn)
+    assert codec.decode_timer_value(codec.encode_timer_value(kind, turn, "a1")) == (kind, turn, "a1")

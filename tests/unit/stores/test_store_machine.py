@@ -83,7 +83,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.session = Session(self.faulty, SystemClock())
         self.items = ItemStore(self.session)
         self.runs = RunStore(self.session)
-        self.contexts = ContextStore(self.session)
+        self.contexts = ContextStore(self.session, snapshot_after=4)
         self.indexes = IndexStore(self.session)
         self.liveness = LivenessStore(self.session)
         self.quarantine = QuarantineStore(self.session)
@@ -209,6 +209,9 @@ class StoreMachine(RuleBasedStateMachine):
         state, position = self.caches[which % len(self.caches)]
         while True:
             page = self.do(self.contexts.tail(self.run_id, position, limit))
+            if page.first > position:  # trimmed behind a snapshot that somebody left meanwhile
+                state, position = self.do(self.contexts.load(self.header, Told))
+                break
             position = apply_page(state, position, page)
             if position >= page.length:
                 break
@@ -393,7 +396,6 @@ def compare(open_store: Callable[[], Awaitable[KeyValueStore]], *, examples: int
 
 @pytest.fixture(autouse=True)
 def frequent_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contexts, "SNAPSHOT_AFTER", 4)
     monkeypatch.setattr(contexts, "PAGE", 3)
 
 

@@ -251,7 +251,9 @@ class DecisionMachine(RuleBasedStateMachine):
             graph = self.world.graph
             message = self.message_of(item)
             self.offer(
-                moves.park(item, self.turn(item), self.world.epoch, graph.workflow, graph.version, "no", message),
+                moves.park(
+                    item, self.turn(item), self.world.epoch, graph.workflow, graph.version, "no", message, self.now
+                ),
                 when=when,
             )
 
@@ -294,6 +296,16 @@ class DecisionMachine(RuleBasedStateMachine):
         )
         if timers:
             self.fire_one(timers[pick % len(timers)], when=when)
+
+    @rule(pick=picks, fails=st.booleans())
+    def wake_too_late(self, pick: int, *, fails: bool) -> None:
+        """A timer is due while a client changes the run, and the client is faster."""
+        if self.one_of(*WAITING, pick=pick) is None:
+            self.hold(pick, when=When.NOW, for_ms=500, delta=False)
+        timers = [timer for timer in self.world.timers if timer.kind in (TimerKind.RETRY, TimerKind.HOLD)]
+        if timers:
+            timer = min(timers, key=lambda timer: (timer.due_ms, timer.item_id))
+            self.fire_one(timer, when=When.AFTER_A_FAILURE if fails else When.AFTER_A_CLIENT)
 
     def fire_one(self, timer: Timer, *, when: When = When.NOW) -> None:
         item = self.world.items.get(timer.item_id)

@@ -149,6 +149,15 @@ def test_a_control_action_checks_and_raises_the_epoch(status: RunStatus) -> None
     assert decision.effects.finished is (status if status.is_terminal else None)
 
 
+def test_how_often_an_items_message_was_lost_is_not_forgotten_when_publishing_the_next_is_put_off() -> None:
+    (out,) = moves.republish(item(), 4, 50, ME, (), tries=3).effects.publish
+    put_off = moves.repeat_publish(out, 90, HEADER, ME)
+    assert [change.tries for change in put_off.changes if isinstance(change, EnterMessage)] == [3]
+    assert put_off.effects.timer is not None
+    again = moves.publish_again(item(), put_off.effects.timer, 90, ME, tries=3)
+    assert [change.tries for change in again.changes if isinstance(change, EnterMessage)] == [3]
+
+
 def test_a_republished_item_keeps_its_turn() -> None:
     decision = moves.republish(item(), 4, 50, ME, ())
     assert [(out.turn, out.recovered) for out in decision.effects.publish] == [(4, True)]

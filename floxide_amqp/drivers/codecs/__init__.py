@@ -1,0 +1,1 @@
+"""Codecs for what is stored: compression, and encryption (an extra: ``floxide-amqp[encryption]``)."""

@@ -1,0 +1,79 @@
+"""Running a body that may take long: its chain moves into the store, and a suspected item gets company in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from floxide_amqp.core import moves
+from floxide_amqp.core.decisions import OwnerAnchor
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Check, Committed
+from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.anchorage import Anchorage
+from floxide_amqp.runtime.inflight import StepHandle
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.steps import Performance, perform
+from floxide_amqp.stores.session import WAITED_FOR
+
+_log = get_logger("floxide_amqp.chain")
+
+
+class LongSteps:
+    """Runs the bodies of one chain.
+
+    Args:
+        services: The process's parts.
+        anchorage: What holds the chain.
+    """
+
+    def __init__(self, services: Services, anchorage: Anchorage) -> None:
+        self._services = services
+        self._anchorage = anchorage
+
+    async def perform(self, admitted: Admitted, handle: StepHandle) -> tuple[Admitted, Performance]:
+        """Run the body; if it takes long, anchor the chain in the store meanwhile and acknowledge early.
+
+        Returns:
+            The item as it is now, and what the body came to.
+        """
+        keeps_others_waiting = admitted.is_suspect and not admitted.item.spared
+        if isinstance(self._anchorage.anchor, OwnerAnchor) and not keeps_others_waiting:
+            return admitted, await perform(self._services, admitted, handle)
+        body = asyncio.ensure_future(perform(self._services, admitted, handle))
+        try:
+            done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.early_acknowledge)
+            if not done:
+                admitted = await self._anchorage.move_to_store(admitted)
+                if admitted.is_suspect:
+                    admitted = await self._have_company(admitted, body)
+            return admitted, await body
+        except BaseException:
+            body.cancel()
+            await asyncio.wait({body})
+            raise
+
+    async def _have_company(self, admitted: Admitted, body: asyncio.Future[Performance]) -> Admitted:
+        """A suspected item has run alone for long: let others begin, once its owner's death is not counted any more."""
+        while not admitted.item.spared:
+            done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.company)
+            if done:
+                return admitted
+            try:
+                admitted = await self._ask_for_company(admitted)
+            except WAITED_FOR as error:  # it stays alone for now
+                _log.warning("step.stays_alone", run_id=admitted.run.header.run_id, error=str(error))
+        return admitted
+
+    async def _ask_for_company(self, admitted: Admitted) -> Admitted:
+        decision = moves.have_company(admitted.item, admitted.turn)
+        outcome = await self._services.commit(admitted.run.writer, decision)
+        if isinstance(outcome, Committed):
+            self._services.solitude.have_company()
+            return replace(admitted, item=decision.effects.keep or admitted.item, turn=admitted.turn + 1)
+        check = outcome.check
+        again = await self._anchorage.look_again(admitted, check) if isinstance(check, Check) else None
+        if again is not None:
+            return again
+        self._services.solitude.have_company()  # others have the item by now: what becomes of this body is void
+        return replace(admitted, item=replace(admitted.item, spared=True))

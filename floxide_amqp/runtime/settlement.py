@@ -1,0 +1,157 @@
+"""What becomes of a step whose body has ended: it is committed and followed, decided again, or discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from floxide_amqp.core.decide import decide
+from floxide_amqp.core.decisions import Decision, Failed, MessageAnchor, Step
+from floxide_amqp.core.failure import describe_error
+from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import CodecError, InvalidBatchError
+from floxide_amqp.ports.key_value import CheckLength, Committed
+from floxide_amqp.runtime import step_notes
+from floxide_amqp.runtime.admission import Admissions, Admitted
+from floxide_amqp.runtime.anchorage import Anchorage
+from floxide_amqp.runtime.effects import effects_of
+from floxide_amqp.runtime.execution import Interrupted
+from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.steps import Performance, Performed, policy_of
+from floxide_amqp.stores import keys
+
+
+class Again:
+    """The context changed since the body saw it: run it again."""
+
+    __slots__ = ("admitted",)
+
+    def __init__(self, admitted: Admitted) -> None:
+        self.admitted = admitted
+
+
+class Settlement:
+    """Settles the steps of one chain.
+
+    Args:
+        services: The process's parts.
+        admissions: Finds the frontier after a lost reply.
+        anchorage: What holds the chain.
+        keep: Returns the task queues whose items the chain may go on with now.
+    """
+
+    def __init__(
+        self, services: Services, admissions: Admissions, anchorage: Anchorage, keep: Callable[[], frozenset[str]]
+    ) -> None:
+        self._services = services
+        self._admissions = admissions
+        self._anchorage = anchorage
+        self._keep = keep
+
+    async def settle(self, admitted: Admitted, performed: Performance) -> Admitted | Again | None:
+        """Commit what a step came to; after a conflict look again, decide again, or drop it.
+
+        Returns:
+            The item the chain goes on with, if there is one; `Again` where the body must see the context as it is now.
+        """
+        if isinstance(performed, Interrupted):
+            await self._discard(admitted)
+            return None
+        while True:
+            decision = decide(self._step_of(admitted, performed), performed.outcome)
+            kept = decision.effects.keep or decision.closing_effects.keep
+            kept_id = None if kept is None else kept.item_id
+            with self._services.inflight.reserved(admitted.run.header.run_id, kept_id):
+                try:
+                    outcome = await self._services.commit(admitted.run.writer, decision)
+                except (CodecError, InvalidBatchError) as error:  # no store can take it, now or later
+                    if isinstance(performed.outcome, Failed):
+                        raise
+                    performed = replace(performed, outcome=Failed(describe_error(error), is_final=True))
+                    continue
+                if isinstance(outcome, Committed) and (decision.closing is None or outcome.counters):
+                    return await self._follow(admitted, performed, decision, outcome)
+            if isinstance(outcome, Committed):
+                return await self._find_frontier(admitted)
+            if isinstance(outcome.check, CheckLength):
+                return Again(admitted)
+            again = await self._anchorage.look_again(admitted, outcome.check)
+            if again is None:
+                step_notes.note_late(self._services, admitted, outcome.check)
+                await self._discard(admitted)
+                return None
+            admitted = again
+
+    def _step_of(self, admitted: Admitted, performed: Performed) -> Step:
+        services, run = self._services, admitted.run
+        node = run.graph.nodes[admitted.item.node]
+        return Step(
+            graph=run.graph, header=run.header, run=admitted.state, epoch=admitted.epoch, item=admitted.item,
+            turn=admitted.turn, scope=admitted.scope, anchor=self._anchorage.anchor, worker=services.name,
+            now_ms=services.now_ms(), retry=policy_of(services, node), context_length=performed.position,
+            is_isolated=node.options.isolated and run.has_context, keep=self._keep(),
+            jitter=services.random.random(), duration_us=performed.duration_us,
+            keep_input=services.retention.keep_inputs,
+        )  # fmt: skip
+
+    async def _discard(self, admitted: Admitted) -> None:
+        """The step's result is void.
+
+        Where the run is over, what led to the item is forgotten. Else somebody else changed the item, or the step was
+        interrupted in vain: the message goes back, and its next delivery finds out what is left to do.
+        """
+        step_notes.note_discarded(self._services, admitted)
+        run_id = admitted.run.header.run_id
+        stored = await self._services.runs.find(run_id)
+        if stored is None or not stored.state.status.is_terminal:
+            self._anchorage.must_release = True
+            return
+        self._services.cache.forget(run_id)
+        await self._anchorage.forget(admitted.item.item_id)
+
+    # --- after the commit
+
+    async def _follow(
+        self, admitted: Admitted, performed: Performed, decision: Decision, committed: Committed
+    ) -> Admitted | None:
+        run = admitted.run
+        effects = effects_of(run.header.run_id, decision, committed)
+        step_notes.note_committed(self._services, admitted, performed, effects)
+        if performed.delta is not None:
+            run.advance(committed.positions.get(keys.context_log(run.header.run_id)), performed.delta)
+        if effects.timer is not None:
+            self._services.on_timer(effects.timer)
+        await publish(self._services, run.header, effects.publish, position=run.position if run.has_context else 0)
+        if effects.finished is not None:
+            self._services.cache.forget(run.header.run_id)
+            await self._services.announce_end(run.header, effects.finished)
+        elif performed.delta is not None:
+            await run.save(self._services.contexts)
+        if effects.keep is None:
+            return None
+        if performed.delta is not None or effects is not decision.effects:  # a join sees what all its causes wrote
+            await run.refresh(self._services.contexts)
+        state = admitted.state
+        if decision.epoch_after != admitted.epoch:
+            state = replace(state, status=RunStatus.RUNNING)
+        return replace(
+            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None, anchor=None,
+            is_suspect=False, scope=await self._admissions.scope_of(run, effects.keep),
+        )  # fmt: skip
+
+    async def _find_frontier(self, admitted: Admitted) -> Admitted | None:
+        """After a commit whose reply was lost: whether it closed its scope is found by walking from the item."""
+        item, header, anchor = admitted.item, admitted.run.header, self._anchorage.anchor
+        message = anchor if isinstance(anchor, MessageAnchor) else MessageAnchor(item.queue, "")
+        envelope = Envelope(
+            run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
+            version=header.version, queue=message.queue, turn=admitted.turn, scope=item.scope, entry=message.entry,
+        )  # fmt: skip
+        admission = await self._admissions.admit(envelope, redelivered=True)
+        if isinstance(admission, Admitted):
+            return admission
+        if admission.forget:
+            await self._anchorage.forget_message(message)
+        return None
