@@ -23,7 +23,7 @@
       StoreError
         StoreUnavailableError  CommitOutcomeUnknownError  StoreClosedError  InvalidBatchError
         StoreFullError  StoreReadOnlyError  StoreCorruptError  StoreSchemaError  UnreadableRecordError
-        MissingKeyError  StoreAccessRefusedError
+        MissingKeyError  StoreAccessRefusedError  StoreDataLostError
 
 Facts are keyword-only attributes and the class writes the sentence: what failed, with which ids, what to do next.
 `retryable` says whether doing the same again later may succeed.
@@ -323,11 +323,16 @@ class InvalidRunStateError(RunError):
     run_id: str
     action: str
     status: str
+    cure: str
 
     def __init__(self, *, run_id: str, action: str, status: str, cure: str = "") -> None:
         what_next = f" {cure}" if cure else ""
         super().__init__(
-            f"Cannot {action} run {run_id!r}: it is {status}.{what_next}", run_id=run_id, action=action, status=status
+            f"Cannot {action} run {run_id!r}: it is {status}.{what_next}",
+            run_id=run_id,
+            action=action,
+            status=status,
+            cure=cure,
         )
 
 
@@ -675,6 +680,12 @@ class PayloadTooLargeError(CodecError):
             size_bytes=size_bytes,
             limit_bytes=limit_bytes,
             limit=limit,
+        )
+
+    def at(self, what: str) -> PayloadTooLargeError:
+        """Return the same error with the place of the value, as the subject of its sentence."""
+        return PayloadTooLargeError(
+            what=what, size_bytes=self.size_bytes, limit_bytes=self.limit_bytes, limit=self.limit
         )
 
 

@@ -92,14 +92,15 @@ def check_is_there(location: StoreLocation) -> None:
     Raises:
         ConfigurationError: It does not.
     """
-    if not isinstance(location, str) or not location.startswith("sqlite:"):
-        return
-    path = sqlite_path(location).absolute()
-    if not path.exists():
-        raise ConfigurationError(
-            f"There is no store at {path}: nothing was started there yet, or the path is another one (a relative path "
-            "counts from the current directory). Starting a run or a worker makes the file."
-        )
+    for url in (shards_of(location) or {"": location}).values():
+        if not isinstance(url, str) or not url.startswith("sqlite:"):
+            continue
+        path = sqlite_path(url).absolute()
+        if not path.exists():
+            raise ConfigurationError(
+                f"There is no store at {path}: nothing was started there yet, or the path is another one (a relative "
+                "path counts from the current directory). Starting a run or a worker makes the file."
+            )
 
 
 @asynccontextmanager

@@ -14,20 +14,16 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, EnterMessage, LeaveMessage
 from floxide_amqp.core.decisions import MessageAnchor, Outgoing, message_entry
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import WorkerId, slot_of
+from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
-    CodecError,
-    MissingKeyError,
-    NewerFormatError,
     OutcomeUnknownError,
     PoisonError,
-    StoreError,
-    UnreadableRecordError,
 )
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Committed, Conflict, Key, LogPage, LogRange, Read
+from floxide_amqp.ports.key_value import Committed, Conflict
+from floxide_amqp.runtime.admission_reads import AdmissionReads, Found
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatches, Verdict
 from floxide_amqp.runtime.frontier import ENDED, find_frontier
@@ -36,18 +32,12 @@ from floxide_amqp.runtime.owners import verdict_on_owner
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waits import missing_node
-from floxide_amqp.stores import keys
-from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.stores.damage import read_record
-from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.sealed import Layer
 from floxide_amqp.stores.sealed_records import lacked_for
 from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.admission")
-
-TAIL = 1_000
-"""Deltas read along with an admission."""
 
 MAX_TRIES = 20
 """Conflicts in a row before an admission gives the message back: somebody else is at the item all the time."""
@@ -93,23 +83,13 @@ class Dismissed:
 Admission: TypeAlias = Admitted | Dismissed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    run: CachedRun | None
-    header: RunHeader
-    state: RunState
-    epoch: int
-    stored: StoredItem | None
-    broken: CodecError | None
-    lacked: Layer | None
-
-
 class Admissions:
     """Admits messages."""
 
     def __init__(self, services: Services, deaths: DeathWatches) -> None:
         self._services = services
         self._deaths = deaths
+        self._reads = AdmissionReads(services)
 
     async def admit(self, envelope: Envelope, *, redelivered: bool) -> Admission:
         """Return what to do for a message.
@@ -126,9 +106,9 @@ class Admissions:
 
     async def _try(self, envelope: Envelope, *, redelivered: bool) -> Admission | None:
         """One attempt; None after a conflict."""
-        found = await self._read(envelope)
-        if isinstance(found, Dismissed):
-            return found
+        found = await self._reads.read(envelope)
+        if found is None:
+            return Dismissed(reason="run unknown")
         stored = found.stored
         if stored is None:
             _log.warning("work_item.unknown", run_id=envelope.run_id, item_id=envelope.item_id)
@@ -146,7 +126,7 @@ class Admissions:
         return await self._frontier(found, stored, envelope, message, redelivered=redelivered or walked)
 
     async def _frontier(
-        self, found: _Found, stored: StoredItem, envelope: Envelope, message: MessageAnchor, *, redelivered: bool
+        self, found: Found, stored: StoredItem, envelope: Envelope, message: MessageAnchor, *, redelivered: bool
     ) -> Admission | None:
         item, turn, status = stored.item, stored.turn, stored.item.status
         if status is WorkItemStatus.IN_PROGRESS:
@@ -169,7 +149,7 @@ class Admissions:
         return await self._admitted(found, item, turn, graph, found.broken)
 
     async def _anchor_for(
-        self, found: _Found, item: WorkItem, turn: int, owner: WorkerId, message: MessageAnchor
+        self, found: Found, item: WorkItem, turn: int, owner: WorkerId, message: MessageAnchor
     ) -> Admission | None:
         """A second copy of a message whose item is at work: an owner entry takes the copy's place."""
         decision = moves.anchor(item, turn, owner, message)
@@ -181,7 +161,7 @@ class Admissions:
             return None  # it has said goodbye since it was taken for alive, and nobody looks for what it holds
         return Dismissed(reason="owned", forget=False)
 
-    async def _in_progress(self, found: _Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
+    async def _in_progress(self, found: Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
         """Somebody has claimed the item: this worker, a dead one, or one that works on it right now."""
         item, turn = stored.item, stored.turn
         verdict = await verdict_on_owner(self._services, self._deaths, found.header.run_id, item)
@@ -199,7 +179,7 @@ class Admissions:
         return Dismissed(reason="given back", forget=False)
 
     async def _claim(
-        self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+        self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
     ) -> Admission | None:
         once, limit = graph.nodes[item.node].options.at_most_once, self._services.limits.deaths
         verdict: Exception | None = found.broken
@@ -225,7 +205,7 @@ class Admissions:
         return MessageAnchor(message.queue, entry), (enter,)
 
     async def _claim_suspect(
-        self, found: _Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+        self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
     ) -> Admission | None:
         """Workers have died on the item: it runs alone if it can, and else its owner's death is not counted."""
         services, place = self._services, (found.header.run_id, item.item_id)
@@ -246,7 +226,7 @@ class Admissions:
                 services.solitude.let_go(*place)
         return admission
 
-    async def _put_off(self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
+    async def _put_off(self, found: Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
         """Another suspect is at work here: a timer publishes this one again."""
         services = self._services
         due_ms = moves.next_try_ms(item, services.now_ms(), round(1000 * services.timeouts.publish_retry))
@@ -258,7 +238,7 @@ class Admissions:
         return Dismissed(reason="another suspect is at work", forget=False)
 
     async def _admitted(
-        self, found: _Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
+        self, found: Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
     ) -> Admitted:
         run = found.run if found.run is not None else CachedRun(found.header, graph, self._services.sealing)
         return Admitted(
@@ -277,7 +257,7 @@ class Admissions:
         return known
 
     async def _park(
-        self, found: _Found, item: WorkItem, turn: int, message: MessageAnchor, lacked: Layer | None = None
+        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor, lacked: Layer | None = None
     ) -> Admission | None:
         header = found.header
         if lacked is not None:
@@ -306,64 +286,6 @@ class Admissions:
             if found is not None and found.item.status is WorkItemStatus.PENDING and found.item.item_id != item.kept
         ]
         await publish(self._services, header, outgoing)
-
-    async def _read(self, envelope: Envelope) -> _Found | Dismissed:
-        """Read run, item and the context's tail as one snapshot; the tail goes to the cache."""
-        services, run_id = self._services, envelope.run_id
-        cached = services.cache.find(run_id)
-        cells: list[Key] = [keys.state(run_id), keys.item(run_id, envelope.item_id)]
-        if cached is None:
-            cells.append(keys.header(run_id))
-        logs: tuple[LogRange, ...] = ()
-        if cached is not None and cached.has_context and cached.is_loaded:
-            logs = (LogRange(keys.context_log(run_id), cached.position, TAIL),)
-        snapshot = await services.session.read(Read(slot=slot_of(run_id), cells=tuple(cells), logs=logs))
-        state = snapshot.cells[0]
-        if state.version == 0:
-            _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
-            services.cache.forget(run_id)
-            return Dismissed(reason="run unknown")
-        if cached is not None:
-            header = cached.header
-        else:
-            header = read_record(codec.decode_header, snapshot.cells[2].value, keys.header(run_id))
-            cached = self._remember(header)
-        broken: CodecError | None = None
-        lacked: Layer | None = None
-        if cached is not None and cached.has_context:
-            try:
-                broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
-            except MissingKeyError as error:
-                lacked = Layer(error.codec, error.key_id, b"")
-        return _Found(
-            run=cached, header=header, epoch=state.version,
-            state=read_record(codec.decode_state, state.value, keys.state(run_id)),
-            stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1], services.sealing),
-            broken=broken, lacked=lacked,
-        )  # fmt: skip
-
-    async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
-        """Bring a run's context up to date; return why it cannot be, which every item of the run fails with."""
-        try:
-            if tail is None or not run.absorb(tail):
-                await run.refresh(self._services.contexts)
-        except StoreError:
-            raise
-        except NewerFormatError as error:
-            place = "/".join(keys.context_log(run.header.run_id))
-            raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
-        except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
-            broken = CodecError(
-                f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
-                "Give a context whose fields or reducers changed a new workflow version."
-            )
-            broken.__cause__ = error
-            return broken
-        return None
-
-    def _remember(self, header: RunHeader) -> CachedRun | None:
-        graph = self._services.registry.find(header.workflow, header.version)
-        return None if graph is None else self._services.cache.add(CachedRun(header, graph, self._services.sealing))
 
 
 def _writer(header: RunHeader) -> BatchWriter:

@@ -82,9 +82,9 @@ class LostMessages:
         services = self._services
         reason = distrust(probe, came_from, store_id=services.store_id, now_ms=services.now_ms())
         if reason:
-            _log.warning("probe.ignored", queue=came_from, reason=reason)
-            return
-        self._returned.append(probe)
+            ignore_probe(came_from, reason)
+        else:
+            self._returned.append(probe)
 
     async def look(self) -> None:
         """The leader's part: send probes, or look through the in-process queue's messages, now and then."""
@@ -209,3 +209,8 @@ class LostMessages:
 
 def _leave(note: MessageNote) -> LeaveMessage:
     return LeaveMessage(note.queue, note.entry)
+
+
+def ignore_probe(came_from: str, reason: str) -> None:
+    """Say that a probe out of a task queue is not believed, and why."""
+    _log.warning("probe.ignored", queue=came_from, reason=reason)

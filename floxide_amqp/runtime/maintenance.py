@@ -19,7 +19,7 @@ from floxide_amqp.runtime.dead_workers import DeadWorkers
 from floxide_amqp.runtime.deaths import DeathWatch, DeathWatches
 from floxide_amqp.runtime.due_timers import DueTimers
 from floxide_amqp.runtime.lease import Lease
-from floxide_amqp.runtime.lost_messages import LostMessages
+from floxide_amqp.runtime.lost_messages import LostMessages, ignore_probe
 from floxide_amqp.runtime.parked import ParkedItems
 from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.services import Services
@@ -66,8 +66,11 @@ class Maintenance:
 
     def probe_returned(self, probe: Probe, came_from: str) -> None:
         """A probe came through a task queue that this worker serves."""
-        if probe.shard in self._parts:
-            self._parts[probe.shard].messages.probe_returned(probe, came_from)
+        part = self._parts.get(probe.shard)
+        if part is None:
+            ignore_probe(came_from, "it is about no server of this store")
+        else:
+            part.messages.probe_returned(probe, came_from)
 
     async def hand_over(self) -> None:
         """Give back what this worker still holds without a message: once it has said goodbye, nobody looks for it.

@@ -11,11 +11,13 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
@@ -27,7 +29,9 @@ from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waiting import Waiters
 from floxide_amqp.runtime.waits import what_it_waits_for
 from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
-from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.exporting import RunExport
+from floxide_amqp.stores.importing import RunImport
+from floxide_amqp.stores.run_file import RunFileHead
 
 __all__ = ["Orchestrator", "RunHandle", "Start"]
 
@@ -112,11 +116,15 @@ class Orchestrator:
             for each in starts
         ]
         await starting.store_all(services, graph, requests)
-        return [RunHandle(self, request.header.run_id, graph) for request in requests]
+        return [RunHandle(services, self._waiters, request.header.run_id, graph) for request in requests]
 
     def handle(self, workflow: type[WorkflowDefinition[Any, OutT, Any]], run_id: str) -> RunHandle[OutT]:
         """Return a handle of a run started elsewhere; nothing is read until it is used."""
-        return RunHandle(self, run_id, graph_of(workflow))
+        return RunHandle(self.services, self._waiters, run_id, graph_of(workflow))
+
+    def handle_of(self, graph: Graph, run_id: str) -> RunHandle[Any]:
+        """Return a handle of a run by its workflow's graph, for whoever has no class of that version at hand."""
+        return RunHandle(self.services, self._waiters, run_id, graph)
 
     # --- waiting
 
@@ -127,11 +135,7 @@ class Orchestrator:
             RunNotFoundError: There is no such run.
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        return (await self.wait_stored(RunId(run_id), timeout)).state.status
-
-    async def wait_stored(self, run_id: RunId, timeout: timedelta | float | None = None) -> StoredRun:
-        """Wait for a run's end and return it as stored; events wake, the store tells."""
-        return await self._waiters.wait_for_end(run_id, timeout)
+        return (await self._waiters.wait_for_end(RunId(run_id), timeout)).state.status
 
     # --- steering
 
@@ -181,6 +185,33 @@ class Orchestrator:
             InvalidRunStateError: The run has not ended.
         """
         return await retention.delete_run(self.services, RunId(run_id))
+
+    # --- taking runs elsewhere
+
+    async def export_run(self, run_id: str, path: str | Path) -> RunFileHead:
+        """Write a run that is paused or has ended into a new file, with everything the store has of it.
+
+        The run stays as it is. A paused one goes on from the file wherever it is imported: delete or cancel one of the
+        two, or both go on.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            InvalidRunStateError: It neither is paused nor has ended.
+            RunChangedError: Workers still committed steps of it; wait, then repeat.
+            RunFileError: There is such a file, or it cannot be written.
+        """
+        return await RunExport(self.services.session, self.services.store_id).write(RunId(run_id), Path(path))
+
+    async def import_run(self, path: str | Path) -> RunFileHead:
+        """Put an exported run into this store, as it was: paused, to be resumed, or ended.
+
+        Until it is whole, it is not there. After an error or a crash it may be repeated.
+
+        Raises:
+            RunFileError: The file is none, is damaged, or of a newer release; the store was not touched.
+            RunImportError: There is a run of this id, or was one not long ago.
+        """
+        return await RunImport(self.services.session).read(Path(path))
 
     # --- looking
 

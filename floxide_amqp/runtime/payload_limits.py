@@ -1,10 +1,24 @@
-"""How large values may be: what is too large is a failed attempt that says so, before anything is sent to the store."""
+"""How large values may be: what is too large is a failed attempt that says so, before anything is sent to the store.
+
+A message never carries a value, only where it is: in the store. So the broker's own limits do not matter here, and sizes
+count before any codec: what fits does not depend on how well it can be compressed.
+"""
 
 from __future__ import annotations
 
 from floxide_amqp.core.decisions import Held, Outcome, Succeeded
 from floxide_amqp.exceptions import PayloadTooLargeError
 from floxide_amqp.runtime.settings import Limits
+
+
+def value_of(node: str) -> str:
+    """Return how a sentence about something that a node returned begins."""
+    return f"A value that node {node!r} returned"
+
+
+def change_of(node: str) -> str:
+    """Return how a sentence about what a node did to the context begins."""
+    return f"What node {node!r} changed of the context"
 
 
 def check_payload(payload: bytes, limits: Limits, what: str) -> None:
@@ -33,11 +47,11 @@ def check_outcome(outcome: Outcome, limits: Limits, node: str) -> None:
     if not isinstance(outcome, Succeeded | Held):
         return
     delta = outcome.delta or b""
-    check_payload(delta, limits, f"What node {node!r} changed of the context")
+    check_payload(delta, limits, change_of(node))
     total = len(delta)
     if isinstance(outcome, Succeeded):
         for route in outcome.routes:
-            check_payload(route.payload, limits, f"A value that node {node!r} returned")
+            check_payload(route.payload, limits, value_of(node))
             total += len(route.payload)
     if total > limits.step_bytes:
         raise PayloadTooLargeError(

@@ -112,15 +112,11 @@ class Probes:
         """Send a probe through each queue, all at once: while the broker is away each publish takes its deadline."""
         services, now = self._services, asyncio.get_running_loop().time()
         before = f"{services.now_ms():0{DIGITS}d}"
-        probes: list[Probe] = []
+        shard, probes = services.session.shard, list[Probe]()
         for queue in queues:
             self._number += 1
-            probes.append(
-                Probe(
-                    queue=queue, number=self._number, before=before, store=services.store_id,
-                    shard=services.session.shard,
-                )  # fmt: skip
-            )
+            probe = Probe(queue=queue, number=self._number, before=before, store=services.store_id, shard=shard)
+            probes.append(probe)
         messages = [Message(queue=probe.queue, body=encode_probe(probe)) for probe in probes]
         for queue, outcome in zip(queues, await services.queue.publish(messages), strict=True):
             last = self._under_way.pop(queue, None)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, cast
+from typing import Generic, cast
 
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.runtime import control_actions, resuming, retention
 from floxide_amqp.runtime.results import result_of
-
-if TYPE_CHECKING:
-    from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.waiting import Waiters
 
 O_co = TypeVar("O_co", covariant=True)
 
 
 class RunHandle(Generic[O_co]):
-    """A run, to wait for and to steer."""
+    """A run, to wait for and to steer. Get one from `Orchestrator.start` or `Orchestrator.handle`.
 
-    def __init__(self, orchestrator: Orchestrator, run_id: str, graph: Graph) -> None:
-        self._orchestrator = orchestrator
+    Attributes:
+        run_id: The run's id.
+        graph: Its workflow, compiled.
+    """
+
+    def __init__(self, services: Services, waiters: Waiters, run_id: str, graph: Graph) -> None:
+        self._services = services
+        self._waiters = waiters
         self.graph = graph
         self.run_id = run_id
 
@@ -42,8 +48,8 @@ class RunHandle(Generic[O_co]):
             RunDeletedError: The run ended and was deleted since, with its result.
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        run = await self._orchestrator.wait_stored(RunId(self.run_id), timeout)
-        return cast("O_co", await result_of(self._orchestrator.services, self.graph, run))
+        run = await self._waiters.wait_for_end(RunId(self.run_id), timeout)
+        return cast("O_co", await result_of(self._services, self.graph, run))
 
     async def wait(self, timeout: timedelta | float | None = None) -> RunStatus:
         """Wait for the run's end and return its status.
@@ -51,24 +57,24 @@ class RunHandle(Generic[O_co]):
         Raises:
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        return (await self._orchestrator.wait_stored(RunId(self.run_id), timeout)).state.status
+        return (await self._waiters.wait_for_end(RunId(self.run_id), timeout)).state.status
 
     async def status(self) -> RunStatus:
         """Return the run's status now."""
-        return await self._orchestrator.status(self.run_id)
+        return (await self._services.runs.load(RunId(self.run_id))).status
 
     async def cancel(self, reason: str = "") -> bool:
         """Cancel the run; see `Orchestrator.cancel`."""
-        return await self._orchestrator.cancel(self.run_id, reason=reason)
+        return await control_actions.cancel_run(self._services, RunId(self.run_id), reason=reason)
 
     async def pause(self, reason: str = "") -> None:
         """Pause the run; see `Orchestrator.pause`."""
-        await self._orchestrator.pause(self.run_id, reason=reason)
+        await control_actions.pause_run(self._services, RunId(self.run_id), reason=reason)
 
     async def resume(self) -> bool:
         """Resume the run; see `Orchestrator.resume`."""
-        return await self._orchestrator.resume(self.run_id)
+        return await resuming.resume_run(self._services, RunId(self.run_id))
 
     async def delete(self) -> bool:
         """Delete the run, which has ended; see `Orchestrator.delete`."""
-        return await self._orchestrator.delete(self.run_id)
+        return await retention.delete_run(self._services, RunId(self.run_id))

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.stores.contexts import SNAPSHOT_AFTER
+from floxide_amqp.stores.encoding import MAX_PACKED_BYTES
 
 EXIT_STUCK = 75
 """Exit code of a worker process that ended itself because nodes block it: "try again", in the words of sysexits."""
@@ -29,7 +30,9 @@ class Limits:
             for itself ends it: twice the threads, far from what a process can hold.
         payload_bytes: Largest encoded value that a node may return or be given, or change the context by. Far below
             what stores take; larger things belong into a blob store, with a reference as the payload.
-        step_bytes: Most that one step may write, all values of a fan-out together; they are in memory all at once.
+            At most `MAX_PACKED_BYTES`.
+        step_bytes: Most that one step may write, all values of a fan-out together: it is one commit, held in memory by
+            the worker and the store.
         deaths: Owners that may die on an item before it counts as poison; the last of them with nothing else at work,
             so that nobody is condemned for a neighbour. At least 1.
         context_snapshot: Changes of a run's context, at least, before another snapshot of it is left in the store and
@@ -37,18 +40,30 @@ class Limits:
             does; what a reader has to merge stays below half of the context, or below this many. At least 1.
         dead_letters: Times in a row that the broker may give up on an item's message before the item waits for
             somebody to decide; each time it is published again later than the time before. At least 1.
+
+    Raises:
+        ConfigurationError: A number of bytes is not possible.
     """
 
     concurrency: int = 100
     threads: int = 8
     lost_threads: int = 16
     payload_bytes: int = 16 * 1024 * 1024
-    step_bytes: int = 256 * 1024 * 1024
+    step_bytes: int = 128 * 1024 * 1024
     chain_steps: int = 1_000
     cached_runs: int = 1_000
     deaths: int = 3
     dead_letters: int = 5
     context_snapshot: int = SNAPSHOT_AFTER
+
+    def __post_init__(self) -> None:
+        if not 0 < self.payload_bytes <= MAX_PACKED_BYTES:
+            raise ConfigurationError(
+                f"Limits(payload_bytes={self.payload_bytes}): one value can have {MAX_PACKED_BYTES} bytes, and at least 1. "
+                "Put larger things where large things belong, and pass a reference."
+            )
+        if self.step_bytes < 1:
+            raise ConfigurationError(f"Limits(step_bytes={self.step_bytes}): give a number of bytes, at least 1.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

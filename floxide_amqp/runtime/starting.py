@@ -19,6 +19,7 @@ from floxide_amqp.exceptions import (
     DefinitionError,
     InvalidRunIdError,
     PayloadMismatchError,
+    PayloadTooLargeError,
     RunConflictError,
     RunDeletedError,
     StoreError,
@@ -63,7 +64,12 @@ def prepare(
         payload = encode_payload(graph.input, input_)
     except PayloadMismatchError as error:
         raise error.at(f"The input of workflow {graph.workflow!r}") from error
-    state = pack(context_to_plain(_context_for(graph, context)))
+    except PayloadTooLargeError as error:
+        raise error.at(f"The input of workflow {graph.workflow!r}") from error
+    try:
+        state = pack(context_to_plain(_context_for(graph, context)))
+    except PayloadTooLargeError as error:
+        raise error.at(f"The context of workflow {graph.workflow!r}") from error
     check_payload(payload, services.limits, f"The input of workflow {graph.workflow!r}")
     check_payload(state, services.limits, f"The context of workflow {graph.workflow!r}")
     now = services.now_ms()

@@ -22,6 +22,7 @@ from floxide_amqp.exceptions import (
     CodecError,
     NewerFormatError,
     PayloadMismatchError,
+    PayloadTooLargeError,
     StoreError,
     UndeclaredTransitionError,
     UnreadableRecordError,
@@ -31,7 +32,7 @@ from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.execution import USER_ERRORS, Interrupted, Returned, as_failure, run_body
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.interceptors import StepCall
-from floxide_amqp.runtime.payload_limits import check_outcome, check_payload
+from floxide_amqp.runtime.payload_limits import change_of, check_outcome, check_payload, value_of
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
@@ -42,10 +43,6 @@ _log = get_logger("floxide_amqp.steps")
 
 YIELD_EVERY = 200
 """Values encoded or decoded before the event loop gets a turn, so that a large fan-out does not starve heartbeats."""
-
-
-MAX_STEP_BYTES = 128 * 1024 * 1024
-"""What one step may return in all, encoded: it is one commit, held in memory by the worker and the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +207,7 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
         case Hold():
             plain = delta_of(view)
             return Held(
-                None if transition.for_ is None else round(transition.for_.total_seconds() * 1000), _packed(plain)
+                None if transition.for_ is None else round(transition.for_.total_seconds() * 1000), _packed(plain, node)
             )
         case NextAll():
             routes: list[Routed] = []
@@ -218,10 +215,10 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
                 if number % YIELD_EVERY == YIELD_EVERY - 1:
                     await asyncio.sleep(0)
                 routes += route_value(graph, node, value, (number,))
-            return _small_enough(node, Succeeded(tuple(routes), _packed(delta_of(view))))
+            return Succeeded(tuple(routes), _packed(delta_of(view), node))
         case Next():
             routed = tuple(route_value(graph, node, transition.value, ()))
-            return _small_enough(node, Succeeded(routed, _packed(delta_of(view))))
+            return Succeeded(routed, _packed(delta_of(view), node))
         case _:
             raise TypeError(f"{type(transition).__name__} is not a transition this engine knows.")
 
@@ -234,23 +231,14 @@ def unsealed(outcome: Outcome) -> Outcome:
     return replace(outcome, routes=tuple(routes))
 
 
-def _small_enough(node: GraphNode, outcome: Succeeded) -> Succeeded:
-    """Refuse what is more than one commit can carry: the attempt fails, where the store would refuse it for ever."""
-    size = sum([len(route.payload) for route in outcome.routes]) + len(outcome.delta or b"")
-    if size > MAX_STEP_BYTES:
-        raise CodecError(
-            f"Node {node.name!r} returned {size} bytes in all, and one step may return {MAX_STEP_BYTES}. "
-            "Store large data elsewhere and return where it is."
-        )
-    return outcome
-
-
 def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ...]) -> Sequence[Routed]:
     """Return one `Routed` per edge a value takes, or one without edge where its branch ends."""
     try:
         payload = encode_payload(node.output, value)
     except PayloadMismatchError as error:
         raise error.at(f"Node {node.name!r} returned a wrong value: it") from error
+    except PayloadTooLargeError as error:
+        raise error.at(value_of(node.name)) from error
     edges = graph.route(node.name, value)
     if not edges:
         return (Routed(edge="", payload=payload, suffix=prefix),)
@@ -280,5 +268,8 @@ async def _join_payload(services: Services, admitted: Admitted, node: GraphNode)
     return Unsealed(payload)
 
 
-def _packed(plain: object) -> bytes | None:
-    return None if plain is None else pack(plain)
+def _packed(plain: object, node: GraphNode) -> bytes | None:
+    try:
+        return None if plain is None else pack(plain)
+    except PayloadTooLargeError as error:
+        raise error.at(change_of(node.name)) from error

@@ -85,9 +85,7 @@ class ContextStore:
         sealing: Seals and opens what lies in the store; in memory a context is plain.
     """
 
-    def __init__(
-        self, session: Session, *, snapshot_after: int = SNAPSHOT_AFTER, sealing: Sealing = PLAIN
-    ) -> None:
+    def __init__(self, session: Session, *, snapshot_after: int = SNAPSHOT_AFTER, sealing: Sealing = PLAIN) -> None:
         self._session = session
         self._sealing = sealing
         self._snapshot_after = max(1, snapshot_after)
@@ -145,9 +143,7 @@ class ContextStore:
         deltas = position - max(snapshots.positions)
         return deltas >= self._snapshot_after and tail_bytes * SNAPSHOT_GROWTH >= snapshots.size
 
-    async def save(
-        self, run_id: RunId, state: ContextState[Any], position: int, snapshots: Snapshots
-    ) -> Snapshots:
+    async def save(self, run_id: RunId, state: ContextState[Any], position: int, snapshots: Snapshots) -> Snapshots:
         """Leave a snapshot in the place of the older one and trim the log, if nobody has changed either meanwhile.
 
         Returns:

@@ -24,7 +24,7 @@ import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
 
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.plain import flatten, type_name
-from floxide_amqp.exceptions import CodecError, NewerFormatError
+from floxide_amqp.exceptions import CodecError, NewerFormatError, PayloadTooLargeError
 from floxide_amqp.stores.packing import SCAN_FROM_BYTES, scan
 
 _msgpack: Any = msgpack
@@ -236,7 +236,9 @@ _ENCODERS: Final[dict[type, Callable[[Any], object]]] = {
 def _check_limits(packed: bytes) -> None:
     """Raise `CodecError` where `unpack` would: better now than when the value is needed."""
     if len(packed) > MAX_PACKED_BYTES:
-        raise CodecError(f"A value packs to {len(packed)} bytes, and at most {MAX_PACKED_BYTES} are accepted.")
+        raise PayloadTooLargeError(
+            what="A value", size_bytes=len(packed), limit_bytes=MAX_PACKED_BYTES, limit="payload_bytes"
+        )
     if len(packed) > MAX_CONTAINERS:
         unpack(packed)
         return

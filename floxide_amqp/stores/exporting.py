@@ -1,8 +1,8 @@
 """Writing a run into a file, as it stands at one moment.
 
-A run that has ended or is paused stands still, but for steps that were in flight; so its records are read one page after
-the other, and then it is listed again: where a record has another version, value or length than the file has, or there
-is another one, the file is thrown away and written anew. What lies in indexes changes only together with records.
+A run that has ended or is paused stands still, but for steps that were in flight; so its records are read page by page,
+and then it is listed again: where a record has another version, value or length than the file has, or there is another
+one, the file is thrown away and written anew. What lies in indexes changes only together with records.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.exceptions import InvalidRunStateError, RunChangedError, RunFileError
-from floxide_amqp.ports.key_value import IndexRange, Key, LogRange, Read, RecordInfo, RecordKind, Snapshot
+from floxide_amqp.exceptions import CodecError, InvalidRunStateError, RunChangedError, RunFileError
+from floxide_amqp.ports.key_value import IndexRange, LogRange, Read, RecordInfo, RecordKind, Snapshot
 from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.run_file import (
     ArrivalsFrame,
     CellFrame,
@@ -68,7 +70,7 @@ class RunExport:
             RunChangedError: It was worked on, each time it was tried.
             RunFileError: There is a file of this name, or it cannot be written.
         """
-        if path.exists():
+        if path.exists():  # noqa: ASYNC240 - files are written here, in small pieces
             raise _not_written(path, "there is such a file already", "Name another, or remove it.")
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
@@ -92,7 +94,7 @@ class RunExport:
                 cure="Pause it first (`floxide pause`), or wait for its end.",
             )  # fmt: skip
         head = self._head(run)
-        with part.open("wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(part, "wb", opener=_for_its_owner) as file:  # noqa: ASYNC230 - written in small pieces
             one = _OneRun(self._session, run_id, RunFileWriter(file, head))
             if not await one.write():
                 return None
@@ -173,6 +175,9 @@ class _OneRun:
         cells = (await self._read(Read(slot=self._slot, cells=tuple(record.key for record in records)))).cells
         for record, cell in zip(records, cells, strict=True):
             self._writer.write(CellFrame(record.key.name, record.number, cell.value))
+            if record.key.name.startswith(keys.ITEM_PREFIX):
+                with suppress(CodecError):
+                    self._openers.add(codec.decode_item(cell.value).input.opener)
             if cell.version != record.number:
                 self._unconfirmed[_CHANGED] = True
 
@@ -206,7 +211,9 @@ class _OneRun:
     async def _index(self, name: str, limit: int) -> AsyncGenerator[tuple[tuple[str, bytes], ...]]:
         after = ""
         while True:
-            found = (await self._read(Read(slot=self._slot, indexes=(IndexRange(name, after, limit=limit),)))).indexes[0]
+            found = (await self._read(Read(slot=self._slot, indexes=(IndexRange(name, after, limit=limit),)))).indexes[
+                0
+            ]
             if found:
                 yield tuple((entry.entry, entry.value) for entry in found)
             if len(found) < limit:
@@ -234,6 +241,10 @@ async def list_run(session: Session, run_id: RunId) -> AsyncGenerator[Sequence[R
         page = await session.records(slot_of(run_id), partition=run_id, after=after, limit=PAGE)
         yield [record for record in page.records if record.kind is not RecordKind.COUNTER or record.number]
         after = page.after
+
+
+def _for_its_owner(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _not_written(path: Path, problem: str, cure: str) -> RunFileError:

@@ -1,49 +1,28 @@
-"""Putting an exported run into a store: everything is written under a mark, and one commit at the end makes it a run.
+"""Putting an exported run into a store, where it goes on as it was.
 
-Until then the id is taken by a tombstone, so nobody can start a run under it, and by a mark that every commit checks and
-raises, so of two who import it at once one stops. An import that died is cleared by the next one of the same id, or by
-deleting the run. What leads to items (timers, dead letters, lists) is made from the items; timers that are due soon come
-with the last commit, since whoever fires one earlier finds no run and drops it.
+The file is gone through twice: once to see that it is whole, before anything is written, and once to write it. What
+leads to items (timers, dead letters, lists of runs) is made from the items. It comes with the last commit, but for
+timers that are due late: whoever fires one earlier finds no run, and drops it.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from floxide_amqp.core import changes as c
-from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, slot_of
-from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind, Tombstone, WorkItem
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind
+from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import CodecError, RunFileError, RunImportError
-from floxide_amqp.ports.key_value import (
-    ABSENT,
-    Add,
-    Append,
-    Batch,
-    Check,
-    Clear,
-    Committed,
-    Delete,
-    Enter,
-    IndexRange,
-    Key,
-    Leave,
-    Precondition,
-    Put,
-    Read,
-    RecordKind,
-    Trim,
-    Write,
-)
+from floxide_amqp.ports.key_value import Add, Append, Enter, Key, Put, Trim, Write
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.dead_letters import decode_letter, encode_place
-from floxide_amqp.stores.exporting import EXPORTABLE, list_run
+from floxide_amqp.stores.exporting import EXPORTABLE
+from floxide_amqp.stores.import_commits import ImportCommits
 from floxide_amqp.stores.run_file import (
     ArrivalsFrame,
     CellFrame,
@@ -58,26 +37,24 @@ from floxide_amqp.stores.run_file import (
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import STATUS_LETTERS, BatchWriter
 
-MOST_WRITES: Final = 500
-"""Writes in one commit."""
-
-MOST_BYTES: Final = 4 * 1024 * 1024
-"""About how many bytes one commit writes, unless one record has more."""
-
 SOON_MS: Final = 600_000
 """Timers due within it come with the last commit; later ones before it, which is over sooner than that."""
 
 MOST_SOON: Final = 5_000
 """Timers that the last commit sets at most; of more, the others are put off until after it."""
 
+GAP: Final = 10_000
+"""Trimmed entries of a log that one write stands for."""
 
-@dataclass
-class _Findings:
-    """What a file has of the records by which a run is led, found when it is gone through for the first time."""
+HEADER: Final = keys.header(RunId("")).name
+STATE: Final = keys.state(RunId("")).name
+RESERVED: Final = frozenset({keys.tombstone(RunId("")).name, keys.imported(RunId("")).name})
+"""Records that no exported run has."""
 
-    header: CellFrame | None = None
-    state: CellFrame | None = None
-    letters: set[str] = field(default_factory=set[str])
+WAKES: Final = {WorkItemStatus.HELD: TimerKind.HOLD, WorkItemStatus.WAITING_RETRY: TimerKind.RETRY}
+"""What wakes a waiting item."""
+
+PENDING: Final = STATUS_LETTERS[WorkItemStatus.PENDING]
 
 
 class RunImport:
@@ -97,215 +74,171 @@ class RunImport:
             StoreError: The store failed; what was written is no run, and goes with the next try.
         """
         reader = RunFileReader(path)
-        head = reader.head()
-        header, state, letters = _check(path, head, reader)
-        one = _OneImport(self._session, header, state, letters)
-        await one.begin()
+        checked = _CheckedFile(path, reader)
+        one = _OneImport(self._session, checked)
+        await one.commits.begin()
         for frame in reader.frames():
             await one.put(frame)
         await one.end()
-        return head
+        return checked.head
 
 
-def _check(path: Path, head: RunFileHead, reader: RunFileReader) -> tuple[CellFrame, CellFrame, set[str]]:
-    """Go through the whole file before anything is written; return header, state, and the names of dead letters."""
-    found = _Findings()
-    for frame in reader.frames():
-        if isinstance(frame, CellFrame):
-            if frame.version < 1:
-                raise _damaged(path, f"the record {frame.name!r} has version {frame.version}")
-            if frame.name == keys.header(RunId("")).name:
-                found.header = frame
-            elif frame.name == keys.state(RunId("")).name:
-                found.state = frame
-            elif frame.name.startswith(keys.LETTER_PREFIX):
-                found.letters.add(frame.name.removeprefix(keys.LETTER_PREFIX))
-    if found.header is None or found.state is None:
-        raise _damaged(path, "the run's header or state is missing")
-    try:
-        header, state = codec.decode_header(found.header.value), codec.decode_state(found.state.value)
-    except CodecError as error:
-        raise _damaged(path, str(error).rstrip(".")) from error
-    if header.run_id != head.run_id or state.status not in EXPORTABLE:
-        raise _damaged(path, f"it holds run {header.run_id!r}, {state.status.value}")
-    return found.header, found.state, found.letters
+class _CheckedFile:
+    """A file that was gone through and is whole: header, state, and the turns of items that wait with a dead letter."""
 
+    def __init__(self, path: Path, reader: RunFileReader) -> None:
+        self._path = path
+        self.head = reader.head()
+        self.letters: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
+        led: dict[str, CellFrame] = {}
+        for frame in reader.frames():
+            if isinstance(frame, CellFrame):
+                self._check_cell(frame)
+                if frame.name in (HEADER, STATE):
+                    led[frame.name] = frame
+            elif isinstance(frame, LogFrame | EntriesFrame):
+                self._check_log(frame)
+        if len(led) < 2:
+            raise self._damaged("the run's header or state is missing")
+        self.header_frame, self.state_frame = led[HEADER], led[STATE]
+        try:
+            self.header: RunHeader = codec.decode_header(self.header_frame.value)
+            self.state: RunState = codec.decode_state(self.state_frame.value)
+        except CodecError as error:
+            raise self._damaged(str(error).rstrip(".")) from error
+        if self.header.run_id != self.head.run_id or self.state.status not in EXPORTABLE:
+            raise self._damaged(f"it holds run {self.header.run_id!r}, {self.state.status.value}")
 
-def _damaged(path: Path, problem: str) -> RunFileError:
-    return RunFileError(path=str(path), problem=f"it is damaged: {problem}")
+    def _check_cell(self, frame: CellFrame) -> None:
+        if frame.version < 1 or frame.name in RESERVED:
+            raise self._damaged(f"the record {frame.name!r} has version {frame.version}")
+        if frame.name.startswith(keys.LETTER_PREFIX):
+            with suppress(CodecError):
+                letter = decode_letter(frame.value)
+                if letter.is_kept:
+                    self.letters[letter.item_id] = letter.turn
+
+    def _check_log(self, frame: LogFrame | EntriesFrame) -> None:
+        if isinstance(frame, LogFrame):
+            self._ends[frame.name] = frame.first
+            return
+        if self._ends.get(frame.name) != frame.position:
+            raise self._damaged(f"a part of the log {frame.name!r} is missing")
+        self._ends[frame.name] += len(frame.entries)
+
+    def _damaged(self, problem: str) -> RunFileError:
+        return RunFileError(path=str(self._path), problem=f"it is damaged: {problem}")
 
 
 class _OneImport:
-    """Writes one run; `_version` is that of its mark as long as nobody else has touched it."""
+    """Turns the frames of one file into writes."""
 
-    def __init__(self, session: Session, header: CellFrame, state: CellFrame, letters: set[str]) -> None:
+    def __init__(self, session: Session, file: _CheckedFile) -> None:
         self._session = session
-        self._header_frame, self._state_frame, self._letters = header, state, letters
-        self._header: RunHeader = codec.decode_header(header.value)
-        self._state: RunState = codec.decode_state(state.value)
-        self._run_id = self._header.run_id
-        self._mark = keys.imported(self._run_id)
-        self._tombstone = keys.tombstone(self._run_id)
-        self._version = ABSENT
-        self._tombstone_version = ABSENT
-        self._writes: list[Write] = []
-        self._bytes = 0
-        self._writer = BatchWriter(self._run_id, self._header.created_at_ms, self._header.workflow)
-        self._soon: list[c.Change] = []
+        self._file = file
+        self._run_id = file.header.run_id
+        self._writer = BatchWriter(self._run_id, file.header.created_at_ms, file.header.workflow)
+        self._timers: list[Timer] = []
+        self._last: list[Write] = []
         self._unparked = 0
+        self._pending: set[str] = set()
+        self.commits = ImportCommits(session, file.header, file.state.status)
 
-    # --- beginning and end
-
-    async def begin(self) -> None:
-        """Take the id, and clear what an import that died has left."""
-        cells = (keys.header(self._run_id), keys.state(self._run_id), self._tombstone, self._mark)
-        header, state, tombstone, mark = (await self._session.read(Read(slot=self._slot, cells=cells))).cells
-        if header.version or state.version:
-            raise self._refused("this store has a run of this id", "Delete that one first (`floxide delete`).")
-        if tombstone.version and not mark.version:
-            raise self._refused(
-                "a run of this id was deleted here not long ago", "Wait until its id is free, see Retention(tombstone=…)."
-            )
-        self._version, self._tombstone_version = mark.version, tombstone.version
-        now = self._session.now_ms()
-        taken = Tombstone(
-            run_id=self._run_id, workflow=self._header.workflow, version=self._header.version,
-            input_digest=self._header.input_digest, status=self._state.status, ended_at_ms=now, deleted_at_ms=now,
-        )  # fmt: skip
-        checks = (
-            Check(keys.header(self._run_id), ABSENT),
-            Check(keys.state(self._run_id), ABSENT),
-            Check(self._tombstone, self._tombstone_version),
-        )
-        await self._commit((Put(self._tombstone, codec.encode_tombstone(taken)),), checks)
-        self._tombstone_version += 1
-        if mark.version:
-            await self._clear()
-
-    async def _clear(self) -> None:
-        """Remove what is there under the mark."""
-        indexes = {keys.live_items(self._run_id), keys.arrivals(self._run_id, "")}
-        async for page in list_run(self._session, self._run_id):
-            for record in page:
-                if record.kind is RecordKind.CELL and record.key.name.startswith(keys.SCOPE_PREFIX):
-                    indexes.add(keys.arrivals(self._run_id, keys.opener_of(record.key)))
-        for name in sorted(indexes):
-            wanted = IndexRange(name, limit=MOST_WRITES)
-            while found := (await self._session.read(Read(slot=self._slot, indexes=(wanted,)))).indexes[0]:
-                await self._commit(tuple(Leave(name, entry.entry) for entry in found))
-        kept = (self._mark.name, self._tombstone.name)
-        while True:
-            batch = Batch(
-                slot=self._slot,
-                checks=(Check(self._mark, self._version),),
-                writes=(Clear(self._run_id, MOST_WRITES, kept),),
-            )
-            outcome = await self._session.commit(batch)
-            if not isinstance(outcome, Committed):
-                raise self._overtaken()
-            if outcome.cleared < MOST_WRITES:
-                return
+    async def put(self, frame: Frame) -> None:
+        """Write what a frame holds."""
+        add, run_id = self.commits.add, self._run_id
+        match frame:
+            case CellFrame(name):
+                if name not in (HEADER, STATE):
+                    cell = self._cell(frame)
+                    await add(*self._puts(cell), size=len(cell.value))
+            case CounterFrame(name, value):
+                await add(Add(Key(run_id, name), value))
+            case LogFrame(name, first):
+                for start in range(0, first, GAP):  # positions are absolute: what was trimmed is put there, and trimmed
+                    await add(Append(Key(run_id, name), (b"",) * min(GAP, first - start)), size=GAP)
+                await add(Trim(Key(run_id, name), first))
+            case EntriesFrame(name, _, entries):
+                await add(Append(Key(run_id, name), entries), size=sum(map(len, entries)))
+            case LiveFrame(entries):
+                live = keys.live_items(run_id)
+                changed = self._pending
+                await add(*(Enter(live, each, PENDING if each in changed else value) for each, value in entries))
+            case ArrivalsFrame(opener, entries):
+                index, size = keys.arrivals(run_id, opener), sum(len(value) for _, value in entries)
+                await add(*(Enter(index, entry, value) for entry, value in entries), size=size)
 
     async def end(self) -> None:
         """Make it a run."""
-        await self._flush()
         if self._unparked:
-            self._add(*self._writer.writes((c.Count("waiting", -self._unparked),)))
-            await self._flush()
-        run_id, state = self._run_id, self._state
-        writes: list[Write] = list(self._writer.writes(self._soon))
-        if state.deadline_ms is not None and not state.status.is_terminal:
-            timer = Timer(due_ms=state.deadline_ms, run_id=run_id, kind=TimerKind.RUN_TIMEOUT)
-            writes += self._writer.writes((c.SetTimer(timer),))
-        entry = self._writer.run_entry
-        writes += (
+            await self.commits.add(*self._writer.writes((c.Count("waiting", -self._unparked),)))
+        until_ms = self._session.now_ms() + SOON_MS
+        await self._set_timers(until_ms)
+        await self.commits.flush()
+        if self._session.now_ms() > until_ms:
+            reason = "the store is too slow, and timers that were set meanwhile are due"
+            raise RunImportError(run_id=self._run_id, reason=reason, cure="Repeat it.")
+        await self.commits.conclude((*self._last, *self._listing()))
+
+    def _listing(self) -> list[Write]:
+        """What lists the run, and its header and state."""
+        state, workflow, entry = self._file.state, self._file.header.workflow, self._writer.run_entry
+        writes: list[Write] = [
             Enter(keys.RUNS, entry),
-            Enter(keys.runs_of_workflow(self._header.workflow), entry),
+            Enter(keys.runs_of_workflow(workflow), entry),
             Enter(keys.runs_with_status(state.status), entry),
-        )
+        ]
         if state.finished_at_ms is not None:
-            ended = keys.timed_run(state.finished_at_ms, run_id)
-            writes.append(Enter(keys.ended_runs(state.status), ended, self._header.workflow.encode()))
-        writes += (*self._puts(self._header_frame), *self._puts(self._state_frame))
-        writes += (Delete(self._tombstone), Delete(self._mark))
-        checks = (
-            Check(self._mark, self._version),
-            Check(self._tombstone, self._tombstone_version),
-            Check(keys.header(run_id), ABSENT),
-            Check(keys.state(run_id), ABSENT),
-        )
-        outcome = await self._session.commit(Batch(slot=self._slot, checks=checks, writes=tuple(writes)))
-        if not isinstance(outcome, Committed) and not await self._is_there():
-            raise self._overtaken()
+            ended = keys.timed_run(state.finished_at_ms, self._run_id)
+            writes.append(Enter(keys.ended_runs(state.status), ended, workflow.encode()))
+        if state.deadline_ms is not None and not state.status.is_terminal:
+            timer = Timer(due_ms=state.deadline_ms, run_id=self._run_id, kind=TimerKind.RUN_TIMEOUT)
+            writes += self._writer.writes((c.SetTimer(timer),))
+        return [*writes, *self._puts(self._file.header_frame), *self._puts(self._file.state_frame)]
 
-    async def _is_there(self) -> bool:
-        """Whether the last commit stands, whose reply was lost and which conflicts with itself when it is repeated."""
-        cells = (keys.header(self._run_id), keys.state(self._run_id))
-        header, state = (await self._session.read(Read(slot=self._slot, cells=cells))).cells
-        return header.value == self._header_frame.value and state.version >= self._state_frame.version
+    def _puts(self, frame: CellFrame) -> tuple[Write, ...]:
+        """Write a cell so often that it has its version."""
+        key = Key(self._run_id, frame.name)
+        return (*(Put(key, b"") for _ in range(frame.version - 1)), Put(key, frame.value))
 
-    # --- records
+    def _cell(self, frame: CellFrame) -> CellFrame:
+        """Return a cell as it is to be here; note what leads to it."""
+        with suppress(CodecError):  # what cannot be read comes as it is: its step will say so
+            if frame.name.startswith(keys.ITEM_PREFIX):
+                return self._item(frame)
+            if frame.name.startswith(keys.LETTER_PREFIX):
+                letter = decode_letter(frame.value)
+                self._last.append(
+                    Enter(keys.DEAD_LETTERS, letter.letter_id, encode_place(self._run_id, letter.item_id))
+                )
+        return frame
 
-    async def put(self, frame: Frame) -> None:
-        """Write what a frame holds, with the next full commit."""
-        match frame:
-            case CellFrame(name) if name in (self._header_frame.name, self._state_frame.name):
-                return
-            case CellFrame(name) if name.startswith(keys.ITEM_PREFIX):
-                self._add(*self._item(frame), size=len(frame.value))
-            case CellFrame(name) if name.startswith(keys.LETTER_PREFIX):
-                self._add(*self._puts(frame), size=len(frame.value))
-                self._soon += self._letter(frame)
-            case CellFrame():
-                for some in _in_parts(self._puts(frame), MOST_WRITES):
-                    self._add(*some, size=len(frame.value))
-                    await self._flush_if_full()
-            case CounterFrame(name, value):
-                self._add(Add(self._key(name), value))
-            case LogFrame(name, first):
-                await self._put_gap(self._key(name), first)
-            case EntriesFrame(name, _, entries):
-                self._add(Append(self._key(name), entries), size=sum(map(len, entries)))
-            case LiveFrame(entries):
-                live = keys.live_items(self._run_id)
-                self._add(*(Enter(live, item_id, _letters(value)) for item_id, value in entries))
-            case ArrivalsFrame(opener, entries):
-                name = keys.arrivals(self._run_id, opener)
-                self._add(*(Enter(name, entry, value) for entry, value in entries), size=_bytes_of(entries))
-        await self._flush_if_full()
-
-    def _item(self, frame: CellFrame) -> Sequence[Write]:
-        """An item as it was, or pending if it was in somebody's hands; with the timer that leads to it."""
-        try:
-            item = codec.decode_item(frame.value)
-        except CodecError:  # its step will say so, as it would have where it comes from
-            return self._puts(frame)
-        was = item.status
-        is_parked = was is WorkItemStatus.PARKED and item.item_id not in self._letters
-        if was is WorkItemStatus.IN_PROGRESS or is_parked:
+    def _item(self, frame: CellFrame) -> CellFrame:
+        """Return an item as it was, or pending if it was in somebody's hands; note the timer that leads to it."""
+        item = codec.decode_item(frame.value)
+        has_letter = self._file.letters.get(item.item_id) == frame.version
+        is_parked = item.status is WorkItemStatus.PARKED and not has_letter
+        if item.status is WorkItemStatus.IN_PROGRESS or is_parked:
             self._unparked += is_parked
+            self._pending.add(item.item_id)
             pending = replace(
                 item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False, note=""
             )
-            live = Enter(keys.live_items(self._run_id), item.item_id, STATUS_LETTERS[WorkItemStatus.PENDING])
-            again = CellFrame(frame.name, frame.version + 1, codec.encode_item(pending))
-            return (*self._puts(again), live)
-        if not self._state.status.is_terminal and item.due_ms:
-            self._lead(item, frame.version)
-        return self._puts(frame)
+            return CellFrame(frame.name, frame.version + 1, codec.encode_item(pending))
+        kind = WAKES.get(item.status)
+        if kind is not None and item.due_ms and not self._file.state.status.is_terminal:
+            due = Timer(due_ms=item.due_ms, run_id=self._run_id, item_id=item.item_id, kind=kind, turn=frame.version)
+            self._timers.append(due)
+        return frame
 
-    def _lead(self, item: WorkItem, turn: int) -> None:
-        kinds = {WorkItemStatus.HELD: TimerKind.HOLD, WorkItemStatus.WAITING_RETRY: TimerKind.RETRY}
-        kind = kinds.get(item.status)
-        if kind is None:
-            return
-        due_ms, later = item.due_ms, self._session.now_ms() + SOON_MS
-        timer = Timer(due_ms=due_ms, run_id=self._run_id, item_id=item.item_id, kind=kind, turn=turn)
-        if due_ms < later and len(self._soon) < MOST_SOON:
-            self._soon.append(c.SetTimer(timer))
-        else:
-            self._add(*self._writer.writes((c.SetTimer(replace(timer, due_ms=max(due_ms, later))),)))
-
-    def _letter(self, frame: CellFrame) -> Iterator[c.Change]:
-        with suppress(CodecError):
-            yield _LetterEntry(decode_letter(frame.value).letter_id, frame.name.removeprefix(keys.LETTER_PREFIX))
+    async def _set_timers(self, until_ms: int) -> None:
+        """Set those that are due late; the others come with the last commit, so many of them as go into one."""
+        soon = 0
+        for timer in self._timers:
+            if timer.due_ms < until_ms and soon < MOST_SOON:
+                soon += 1
+                self._last += self._writer.writes((c.SetTimer(timer),))
+            else:
+                later = replace(timer, due_ms=max(timer.due_ms, until_ms))
+                await self.commits.add(*self._writer.writes((c.SetTimer(later),)))

@@ -254,8 +254,8 @@ def _led_to(tombstone: Tombstone, item: WorkItem, turn: int) -> Sequence[c.Chang
         changes.append(c.DropTimer(timer))
     lacked = key_of(item)
     if item.status is WorkItemStatus.PARKED and lacked is not None:
-        kind = keys.kind_of_key(lacked.codec, lacked.key_id)
-        changes.append(c.LeaveParked(item.queue, *kind, item.item_id))
+        parked_as = keys.kind_of_key(lacked.codec, lacked.key_id)
+        changes.append(c.LeaveParked(item.queue, *parked_as, item.item_id))
     if item.status is WorkItemStatus.PARKED:
         changes.append(c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id))
     return changes

@@ -3,8 +3,8 @@
     floxide run, format 1 | frame … frame
     frame = length (4 bytes) | CRC-32 (4 bytes) | msgpack array: kind, fields …
 
-The first frame says what the file holds, the last that it is whole. A frame is one cell, one counter, or a page of a log
-or an index, so writing and reading it needs no more memory than the largest of them. The mark and the first three
+The first frame says what the file holds, the last that it is whole. A frame is one cell, one counter, or a page of a
+log or an index, so writing and reading it needs no more memory than the largest of them. The mark and the first three
 fields of the first frame, kind, format and release, stay as they are in every later format.
 """
 
@@ -33,9 +33,17 @@ FORMAT: Final = 1
 
 _LENGTH_AND_CHECKSUM: Final = struct.Struct("!II")
 _MAX_FRAME: Final = MAX_RECORD_BYTES + 64 * 1024
-_DIGEST_BYTES: Final = 32
 
-HEAD, CELL, COUNTER, LOG, ENTRIES, LIVE, ARRIVALS, END = "head", "cell", "counter", "log", "entries", "live", "in", "end"
+HEAD, CELL, COUNTER, LOG, ENTRIES, LIVE, ARRIVALS, END = (
+    "head",
+    "cell",
+    "counter",
+    "log",
+    "entries",
+    "live",
+    "in",
+    "end",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +113,8 @@ class ArrivalsFrame(NamedTuple):
 Frame: TypeAlias = CellFrame | CounterFrame | LogFrame | EntriesFrame | LiveFrame | ArrivalsFrame
 
 _KINDS: Final[dict[str, type[Any]]] = {
-    CELL: CellFrame, COUNTER: CounterFrame, LOG: LogFrame, ENTRIES: EntriesFrame, LIVE: LiveFrame, ARRIVALS: ArrivalsFrame
+    CELL: CellFrame, COUNTER: CounterFrame, LOG: LogFrame, ENTRIES: EntriesFrame, LIVE: LiveFrame,
+    ARRIVALS: ArrivalsFrame,
 }  # fmt: skip
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 _TYPES: Final[dict[str, tuple[type, ...]]] = {

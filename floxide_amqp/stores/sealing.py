@@ -200,14 +200,15 @@ class Sealing:
         return self._digest(key_id, parts) == digest
 
     def _digest(self, key_id: str, parts: Sequence[bytes]) -> str:
-        if self._keyed is not None and key_id and not self._keyed.has_key(key_id):
-            raise UnknownKeyError(key_id=key_id, what=DIGEST_MADE)
         data = b"".join([len(part).to_bytes(8, "big") + part for part in parts])
         if not key_id:
             return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
         if self._keyed is None:
             raise UnknownKeyError(key_id=key_id, what=DIGEST_MADE)
-        return f"{key_id}:{self._keyed.digest(data, key_id).hex()}"
+        try:
+            return f"{key_id}:{self._keyed.digest(data, key_id).hex()}"
+        except UnknownKeyError as error:
+            raise UnknownKeyError(key_id=key_id, known=error.known, what=DIGEST_MADE) from error
 
 
 def _check(codecs: Sequence[Codec]) -> None:

@@ -3,8 +3,8 @@
 `launch_rabbitmq` and its sisters take the first of these that there is. A server launched here ends with the process
 that launched it, also when that is killed; it shares no port, data or node name with any other.
 
-As a program: ``python -m floxide_amqp.testing.services rabbitmq`` (or ``postgresql``) launches one, prints its URL and
-keeps it until interrupted; ``… install`` makes sure that there is one of each to launch.
+As a program: ``python -m floxide_amqp.testing.services rabbitmq`` (or ``postgresql``, ``redis``) launches one, prints
+its URL and keeps it until interrupted; ``… install`` makes sure that there is one of each to launch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from floxide_amqp.exceptions import ConfigurationError
-from floxide_amqp.testing import postgresql_servers
+from floxide_amqp.testing import postgresql_servers, redis_servers
 from floxide_amqp.testing.container_keeper import engine_client
 from floxide_amqp.testing.postgresql_servers import (
     ContainerPostgreSQL,
@@ -35,23 +35,30 @@ from floxide_amqp.testing.rabbitmq_servers import (
     RabbitMQ,
     find_scripts,
 )
+from floxide_amqp.testing.redis_servers import ContainerRedis, ExternalRedis, PrivateRedis, Redis
 
 __all__ = [
     "URL_VARIABLE",
     "ContainerPostgreSQL",
     "ContainerRabbitMQ",
+    "ContainerRedis",
     "ExternalPostgreSQL",
     "ExternalRabbitMQ",
+    "ExternalRedis",
     "PostgreSQL",
     "PrivatePostgreSQL",
     "PrivateRabbitMQ",
+    "PrivateRedis",
     "RabbitMQ",
+    "Redis",
     "has_container_engine",
     "install_missing",
     "launch_own_postgresql",
     "launch_own_rabbitmq",
+    "launch_own_redis",
     "launch_postgresql",
     "launch_rabbitmq",
+    "launch_redis",
     "new_namespace",
 ]
 
@@ -104,6 +111,31 @@ def launch_own_postgresql(*, lives_with: int | None = None) -> PostgreSQL:
     return server
 
 
+def launch_redis(*, lives_with: int | None = None) -> Redis:
+    """Return a running Redis: the one the environment names, a container, or a private local server.
+
+    Args:
+        lives_with: The process with which it ends, if it is launched here; None for this one.
+
+    Raises:
+        ConfigurationError: There is none of them; the message has the one command that changes it.
+    """
+    url = os.environ.get(redis_servers.URL_VARIABLE)
+    if not url:
+        return launch_own_redis(lives_with=lives_with)
+    server = ExternalRedis(url)
+    server.start()
+    return server
+
+
+def launch_own_redis(*, lives_with: int | None = None) -> Redis:
+    """Return a running Redis that may be mistreated: a container, or a private local server; raises as above."""
+    kind = ContainerRedis if has_container_engine() else PrivateRedis
+    server: Redis = kind(lives_with=lives_with)
+    server.start()
+    return server
+
+
 def new_namespace(prefix: str = "test") -> str:
     """Return a namespace nobody else uses, so that tests can share a broker."""
     return f"{prefix}-{secrets.token_hex(6)}"
@@ -135,6 +167,7 @@ def install_missing() -> None:
 _INSTALLABLE: tuple[tuple[str, Callable[[], object], str], ...] = (
     (URL_VARIABLE, find_scripts, "rabbitmq-server"),
     (postgresql_servers.URL_VARIABLE, postgresql_servers.find_programs, "postgresql"),
+    (redis_servers.URL_VARIABLE, redis_servers.find_program, "redis-server"),
 )
 """What names a running server, what finds a local one or raises ConfigurationError, and Debian's package of it."""
 
@@ -158,9 +191,10 @@ def _install(find: Callable[[], object], package: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit code."""
-    launchers: dict[str, Callable[[], RabbitMQ | PostgreSQL]] = {
+    launchers: dict[str, Callable[[], RabbitMQ | PostgreSQL | Redis]] = {
         "rabbitmq": launch_rabbitmq,
         "postgresql": launch_postgresql,
+        "redis": launch_redis,
     }
     if len(arguments) != 1 or arguments[0] not in {*launchers, "install"}:
         usage = " | ".join([*launchers, "install"])

@@ -29,9 +29,7 @@ _launched: list[Server] = []
 """Those this process launched: were they collected, Python would warn of their running processes."""
 
 
-def shared_url(
-    name: str, launch: Callable[[int | None], Server], tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def shared_url(name: str, launch: Callable[[int | None], Server], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the URL of the run's server of a name, after launching it if need be.
 
     Args:
@@ -45,9 +43,7 @@ def shared_url(
     return url_noted_in(folder, name, launch, lives_with=os.getppid() if is_xdist_worker else None)
 
 
-def url_noted_in(
-    folder: Path, name: str, launch: Callable[[int | None], Server], *, lives_with: int | None
-) -> str:
+def url_noted_in(folder: Path, name: str, launch: Callable[[int | None], Server], *, lives_with: int | None) -> str:
     """Return the URL that a file of the folder names, after launching a server and writing it there if need be."""
     with (folder / f"{name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

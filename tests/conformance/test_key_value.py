@@ -7,6 +7,7 @@ import pytest
 from floxide_amqp.apps.stores import open_another
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.postgresql import PostgresqlKeyValueStore
+from floxide_amqp.drivers.redis import RedisKeyValueStore
 from floxide_amqp.drivers.sharded import ShardedKeyValueStore
 from floxide_amqp.drivers.sqlite import SqliteKeyValueStore, Synchronous
 from floxide_amqp.ports.key_value import Durability, KeyValueStore
@@ -16,6 +17,7 @@ from floxide_amqp.testing.key_value.groups import GroupTests
 from floxide_amqp.testing.key_value_suite import KeyValueSuite, SharedKeyValueSuite, StoreUnderTest
 
 POSTGRESQL_OPENER = "floxide_amqp.drivers.postgresql:PostgresqlKeyValueStore.open"
+REDIS_OPENER = "floxide_amqp.drivers.redis:RedisKeyValueStore.open"
 OPENER = "floxide_amqp.drivers.sqlite:SqliteKeyValueStore.open"
 
 
@@ -65,6 +67,30 @@ class TestPostgresqlBehindAPooler(GroupTests, ClearTests, ReadTests, Concurrency
             is_shared=True,
             opener=POSTGRESQL_OPENER,
             address=url,
+        )
+
+
+class TestRedis(SharedKeyValueSuite):
+    @pytest.fixture
+    def under_test(self, redis_url: str) -> StoreUnderTest:
+        return StoreUnderTest(
+            open=lambda: RedisKeyValueStore.open(redis_url),
+            durability=Durability.PROCESS_CRASH,
+            is_shared=True,
+            opener=REDIS_OPENER,
+            address=redis_url,
+        )
+
+
+class TestRedisCluster(SharedKeyValueSuite):
+    @pytest.fixture
+    def under_test(self, redis_cluster_url: str) -> StoreUnderTest:
+        return StoreUnderTest(
+            open=lambda: RedisKeyValueStore.open(redis_cluster_url),
+            durability=Durability.PROCESS_CRASH,
+            is_shared=True,
+            opener=REDIS_OPENER,
+            address=redis_cluster_url,
         )
 
 

@@ -217,7 +217,7 @@ def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None
         graph = await graph_of(app, orchestrator, run_id)
         if graph is None:
             raise UsageError(f"{frame.reference} lacks the workflow of run {run_id!r}: its output cannot be read here.")
-        return await _watched(app, orchestrator, RunHandle[Any](orchestrator, run_id, graph), timeout)
+        return await _watched(app, orchestrator, orchestrator.handle_of(graph, run_id), timeout)
 
     brings_worker = app.is_embedded and watch
     print_text(with_orchestrator(app, act, with_worker=brings_worker, broker=BrokerUse.IF_REACHABLE))

@@ -37,7 +37,7 @@ from floxide_amqp.apps.cli.references import load_workflow
 from floxide_amqp.apps.cli.watch import describe_counts
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
+from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.views import RunInfo, RunMetrics, RunPage, at
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> 
         graph = await graph_of(app, orchestrator, run_id)
         if info.status is not RunStatus.COMPLETED or graph is None:
             return info, metrics, None
-        result: Any = await RunHandle[Any](orchestrator, run_id, graph).result()
+        result: Any = await orchestrator.handle_of(graph, run_id).result()
         return info, metrics, result_as_json(graph, result)
 
     info, metrics, result = look_at(app, look)

@@ -16,7 +16,8 @@ from floxide_amqp.ports.key_value import Durability
 OLDEST_SERVER: Final = 13
 """Major version: the oldest that this is written for."""
 
-TABLES: Final = ("cells", "counters", "log_entries", "log_starts", "index_entries", "schema_versions")
+TABLES: Final = ("cells", "counters", "log_entries", "log_starts", "index_entries")
+"""Those that a worker writes; of `schema_versions` it reads."""
 
 _ResultT = TypeVar("_ResultT")
 
@@ -55,7 +56,7 @@ async def examine(url: str) -> StoreReport:
 async def _on_connection(settings: Settings, action: Callable[[Connection], Awaitable[_ResultT]]) -> _ResultT:
     connections = Connections(settings)
     try:
-        async with connections.lend() as connection:
+        async with connections.lend(is_watched=False) as connection:
             return await action(connection)
     except FOREIGN as error:
         raise store_error(error, store=settings.shown) from error
@@ -67,18 +68,23 @@ async def _report(connection: Connection, settings: Settings) -> StoreReport:
     server = str(await connection.fetchval("SELECT current_setting('server_version')"))
     number = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
     durability, reasons = await durability_of(connection, settings)
-    version = await schemas.version_of(connection, settings)
     problems: list[str] = []
     if number < OLDEST_SERVER * 10_000:
         problems.append(f"PostgreSQL {server} is older than {OLDEST_SERVER}: use a newer server.")
     if await connection.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'"):
         problems.append("The server takes no writes: it is a standby or read-only. Name the primary.")
-    try:
-        schemas.check_version(settings, version)
-    except StoreSchemaError as error:
-        problems.append(str(error))
-    else:
-        problems += [f"This user lacks a right: {grant};" for grant in await _missing_rights(connection, settings)]
+    version = "unknown"
+    missing = await _missing_rights_to_look(connection, settings)
+    if not missing:
+        found = await schemas.version_of(connection, settings)
+        version = str(found)
+        try:
+            schemas.check_version(settings, found)
+        except StoreSchemaError as error:
+            problems.append(str(error))
+        else:
+            missing = await _missing_rights(connection, settings)
+    problems += [f"This user lacks a right: {grant};" for grant in missing]
     warning = "The server may lose what it has confirmed when the power fails: set fsync and full_page_writes to on."
     return StoreReport(
         facts=(
@@ -109,16 +115,30 @@ async def durability_of(connection: Connection, settings: Settings) -> tuple[Dur
     return (Durability.NODE_LOSS if is_replicated else Durability.POWER_LOSS), reasons
 
 
-async def _missing_rights(connection: Connection, settings: Settings) -> tuple[str, ...]:
+async def _missing_rights_to_look(connection: Connection, settings: Settings) -> list[str]:
+    """Return what is missing to find out the version of the tables; nothing where there are no tables."""
+    user = str(await connection.fetchval("SELECT quote_ident(current_user)"))
+    row = await connection.fetchrow(
+        "SELECT has_schema_privilege(n.oid, 'USAGE') AS schema, has_table_privilege(c.oid, 'SELECT') AS versions "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relname = 'schema_versions'",
+        settings.schema,
+    )
+    if row is None:
+        return []
+    schema = settings.quoted_schema
+    grants = [] if row["schema"] else [f"GRANT USAGE ON SCHEMA {schema} TO {user}"]
+    return grants if row["versions"] else [*grants, f"GRANT SELECT ON {schema}.schema_versions TO {user}"]
+
+
+async def _missing_rights(connection: Connection, settings: Settings) -> list[str]:
+    """Return what is missing to use the tables and functions, where one may look at the version."""
     schema, missing = settings.quoted_schema, list[str]()
     user = str(await connection.fetchval("SELECT quote_ident(current_user)"))
-    if not await connection.fetchval("SELECT has_schema_privilege($1, 'USAGE')", settings.schema):
-        return (f"GRANT USAGE ON SCHEMA {schema} TO {user}",)
     for table in TABLES:
-        wanted = ("SELECT",) if table == "schema_versions" else ("SELECT", "INSERT", "UPDATE", "DELETE")
         found = [
             right
-            for right in wanted
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
             if not await connection.fetchval("SELECT has_table_privilege($1, $2)", f"{schema}.{table}", right)
         ]
         if found:
@@ -128,5 +148,4 @@ async def _missing_rights(connection: Connection, settings: Settings) -> tuple[s
         "WHERE n.nspname = $1 AND NOT has_function_privilege(p.oid, 'EXECUTE')",
         settings.schema,
     )
-    missing += [f"GRANT EXECUTE ON FUNCTION {row['name']} TO {user}" for row in functions]
-    return tuple(missing)
+    return missing + [f"GRANT EXECUTE ON FUNCTION {row['name']} TO {user}" for row in functions]

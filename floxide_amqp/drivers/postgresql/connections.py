@@ -28,6 +28,8 @@ APPLICATION_NAME = "floxide_amqp"
 ANSWER_SLACK_SECONDS = 5.0
 """What an answer may take beyond `statement_timeout`, which the server keeps; then the connection is given up."""
 
+FOREVER_SECONDS = 7 * 86_400.0
+
 CLOSE_SECONDS = 5.0
 
 KEEPALIVE_SECONDS = 30
@@ -42,17 +44,43 @@ _SERVER_SETTINGS = {
 
 
 class Connection(Protocol):
-    """What of an asyncpg connection is used."""
+    """What of an asyncpg connection is used; that publishes no types."""
 
-    async def fetch(self, query: str, *args: object) -> list[Any]: ...
-    async def fetchrow(self, query: str, *args: object) -> Any: ...
-    async def fetchval(self, query: str, *args: object) -> Any: ...
-    async def execute(self, query: str) -> str: ...
-    async def close(self, *, timeout: float | None = None) -> None: ...
-    def terminate(self) -> None: ...
-    def is_closed(self) -> bool: ...
-    def is_in_transaction(self) -> bool: ...
-    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+    async def fetch(self, query: str, *args: object) -> list[Any]:
+        """Return the rows of a statement."""
+        ...
+
+    async def fetchrow(self, query: str, *args: object) -> Any:
+        """Return its first row."""
+        ...
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        """Return the first column of its first row."""
+        ...
+
+    async def execute(self, query: str) -> str:
+        """Do statements without parameters, as many as there are, in one round trip."""
+        ...
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """End it in good order."""
+        ...
+
+    def terminate(self) -> None:
+        """End it at once; what waits on it raises."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Whether it is known to have ended."""
+        ...
+
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open, or failed and not yet rolled back."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Begin a transaction for a block, and commit it or roll it back."""
+        ...
 
 
 class Connections:
@@ -61,7 +89,6 @@ class Connections:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._idle: list[Connection] = []
-        self._lent: set[Connection] = set()
         self._places = asyncio.Semaphore(settings.pool_size)
         self._connecting = asyncio.Lock()
         self._failure: tuple[float, BaseException] | None = None
@@ -73,8 +100,11 @@ class Connections:
         return self._settings
 
     @asynccontextmanager
-    async def lend(self) -> AsyncGenerator[Connection]:
+    async def lend(self, *, is_watched: bool = True) -> AsyncGenerator[Connection]:
         """Lend a connection that is open as far as one knows; what is raised inside decides whether it is kept.
+
+        Args:
+            is_watched: Whether to give it up after `statement_timeout` and some slack; not for a migration.
 
         Raises:
             StoreUnavailableError: None could be opened, or none was free in time.
@@ -86,10 +116,8 @@ class Connections:
         except BaseException:
             self._places.release()
             raise
-        self._lent.add(connection)
-        watchdog = asyncio.get_running_loop().call_later(
-            self._settings.statement_timeout + ANSWER_SLACK_SECONDS, connection.terminate
-        )
+        patience = self._settings.statement_timeout + ANSWER_SLACK_SECONDS if is_watched else FOREVER_SECONDS
+        watchdog = asyncio.get_running_loop().call_later(patience, connection.terminate)
         is_sound = False
         try:
             yield connection
@@ -99,7 +127,6 @@ class Connections:
             raise
         finally:
             watchdog.cancel()
-            self._lent.discard(connection)
             if is_sound and not self._is_closed and not connection.is_closed():
                 self._idle.append(connection)
             else:
@@ -118,7 +145,7 @@ class Connections:
 
     async def _take_place(self) -> None:
         try:
-            async with asyncio.timeout(self._settings.statement_timeout):
+            async with asyncio.timeout(self._settings.connect_timeout):
                 await self._places.acquire()
         except TimeoutError:
             size = self._settings.pool_size
@@ -154,7 +181,7 @@ class Connections:
         server_settings = {} if settings.has_pooler else {**_SERVER_SETTINGS, **settings.session_settings()}
         if "application_name" not in settings.url:
             server_settings["application_name"] = APPLICATION_NAME
-        connect = cast("Callable[..., Awaitable[Connection]]", asyncpg.connect)
+        connect = cast("Callable[..., Awaitable[Connection]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
         cache = {"statement_cache_size": 0} if settings.has_pooler else {}
         try:
             connection = await connect(

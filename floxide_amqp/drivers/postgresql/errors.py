@@ -97,7 +97,7 @@ def _is_refused_here(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 
-def _of_state(error: asyncpg.PostgresError, *, store: str, is_sent_commit: bool) -> StoreError:  # noqa: PLR0911
+def _of_state(error: asyncpg.PostgresError, *, store: str, is_sent_commit: bool) -> StoreError:
     state, text = state_of(error), f"{_plain(error)} [{state_of(error)}]"
     if state in _CUT_OFF or state.startswith("08"):
         kind = CommitOutcomeUnknownError if is_sent_commit else StoreUnavailableError

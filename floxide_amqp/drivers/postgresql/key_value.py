@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -70,9 +70,7 @@ class PostgresqlKeyValueStore:
         self._durability = Durability.PROCESS_CRASH
         self._calls: set[asyncio.Task[Any]] = set()
         self._is_closed = False
-        self._read_group = (
-            f"SELECT * FROM {self._settings.quoted_schema}.read_group_1({_READ_PARAMETERS})"  # noqa: S608 - a quoted name
-        )
+        self._read_group = f"SELECT * FROM {self._settings.quoted_schema}.read_group_1({_READ_PARAMETERS})"  # noqa: S608 - a quoted name
 
     @classmethod
     async def open(
@@ -234,7 +232,7 @@ class PostgresqlKeyValueStore:
         return connection.transaction() if self._settings.has_pooler else nullcontext()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         try:
             yield
         except FOREIGN as error:
@@ -287,7 +285,7 @@ class PostgresqlKeyValueStore:
         async with self._connections.lend() as connection:
             try:
                 return await action(connection)
-            except asyncpg.PostgresError as error:
+            except FOREIGN as error:
                 if not is_cut_off(error) and connection.is_in_transaction():
                     await connection.execute("ROLLBACK")
                 raise

@@ -56,7 +56,9 @@ async def migrate(connection: Connection, settings: Settings, steps: Migrations 
     steps = migrations() if steps is None else steps
     (lock,) = locks_of([(0, b"schema_versions")], space=settings.schema.encode())
     async with connection.transaction():
-        await connection.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({lock})")
+        await connection.execute(
+            f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({lock})"
+        )
         found = await version_of(connection, settings)
         if found > max(steps):
             raise _newer(settings, found, max(steps))

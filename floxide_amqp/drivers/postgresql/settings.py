@@ -99,7 +99,7 @@ def settings_of(
     parts = _split(url)
     shown = shown_url(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    own = {name: options.pop(name) for name in OPTIONS if name in options}
+    own: dict[str, str] = {name: options.pop(name) for name in OPTIONS if name in options}
     mode = own.get("pooler", "session")
     if mode not in _POOLER_MODES:
         raise _wrong(shown, "pooler", f"{mode!r} is neither of {', '.join(_POOLER_MODES)}")
@@ -152,9 +152,10 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         parts = None
-    hosts = "" if parts is None else parts.netloc.rpartition("@")[2]
-    if parts is not None and parts.scheme in SCHEMES and _HOSTS.fullmatch(hosts) and "@" not in parts.path:
-        return parts
+    if parts is not None and parts.scheme in SCHEMES and "@" not in parts.path:
+        is_split_right = "@" in parts.netloc or "@" not in url  # else the password has a / or ? or # in it
+        if is_split_right and _HOSTS.fullmatch(parts.netloc.rpartition("@")[2]):
+            return parts
     raise ConfigurationError(
         "The URL of a PostgreSQL store is postgresql://user:password@host:port/database, with special characters "
         "in user and password as %XX (for instance %2F for a slash, %40 for an @)."

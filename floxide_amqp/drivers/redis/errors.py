@@ -8,6 +8,7 @@ from typing import Final
 from redis import exceptions as redis_errors
 
 from floxide_amqp.exceptions import (
+    StoreAccessRefusedError,
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
@@ -49,8 +50,9 @@ _FULL: Final = {
 _REFUSED: Final = {
     "NOAUTH": "it asks for a password, and its URL has none",
     "WRONGPASS": "it does not know this user and password",
-    "NOPERM": "the user's rights (ACL) do not reach",
+    "NOPERM": "the user's rights (ACL) do not reach so far",
 }
+_CURES: Final = {"NOPERM": "docs/stores.md lists the rights a user needs."}
 
 _CODE = re.compile(r"(?:^|[\s-])([A-Z]{3,12})\b")
 _KNOWN: Final = {*_UNAVAILABLE, *_FULL, *_REFUSED, "READONLY", "CROSSSLOT", "NOSCRIPT"}
@@ -83,11 +85,7 @@ def store_error(error: redis_errors.RedisError, *, store: str) -> StoreError:
     if code == "READONLY":
         return StoreReadOnlyError(store=store, reason="it is a replica; name its master in the URL [READONLY]")
     if code in _REFUSED:
-        return StoreError(
-            f"The store {store} refuses this process: {_REFUSED[code]} [{code}]. Nothing was applied; "
-            "correct the user, the password or the rights, then start again.",
-            store=store,
-        )
+        return StoreAccessRefusedError(store=store, reason=f"{_REFUSED[code]} [{code}]", cure=_CURES.get(code, ""))
     return StoreError(f"The store {store} failed inside Redis: {said}. Nothing was applied.", store=store)
 
 

@@ -250,8 +250,12 @@ class RedisKeyValueStore:
 
     async def _run_read(self, asked: Sequence[tuple[int, bytes]], script: Script = READ) -> list[Any]:
         calls = [self._call(tag, packed) for tag, packed in asked]
+        replies = await self._servers.run(script, calls, self._lives)
+        if any(isinstance(reply, ReplyLostError) and reply.was_closed for reply in replies):
+            # A connection closed while nobody asked is noticed by asking; a read may be asked again.
+            replies = await self._servers.run(script, calls, self._lives)
         try:
-            return [raised(reply) for reply in await self._servers.run(script, calls, self._lives)]
+            return [raised(reply) for reply in replies]
         except ReplyLostError as error:
             raise StoreUnavailableError(store=self._address.shown, reason=str(error)) from error
 

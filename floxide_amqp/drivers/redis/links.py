@@ -46,7 +46,15 @@ class Peer(NamedTuple):
 
 
 class ReplyLostError(Exception):
-    """Commands were sent, and the connection failed before all their replies had come."""
+    """Commands were sent, and the connection failed before all their replies had come.
+
+    Attributes:
+        was_closed: Whether the other end closed it, rather than keep silent.
+    """
+
+    def __init__(self, reason: str, *, was_closed: bool) -> None:
+        super().__init__(reason)
+        self.was_closed = was_closed
 
 
 class Node:
@@ -98,7 +106,8 @@ class Node:
             except BaseException as error:
                 await connection.disconnect(nowait=True)
                 if isinstance(error, _FAILURES):
-                    raise ReplyLostError(_reason(error, self.name)) from error
+                    reason, was_closed = _reason(error, self.name), not isinstance(error, TimeoutError)
+                    raise ReplyLostError(reason, was_closed=was_closed) from error
                 raise
             if self._is_closed:
                 await connection.disconnect(nowait=True)
@@ -127,7 +136,7 @@ class Node:
         connection = self._new()
         try:
             async with asyncio.timeout(self._address.timeout_seconds):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it without types
                 await connection.send_packed_command(connection.pack_command("INFO", "server"), check_health=False)
                 peer = peer_of(await connection.read_response(disconnect_on_error=False))
         except BaseException as error:

@@ -15,7 +15,7 @@ from floxide_amqp.drivers.redis.layout import hash_slot
 from floxide_amqp.drivers.redis.links import Command, Node, ReplyLostError
 from floxide_amqp.drivers.redis.lives import Lives
 from floxide_amqp.drivers.redis.scripts import Script
-from floxide_amqp.exceptions import StoreError, StoreUnavailableError
+from floxide_amqp.exceptions import ConfigurationError, FloxideError, StoreError, StoreUnavailableError
 
 Place: TypeAlias = tuple[str, int]
 """Host and port."""
@@ -160,7 +160,12 @@ class Cluster:
         return places
 
     async def _look_around(self) -> None:
-        """Ask the nodes who has what, if that may have changed."""
+        """Ask the nodes who has what, if that may have changed.
+
+        Raises:
+            StoreError: None of them can tell.
+            ConfigurationError: They are no cluster.
+        """
         failure: StoreError | None = None
         for node in [*self._nodes.values()] if self._is_stale else ():
             try:
@@ -181,10 +186,10 @@ class Cluster:
         if failure is not None:
             raise failure
 
-    def _no_cluster(self, reply: redis_errors.RedisError) -> StoreError:
+    def _no_cluster(self, reply: redis_errors.RedisError) -> FloxideError:
         if "cluster support disabled" in str(reply):
             sentence = f"The store {self._store} is no Redis Cluster: begin its URL with redis:// instead."
-            return StoreError(sentence, store=self._store)
+            return ConfigurationError(sentence)
         return store_error(reply, store=self._store)
 
 

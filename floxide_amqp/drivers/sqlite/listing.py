@@ -55,7 +55,9 @@ class _Listing:
 
     def rows(self, table: str, columns: str, group: str = "") -> dict[Key, tuple[int, int]]:
         """Return number and size of the first records of a table."""
-        query = f"SELECT partition,name,{columns} FROM {table} WHERE {self._where} {group} ORDER BY partition,name LIMIT ?"
+        query = (
+            f"SELECT partition,name,{columns} FROM {table} WHERE {self._where} {group} ORDER BY partition,name LIMIT ?"
+        )
         parameters = [*self._parameters, self._limit]
         found = read_rows(self._connection, query, "partition,name,number,size", parameters)
         return {Key(partition.decode(), name.decode()): (int(n), int(size)) for partition, name, n, size in found}

@@ -8,14 +8,17 @@ Its parts, from the inside out:
 
 * `loop`: `SeededLoop`, virtual time and an order drawn from the seed; `Lane`, what dies, freezes and goes on together.
 * `storage`: `StoreServer`, the memory store's code behind a network, and `StoreLink`, one process's driver to it.
-* `broker`, `broker_link`, `control`: task queues and hints that misbehave, and one process's connections to them.
+* `broker`, `broker_link`, `dead_letters`, `control`: task queues, what they give up and hints that misbehave, and one
+  process's connections to them.
 * `process`: `Process`, with its lanes, its clock and its links; it is killed, frozen, hung, cut off.
 * `cluster`: `Simulation`, a world with a store, a broker, a bus, and the workers and clients started in it.
 * `mirror`, `watch`: what the store holds of each run, checked after every commit: I11, legal statuses, counters.
-* `faults`, `plan`: what may befall a world, and the plan of what does when, drawn from a seed.
-* `verdict`: what must hold when the faults are over: every run ended with its known result, nothing left behind.
+* `faults`, `plan`, `windows`: what may befall a world, the plan of what does, and when; all drawn from a seed.
+* `verdict`, `pruned`: what must hold when the faults are over: every run ended with its known result, nothing is left
+  behind, and of deleted runs only that they were.
 * `random_workflows`, `seeds`: graphs whose result is known, and `play_seed`, which plays one seed from end to end.
-* `own_workflows`: `simulate`, which plays a workflow of yours.
+* `own_workflows`: `simulate`, which plays a workflow of yours; `exposure`, which of its nodes ran under a fault;
+  `tale`, what happened, in words.
 * `__main__`: many seeds in parallel processes: ``python -m floxide_amqp.testing.simulation --seeds 200``.
 
 A scenario of one's own plays in a `Simulation`::

@@ -16,7 +16,6 @@ from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.testing.simulation.loop import SeededLoop, context_of
 from floxide_amqp.testing.simulation.story import Story
 
-
 DEAD_LETTERS = "dead letters"
 """The queue of the messages that were given up."""
 

@@ -258,6 +258,9 @@ class Faults:
         weather, chance = self._world.broker.weather, self._chance
         weather.given_up = chance.choice([0, 0.05, 0.3, 1.0])
         weather.delivery_limit = chance.choice([0, 1, 2])
+        for _ in range(weather.delivery_limit):
+            await asyncio.sleep(chance.choice([0.02, 0.3]))
+            self._world.broker.disconnect()
 
     async def garbage(self) -> None:
         """Somebody publishes what is no message."""

@@ -33,9 +33,9 @@ ALIVE = (RunStatus.PENDING, RunStatus.RUNNING)
 
 HINDERS_NOBODY = frozenset(
     {
-        "broker wiped", "came back too often", "cancel", "conflicting start", "delayed", "disconnect", "dropped", "duplicated", "garbage", "given up",
-        "lost confirm", "pause", "publisher waits", "purge", "refused", "reordered", "returned", "run pruned",
-        "run pruned beside others", "unroutable",
+        "broker wiped", "came back too often", "cancel", "conflicting start", "delayed", "disconnect", "dropped",
+        "duplicated", "garbage", "given up", "letter kept", "lost confirm", "pause", "publisher waits", "purge",
+        "refused", "reordered", "returned", "run pruned", "run pruned beside others", "unroutable",
     }
 )  # fmt: skip
 """Faults that keep no process from reaching the store: after any other, somebody may be late for good reason."""

@@ -145,8 +145,9 @@ def simulate(
 ) -> Totals:
     """Run a workflow under faults and crashes, once per seed, and check each time what came of it.
 
-    Faults happen in the first seconds of a story, and again each time a run goes on after a long wait: time that nothing
-    happens in is skipped. What it returns names the nodes that never ran under a fault (`Totals.never_under_fault`).
+    Faults happen in the first seconds of a story, and again each time a run goes on after a long wait: time in which
+    nothing happens is skipped. What it returns names the nodes that never ran under a fault
+    (`Totals.never_under_fault`).
 
     It blocks and has an event loop of its own: call it from a plain test function. With the environment variable
     ``FLOXIDE_SIMULATION_SEED`` it plays that seed only, and tells its story.
@@ -249,7 +250,11 @@ class _OwnWorkflow(Generic[OutT]):
     def _plan(self, chance: random.Random, fakes: dict[type, object]) -> Plan:
         plan = draw_plan(chance, kinds=self.faults)
         settings = replace(
-            plan.settings, resources=fakes, retry=self.retry, retention=Retention(), limits=replace(plan.settings.limits, deaths=NO_POISON)
+            plan.settings,
+            resources=fakes,
+            retry=self.retry,
+            retention=Retention(),
+            limits=replace(plan.settings.limits, deaths=NO_POISON),
         )
         return replace(plan, settings=settings, skews_ms=(0,), may_cancel=self.cancels and plan.may_cancel)
 

@@ -10,7 +10,6 @@ from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.testing.simulation.cluster import QUICK, Settings
 from floxide_amqp.testing.simulation.faults import KINDS, WEIGHTS
 
-
 LONG = frozenset({"freeze", "hang", "namesake", "cut from store"})
 """Faults that are something else once they have lasted longer than a worker may be silent."""
 
@@ -82,7 +81,8 @@ def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> P
         may_cancel=chance.random() < 0.4,
         skews_ms=tuple(chance.choice([-3_600_000, 0, 90_000, 3_600_000]) for _ in range(4)) if is_skewed else (0,),
         faults=faults,
-        seconds=window + (chance.choice([0.0, LONG_SILENCE]) if LONG.intersection(fault.kind for fault in faults) else 0.0),
+        seconds=window
+        + (chance.choice([0.0, LONG_SILENCE]) if LONG.intersection(fault.kind for fault in faults) else 0.0),
     )
     if chance.random() < PRUNED_SHARE:
         seconds = chance.choice([0.0, 0.5, 3.0])
@@ -103,12 +103,17 @@ SNAPSHOTS = {1: 2, 2: 1_000, 8: 5}
 """Deltas between snapshots of a context, by concurrency: rare ones, and so many that logs are trimmed all the time."""
 
 
+LETTERS = {1: 1, 2: 5, 8: 2}
+"""Letters of an item before the next one is kept, by concurrency too."""
+
+
 def _draw_settings(chance: random.Random) -> Settings:
     limits = Limits(
         concurrency=chance.choice([1, 2, 8]),
         chain_steps=chance.choice([1, 2, 1_000]),
         cached_runs=chance.choice([1, 1_000, 1_000]),
     )
+    limits = replace(limits, dead_letters=LETTERS[limits.concurrency])
     limits = replace(limits, context_snapshot=SNAPSHOTS[limits.concurrency])  # follows, so that nothing else is redrawn
     if chance.random() < 0.1:
         return Settings(limits=limits, timeouts=Timeouts())

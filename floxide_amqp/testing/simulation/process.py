@@ -242,7 +242,11 @@ class Pulse(TaskHeartbeat):
     async def start(self) -> None:
         """Return once the first beat is in the store."""
         tell, process = self.on_lost, self._process
-        self.on_lost = lambda error: process.world.loop.call_soon(tell, error, context=context_of(process.lane))
+
+        def tell_in_lane(error: Exception) -> object:
+            return process.world.loop.call_soon(tell, error, context=context_of(process.lane))
+
+        self.on_lost: Callable[[Exception], object] = tell_in_lane
         await self._in_lane(super().start())
 
     async def stop(self) -> None:

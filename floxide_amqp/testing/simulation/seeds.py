@@ -11,7 +11,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, RunConflictError, RunDeletedError, RunNotFoundError
+from floxide_amqp.exceptions import (
+    FloxideError,
+    InvalidRunStateError,
+    RunConflictError,
+    RunDeletedError,
+    RunNotFoundError,
+)
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.plan import Plan, draw_plan
@@ -88,7 +94,9 @@ class Drama:
         world, plan = self.simulation, self.plan
         background = [
             asyncio.create_task(self._keep_workers(), name="supervisor"),
-            asyncio.create_task(let_faults_happen(world, random.Random(self.chance.random()), plan.faults), name="faults"),
+            asyncio.create_task(
+                let_faults_happen(world, random.Random(self.chance.random()), plan.faults), name="faults"
+            ),
             *(asyncio.create_task(self._keep_client(number), name="clients") for number in range(plan.clients)),
             asyncio.create_task(self._steer(), name="steering"),
         ]

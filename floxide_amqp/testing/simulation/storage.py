@@ -168,7 +168,9 @@ class StoreServer(MemoryKeyValueStore):
     def names_of(self, run_id: str) -> list[str]:
         """Return what is kept of a run: names of its cells, logs and counters, and of indexes with an entry of it."""
         slot = self._slots.get(slot_of(RunId(run_id)))
-        kept = [] if slot is None else [*slot.cells, *slot.logs, *(key for key, value in slot.counters.items() if value)]
+        kept = (
+            [] if slot is None else [*slot.cells, *slot.logs, *(key for key, value in slot.counters.items() if value)]
+        )
         indexes = self.index_entries("")
         return [
             *(key.name for key in kept if key.partition == run_id),

@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.exceptions import DeadLetterNotFoundError, FloxideError, InvalidRunStateError, ResultTimeoutError, RunCancelledError, RunDeletedError
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.exceptions import (
+    DeadLetterNotFoundError,
+    FloxideError,
+    InvalidRunStateError,
+    ResultTimeoutError,
+    RunCancelledError,
+    RunDeletedError,
+)
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import graph_of
-from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.stores.encoding import decode_payload
+from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.names import misnamed
 from floxide_amqp.testing.simulation.pruned import check_pruned
 
@@ -111,7 +118,7 @@ async def let_all_go_on(
     """In a calm world, start the runs that nobody was told of and resume those that are paused."""
     for run in runs:
         await _make_sure_it_goes_on(world, client, workflow, run, resumes_failed=resumes_failed)
-    await _requeue_letters(world, client)
+    await requeue_letters(world, client)
 
 
 async def check_what_is_left(world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started]) -> None:
@@ -151,10 +158,12 @@ async def _make_sure_it_goes_on(
         return
 
 
-async def _requeue_letters(world: Simulation, client: Orchestrator) -> None:
+async def requeue_letters(world: Simulation, client: Orchestrator) -> None:
     """Do what somebody does who finds letters that are kept: let their items be tried again."""
     for letter in await client.dead_letters():
-        if letter.run_id:
+        run = world.watch.runs.get(letter.run_id)
+        item = None if run is None else run.items.get(letter.item_id)
+        if item is not None and item.status is WorkItemStatus.PARKED:
             world.story.fault("letter kept", letter.run_id)
             with suppress(DeadLetterNotFoundError, InvalidRunStateError):
                 await client.requeue_dead_letter(letter.letter_id)
@@ -172,7 +181,7 @@ async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[
             except ResultTimeoutError:
                 if world.loop.time() > until:
                     break
-                await _requeue_letters(world, client)
+                await requeue_letters(world, client)
                 world.skip_what_is_far()
 
 

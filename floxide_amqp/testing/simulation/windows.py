@@ -11,7 +11,7 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.faults import KINDS, Faults
 from floxide_amqp.testing.simulation.plan import Planned, draw_faults
-from floxide_amqp.testing.simulation.verdict import MOST_SECONDS, Started, let_all_go_on
+from floxide_amqp.testing.simulation.verdict import MOST_SECONDS, Started, let_all_go_on, requeue_letters
 
 WAIT_MS = 2_000
 """What is due later than this is waited for: time is skipped, and faults happen again."""
@@ -102,12 +102,13 @@ class LaterFaults:
         world, number = self._world, self.windows
         async with world.client(f"steward-{number}") as client:
             await let_all_go_on(world, client, self._workflow, self._runs, resumes_failed=False)
-        until = world.loop.time() + MOST_SECONDS
-        while world.loop.time() < until and not self._have_all_ended():
-            idle = world.idle_ms()
-            if idle > WAIT_MS:
-                return idle
-            await asyncio.sleep(LOOK_SECONDS)
+            until = world.loop.time() + MOST_SECONDS
+            while world.loop.time() < until and not self._have_all_ended():
+                idle = world.idle_ms()
+                if idle > WAIT_MS:
+                    return idle
+                await asyncio.sleep(LOOK_SECONDS)
+                await requeue_letters(world, client)
         return 0
 
     def _have_all_ended(self) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from floxide_amqp.drivers.amqp.consumer import AmqpConsumer
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.ports.work_queue import Consumer, Message, PublishOutcome, WorkQueue
 
 SWIFT: Final = AmqpSettings(
@@ -45,6 +47,18 @@ async def confirmed(work_queue: WorkQueue, *messages: Message) -> None:
             if set(await work_queue.publish(messages)) == {PublishOutcome.CONFIRMED}:
                 return
             await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def consuming(
+    url: str, namespace: str, *, prefetch: int, settings: AmqpSettings = SWIFT
+) -> AsyncIterator[tuple[AmqpWorkQueue, AmqpConsumer]]:
+    """Open a work queue, and a consumer of its task queue ``a``."""
+    async with (
+        AmqpWorkQueue(url, namespace=namespace, settings=settings) as work_queue,
+        work_queue.consume(["a"], prefetch=prefetch) as consumer,
+    ):
+        yield work_queue, consumer
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from floxide_amqp.drivers.amqp.health import ConnectionState
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.services import RabbitMQ
-from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, consuming, draining, message, until
 
 pytestmark = [pytest.mark.xdist_group("own_rabbitmq"), pytest.mark.timeout(180)]
 
@@ -26,8 +26,7 @@ async def test_a_broker_killed_while_publishing_and_consuming_loses_nothing(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
     async with (
-        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=PATIENT) as work_queue,
-        work_queue.consume(["a"], prefetch=20) as consumer,
+        consuming(own_rabbitmq.url, namespace, prefetch=20, settings=PATIENT) as (work_queue, consumer),
         draining(consumer) as seen,
     ):
         outcomes: Counter[PublishOutcome] = Counter()
@@ -55,8 +54,7 @@ async def test_a_queue_that_died_with_the_broker_right_after_its_declaration_is_
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
     async with (
-        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=PATIENT) as work_queue,
-        work_queue.consume(["a"], prefetch=20) as consumer,
+        consuming(own_rabbitmq.url, namespace, prefetch=20, settings=PATIENT) as (work_queue, consumer),
         draining(consumer) as seen,
     ):
         await asyncio.to_thread(own_rabbitmq.kill)
@@ -119,8 +117,7 @@ async def test_after_a_wiped_broker_everything_is_declared_again(own_rabbitmq: R
 @pytest.mark.fault(11)
 async def test_closing_every_connection_again_and_again_loses_nothing(own_rabbitmq: RabbitMQ, namespace: str) -> None:
     async with (
-        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=PATIENT) as work_queue,
-        work_queue.consume(["a"], prefetch=20) as consumer,
+        consuming(own_rabbitmq.url, namespace, prefetch=20, settings=PATIENT) as (work_queue, consumer),
         draining(consumer) as seen,
     ):
         bodies = [b"%d" % number for number in range(3000)]
@@ -138,10 +135,7 @@ async def test_closing_every_connection_again_and_again_loses_nothing(own_rabbit
 @pytest.mark.pitfall(11)
 @pytest.mark.fault(14)
 async def test_an_alarm_blocks_publishing_only_and_shows_in_health(own_rabbitmq: RabbitMQ, namespace: str) -> None:
-    async with (
-        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=1) as consumer,
-    ):
+    async with consuming(own_rabbitmq.url, namespace, prefetch=1) as (work_queue, consumer):
         await confirmed(work_queue, message(b"1"), message(b"2"))
         first = await consumer.receive()
         await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")

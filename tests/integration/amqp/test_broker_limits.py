@@ -23,7 +23,7 @@ from floxide_amqp.exceptions import BrokerAccessRefusedError
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.services import PrivateRabbitMQ, RabbitMQ
 from floxide_amqp.testing.work_queue_suite import eventually
-from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, consuming, draining, message, until
 
 pytestmark = [pytest.mark.xdist_group("own_rabbitmq"), pytest.mark.timeout(120)]
 
@@ -296,8 +296,7 @@ async def test_a_binding_that_was_taken_away_is_made_again_by_the_next_message(
     own_rabbitmq: RabbitMQ, namespace: str
 ) -> None:
     async with (
-        AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=1) as consumer,
+        consuming(own_rabbitmq.url, namespace, prefetch=1) as (work_queue, consumer),
         await aio_pika.connect(own_rabbitmq.url) as connection,
     ):
         channel = await (await connection.channel()).get_underlay_channel()

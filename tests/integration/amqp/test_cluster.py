@@ -16,7 +16,7 @@ from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.ports.work_queue import Consumer, PublishOutcome
 from floxide_amqp.testing.rabbitmq_cluster import RabbitMQCluster
 from floxide_amqp.testing.rabbitmq_servers import PrivateRabbitMQ
-from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, consuming, draining, message, until
 
 pytestmark = [pytest.mark.xdist_group("rabbitmq_cluster"), pytest.mark.timeout(180), pytest.mark.fault(57)]
 
@@ -92,10 +92,7 @@ async def check_work_goes_on_without(node: PrivateRabbitMQ, work_queue: AmqpWork
 async def test_work_goes_on_when_the_leader_of_a_queue_is_killed(
     cluster: RabbitMQCluster, addresses: list[tuple[str, int]], namespace: str
 ) -> None:
-    async with (
-        AmqpWorkQueue(URL, namespace=namespace, settings=PATIENT) as work_queue,
-        work_queue.consume(["a"], prefetch=50) as consumer,
-    ):
+    async with consuming(URL, namespace, prefetch=50, settings=PATIENT) as (work_queue, consumer):
         await confirmed(work_queue, message(b"first"))
         leader = await leader_of(cluster, f"{namespace}.work.a")
         addresses.reverse()
@@ -106,10 +103,7 @@ async def test_work_goes_on_when_the_leader_of_a_queue_is_killed(
 async def test_work_goes_on_over_another_node_when_the_one_connected_to_is_killed(
     cluster: RabbitMQCluster, addresses: list[tuple[str, int]], namespace: str
 ) -> None:
-    async with (
-        AmqpWorkQueue(URL, namespace=namespace, settings=PATIENT) as work_queue,
-        work_queue.consume(["a"], prefetch=50) as consumer,
-    ):
+    async with consuming(URL, namespace, prefetch=50, settings=PATIENT) as (work_queue, consumer):
         await confirmed(work_queue, message(b"first"))
         await check_work_goes_on_without(cluster.nodes[0], work_queue, consumer)
         assert all(health.is_ready and health.generation >= 2 for health in work_queue.health())
@@ -120,8 +114,7 @@ async def test_without_a_majority_publishes_are_unknown_and_with_it_they_are_con
     cluster: RabbitMQCluster, addresses: list[tuple[str, int]], namespace: str
 ) -> None:
     async with (
-        AmqpWorkQueue(URL, namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=50) as consumer,
+        consuming(URL, namespace, prefetch=50) as (work_queue, consumer),
         draining(consumer) as seen,
     ):
         await confirmed(work_queue, message(b"first"))

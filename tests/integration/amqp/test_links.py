@@ -16,7 +16,7 @@ from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.exceptions import BrokerUnavailableError
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.proxy import TcpProxy
-from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, consuming, draining, message, until
 
 
 @pytest.mark.pitfall(4)
@@ -77,8 +77,7 @@ async def test_a_broken_connection_heals_and_loses_nothing(
 ) -> None:
     settings = replace(SWIFT, publish_deadline=20.0)
     async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue,
-        work_queue.consume(["a"], prefetch=50) as consumer,
+        consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=50, settings=settings) as (work_queue, consumer),
         draining(consumer) as seen,
     ):
         bodies = [b"%d-" % number + b"x" * 2000 for number in range(600)]
@@ -176,10 +175,7 @@ async def test_closing_a_half_open_link_takes_no_longer_than_its_deadline(
 @pytest.mark.pitfall(4)
 @pytest.mark.fault(12, 13)
 async def test_nobody_is_cancelled_who_was_not_asked_to_be(rabbitmq_url: str, namespace: str, proxy: TcpProxy) -> None:
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=5) as consumer,
-    ):
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=5) as (work_queue, consumer):
         receiving = asyncio.ensure_future(consumer.receive())
         publishing = [asyncio.ensure_future(work_queue.publish([message(b"x" * 100_000)] * 20)) for _ in range(3)]
         await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 import textwrap
@@ -25,7 +26,7 @@ from floxide_amqp.exceptions import TopologyClashError
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.proxy import TcpProxy
 from floxide_amqp.testing.work_queue_suite import eventually
-from tests.integration.amqp.support import SWIFT, confirmed, draining, message, until
+from tests.integration.amqp.support import SWIFT, confirmed, consuming, draining, message, until
 
 PATIENT = replace(SWIFT, publish_deadline=20.0)
 
@@ -43,10 +44,7 @@ async def break_channel(consumer: AmqpConsumer) -> None:
 async def test_who_works_on_a_delivery_is_not_cancelled_with_its_connection(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=1) as consumer,
-    ):
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=1) as (work_queue, consumer):
         await confirmed(work_queue, message(b"1"))
         may_end = asyncio.Event()
 
@@ -71,10 +69,7 @@ async def test_who_works_on_a_delivery_is_not_cancelled_with_its_connection(
 async def test_acknowledging_after_a_reconnect_is_silent_and_the_message_comes_again(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=1) as consumer,
-    ):
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=1) as (work_queue, consumer):
         await confirmed(work_queue, message(b"1"))
         stale = await consumer.receive()
         proxy.reset()
@@ -96,10 +91,7 @@ async def test_acknowledging_after_a_reconnect_is_silent_and_the_message_comes_a
 async def test_a_stale_acknowledgement_takes_nothing_off_that_came_on_the_next_channel(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=1) as consumer,
-    ):
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=1) as (work_queue, consumer):
         await confirmed(work_queue, message(b"1"))
         stale = await consumer.receive()
         proxy.reset()
@@ -141,10 +133,7 @@ async def is_at_least(work_queue: AmqpWorkQueue, count: int) -> bool:
 async def test_a_channel_error_and_a_failed_restoration_are_healed_once_the_cause_is_gone(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy, by_hand: aio_pika.abc.AbstractChannel
 ) -> None:
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=5) as consumer,
-    ):
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=5) as (work_queue, consumer):
         await by_hand.exchange_delete(f"{namespace}.work")
         await by_hand.declare_exchange(f"{namespace}.work", "fanout", durable=True)
         await break_channel(consumer)
@@ -225,9 +214,9 @@ async def test_a_call_that_is_not_answered_costs_its_connection_and_not_the_call
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
     settings = replace(SWIFT, probe_interval=30.0)
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue,
-        work_queue.consume(["a"], prefetch=5) as consumer,
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=5, settings=settings) as (
+        work_queue,
+        consumer,
     ):
         proxy.blackhole()
         with pytest.raises(Exception, match="no answer within 1 s"):
@@ -264,10 +253,7 @@ async def test_cancelling_who_works_on_a_delivery_does_not_take_it_off_the_queue
 async def test_an_acknowledgement_the_broker_never_saw_is_only_a_hint(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy
 ) -> None:
-    async with (
-        AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=SWIFT) as work_queue,
-        work_queue.consume(["a"], prefetch=1) as consumer,
-    ):
+    async with consuming(proxy.url_of(rabbitmq_url), namespace, prefetch=1) as (work_queue, consumer):
         await confirmed(work_queue, message(b"1"))
         delivery = await consumer.receive()
         proxy.blackhole()
@@ -375,36 +361,72 @@ async def test_a_consumer_never_holds_more_than_its_prefetch(work_queue: AmqpWor
 
 
 @pytest.mark.pitfall(16)
-def test_closing_ends_in_order_and_in_silence(rabbitmq_url: str, namespace: str) -> None:
-    program = f"""
-        import asyncio
-        from floxide_amqp.drivers.amqp.control import AmqpControlBus
-        from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
-        from floxide_amqp.ports.work_queue import Message
+async def test_a_closed_consumer_has_settled_what_it_was_told_to_and_given_back_the_rest(
+    work_queue: AmqpWorkQueue,
+) -> None:
+    async with work_queue.consume(["a"], prefetch=5) as consumer:
+        await confirmed(work_queue, message(b"1"), message(b"2"))
+        await (await consumer.receive()).acknowledge()
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("floxide-consumer")]
+    assert left == []
+    await eventually(lambda: work_queue.depth("a"), 1)
 
-        async def main():
-            async with (
-                AmqpWorkQueue({rabbitmq_url!r}, namespace={namespace!r}) as work_queue,
-                AmqpControlBus({rabbitmq_url!r}, namespace={namespace!r}) as bus,
-                bus.listen("w"), bus.subscribe("#"),
-                work_queue.consume(["a", "b"], prefetch=10) as consumer,
-            ):
-                await work_queue.publish([Message(queue="a", body=b"%d" % number) for number in range(50)])
-                held = await consumer.receive()
-                unheard = asyncio.ensure_future(work_queue.publish([Message(queue="b", body=b"x" * 100_000)] * 20))
-                await asyncio.sleep(0)
-            await held.acknowledge()
-            unheard.cancel()
-            await asyncio.wait([unheard])
-            assert asyncio.all_tasks() == {{asyncio.current_task()}}, asyncio.all_tasks()
 
-        asyncio.run(main())
-    """
+CLOSING = """
+    import asyncio, sys
+    from floxide_amqp.drivers.amqp.control import AmqpControlBus
+    from floxide_amqp.drivers.amqp.settings import AmqpSettings
+    from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+    from floxide_amqp.ports.work_queue import Message
+
+    async def main(url, namespace):
+        settings = AmqpSettings(rpc_deadline=1.0, publish_deadline=2.0, close_deadline=1.0)
+        async with (
+            AmqpWorkQueue(url, namespace=namespace, settings=settings) as work_queue,
+            AmqpControlBus(url, namespace=namespace, settings=settings) as bus,
+            bus.listen("w"), bus.subscribe("#"),
+            work_queue.consume(["a", "b"], prefetch=10) as consumer,
+        ):
+            await work_queue.publish([Message(queue="a", body=b"%d" % number) for number in range(50)])
+            held = await consumer.receive()
+            print("ready", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+            body = b"x" * 1_000_000  # more of them than the buffers on the way hold
+            unheard = asyncio.ensure_future(work_queue.publish([Message(queue="b", body=body)] * 20))
+            await asyncio.sleep(0)
+        await held.acknowledge()
+        unheard.cancel()
+        await asyncio.wait([unheard])
+        assert asyncio.all_tasks() == {asyncio.current_task()}, asyncio.all_tasks()
+
+    asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.pitfall(16)
+@pytest.mark.parametrize("harm", ["none", "reset", "blackhole"])
+async def test_closing_ends_in_order_and_in_silence(
+    rabbitmq_url: str, namespace: str, proxy: TcpProxy, harm: str
+) -> None:
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(CLOSING),
+        proxy.url_of(rabbitmq_url), namespace,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert program.stdout is not None
+    assert await program.stdout.readline() == b"ready\n"
+    if harm != "none":
+        getattr(proxy, harm)()
     began = time.monotonic()
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    async with asyncio.timeout(60):
+        rest, problems = await program.communicate(b"\n")
+    assert (program.returncode, rest, without_warnings(problems)) == (0, b"", b"")
     assert time.monotonic() - began < 20
+
+
+def without_warnings(log: bytes) -> bytes:
+    """What a program wrote besides the log's own lines, which begin with an event of the broker's."""
+    return b"".join(line for line in log.splitlines(keepends=True) if not line.startswith(b"broker."))
 
 
 @pytest.mark.fault(10)

@@ -57,8 +57,8 @@ async def test_a_place_for_dead_letters_without_that_limit_is_a_clash_that_says_
     with pytest.raises(TopologyClashError) as caught:
         await work_queue.consume(["a"], prefetch=1).__aenter__()
     assert str(caught.value) == (
-        f"queue '{namespace}.dead' exists with x-delivery-limit = none, but x-delivery-limit = {DELIVERY_LIMIT} is "
-        "needed. Delete the queue (its messages are re-created from the store) or use another namespace."
+        f"queue '{namespace}.dead' exists with x-delivery-limit = none, but x-delivery-limit = '{DELIVERY_LIMIT}' "
+        "is needed. Delete the queue (its messages are re-created from the store) or use another namespace."
     )
     await by_hand.queue_delete(f"{namespace}.dead")
     async with work_queue.consume(["a"], prefetch=1):

@@ -1,4 +1,4 @@
-"""Fifteen ways in which this engine could be wrong, each as a switch that makes it so.
+"""Sixteen ways in which this engine could be wrong, each as a switch that makes it so.
 
 They are the mistakes that engines of this kind are known for. The simulation must notice every one of them by what it
 checks of any run: a bug that is planted and not found means that the simulation is too weak.
@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from floxide_amqp.core import changes as c
-from floxide_amqp.core import decide, moves, plan
+from floxide_amqp.core import decide, letter_moves, moves, plan
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import WorkItemId, slot_of
 from floxide_amqp.core.records import TimerKind
 from floxide_amqp.core.reducers import Sum, Union
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
 from floxide_amqp.runtime import admission, frontier, lost_messages, publishing, settlement
-from floxide_amqp.runtime.admission import Admissions
+from floxide_amqp.runtime.admission_reads import AdmissionReads
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Retention
@@ -186,12 +186,12 @@ def context_overwritten(patch: Patch) -> None:
 
 def stale_context_cache(patch: Patch) -> None:
     """A context that a worker remembers is taken for the present one when a message comes."""
-    bring_up = Admissions._bring_up
+    bring_up = AdmissionReads._bring_up
 
     async def only_once(self: Any, run: CachedRun, tail: Any) -> Any:
         return None if run.is_loaded else await bring_up(self, run, tail)
 
-    patch.setattr(Admissions, "_bring_up", only_once)
+    patch.setattr(AdmissionReads, "_bring_up", only_once)
 
 
 def walk_stops_at_the_first(patch: Patch) -> None:
@@ -237,6 +237,25 @@ def deleted_id_is_free(patch: Patch) -> None:
     patch.setattr(RunRemoval, "clear", clear_and_forget)
 
 
+def kept_without_a_letter(patch: Patch) -> None:
+    """An item whose message the broker gives up again and again is set aside, and nobody is told."""
+    keep = letter_moves.keep
+
+    def in_silence(*facts: Any) -> Decision:
+        decision = keep(*facts)
+        return replace(decision, changes=_left(decision.changes, lambda change: isinstance(change, c.PutLetter)))
+
+    patch.setattr(letter_moves, "keep", in_silence)
+
+
+def many_letters(plan: Plan) -> Plan:
+    """A broker that gives up whatever it is given, and workers that set an item aside at its second letter."""
+    settings = plan.settings
+    settings = replace(settings, limits=replace(settings.limits, dead_letters=1))
+    faults = tuple(Planned(at, "dead letters") for at in (0.0, 0.5, 1.0))
+    return replace(plan, faults=faults, seconds=15.0, settings=settings)
+
+
 BUGS = (
     Bug("ack before commit", ack_before_commit),
     Bug("publish before commit", publish_before_commit),
@@ -251,6 +270,7 @@ BUGS = (
     Bug("stale context cache", stale_context_cache, within=60, change=hand_to_hand),
     Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=60, change=many_deaths),
     Bug("hold without mailbox check", hold_without_check, within=60),
+    Bug("set aside without a letter", kept_without_a_letter, change=many_letters),
     Bug("deleted in part", deleted_in_part, change=soon_deleted),
     Bug("id of a deleted run is free at once", deleted_id_is_free, change=soon_deleted),
 )

@@ -60,3 +60,11 @@ def test_starting_makes_the_file_and_looking_finds_it(application: str, tmp_path
 def test_the_command_tells_its_version() -> None:
     done = CliRunner().invoke(command_line, ["--version"])
     assert (done.exit_code, done.stdout) == (0, f"floxide {version('floxide-amqp')}\n")
+
+
+def test_the_file_of_a_shard_is_not_made_either(application: str, tmp_path: Path) -> None:
+    store = f"a=sqlite:///{tmp_path}/a.db b=sqlite:///{tmp_path}/b.db"
+    done = CliRunner().invoke(command_line, ["list", application, "--store", store])
+    assert done.exit_code == 3
+    assert f"There is no store at {tmp_path}/a.db" in " ".join(done.stderr.split())
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,6 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, RunFailedError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Batch, Cell, Delete, Enter, IndexRange, Key, Put, Read
 from floxide_amqp.ports.work_queue import Message
-from floxide_amqp.runtime import steps
 from floxide_amqp.runtime.orchestrator import RunHandle
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.runtime.unreadable import LEFT_TO_OTHERS_SECONDS
@@ -374,19 +373,6 @@ async def test_a_record_of_a_newer_release_fails_no_run_and_runs_on_a_worker_tha
     assert deliveries(here) < 120
     await put(here, "run", key, sound)  # stands for a worker of that release
     assert await handle.result(timeout=60) == 3
-
-
-@pytest.mark.fault(59)
-async def test_more_output_than_a_commit_carries_fails_the_attempt_with_a_sentence(
-    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(steps, "MAX_STEP_BYTES", 50)
-    here = cluster(Summing)
-    await here.start_worker()
-    handle = await here.client().start(Summing, 30, run_id="run")
-    with pytest.raises(RunFailedError, match=r"Node 'split' returned \d+ bytes in all, and one step may return 50"):
-        await handle.result(timeout=60)
-    assert (await here.counts("run")).failed == 1
 
 
 @pytest.mark.fault(59)

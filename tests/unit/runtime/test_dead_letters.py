@@ -218,7 +218,7 @@ async def test_an_item_whose_message_is_given_up_again_and_again_waits_visibly_f
     assert item.status is WorkItemStatus.PARKED
     assert "waits for somebody to requeue or drop the dead letter of node 'begin'" in item.note
     assert "the broker gave up on its message 6 times in a row: it came back too often" in item.note
-    assert await place.client.status("run") is RunStatus.PENDING  # no step of it has begun
+    assert await place.client.status("run") is RunStatus.WAITING
     (shown,) = await place.client.dead_letters()
     assert (shown.count, shown.again_at) == (6, None)
     count = len(place.published())

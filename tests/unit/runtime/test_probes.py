@@ -203,6 +203,7 @@ async def test_a_lost_message_whose_next_one_is_put_off_by_an_outage_stays_known
         (Probe(queue="other", number=1, before="0" * 14, store="ours"), "it was sent through task queue 'other'"),
         (Probe(queue="default", number=1, before="0" * 14, store="theirs"), "it is of another store"),
         (Probe(queue="default", number=1, before="0" * 14), "it is of another store"),
+        (Probe(queue="default", number=1, before="0" * 14, store="ours", shard="x"), "it is about no server"),
     ],
 )
 async def test_a_probe_that_this_store_cannot_have_sent_is_not_believed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ import pytest
 
 from floxide_amqp import NextAll, RetryPolicy, RunStatus, Workflow, gather, node
 from floxide_amqp.core.failure import MAX_MESSAGE_LENGTH, MAX_TRACEBACK_LENGTH
-from floxide_amqp.exceptions import PayloadTooLargeError
+from floxide_amqp.exceptions import ConfigurationError, PayloadTooLargeError
 from floxide_amqp.runtime.settings import Limits
+from floxide_amqp.stores import encoding
 from tests.unit.runtime.cluster import Cluster
 
 MakeCluster = Callable[..., Cluster]
@@ -219,6 +221,28 @@ async def test_an_output_beyond_a_limit_is_a_failed_attempt_that_names_the_limit
     assert error.error_type == "PayloadTooLargeError"
     assert f"(Limits.{limit})" in error.message
     assert member.worker.health().error_count == 0
+
+
+@pytest.mark.fault(37)
+async def test_an_output_beyond_what_can_be_packed_names_the_node_and_both_sizes(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "MAX_PACKED_BYTES", 1_500)
+    workflow = blobs(fan_out=1, size=2_000)
+    here = cluster(workflow, limits=Limits(concurrency=8, payload_bytes=1_000))
+    await here.start_worker()
+    client = here.client()
+    run = await client.start(workflow, 1, run_id="run")
+    assert await run.wait(10) is RunStatus.FAILED
+    (error,) = await client.errors("run")
+    assert re.match(r"A value that node 'makes' returned has 2\d{3} bytes when encoded, and at most 1500", error.message)
+
+
+def test_a_limit_beyond_what_one_value_can_have_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"payload_bytes=33554433\): one value can have 33554432 bytes"):
+        Limits(payload_bytes=32 * 1024 * 1024 + 1)
+    with pytest.raises(ConfigurationError, match="step_bytes=0"):
+        Limits(step_bytes=0)
 
 
 @pytest.mark.fault(59)

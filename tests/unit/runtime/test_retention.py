@@ -592,7 +592,8 @@ async def test_runs_that_cannot_be_deleted_are_set_aside_and_keep_no_other_from_
     for _ in range(3):
         await pruning.prune()
     assert await client.services.runs.find(RunId("run-6")) is None
-    assert sorted(run.run_id for run in (await client.list_runs()).unreadable) == [f"run-{number}" for number in range(6)]
+    shown = (await client.list_runs()).unreadable
+    assert sorted(run.run_id for run in shown) == [f"run-{number}" for number in range(6)]
     assert caplog.text.count("run.deletion_failed") == 6  # and not in every round again
     assert "run-3" in caplog.text
 
@@ -600,7 +601,8 @@ async def test_runs_that_cannot_be_deleted_are_set_aside_and_keep_no_other_from_
     later = services_after(here.client(), DAY + timedelta(milliseconds=FIRST_PAUSE_MS + 60_000))
     for _ in range(3):
         await Pruning(later).prune()
-    assert sorted(run.run_id for run in (await client.list_runs()).unreadable) == [f"run-{number}" for number in range(1, 6)]
+    shown = (await client.list_runs()).unreadable
+    assert sorted(run.run_id for run in shown) == [f"run-{number}" for number in range(1, 6)]
     await Pruning(services_after(here.client(), 3 * DAY)).prune()
     assert remains(here.store, "run-0") == []
 

@@ -16,6 +16,7 @@ from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.resuming import AGAIN_AFTER_MS
 from floxide_amqp.stores.record_codec import decode_message
 from tests.unit.runtime.cluster import QUICK, Cluster
+from tests.unit.runtime.waiting_steps import two_steps
 
 MakeCluster = Callable[..., Cluster]
 
@@ -65,32 +66,17 @@ async def test_a_merge_hold_in_a_closed_fan_out_does_not_close_it_again_after_a_
 
 
 async def test_what_a_dead_worker_owned_in_a_paused_run_goes_on_after_the_resume(cluster: MakeCluster) -> None:
-    begun, go = asyncio.Event(), asyncio.Event()
-
-    @node
-    async def quick(x: int) -> int:
-        return x
-
-    @node
-    async def waits(x: int) -> int:
-        begun.set()
-        await go.wait()
-        return x
-
-    class TwoSteps(Workflow[int, int]):
-        start = quick
-        edges = (quick >> waits,)
-
-    here = cluster(TwoSteps)
+    workflow, second = two_steps()
+    here = cluster(workflow)
     victim = await here.start_worker()
-    handle = await here.client().start(TwoSteps, 3, run_id="run")
-    await begun.wait()
+    handle = await here.client().start(workflow, 3, run_id="run")
+    await second.begun.wait()
     await handle.pause()
     await victim.kill()
     here.queue._queues["default"].clear()  # the broker lost everything, or the queue was in the process that died
     await here.start_worker()
     await asyncio.sleep(60)
-    go.set()
+    second.go.set()
     await handle.resume()
     assert await handle.result(60) == 3
     await here.check_completed("run")

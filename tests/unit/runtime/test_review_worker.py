@@ -25,6 +25,7 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores.writes import BatchWriter
 from floxide_amqp.testing.faults import QueueFaults, StoreFaults
 from tests.unit.runtime.cluster import QUICK, Cluster
+from tests.unit.runtime.waiting_steps import two_steps
 
 MakeCluster = Callable[..., Cluster]
 
@@ -203,27 +204,11 @@ async def test_a_broker_that_confirms_nothing_for_an_hour_leaves_one_entry_and_f
 
 async def test_an_owner_entry_for_a_worker_that_says_goodbye_just_then_is_found(cluster: MakeCluster) -> None:
     """A worker about to leave is named as owner by another that still holds it for alive."""
-    begun = asyncio.Event()
-    go = asyncio.Event()
-
-    @node
-    async def quick(x: int) -> int:
-        return x
-
-    @node
-    async def waits(x: int) -> int:
-        begun.set()
-        await go.wait()
-        return x
-
-    class TwoSteps(Workflow[int, int]):
-        start = quick
-        edges = (quick >> waits,)
-
-    here = cluster(TwoSteps, timeouts=replace(QUICK, drain=1.0))
+    workflow, second = two_steps()
+    here = cluster(workflow, timeouts=replace(QUICK, drain=1.0))
     leaving = await here.start_worker()
-    handle = await here.client().start(TwoSteps, 3, run_id="run")
-    await begun.wait()
+    handle = await here.client().start(workflow, 3, run_id="run")
+    await second.begun.wait()
     staying = await here.start_worker()
     await asyncio.sleep(0.5)
     hesitated = asyncio.Event()
@@ -238,7 +223,7 @@ async def test_an_owner_entry_for_a_worker_that_says_goodbye_just_then_is_found(
     await leaving.stop()
     assert hesitated.is_set()
     may_anchor.set()
-    go.set()
+    second.go.set()
     assert await handle.result(60) == 3
     await here.check_completed("run")
 

@@ -87,3 +87,23 @@ async def test_time_does_not_go_back() -> None:
     assert isinstance(loop, virtual_time.VirtualTimeLoop)
     with pytest.raises(ValueError, match="does not go back"):
         loop.advance(-1)
+
+
+async def test_a_virtual_clock_that_jumps_tells_all_the_same_how_much_time_passed() -> None:
+    clock = VirtualClock()
+    began, shown = clock.elapsed_ms(), clock.now_ms()
+    clock.skew_ms = -3_600_000
+    await asyncio.sleep(5)
+    assert (clock.elapsed_ms() - began, clock.now_ms() - shown) == (5_000, 5_000 - 3_600_000)
+    assert RunningClock().elapsed_ms() == clock.elapsed_ms()
+
+
+@pytest.mark.parametrize("since_boot", [getattr(time, "CLOCK_BOOTTIME", None), None])
+def test_the_machines_clock_tells_how_much_time_passed(
+    since_boot: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("floxide_amqp.ports.clock._SINCE_BOOT", since_boot)
+    before = time.monotonic_ns() // 1_000_000
+    shown = SystemClock().elapsed_ms()
+    assert shown >= before  # what was suspended comes on top
+    assert SystemClock().elapsed_ms() >= shown

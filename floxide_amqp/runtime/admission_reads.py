@@ -1,0 +1,117 @@
+"""What an admission reads: the run, the item and what the run's context has come to, as one snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from floxide_amqp.core.ids import slot_of
+from floxide_amqp.core.records import Envelope, RunHeader, RunState
+from floxide_amqp.exceptions import CodecError, MissingKeyError, NewerFormatError, StoreError, UnreadableRecordError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Key, LogPage, LogRange, Read
+from floxide_amqp.runtime.cache import CachedRun
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.sealed import Layer
+
+_log = get_logger("floxide_amqp.admission")
+
+TAIL = 1_000
+"""Deltas read along with an admission."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a message leads to.
+
+    Attributes:
+        run: The run as this process keeps it; None where it does not know the workflow.
+        epoch: The version of `state`.
+        stored: The item; None where the run has none of this id.
+        broken: Why the context cannot be put together, which every item of the run fails with.
+        lacked: The layer of the context that nobody here has the key of.
+    """
+
+    run: CachedRun | None
+    header: RunHeader
+    state: RunState
+    epoch: int
+    stored: StoredItem | None
+    broken: CodecError | None
+    lacked: Layer | None
+
+
+class AdmissionReads:
+    """Reads what admissions are decided on.
+
+    Args:
+        services: The process's parts.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def read(self, envelope: Envelope) -> Found | None:
+        """Return run, item and the context's tail, or None where there is no such run; the tail goes to the cache.
+
+        Raises:
+            UnreadableRecordError: One of them cannot be read.
+        """
+        services, run_id = self._services, envelope.run_id
+        cached = services.cache.find(run_id)
+        cells: list[Key] = [keys.state(run_id), keys.item(run_id, envelope.item_id)]
+        if cached is None:
+            cells.append(keys.header(run_id))
+        logs: tuple[LogRange, ...] = ()
+        if cached is not None and cached.has_context and cached.is_loaded:
+            logs = (LogRange(keys.context_log(run_id), cached.position, TAIL),)
+        snapshot = await services.session.read(Read(slot=slot_of(run_id), cells=tuple(cells), logs=logs))
+        state = snapshot.cells[0]
+        if state.version == 0:
+            _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
+            services.cache.forget(run_id)
+            return None
+        if cached is not None:
+            header = cached.header
+        else:
+            header = read_record(codec.decode_header, snapshot.cells[2].value, keys.header(run_id))
+            cached = self._remember(header)
+        broken: CodecError | None = None
+        lacked: Layer | None = None
+        if cached is not None and cached.has_context:
+            try:
+                broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
+            except MissingKeyError as error:
+                lacked = Layer(error.codec, error.key_id, b"")
+        return Found(
+            run=cached, header=header, epoch=state.version,
+            state=read_record(codec.decode_state, state.value, keys.state(run_id)),
+            stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1], services.sealing),
+            broken=broken, lacked=lacked,
+        )  # fmt: skip
+
+    async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
+        """Bring a run's context up to date; return why it cannot be, which every item of the run fails with."""
+        try:
+            if tail is None or not run.absorb(tail):
+                await run.refresh(self._services.contexts)
+        except StoreError:
+            raise
+        except NewerFormatError as error:
+            place = "/".join(keys.context_log(run.header.run_id))
+            raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
+        except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
+            broken = CodecError(
+                f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
+                "Give a context whose fields or reducers changed a new workflow version."
+            )
+            broken.__cause__ = error
+            return broken
+        return None
+
+    def _remember(self, header: RunHeader) -> CachedRun | None:
+        graph = self._services.registry.find(header.workflow, header.version)
+        return None if graph is None else self._services.cache.add(CachedRun(header, graph, self._services.sealing))

@@ -1,0 +1,386 @@
+"""The Redis servers that `floxide_amqp.testing.services` hands out: somebody else's, a private one, a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing.amqp_handshake import free_ports
+from floxide_amqp.testing.server_processes import ServerContainer, ServerProcess, wait_until_ready
+
+URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_URL"
+"""Names a running server to use instead of launching one; it must write an append-only file."""
+
+IMAGE: Final = "redis:8"
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 10.0
+
+_PROGRAMS: Final = ("redis-server", "valkey-server")
+
+_CONFIGURATION: Final = """\
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+loglevel warning
+"""
+
+
+class Redis(Protocol):
+    """A server that a test may use, and one of its own it may also mistreat. All methods block."""
+
+    @property
+    def url(self) -> str:
+        """Where to connect, ``redis://…``; stays the same over restarts."""
+        ...
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it was launched here, so that it may be stopped, killed, wiped and paused."""
+        ...
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its data; does nothing if it runs."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it in good order; does nothing if it is stopped."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
+
+    def restart(self) -> None:
+        """Stop it in good order and start it again with its data."""
+        ...
+
+    def wipe(self) -> None:
+        """Delete its data; it is killed first, and started again if it ran."""
+        ...
+
+    def pause(self) -> None:
+        """Let it stand still: connections stay, nothing answers."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
+    def command(self, *words: str | bytes | int) -> Any:
+        """Give it a command and return what it says."""
+        ...
+
+    def close(self) -> None:
+        """End it for good and remove what it left."""
+        ...
+
+
+class ExternalRedis:
+    """A server somebody else runs; it can be used, not mistreated."""
+
+    is_mine = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def start(self) -> None:
+        """Check that it answers."""
+        if not answers(self.url):
+            raise ConfigurationError(f"No Redis answers at the URL in {URL_VARIABLE}; start it, or unset the variable.")
+
+    def stop(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def kill(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def restart(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def wipe(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def pause(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def resume(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def command(self, *words: str | bytes | int) -> Any:
+        """Give it a command; those that set up or end a server are for its owner to give."""
+        if str(words[0]).upper() in {"CONFIG", "DEBUG", "FLUSHALL", "FLUSHDB", "SHUTDOWN", "SCRIPT"}:
+            self._refuse()
+        return command(self.url, *words)
+
+    def close(self) -> None:
+        """Leave it as it is."""
+
+    def _refuse(self) -> None:
+        raise ConfigurationError(f"The server named by {URL_VARIABLE} is not ours to change; unset the variable.")
+
+
+class PrivateRedis:
+    """A server of one's own: own folder, port and data.
+
+    Args:
+        lives_with: The process with which it ends; None for this one.
+        configuration: More lines for its ``redis.conf``; they win over the lines there are.
+        folder: Where it keeps its data, to give it a disk of its own; by default a folder that goes with it.
+
+    Raises:
+        ConfigurationError: Redis is not installed here.
+    """
+
+    is_mine = True
+
+    def __init__(self, *, lives_with: int | None = None, configuration: str = "", folder: Path | None = None) -> None:
+        self._program = find_program()
+        self._folder = Path(tempfile.mkdtemp(prefix="floxide-redis-"))
+        self._data = folder or self._folder / "data"
+        (self._port,) = client_ports(1)
+        self._configuration = configuration
+        self._process = ServerProcess(self._folder, lives_with=lives_with)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.close()
+
+    @property
+    def port(self) -> int:
+        """Where it listens; stays the same over restarts."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where to connect; stays the same over restarts."""
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def data(self) -> Path:
+        """The folder of its data."""
+        return self._data
+
+    def reconfigure(self, configuration: str) -> None:
+        """Give it other settings, as when it was made; they hold from its next start."""
+        self._configuration = configuration
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its data."""
+        if self._process.is_started:
+            return
+        self._data.mkdir(exist_ok=True)
+        settings = f"bind 127.0.0.1\nport {self._port}\ndir {self._data}\n{_CONFIGURATION}{self._configuration}\n"
+        (self._folder / "redis.conf").write_text(settings)
+        self._process.start([self._program, str(self._folder / "redis.conf")], {"LC_ALL": "C.UTF-8", "TZ": "UTC"})
+        try:
+            wait_until_ready(
+                lambda: answers(self.url),
+                lambda: self._process.has_ended,
+                seconds=START_SECONDS,
+                what="The private Redis",
+            )
+        except ConfigurationError as error:
+            log = self._process.log_end()
+            self.kill()
+            raise ConfigurationError(f"{error} The end of its log:\n{log}") from None
+
+    def stop(self) -> None:
+        """Stop it in good order; all is synced to disk."""
+        self.resume()
+        self._process.stop(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        """Stop it in good order and start it again with its data."""
+        self.stop()
+        self.start()
+
+    def wipe(self) -> None:
+        """Delete its data; started again if it ran."""
+        ran = self._process.is_started
+        self.kill()
+        for path in self._data.glob("*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if ran:
+            self.start()
+
+    def pause(self) -> None:
+        """Let it stand still."""
+        self._process.suspend()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.go_on()
+
+    def command(self, *words: str | bytes | int) -> Any:
+        """Give it a command."""
+        return command(self.url, *words)
+
+    def close(self) -> None:
+        """End it for good and remove its folder."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class ContainerRedis:
+    """A server in a container of the engine that testcontainers finds.
+
+    Args:
+        image: What to run.
+        lives_with: The process with which it ends; None for this one.
+    """
+
+    is_mine = True
+
+    def __init__(self, image: str = IMAGE, *, lives_with: int | None = None) -> None:
+        self._image = image
+        (self._port,) = free_ports(1)
+        words = [word.strip('"') for line in _CONFIGURATION.splitlines() for word in f"--{line}".split(" ", 1)]
+        self._container = ServerContainer(
+            image, ports={"6379/tcp": self._port}, command=["redis-server", *words], lives_with=lives_with
+        )
+
+    @property
+    def url(self) -> str:
+        """Where to connect; stays the same over restarts."""
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its data."""
+        if self._container.is_started:
+            return
+        self._container.start()
+        try:
+            what = f"The container {self._image}"
+            wait_until_ready(lambda: answers(self.url), lambda: False, seconds=START_SECONDS, what=what)
+        except ConfigurationError:
+            self.close()
+            raise
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        self._container.stop(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._container.kill()
+
+    def restart(self) -> None:
+        """Stop it in good order and start it again with its data."""
+        self.stop()
+        self.start()
+
+    def wipe(self) -> None:
+        """Throw the container away; a new one at the same port is started if it ran."""
+        ran = self._container.is_started
+        self.close()
+        if ran:
+            self.start()
+
+    def pause(self) -> None:
+        """Let it stand still."""
+        self._container.suspend()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._container.go_on()
+
+    def command(self, *words: str | bytes | int) -> Any:
+        """Give it a command."""
+        return command(self.url, *words)
+
+    def close(self) -> None:
+        """Remove the container."""
+        self._container.remove()
+
+
+def find_program() -> str:
+    """Return the path of the local server.
+
+    Raises:
+        ConfigurationError: There is none; the message has the one command that installs it.
+    """
+    found = next((path for name in _PROGRAMS if (path := shutil.which(name))), None)
+    if found is None:
+        install = "brew install redis" if sys.platform == "darwin" else "sudo apt-get install redis-server"
+        raise ConfigurationError(
+            f"There is no Redis to launch. Run `{install}`, start a container engine, "
+            f"or set {URL_VARIABLE} to the URL of a running server."
+        )
+    return found
+
+
+def client_ports(count: int) -> list[int]:
+    """Return free ports of which the number 10,000 higher is one too, for that is where a cluster's nodes talk."""
+    found: list[int] = []
+    while len(found) < count:
+        found += [port for port in free_ports(count) if port < 55_000 and port not in found]
+    return found[:count]
+
+
+def answers(url: str) -> bool:
+    """Tell whether a server answers and has loaded its data."""
+    try:
+        command(url, "PING")
+    except ConfigurationError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever keeps one out, one is not in
+        return False
+    return True
+
+
+def command(url: str, *words: str | bytes | int) -> Any:
+    """Give a server one command, over a connection of its own, and return what it says; blocks."""
+    try:
+        redis: Any = import_module("redis")
+    except ImportError:
+        raise ConfigurationError(
+            "A Redis for tests needs redis-py. Install it: pip install 'floxide-amqp[redis]'"
+        ) from None
+    retry: Any = import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
+    client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=retry)
+    try:
+        return client.execute_command(*words)
+    finally:
+        client.close()
+
+
+def forget(url: str, prefix: str) -> None:
+    """Delete all keys that begin with a prefix, in a server somebody else goes on using."""
+    cursor: Any = 0
+    while True:
+        cursor, keys = command(url, "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", 1_000)
+        if keys:
+            command(url, "UNLINK", *keys)
+        if not int(cursor):
+            return
+
+
+def is_named() -> bool:
+    """Whether the environment names a server."""
+    return bool(os.environ.get(URL_VARIABLE))
