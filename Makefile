@@ -89,7 +89,7 @@ format: $(VENV)/.made ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-services: $(VENV)/.made ## Make sure that a RabbitMQ can be reached or launched
+services: $(VENV)/.made ## Make sure that RabbitMQ and the stores' servers can be reached or launched
 	@$(BIN)/python -m floxide_amqp.testing.services install
 
 clean: ## Remove the environments and everything made

@@ -70,10 +70,10 @@ def shards_of(location: StoreLocation) -> Mapping[str, str] | None:
     Raises:
         ConfigurationError: Two shards have one name, or one has none.
     """
+    given: list[tuple[str, str]] = []
     if isinstance(location, Mapping):
-        given = list(location.items())
+        given += location.items()
     elif isinstance(location, str) and _SHARD.match(location):
-        given = []
         for part in location.split():
             found = _SHARD.fullmatch(part)
             if found is None:
@@ -92,8 +92,8 @@ def check_is_there(location: StoreLocation) -> None:
     Raises:
         ConfigurationError: It does not.
     """
-    for url in (shards_of(location) or {"": location}).values():
-        if not isinstance(url, str) or not url.startswith("sqlite:"):
+    for url in _urls(location):
+        if not url.startswith("sqlite:"):
             continue
         path = sqlite_path(url).absolute()
         if not path.exists():

@@ -47,7 +47,7 @@ class WorkItemStatus(StrEnum):
     HELD = "held"
     """Its node returned `Hold`."""
     PARKED = "parked"
-    """No worker has taken it that has its workflow, version and node; or the broker drops its messages."""
+    """No worker has taken it that has its workflow, version, node and key; or the broker drops its messages."""
     COMPLETED = "completed"
     """Done; its successors are stored."""
     FAILED = "failed"

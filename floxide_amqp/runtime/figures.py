@@ -50,7 +50,7 @@ class Figures:
         runs_deleted: Ended runs deleted.
         republished: Messages sent again because they were lost.
         given_back: Items made pending again because their owner was gone.
-        parked: Items that this worker lacked the node for.
+        parked: Items that this worker lacked the node or the key for.
         dead_letters: Messages the broker gave up on, by what became of them.
         quarantined: Messages nobody could read.
         left_to_probes: Messages let go because the server that has their run was down, by shard.

@@ -213,6 +213,11 @@ def imported(run_id: RunId) -> Key:
     return Key(run_id, "import")
 
 
+def created_at_ms(entry: str) -> int:
+    """When the run of an entry of a list of runs was started."""
+    return _LATEST - int(entry.split(":", 1)[0])
+
+
 def tombstone(run_id: RunId) -> Key:
     """What is left of a run that was deleted."""
     return Key(run_id, "tombstone")

@@ -20,6 +20,7 @@ from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.testing.simulation import __main__ as command
+from floxide_amqp.testing.simulation.broker import DEAD_LETTERS
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.loop import CURRENT, Lane, LivelockError, SeededLoop, context_of, run_to_end
 from floxide_amqp.testing.simulation.mirror import MirroredRun
@@ -250,7 +251,7 @@ def _acknowledged_too_early(*, loses_tail: bool, sent_seconds_ago: float) -> lis
             if loses_tail:
                 world.store.lose_tail()
             await asyncio.sleep(0.1)
-            (channel,) = world.broker._channels
+            (channel,) = [each for each in world.broker._channels if DEAD_LETTERS not in each.queues]
             (tag,) = channel.held
             world.broker.settle(channel, tag, give_back=False, sent_at=world.loop.time() - sent_seconds_ago)
 

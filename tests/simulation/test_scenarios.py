@@ -474,7 +474,7 @@ def test_a_worker_that_stood_still_until_its_name_was_taken_over_ends_and_harms_
         first = world.start_worker("worker")
         async with world.client("client") as client:
             handle = await client.start(Slow, 20, run_id="run")
-            await asyncio.sleep(2)
+            await asyncio.sleep(QUICK.heartbeat / 2)  # no beat is on its way
             first.process.freeze()
             heir = world.start_worker("worker")
             await asyncio.sleep(4 * QUICK.dead_after)

@@ -88,7 +88,7 @@ def test_storms_of_pauses_resumes_and_cancels_leave_each_run_in_one_end() -> Non
         return replace(plan, steering=25, may_cancel=True, seconds=6.0)
 
     happened: Counter[str] = Counter()
-    for seed in range(15):
+    for seed in range(25):
         played = play_seed(seed, change=storm, kinds=["bad messages", "bad hints"])
         _check([played])
         happened += played.faults

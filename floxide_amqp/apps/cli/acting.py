@@ -243,15 +243,17 @@ def with_orchestrator(
     *,
     with_worker: bool = False,
     broker: BrokerUse = BrokerUse.NEEDED,
+    makes_store: bool = False,
 ) -> T:
     """Do something with an orchestrator and return what came of it; unless asked, no worker runs beside it.
 
-    What was done without a broker that was wanted is said on standard error.
+    What was done without a broker that was wanted is said on standard error. Without a broker, a store that is not
+    there is made only where `makes_store` says so.
 
     Raises:
         ConfigurationError: Nothing is to be started, and there is no store yet; none is made then.
     """
-    if broker is not BrokerUse.NEEDED:
+    if broker is not BrokerUse.NEEDED and not makes_store:
         check_is_there(app.store)
 
     async def main(_: Stop) -> T:

@@ -31,6 +31,7 @@ from floxide_amqp.exceptions import (
     RunImportError,
     RunNotFoundError,
     StoreError,
+    UnknownKeyError,
     UnknownWorkflowError,
     WorkerStuckError,
 )
@@ -83,6 +84,7 @@ EXIT_CODES: tuple[tuple[type[FloxideError], ExitCode], ...] = (
     (UnknownWorkflowError, ExitCode.USAGE),
     (UsageError, ExitCode.USAGE),
     (DefinitionError, ExitCode.USAGE),
+    (UnknownKeyError, ExitCode.CONFIGURATION),
     (CodecError, ExitCode.USAGE),
     (ConfigurationError, ExitCode.CONFIGURATION),
     (WorkerStuckError, ExitCode.STUCK),

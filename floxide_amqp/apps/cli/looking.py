@@ -59,7 +59,10 @@ def look_at(app: Floxide, look: Callable[[Orchestrator], Coroutine[Any, Any, T]]
 
 @command()
 def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> None:
-    """Show a run: where it is, what it waits for, its output, its failure."""
+    """Show where a run is, and how it ended.
+
+    What it waits for, its output, its failure.
+    """
     app = frame.app()
 
     async def look(orchestrator: Orchestrator) -> tuple[RunInfo, RunMetrics, str | None]:

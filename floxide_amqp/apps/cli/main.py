@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking, store
+from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking, moving, store, store_stats
 from floxide_amqp.apps.cli.printing import print_text
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.command("cancel")(acting.cancel)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("delete")(deleting.delete)
+app.command("export")(moving.export_run)
+app.command("import")(moving.import_run)
 app.command("items")(looking.items)
 app.command("errors")(looking.errors)
 app.command("graph")(looking.graph)
@@ -54,6 +56,7 @@ quarantine.command("list")(looking.quarantine_list)
 quarantine.command("show")(looking.quarantine_show)
 app.add_typer(quarantine)
 app.add_typer(dead_letters.app)
+store.app.command("stats")(store_stats.stats)
 app.add_typer(store.app)
 
 

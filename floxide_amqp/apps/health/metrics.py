@@ -150,7 +150,7 @@ METRICS = (
            _figure(lambda figures: figures.conflicts)),
     Metric("floxide_items_given_back_total", _COUNTER, (), "Items made pending again because their owner was gone.",
            _figure(lambda figures: figures.given_back)),
-    Metric("floxide_items_parked_total", _COUNTER, (), "Items that this worker lacked the workflow or node for.",
+    Metric("floxide_items_parked_total", _COUNTER, (), "Items that this worker lacked the workflow, node or key for.",
            _figure(lambda figures: figures.parked)),
     Metric("floxide_timers_fired_total", _COUNTER, (), "Due timers dealt with.",
            _figure(lambda figures: figures.timers_fired)),

@@ -115,7 +115,10 @@ async def _send(
             raise _NewLifeError
         return before + [part for call in calls for part in _commands(script, call, lives, peer, asking=asking)]
 
-    return (await node.exchange(commands))[len(before) + int(asking) :: 1 + int(asking)]
+    replies = await node.exchange(commands)
+    if load and isinstance(replies[0], redis_errors.RedisError):
+        return [replies[0]] * len(calls)
+    return replies[len(before) + int(asking) :: 1 + int(asking)]
 
 
 async def _perform(
@@ -178,10 +181,11 @@ async def _introduce(
 def judged(reply: Any, call: Call, lives: Lives | None, *, store: str) -> Reply:
     """Return what a reply means: the reply, an error, or None where the server must be introduced to the tag."""
     if isinstance(reply, redis_errors.RedisError):
-        error = store_error(reply, store=store)
-        if code_of(reply) not in _ELSEWHERE:
+        error, code = store_error(reply, store=store), code_of(reply)
+        if code not in _ELSEWHERE:
             return error
-        asks = (str(reply.host), int(reply.port)) if isinstance(reply, redis_errors.AskError) else None
+        named = reply if code == "ASK" and isinstance(reply, redis_errors.AskError) else None
+        asks = None if named is None else (str(named.host), int(named.port))
         return ElsewhereError(error, asks)
     if lives is None or not isinstance(reply, list):
         return reply

@@ -16,8 +16,8 @@ from floxide_amqp.exceptions import (
 )
 
 _CODES: Final = (
-    (redis_errors.AskError, "ASK"),
     (redis_errors.MovedError, "MOVED"),
+    (redis_errors.AskError, "ASK"),
     (redis_errors.TryAgainError, "TRYAGAIN"),
     (redis_errors.MasterDownError, "MASTERDOWN"),
     (redis_errors.ClusterDownError, "CLUSTERDOWN"),
@@ -56,6 +56,8 @@ _CURES: Final = {"NOPERM": "docs/stores.md lists the rights a user needs."}
 
 _CODE = re.compile(r"(?:^|[\s-])([A-Z]{3,12})\b")
 _KNOWN: Final = {*_UNAVAILABLE, *_FULL, *_REFUSED, "READONLY", "CROSSSLOT", "NOSCRIPT"}
+_RIGHTS: Final = "The user executing the script can't"
+"""What a script is told that calls a command, or asks for a key, that its user may not."""
 _MOVING: Final = ("non local key", "undeclared key")
 """What a script is told that asks a cluster's node for a key the node is just handing over."""
 
@@ -65,10 +67,14 @@ def code_of(error: redis_errors.RedisError) -> str:
 
     Before release 7 Redis wrapped what a command within a script was told into a text of its own.
     """
+    if getattr(error, "status_code", None) == "NOAUTH":
+        return "NOAUTH"
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
     text = str(error)
+    if _RIGHTS in text:
+        return "NOPERM"
     if any(sign in text for sign in _MOVING):
         return "TRYAGAIN"
     return next((code for code in _CODE.findall(text) if code in _KNOWN), "")

@@ -101,7 +101,8 @@ def _check_server(node: str, facts: _Facts, address: Address) -> None:
         )
     if facts.is_cluster and not address.is_cluster:
         raise ConfigurationError(
-            f"The Redis server {node} is a node of a Redis Cluster: begin the store's URL with redis+cluster:// instead."
+            f"The Redis server {node} is a node of a Redis Cluster: begin the store's URL with redis+cluster:// "
+            "instead."
         )
     if facts.is_replica:
         raise StoreReadOnlyError(store=address.shown, reason=f"{node} is a replica; name its master in the URL")

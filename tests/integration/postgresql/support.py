@@ -12,6 +12,7 @@ import asyncpg
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.postgresql import PostgresqlKeyValueStore
+from floxide_amqp.drivers.postgresql.program import locks_of
 from floxide_amqp.ports.key_value import ABSENT, Add, Append, Batch, Check, Committed, Key, LogRange, Put, Read
 
 SLOT = Slot(3)
@@ -70,8 +71,6 @@ async def connected(url: str) -> AsyncGenerator[asyncpg.Connection]:
 @asynccontextmanager
 async def guarded(url: str, schema: str, *partitions: str) -> AsyncGenerator[asyncpg.Connection]:
     """Hold the locks of partitions while the block runs, so that commits to them wait inside the server."""
-    from floxide_amqp.drivers.postgresql.program import locks_of
-
     locks = locks_of([(SLOT, partition.encode()) for partition in partitions], space=schema.encode())
     async with connected(url) as connection:
         await connection.execute("BEGIN; " + "; ".join(f"SELECT pg_advisory_xact_lock({lock})" for lock in locks))

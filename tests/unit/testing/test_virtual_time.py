@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from floxide_amqp.drivers.running_clock import RunningClock
+from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.testing import virtual_time
 from floxide_amqp.testing.virtual_time import START_MS, DeadlockError, VirtualClock
 
@@ -99,9 +101,7 @@ async def test_a_virtual_clock_that_jumps_tells_all_the_same_how_much_time_passe
 
 
 @pytest.mark.parametrize("since_boot", [getattr(time, "CLOCK_BOOTTIME", None), None])
-def test_the_machines_clock_tells_how_much_time_passed(
-    since_boot: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_machines_clock_tells_how_much_time_passed(since_boot: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("floxide_amqp.ports.clock._SINCE_BOOT", since_boot)
     before = time.monotonic_ns() // 1_000_000
     shown = SystemClock().elapsed_ms()
