@@ -92,7 +92,7 @@ def check_is_there(location: StoreLocation) -> None:
     Raises:
         ConfigurationError: It does not.
     """
-    for url in _urls(location):
+    for url in urls_of(location):
         if not url.startswith("sqlite:"):
             continue
         path = sqlite_path(url).absolute()

@@ -216,13 +216,20 @@ def park(
     item: WorkItem, turn: int, epoch: int, workflow: str, version: str, note: str, message: MessageAnchor, now_ms: int
 ) -> Decision:
     """An item that this worker cannot run waits in the store for one that can."""
-    return park_as(item, turn, epoch, (workflow, version, item.node), note, message, now_ms)
+    return park_as(item, turn, epoch, (workflow, version, item.node), message, note=note, now_ms=now_ms)
 
 
 def park_as(
-    item: WorkItem, turn: int, epoch: int, kind: tuple[str, str, str], note: str, message: MessageAnchor, now_ms: int,
-    *, at_most_once: bool = False,
-) -> Decision:  # fmt: skip
+    item: WorkItem,
+    turn: int,
+    epoch: int,
+    kind: tuple[str, str, str],
+    message: MessageAnchor,
+    *,
+    note: str,
+    now_ms: int,
+    at_most_once: bool = False,
+) -> Decision:
     """An item waits in the store for a worker that has what `kind` names; whoever held it holds it no more.
 
     Its body has not run: a claim of an `at_most_once` node is no death.

@@ -1,4 +1,4 @@
-"""Items that this process has no key for wait in the store for a worker that has it: visible, nobody's, never spinning."""
+"""Items that this process has no key for wait in the store for a worker that has it: visible, and nobody's."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ async def park_for_key(
     once = is_claimed and graph is not None and graph.nodes[item.node].options.at_most_once
     kind = keys.kind_of_key(lacked.codec, lacked.key_id)
     note = missing_key(item, lacked.codec, lacked.key_id)
-    decision = moves.park_as(item, turn, epoch, kind, note, message, services.now_ms(), at_most_once=once)
-    outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms), decision)
+    decision = moves.park_as(item, turn, epoch, kind, message, note=note, now_ms=services.now_ms(), at_most_once=once)
+    outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision)
     if isinstance(outcome, Conflict):
         return False
     services.figures.parked += 1

@@ -1,6 +1,6 @@
 """How large values may be: what is too large is a failed attempt that says so, before anything is sent to the store.
 
-A message never carries a value, only where it is: in the store. So the broker's own limits do not matter here, and sizes
+A message never carries a value, only where it is: in the store. So the broker's own limits do not matter here. Sizes
 count before any codec: what fits does not depend on how well it can be compressed.
 """
 

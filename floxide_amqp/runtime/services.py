@@ -108,9 +108,7 @@ class Services:
     def _open_stores(self) -> None:
         self.runs = RunStore(self.session, self.sealing)
         self.items = ItemStore(self.session, self.sealing)
-        self.contexts = ContextStore(
-            self.session, snapshot_after=self.limits.context_snapshot, sealing=self.sealing
-        )
+        self.contexts = ContextStore(self.session, snapshot_after=self.limits.context_snapshot, sealing=self.sealing)
         self.indexes = IndexStore(self.session)
         self.liveness = LivenessStore(self.session)
         self.quarantine = QuarantineStore(self.session)

@@ -42,7 +42,7 @@ class Limits:
             somebody to decide; each time it is published again later than the time before. At least 1.
 
     Raises:
-        ConfigurationError: A number of bytes is not possible.
+        ConfigurationError: A number of bytes, or of changes, is not possible.
     """
 
     concurrency: int = 100
@@ -59,11 +59,13 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 < self.payload_bytes <= MAX_PACKED_BYTES:
             raise ConfigurationError(
-                f"Limits(payload_bytes={self.payload_bytes}): one value can have {MAX_PACKED_BYTES} bytes, and at least 1. "
-                "Put larger things where large things belong, and pass a reference."
+                f"Limits(payload_bytes={self.payload_bytes}): one value can have {MAX_PACKED_BYTES} bytes, and has "
+                "at least 1. Put larger things where large things belong, and pass a reference."
             )
         if self.step_bytes < 1:
             raise ConfigurationError(f"Limits(step_bytes={self.step_bytes}): give a number of bytes, at least 1.")
+        if self.context_snapshot < 1:
+            raise ConfigurationError(f"Limits(context_snapshot={self.context_snapshot}): give a number, at least 1.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,8 @@ def prepare(
     start_item = derive_item_id(run_id, "", "start")
     header = RunHeader(
         run_id=run_id, workflow=graph.workflow, version=graph.version, input=payload,
-        input_digest=services.sealing.digest(*_parts(graph.workflow, graph.version, payload, state)), context=state, created_at_ms=now,
+        input_digest=services.sealing.digest(*_parts(graph.workflow, graph.version, payload, state)), context=state,
+        created_at_ms=now,
         deadline_ms=None if timeout is None else now + round(timeout.total_seconds() * 1000), reply_to=reply_to,
         start_item=start_item,
     )  # fmt: skip

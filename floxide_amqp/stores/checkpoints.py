@@ -29,9 +29,7 @@ class Checkpoint(Generic[C]):
 class CheckpointStore:
     """Reads checkpoints."""
 
-    def __init__(
-        self, session: Session, contexts: ContextStore | None = None, sealing: Sealing = PLAIN
-    ) -> None:
+    def __init__(self, session: Session, contexts: ContextStore | None = None, sealing: Sealing = PLAIN) -> None:
         self._runs = RunStore(session, sealing)
         self._items = ItemStore(session, sealing)
         self._contexts = contexts or ContextStore(session)

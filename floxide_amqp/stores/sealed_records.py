@@ -178,7 +178,9 @@ _SEALED: Final = cast(
         c.WhenCount: _when,
     },
 )
-_TAKEN_OVER: Final = {kind: _SEALED[kind] for kind in (c.PutItem, c.OpenScope, c.WhenScope, c.WhenCount)}
+_TAKEN_OVER: Final[dict[type, Callable[[Sealing, RunId, Any], c.Change]]] = {
+    kind: _SEALED[kind] for kind in (c.PutItem, c.OpenScope, c.WhenScope, c.WhenCount)
+}
 """What matters even where nothing is sealed: an item may take over what was sealed for another one."""
 
 

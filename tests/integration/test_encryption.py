@@ -101,9 +101,7 @@ def bench(rabbitmq_url: str, namespace: str, tmp_path: Path) -> Bench:
     return Bench(rabbitmq_url, namespace, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "codecs", [(), (Compression(above=10_000), Encryption({"k": NEW}))], ids=["without", "with"]
-)
+@pytest.mark.parametrize("codecs", [(), (Compression(above=10_000), Encryption({"k": NEW}))], ids=["without", "with"])
 async def test_a_planted_secret_is_neither_in_the_files_nor_on_the_wire_and_without_a_codec_it_is_in_the_files(
     bench: Bench, codecs: Sequence[Codec]
 ) -> None:
@@ -176,7 +174,7 @@ async def test_a_payload_moved_to_another_run_is_refused_and_both_are_named(benc
             )
         async with at_work(app):
             assert await rich.result(30) == "1000"
-            with pytest.raises(RunFailedError, match="'poor/input of .* moved here from another run, item or field"):
+            with pytest.raises(RunFailedError, match=r"'poor/input of .* moved here from another run, item or field"):
                 await poor.result(30)
 
 

@@ -115,8 +115,8 @@ class Encryption:
             return cast("bytes", cipher.decrypt(nonce, data[SALT_BYTES + NONCE_BYTES :], _associated(bound, key_id)))
         except Exception as error:  # what it raises is of cryptography's own making
             raise CodecError(
-                f"It does not open with the key {key_id!r}: it was changed, or it was moved here from another run, item "
-                "or field, or another key has this id."
+                f"It does not open with the key {key_id!r}: it was changed, or it was moved here from another run, "
+                "item or field, or another key has this id."
             ) from error
 
     def digest(self, data: bytes, key_id: str) -> bytes:

@@ -24,7 +24,9 @@ OLD, NEW = bytes(range(32)), bytes(range(100, 132))
 KEYS = {"2026-11": NEW, "2026-05": OLD}
 PLACE = b"run-1/input of a"
 
-payloads = st.one_of(st.binary(max_size=2_000), st.builds(lambda part, n: part * n, st.binary(max_size=40), st.integers(0, 400)))
+payloads = st.one_of(
+    st.binary(max_size=2_000), st.builds(lambda part, n: part * n, st.binary(max_size=40), st.integers(0, 400))
+)
 
 
 def text_of(key: bytes) -> str:
@@ -158,7 +160,9 @@ def test_the_first_key_is_current_and_the_others_are_read_with() -> None:
 
 
 def test_an_unknown_key_is_named_with_those_there_are() -> None:
-    with pytest.raises(UnknownKeyError, match=r"key '2027-01', which this process does not have; it has '2026-05', '2026-11'"):
+    with pytest.raises(
+        UnknownKeyError, match=r"key '2027-01', which this process does not have; it has '2026-05', '2026-11'"
+    ):
         Encryption(KEYS).decode(b"x" * 99, PLACE, "2027-01")
 
 
@@ -207,7 +211,14 @@ def test_wrong_keys_are_refused_with_what_to_do(keys: Any, current: str | None, 
 def test_no_key_is_in_a_repr_an_error_or_a_pickle() -> None:
     secret = text_of(NEW)
     shown = [repr(Encryption({"k": secret})), str(Encryption({"k": secret}))]
-    for wrong in ({secret: "x"}, {secret[:-1]: NEW[:5]}, {"k": secret[:-5]}, secret, f"{secret}:k", f"k:{secret}:{secret}"):
+    for wrong in (
+        {secret: "x"},
+        {secret[:-1]: NEW[:5]},
+        {"k": secret[:-5]},
+        secret,
+        f"{secret}:k",
+        f"k:{secret}:{secret}",
+    ):
         with pytest.raises(ConfigurationError) as caught:
             Encryption(wrong)
         shown.append(str(caught.value))

@@ -27,7 +27,7 @@ class Told(Context):
     parts: Annotated[list[str], Append()] = []
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     pass
 
 
@@ -41,7 +41,7 @@ async def split(ctx: WorkflowCtx[Told], text: str) -> NextAll[str]:
 async def part(ctx: WorkflowCtx[Told], text: str) -> str:
     ctx.state.parts = [*ctx.state.parts, text]
     if text.endswith("3"):
-        raise Wrong(f"part: {text}")
+        raise WrongError(f"part: {text}")
     return text
 
 
@@ -76,7 +76,7 @@ class Everything(Workflow[str, str, Told]):
     start = split
     edges = (
         split >> part >> gather(total),
-        part.on_failure(Wrong) >> rescue >> gather(total),
+        part.on_failure(WrongError) >> rescue >> gather(total),
         total >> wait >> end,
     )
 
@@ -86,7 +86,7 @@ EXPECTED = "+".join([*(f"{SECRET} {n}" for n in range(3)), f"{SECRET} 3 rescued 
 
 @node
 async def failing(ctx: WorkflowCtx[Told], text: str) -> str:
-    raise Wrong(f"I will not tell {text}")
+    raise WrongError(f"I will not tell {text}")
 
 
 class Failing(Workflow[str, str, Told]):

@@ -1,4 +1,4 @@
-"""Runs whose data are encrypted: every kind of run ends, nothing of it can be read, and who lacks a key loses nothing."""
+"""Runs whose data are encrypted: every kind of run ends, nobody can read them, and who lacks a key loses nothing."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ async def test_a_secret_in_input_output_context_and_errors_is_found_nowhere_but_
     assert max(map(len, bodies)) < 1_000
     assert (SECRET in caplog.text) is not bool(codecs)
     assert "work_item.attempt_failed" in caplog.text
-    for name in (b"Everything", b"rescue", b"run", b"Wrong"):
+    for name in (b"Everything", b"rescue", b"run", b"WrongError"):
         assert name in here.everything()
 
 
@@ -303,7 +303,9 @@ async def test_a_worker_that_meets_a_newer_key_in_the_middle_of_a_chain_parks_th
     ahead_view = ContextState.load(Told, context_to_plain(Told())).view("ahead")
     ahead_view.parts = ["ahead"]
     change = AppendDelta(WorkItemId("f" * 32), pack(delta_of(ahead_view)))
-    await ahead.services.commit(BatchWriter(header.run_id, header.created_at_ms), Decision(conditions=(), changes=(change,)))
+    await ahead.services.commit(
+        BatchWriter(header.run_id, header.created_at_ms), Decision(conditions=(), changes=(change,))
+    )
     go_on.set()
     await asyncio.sleep(3)
     (item,) = await ahead.pending_work("run")
@@ -345,9 +347,9 @@ async def test_who_looks_without_a_key_sees_where_a_run_is_and_that_its_texts_ar
     good = await client.start(Two, SECRET, run_id="good")
     assert await good.result(20) == SECRET
     hidden = "(encrypted with the key 'new', which this process does not have)"
-    assert (await blind.run_info("bad")).failure == f"failing: Wrong: {hidden}"
+    assert (await blind.run_info("bad")).failure == f"failing: WrongError: {hidden}"
     (error,) = await blind.errors("bad")
-    assert (error.error_type, error.message, error.traceback) == ("Wrong", hidden, hidden)
+    assert (error.error_type, error.message, error.traceback) == ("WrongError", hidden, hidden)
     (item,) = await blind.pending_work("bad")
     assert (item.node, item.note) == ("failing", hidden)
     for lacking in (blind, here.client_with(Encryption({"old": OLD}))):
@@ -413,7 +415,7 @@ async def test_a_payload_moved_to_another_item_or_field_of_its_run_is_refused(se
     moved = replace(item, input=replace(item.input, payload=header.input))  # the same bytes, of another field
     await put(here, "run", key, codec.encode_item(moved))
     await here.worker_with(*BOTH)
-    with pytest.raises(RunFailedError, match="'run/input of .*moved here from another run, item or field"):
+    with pytest.raises(RunFailedError, match=r"'run/input of .*moved here from another run, item or field"):
         await run.result(20)
 
 

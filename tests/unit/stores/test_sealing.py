@@ -51,7 +51,9 @@ def test_what_is_sealed_opens_at_its_place(data: bytes, place: Place) -> None:
 
 
 @given(data_of_any_kind, places, places)
-def test_what_is_sealed_for_one_run_kind_or_name_is_refused_at_every_other(data: bytes, here: Place, there: Place) -> None:
+def test_what_is_sealed_for_one_run_kind_or_name_is_refused_at_every_other(
+    data: bytes, here: Place, there: Place
+) -> None:
     if here == there:
         return
     with pytest.raises(UnreadableRecordError, match="moved here from another run, item or field") as caught:
@@ -65,7 +67,13 @@ def test_no_two_places_have_the_same_bytes(one: Place, other: Place) -> None:
 
 
 def test_a_place_is_not_confused_by_where_its_parts_are_cut() -> None:
-    cut = [Place("ab", "c", "d"), Place("a", "bc", "d"), Place("a", "b", "cd"), Place("abcd", "", ""), Place("", "", "abcd")]
+    cut = [
+        Place("ab", "c", "d"),
+        Place("a", "bc", "d"),
+        Place("a", "b", "cd"),
+        Place("abcd", "", ""),
+        Place("", "", "abcd"),
+    ]
     assert len({place.bound for place in cut}) == len(cut)
 
 
@@ -149,7 +157,7 @@ class Failing:
 
 def test_a_defect_of_somebodys_codec_is_an_error_that_names_the_codec_and_shows_no_data() -> None:
     own = Sealing([Failing()])
-    with pytest.raises(CodecError, match="The codec 'failing' failed to encode: ValueError.$"):
+    with pytest.raises(CodecError, match=r"The codec 'failing' failed to encode: ValueError\.$"):
         own.seal(b"no", HERE)
     with pytest.raises(UnreadableRecordError, match="The codec 'failing' failed to decode it: KeyError"):
         own.open(own.seal(b"yes", HERE), HERE)
@@ -180,7 +188,7 @@ def test_a_digest_names_its_key_so_that_a_start_is_known_again_after_a_rotation(
         assert not after.is_digest_of(digest, *parts[:3], b"other")
         assert not after.is_digest_of(digest, b"ShopX"[:5], b"1", b"input", b"context")
     for lacking in (before, plain):
-        with pytest.raises(UnknownKeyError, match="tells whether this is the run that has this id .* key 'new'"):
+        with pytest.raises(UnknownKeyError, match=r"tells whether this is the run that has this id .* key 'new'"):
             lacking.is_digest_of(new, *parts)
 
 
