@@ -73,11 +73,12 @@ class Worker:
         self.services = services
         self.queues = queues
         self._heartbeat = heartbeat
-        self._deaths = DeathWatches(services.session, services.timeouts.dead_after, heartbeat.succeeded)
-        self.maintenance = Maintenance(services, self._deaths, queues)
         self._timers = TimerQueue(services)
+        services.on_timer = self._timers.add
+        deaths = DeathWatches(services.session, services.timeouts.dead_after, heartbeat.succeeded)
+        self.maintenance = Maintenance(services, deaths, queues)
         self._intake = Intake(services.queue, queues, services.limits.concurrency)
-        admissions = Admissions(services, self._deaths)
+        admissions = Admissions(services, deaths)
         self._deliveries = Deliveries(services, self._intake, admissions, self.maintenance.probe_returned, queues)
         self._interrupts = Interrupts(services, self.stop)
         self._store_watch = StoreWatch(
@@ -88,7 +89,6 @@ class Worker:
         self._failure: Exception | None = None
         self._is_name_lost = False
         self._status = "starting"
-        services.on_timer = self._timers.add
         services.threads.on_too_many = self._lost_threads
         heartbeat.on_lost = self._lost_name
 
