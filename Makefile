@@ -17,6 +17,9 @@ SEED ?= 1
 SMOKE ?=
 NAME ?=
 
+# Where the runs of `make demo-cluster` and `make chaos` are: sqlite, postgresql or redis
+STORE ?=
+
 # What a run is given on top, such as: make test ARGS="-k retry", make demo ARGS="--folder src"
 ARGS ?=
 
@@ -41,8 +44,8 @@ help: ## Explain the targets
 demo: $(DEMO_VENV)/.made ## Run the code census in one process; needs nothing but Python
 	@$(DEMO_VENV)/bin/python -m examples.census $(ARGS)
 
-demo-cluster: $(VENV)/.made services ## Run the same on RabbitMQ with three worker processes, one of them killed on the way
-	@$(BIN)/python -m examples.census --cluster $(ARGS)
+demo-cluster: $(VENV)/.made services ## Run the same on RabbitMQ with three workers, one of them killed; STORE=redis and its server too
+	@$(BIN)/python -m examples.census --cluster $(if $(STORE),--store $(STORE)) $(ARGS)
 
 deploy-demo: ## Run the same in containers (deploy/README.md), once in one process and once in workers, and compare
 	@set -e; trap '$(COMPOSE) down --volumes' EXIT; \
@@ -62,8 +65,8 @@ check: $(VENV)/.made ## Lint, formatting, types (mypy and pyright), architecture
 	$(BIN)/pyright
 	$(PYTEST) -q tests/typing tests/unit/test_architecture.py
 
-chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s with SEED=1, then check every run; SMOKE=1 takes 30 s
-	@$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) $(if $(SMOKE),--smoke) $(ARGS)
+chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s with SEED=1 on STORE=sqlite, then check every run; SMOKE=1 takes 30 s
+	@$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) $(if $(STORE),--store $(STORE)) $(if $(SMOKE),--smoke) $(ARGS)
 
 scenario: $(VENV)/.made services ## Show one claim about recovery with its figures: NAME=wiped-broker (ARGS=--help lists them)
 	@$(BIN)/python -m tests.chaos $(NAME) --seed $(SEED) $(ARGS)

@@ -18,6 +18,7 @@ from examples.census.model import Report, Survey
 from examples.census.output import DEFAULT, DEFAULT_CLUSTER, FolderBusyError, Output
 from examples.census.processes import WorkerFailedError
 from examples.census.progress import show_report
+from examples.census.servers import SERVERS, SQLITE
 from floxide_amqp import FloxideError
 
 INTERRUPTED = 130
@@ -26,7 +27,10 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the census that the command line asks for; return the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.store and not options.cluster:
+        parser.error("--store is for --cluster; in one process the runs are in a SQLite file")
     survey = _survey(options)
     if not Path(survey.folder).is_dir():
         print(f"{survey.folder} is not a folder; give another --folder.", file=sys.stderr)
@@ -44,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("Run the same command again to go on where it was.", flush=True)
+        print(_how_to_go_on(options), flush=True)
     return code
 
 
@@ -55,7 +59,7 @@ async def _run(options: argparse.Namespace, survey: Survey, output: Output) -> i
         loop.add_signal_handler(number, _stop_once, stop, loop, number)
     if options.cluster:
         cluster = ClusterOptions(
-            workers=options.workers, kill_broker=options.kill_broker, compare=options.compare,
+            workers=options.workers, store=options.store, kill_broker=options.kill_broker, compare=options.compare,
             fresh=options.fresh, delay_ms=options.delay_ms,
         )  # fmt: skip
         report, is_sound = await run_cluster(survey, output, stop, cluster)
@@ -69,6 +73,13 @@ async def _run(options: argparse.Namespace, survey: Survey, output: Output) -> i
         return INTERRUPTED
     _summarise(report, survey, output)
     return 0 if is_sound else 1
+
+
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    if options.cluster and options.store in SERVERS:
+        name, _ = SERVERS[options.store]
+        return f"The {name} that was launched for it is gone, and the run with it; the same command starts anew."
+    return "Run the same command again to go on where it was."
 
 
 def _stop_once(stop: asyncio.Event, loop: asyncio.AbstractEventLoop, number: signal.Signals) -> None:
@@ -116,6 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--cluster", action="store_true", help="worker processes on a real broker, one of them killed on the way")
     add("--workers", type=int, default=3, metavar="N", help="processes to start; 0 if workers run elsewhere")
+    add(
+        "--store", choices=(SQLITE, *SERVERS),
+        help="where the runs are: a SQLite file, as by default (or FLOXIDE_STORE), or a server that is launched, "
+        "killed on the way and started again",
+    )  # fmt: skip
     add("--kill-broker", action="store_true", help="kill RabbitMQ on the way as well, and start it again")
     add("--compare", type=Path, metavar="PATH", help="report that this one must equal to the byte")
     return parser

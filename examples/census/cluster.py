@@ -1,4 +1,4 @@
-"""The census on a real RabbitMQ, with worker processes that share a SQLite file, and with deaths on the way.
+"""The census on a real RabbitMQ, with worker processes that share a store, and with deaths on the way.
 
 The victim is chosen so that it surely dies with work in its hands: a worker is frozen, and only if the side file shows
 that it has begun items which the store does not have completed is it killed; else it goes on, and the next is tried.
@@ -7,8 +7,6 @@ that it has begun items which the store does not have completed is it killed; el
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +18,13 @@ from examples.census.output import DEFAULT, Output
 from examples.census.processes import WorkerProcess, check_alive, started_workers, wait_until_alive
 from examples.census.progress import show_report
 from examples.census.runs import Plan, begin, choose_run, files_done, follow
-from floxide_amqp import ConfigurationError, Orchestrator
-from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE, read_settings
-from floxide_amqp.testing.services import RabbitMQ, launch_own_rabbitmq, launch_rabbitmq
+from examples.census.servers import broker_of, kill_broker, kill_store, say, store_of
+from floxide_amqp import Orchestrator
+from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE
+from floxide_amqp.testing.services import PostgreSQL, RabbitMQ, Redis
 
 KILL_WORKER_AT = 0.1
+KILL_STORE_AT = 0.3
 KILL_BROKER_AT = 0.4
 """Parts of the files that are done when the deaths begin."""
 
@@ -42,6 +42,7 @@ WATCH_SECONDS = 1.0
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
     workers: int
+    store: str | None
     kill_broker: bool
     compare: Path | None
     fresh: bool
@@ -52,15 +53,18 @@ async def run_cluster(
     survey: Survey, output: Output, stop: asyncio.Event, options: ClusterOptions
 ) -> tuple[Report | None, bool]:
     """Count and check; return the report (None if `stop` came first) and whether the check found all in order."""
-    async with _broker(options) as (broker_url, broker):
-        cluster = _Cluster(survey, output, options, broker_url, broker)
+    async with (
+        broker_of(kills=options.kill_broker, has_workers=options.workers > 0) as (broker_url, broker),
+        store_of(options.store, output.store_url) as (store_url, server),
+    ):
+        cluster = _Cluster(survey, output, options, (broker_url, broker), (store_url, server))
         report = await cluster.run(stop)
-    if report is None:
-        return None, False
-    output.write_report(report)
-    show_report(report)
-    compare = options.compare or embedded_report(survey, output)
-    findings = await check_census(output, must_kill=options.workers > 1, compare=compare)
+        if report is None:
+            return None, False
+        output.write_report(report)
+        show_report(report)
+        compare = options.compare or embedded_report(survey, output)
+        findings = await check_census(output, must_kill=options.workers > 1, compare=compare)
     show_findings(findings)
     return report, all(finding.is_good for finding in findings)
 
@@ -69,13 +73,18 @@ class _Cluster:
     """One run with everything around it."""
 
     def __init__(
-        self, survey: Survey, output: Output, options: ClusterOptions, broker_url: str, broker: RabbitMQ | None
+        self,
+        survey: Survey,
+        output: Output,
+        options: ClusterOptions,
+        broker: tuple[str, RabbitMQ | None],
+        store: tuple[str, PostgreSQL | Redis | None],
     ) -> None:
         self._survey = survey
         self._output = output
         self._options = options
-        self._broker = broker
-        self._store = read_settings().store or output.store_url
+        broker_url, self._broker = broker
+        self._store, self._store_server = store
         self._app = make_app(broker=broker_url, store=self._store)
         self._environment = {BROKER_VARIABLE: broker_url, STORE_VARIABLE: self._store}
 
@@ -86,18 +95,18 @@ class _Cluster:
                 orchestrator, self._survey, output, store=self._store, fresh=options.fresh,
                 is_alone=options.workers > 0,
             )  # fmt: skip
-            _say(f"Run {plan.run_id}: {plan.total:,} files in {self._survey.folder}.")
+            say(f"Run {plan.run_id}: {plan.total:,} files in {self._survey.folder}.")
             async with started_workers(options.workers, self._environment, output.folder) as workers:
                 await wait_until_alive(orchestrator, workers)
                 for worker in workers:
-                    _say(f"Worker {worker.name} is at work as process {worker.process.pid}.")
+                    say(f"Worker {worker.name} is at work as process {worker.process.pid}.")
                 handle = await begin(orchestrator, plan, output, delay_ms=options.delay_ms)
                 followed = asyncio.create_task(follow(orchestrator, handle, plan, stop))
                 accidents = asyncio.create_task(self._accidents(orchestrator, plan, workers))
                 report = await _first_of(followed, accidents)
             if report is None:
                 done = await files_done(orchestrator, plan.run_id)
-                _say(f"Interrupted: {done:,} of {plan.total:,} files are done and stored.")
+                say(f"Interrupted: {done:,} of {plan.total:,} files are done and stored.")
             return report
 
     async def _accidents(self, orchestrator: Orchestrator, plan: Plan, workers: list[WorkerProcess]) -> None:
@@ -107,10 +116,13 @@ class _Cluster:
             await _until_done(orchestrator, plan, KILL_WORKER_AT)
             victim = await self._kill_one(orchestrator, plan, workers)
             workers = [worker for worker in workers if worker is not victim]
+        if self._options.store is not None and self._store_server is not None:
+            await _until_done(orchestrator, plan, KILL_STORE_AT)
+            await kill_store(self._options.store, self._store_server)
         if self._options.kill_broker and self._broker is not None:
             await _until_done(orchestrator, plan, KILL_BROKER_AT)
             await asyncio.sleep(settled_at - asyncio.get_running_loop().time())
-            await _kill_broker(self._broker)
+            await kill_broker(self._broker)
         while True:
             check_alive(workers)
             await asyncio.sleep(WATCH_SECONDS)
@@ -128,7 +140,7 @@ class _Cluster:
                 await asyncio.sleep(LOOK_SECONDS)
 
     def _note_death(self, worker: WorkerProcess, held: list[str]) -> None:
-        _say(f"Killed worker {worker.name} (SIGKILL) with {len(held)} items begun and not completed.")
+        say(f"Killed worker {worker.name} (SIGKILL) with {len(held)} items begun and not completed.")
         note = self._output.read_note()
         if note is not None:
             note.killed[worker.name] = held
@@ -162,32 +174,6 @@ async def _until_done(orchestrator: Orchestrator, plan: Plan, part: float) -> No
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _kill_broker(broker: RabbitMQ) -> None:
-    await asyncio.to_thread(broker.kill)
-    _say("Killed RabbitMQ (SIGKILL).")
-    await asyncio.to_thread(broker.start)
-    _say("RabbitMQ runs again.")
-
-
-@asynccontextmanager
-async def _broker(options: ClusterOptions) -> AsyncIterator[tuple[str, RabbitMQ | None]]:
-    """Yield the URL of the broker to use and, if it was launched here, the broker itself."""
-    url = read_settings().broker
-    if url is not None:
-        if options.kill_broker:
-            raise ConfigurationError(f"The broker named by {BROKER_VARIABLE} is not ours to kill; unset the variable.")
-        yield url, None
-        return
-    if options.workers == 0:
-        raise ConfigurationError(f"With --workers 0 the workers run elsewhere: name their broker in {BROKER_VARIABLE}.")
-    broker = await asyncio.to_thread(launch_own_rabbitmq if options.kill_broker else launch_rabbitmq)
-    try:
-        _say(f"RabbitMQ at {broker.url.rpartition('@')[2]}.")
-        yield broker.url, broker if broker.is_mine else None
-    finally:
-        await asyncio.to_thread(broker.close)
-
-
 def embedded_report(survey: Survey, output: Output) -> Path | None:
     """Return the report of the last embedded census, if it was of the same folder and lies in another one than ours."""
     if output.folder == DEFAULT.absolute() or not (DEFAULT / "census.json").exists():
@@ -196,7 +182,3 @@ def embedded_report(survey: Survey, output: Output) -> Path | None:
     note = embedded.read_note()
     same = note is not None and (note.folder, note.skip) == (survey.folder, survey.skip)
     return embedded.report_json if same and embedded.report_json.exists() else None
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -155,6 +155,9 @@ async def examine(url: str) -> StoreReport:
     if (scheme := _scheme_of(url)) in _POSTGRESQL:
         report: StoreReport = await _driver("postgresql", scheme, "asyncpg").examine(url)
         return report
+    if scheme in _REDIS:
+        looked: StoreReport = await _driver("redis", scheme, "redis").examine(url)
+        return looked
     check_is_there(url)
     store = await _open(url)
     await store.aclose()

@@ -15,6 +15,7 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.runs import read_header
 from floxide_amqp.stores.sealed import Layer
 
 _log = get_logger("floxide_amqp.admission")
@@ -77,7 +78,7 @@ class AdmissionReads:
         if cached is not None:
             header = cached.header
         else:
-            header = read_record(codec.decode_header, snapshot.cells[2].value, keys.header(run_id))
+            header = read_header(run_id, snapshot.cells[2].value)
             cached = self._remember(header)
         broken: CodecError | None = None
         lacked: Layer | None = None

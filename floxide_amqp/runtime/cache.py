@@ -85,15 +85,19 @@ class CachedRun:
                 page = await contexts.tail(self.header.run_id, self.position)
                 if self.absorb(page):
                     return
-                if page.first > self.position:
+                if page.first > self.position or page.length < page.first:
                     break
             loaded = await contexts.read(self.header, self.graph.context)
             self._context, self.position = loaded.state, loaded.position
             self._snapshots, self._tail_bytes = loaded.snapshots, loaded.tail_bytes
 
     def absorb(self, page: LogPage) -> bool:
-        """Apply a page of the log; return whether the context reaches the log's end. False also where it has a gap."""
-        if self._context is None or page.first > self.position:
+        """Apply a page of the log; return whether the context reaches the log's end.
+
+        False also where there is a gap, because the log was trimmed, and where the log ends before the page: a store
+        that came back from before lacks what was merged, and the context is to be read anew.
+        """
+        if self._context is None or page.first > self.position or page.length < page.first:
             return False
         with self._dropped_when_broken():
             self._tail_bytes += bytes_after(self.position, page)

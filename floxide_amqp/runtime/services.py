@@ -44,7 +44,7 @@ from floxide_amqp.stores.probes import ProbeStore
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.runs import RunStore
-from floxide_amqp.stores.sealed_records import sealed_changes
+from floxide_amqp.stores.sealed_changes import sealed_changes
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter

@@ -87,10 +87,11 @@ class Worker:
         self._stopping = asyncio.Event()
         self.parts_ended: list[str] = []
         self._failure: Exception | None = None
-        self._is_name_lost = False
+        self._is_disowned = False
         self._status = "starting"
         services.threads.on_too_many = self._lost_threads
         heartbeat.on_lost = self._lost_name
+        services.session.on_data_lost = self._lost_data
 
     # --- what users call
 
@@ -206,11 +207,11 @@ class Worker:
         """Take nothing new, let chains end, then give up on those that take too long."""
         self._set_status("draining")
         await self._intake.stop()
-        await self._deliveries.drain(0.0 if self._is_name_lost else self.services.timeouts.drain)
+        await self._deliveries.drain(0.0 if self._is_disowned else self.services.timeouts.drain)
 
     async def _hand_over(self) -> None:
         """Give back what is left; what cannot be is found by those who miss this worker's heartbeat."""
-        if self._is_name_lost:
+        if self._is_disowned:
             return
         try:
             await self.maintenance.hand_over()
@@ -223,7 +224,12 @@ class Worker:
 
     def _lost_name(self, error: Exception) -> None:
         """Another worker has the name: what this one holds in the store is that one's now."""
-        self._is_name_lost = True
+        self._is_disowned = True
+        self._give_up(error)
+
+    def _lost_data(self, error: Exception) -> None:
+        """The store is not what it was: what this worker remembers of it may never have been."""
+        self._is_disowned = True
         self._give_up(error)
 
     def _lost_threads(self) -> None:

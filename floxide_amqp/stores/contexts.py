@@ -36,7 +36,8 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.encoding import pack, unpack
 from floxide_amqp.stores.sealed import Place
-from floxide_amqp.stores.sealed_records import SNAPSHOT, context_of, delta_opener
+from floxide_amqp.stores.sealed_places import SNAPSHOT
+from floxide_amqp.stores.sealed_records import context_of, delta_opener
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 

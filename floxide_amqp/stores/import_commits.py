@@ -20,6 +20,7 @@ from floxide_amqp.ports.key_value import (
     Clear,
     Committed,
     Delete,
+    Entry,
     IndexRange,
     Leave,
     Precondition,
@@ -140,14 +141,15 @@ class ImportCommits:
                 return
 
     async def _clear_indexes(self, names: Sequence[str]) -> None:
-        while names:
-            ranges = tuple(IndexRange(name, limit=MOST_WRITES if len(names) == 1 else 10) for name in names)
+        left: Sequence[str] = names
+        while left:
+            ranges = tuple([IndexRange(name, limit=MOST_WRITES if len(left) == 1 else 10) for name in left])
             found = (await self._session.read(Read(slot=self._slot, indexes=ranges))).indexes
-            left = list(zip(names, found, strict=True))
-            leaves = [Leave(name, entry.entry) for name, entries in left for entry in entries]
+            pages: list[tuple[str, tuple[Entry, ...]]] = list(zip(left, found, strict=True))
+            leaves = [Leave(name, entry.entry) for name, entries in pages for entry in entries]
             for start in range(0, len(leaves), MOST_WRITES):
                 await self._commit(tuple(leaves[start : start + MOST_WRITES]))
-            names = [name for name, entries in left if entries]
+            left = [name for name, entries in pages if entries]
 
     async def _commit(self, writes: tuple[Write, ...], checks: tuple[Precondition, ...] = ()) -> None:
         """Write something under the mark, which tells whether it was, should the reply be lost."""

@@ -83,13 +83,14 @@ class RunRemoval:
 
     # --- what is due
 
-    async def ended(
-        self, status: RunStatus, *, until_ms: int, after: str = "", limit: int = PAGE
-    ) -> list[EndedRun]:
+    async def ended(self, status: RunStatus, *, until_ms: int, after: str = "", limit: int = PAGE) -> list[EndedRun]:
         """Return runs that ended so before a moment, earliest first; those behind the entry `after`, if it is given."""
         before = keys.timers_until(until_ms)
-        entries = await self._session.scan(IndexRange(keys.ended_runs(status), after=after, before=before, limit=limit))
-        return [EndedRun(status, *keys.time_and_run(entry.entry), entry.value.decode(errors="replace")) for entry in entries]
+        wanted = IndexRange(keys.ended_runs(status), after=after, before=before, limit=limit)
+        return [
+            EndedRun(status, *keys.time_and_run(entry.entry), entry.value.decode(errors="replace"))
+            for entry in await self._session.scan(wanted)
+        ]
 
     async def condemned(self, *, limit: int = PAGE) -> list[tuple[int, RunId]]:
         """Return runs whose removal has begun, each with the time when it did, earliest first."""

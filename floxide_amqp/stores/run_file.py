@@ -234,10 +234,13 @@ class RunFileReader:
     def _unpacked(self, body: bytes, start: int) -> tuple[Any, ...]:
         try:
             scan(body)
-            values = cast("tuple[Any, ...]", _msgpack.unpackb(body, use_list=False))
+            found: Any = _msgpack.unpackb(body, use_list=False)
         except Exception as error:
             raise self._damaged(f"there is no frame at byte {start}") from error
-        kind = values[0] if isinstance(values, tuple) and values else None
+        values = cast("tuple[Any, ...]", found)
+        if type(values) is not tuple:
+            raise self._damaged(f"there is no frame at byte {start}")
+        kind = values[0] if values else None
         if kind == HEAD and len(values) > 2 and type(values[1]) is int and values[1] > FORMAT:
             raise RunFileError(
                 path=str(self._path),

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from floxide_amqp.core.ids import RunId, Slot, WorkItemId, slot_of
 from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState, Tombstone
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError
+from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError, UnreadableRecordError
 from floxide_amqp.ports.key_value import IndexRange, Key, Read, Snapshot
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.items import StoredItem, stored_item
-from floxide_amqp.stores.sealed_records import arrival_place, readable_state
+from floxide_amqp.stores.sealed_places import arrival_place
+from floxide_amqp.stores.sealed_records import readable_state
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
@@ -138,7 +139,7 @@ class RunStore:
             return None
         read_state = read_record(codec.decode_state, state.value, keys.state(run_id))
         return StoredRun(
-            header=read_record(codec.decode_header, header.value, keys.header(run_id)),
+            header=read_header(run_id, header.value),
             state=readable_state(self._sealing, run_id, read_state),
             epoch=state.version,
             counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
@@ -156,6 +157,19 @@ class RunStore:
             entries = await self._session.scan(IndexRange(index, after=after, limit=limit))
             slots |= {entry.entry: entry.slot for entry in entries}
         return sorted(slots.items())[:limit]
+
+
+def read_header(run_id: RunId, data: bytes) -> RunHeader:
+    """Return a run's header, its input and context still sealed.
+
+    Raises:
+        UnreadableRecordError: It cannot be read, or is another run's.
+    """
+    key = keys.header(run_id)
+    header = read_record(codec.decode_header, data, key)
+    if header.run_id != run_id:
+        raise UnreadableRecordError(place="/".join(key), problem=f"It is the header of run {header.run_id!r}.")
+    return header
 
 
 def _instant(at_ms: int) -> datetime:

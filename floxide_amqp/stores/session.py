@@ -15,7 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from floxide_amqp.core.ids import RunId, Slot
-from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
+from floxide_amqp.exceptions import (
+    CommitOutcomeUnknownError,
+    StoreDataLostError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
     Batch,
@@ -118,6 +124,7 @@ class Session:
     Attributes:
         figures: What it counts of its conversation.
         shard: As given.
+        on_data_lost: Called whenever the store says that it has lost what it had reported; of a part, the whole's is.
     """
 
     def __init__(
@@ -132,6 +139,8 @@ class Session:
         shard: str = "",
     ) -> None:
         self.shard = shard
+        self.on_data_lost: Callable[[StoreDataLostError], None] | None = None
+        self._whole = whole or self
         self._store = store
         self._clock = clock
         self._patience = patience_seconds
@@ -276,6 +285,10 @@ class Session:
             began = loop.time()
             try:
                 reply = await call()
+            except StoreDataLostError as error:
+                if self._whole.on_data_lost is not None:
+                    self._whole.on_data_lost(error)
+                raise
             except WAITED_FOR:
                 self.figures.failures[kind] += 1
                 if self._failing_since is None:

@@ -159,9 +159,9 @@ class _Survey:
     async def _index_sizes(self, slot: Slot, names: Sequence[str]) -> list[Amount]:
         """Return how much is in each of some indexes of a slot; most of them are small."""
         amounts = {name: Amount() for name in names}
-        after = dict.fromkeys(names, "")
+        after: dict[str, str] = dict.fromkeys(names, "")
         while after:
-            ranges = tuple(IndexRange(name, behind, limit=PAGE) for name, behind in after.items())
+            ranges = tuple([IndexRange(name, behind, limit=PAGE) for name, behind in after.items()])
             found = (await self._session.read(Read(slot=slot, indexes=ranges))).indexes
             pages = dict(zip(tuple(after), found, strict=True))
             for name, entries in pages.items():

@@ -46,6 +46,7 @@ class PrivatePostgreSQL:
     Args:
         lives_with: The process with which it ends; None for this one.
         configuration: More lines for its ``postgresql.conf``; they win over the lines there are.
+        data: Where it keeps its data, to give it a disk of its own; by default a folder that goes with it.
 
     Raises:
         ConfigurationError: PostgreSQL is not installed here, or there is no user but root to run it.
@@ -53,10 +54,11 @@ class PrivatePostgreSQL:
 
     is_mine = True
 
-    def __init__(self, *, lives_with: int | None = None, configuration: str = "") -> None:
+    def __init__(self, *, lives_with: int | None = None, configuration: str = "", data: Path | None = None) -> None:
         self._programs = find_programs()
         self._account = _account()
         self._folder = Path(tempfile.mkdtemp(prefix="floxide-postgresql-"))
+        self._data = data or self._folder / "data"
         self._password = secrets.token_hex(12)
         (self._port,) = free_ports(1)
         self._configuration = configuration
@@ -81,7 +83,7 @@ class PrivatePostgreSQL:
 
     @property
     def folder(self) -> Path:
-        """Where its data and its log are."""
+        """Where its log is, and its data unless it was given another folder for that."""
         return self._folder
 
     def reconfigure(self, configuration: str) -> None:
@@ -97,11 +99,11 @@ class PrivatePostgreSQL:
         """Start it and wait until one can log in."""
         if self._process.is_started:
             return
-        if not (self._folder / "data" / "PG_VERSION").exists():
+        if not (self._data / "PG_VERSION").exists():
             self._make_data()
         lines = f"{_CONFIGURATION}port = {self._port}\nunix_socket_directories = '{self._folder}'\n"
-        (self._folder / "data" / "floxide.conf").write_text(f"{lines}{self._configuration}\n")
-        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
+        (self._data / "floxide.conf").write_text(f"{lines}{self._configuration}\n")
+        command = [str(self._programs / "postgres"), "-D", str(self._data)]
         self._process.start([*self._as_account(), *command], self._environment())
         try:
             wait_until_ready(
@@ -120,7 +122,7 @@ class PrivatePostgreSQL:
         if self._process.is_started:
             self.resume()
             with suppress(subprocess.CalledProcessError):
-                self._run("pg_ctl", "stop", "--mode=fast", "--pgdata", str(self._folder / "data"), "--silent")
+                self._run("pg_ctl", "stop", "--mode=fast", "--pgdata", str(self._data), "--silent")
         self._process.stop(STOP_SECONDS)
 
     def kill(self) -> None:
@@ -136,7 +138,7 @@ class PrivatePostgreSQL:
         """Delete its data; started again if it ran."""
         ran = self._process.is_started
         self.kill()
-        shutil.rmtree(self._folder / "data", ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
         if ran:
             self.start()
 
@@ -161,12 +163,14 @@ class PrivatePostgreSQL:
         password = self._folder / "password"
         password.write_text(self._password)
         self.own(password)
+        self._data.mkdir(mode=0o700, exist_ok=True)
+        self.own(self._data)
         self._run(
-            "initdb", "--pgdata", str(self._folder / "data"), "--username", USER, "--pwfile", str(password),
+            "initdb", "--pgdata", str(self._data), "--username", USER, "--pwfile", str(password),
             "--auth-host", "password", "--auth-local", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync",
         )  # fmt: skip
         password.unlink()
-        with (self._folder / "data" / "postgresql.conf").open("a") as file:
+        with (self._data / "postgresql.conf").open("a") as file:
             file.write("include = 'floxide.conf'\n")
 
     def _run(self, program: str, *arguments: str) -> None:

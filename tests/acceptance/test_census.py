@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing.postgresql_servers import find_programs
+from floxide_amqp.testing.redis_servers import find_program
 from floxide_amqp.testing.services import URL_VARIABLE, find_scripts, has_container_engine
 
 ROOT = Path(__file__).parents[2]
@@ -257,6 +260,46 @@ def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path
     assert "RabbitMQ runs again" in told
     assert "byte-identical" in told
     assert "VIOLATED" not in told
+
+
+FINDERS: dict[str, Callable[[], object]] = {"PostgreSQL": find_programs, "Redis": find_program}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("server", FINDERS)
+def test_a_cluster_whose_store_is_killed_as_well_reports_the_same(
+    sources: Path, tmp_path: Path, rabbitmq_url: str, namespace: str, server: str
+) -> None:
+    try:
+        has_container_engine() or FINDERS[server]()
+    except ConfigurationError as error:
+        pytest.skip(f"needs a {server} that may be killed: {error}")
+    census(sources, tmp_path / "embedded")
+    told = census(
+        sources, tmp_path / "cluster", "--cluster", "--store", server.lower(), "--delay-ms", "300", "--compare",
+        str(tmp_path / "embedded" / "report.json"), timeout=100, FLOXIDE_BROKER=rabbitmq_url,
+        FLOXIDE_NAMESPACE=namespace,
+    )  # fmt: skip
+    assert told.count("Killed worker") == 1
+    assert f"Killed {server} (SIGKILL)" in told
+    assert f"{server} runs again" in told
+    assert "byte-identical" in told
+    assert "VIOLATED" not in told
+    assert report_of(tmp_path / "cluster") == report_of(tmp_path / "embedded")
+    assert not (tmp_path / "cluster" / "census.db").exists()
+
+
+def test_a_store_that_is_not_ours_is_not_killed(sources: Path, tmp_path: Path) -> None:
+    told = census(
+        sources, tmp_path / "out", "--cluster", "--store", "redis", code=1, FLOXIDE_STORE="redis://localhost/0",
+        FLOXIDE_BROKER="amqp://guest:guest@localhost/",
+    )  # fmt: skip
+    assert told.strip() == "The store named by FLOXIDE_STORE is not ours to kill; unset the variable."
+
+
+def test_one_process_is_given_no_server_for_its_store(sources: Path, tmp_path: Path) -> None:
+    assert "--store is for --cluster" in census(sources, tmp_path / "out", "--store", "redis", code=2)
 
 
 def test_a_broker_that_is_not_ours_is_not_killed(sources: Path, tmp_path: Path) -> None:

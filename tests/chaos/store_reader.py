@@ -1,14 +1,15 @@
-"""Reads a store's file without the engine: the tables, and the few fields of the records that the checker needs.
+"""Reads a store without the engine: its tables, and the few fields of the records that the checker needs.
 
 What is known here of the format is written here again on purpose, so that a mistake of the engine's own readers cannot
-hide one of its writers. A store on a server would be another class with the same methods.
+hide one of its writers. Each kind of store has a class with the methods of `Tables` and no more: what the rows mean is
+the same for all.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,36 +70,58 @@ class StoredRun:
     live: list[str] = field(default_factory=list)
 
 
-class StoreReader(Protocol):
-    def open_runs(self) -> int:
-        """How many runs are not over."""
+class StoreAwayError(Exception):
+    """The store cannot be read just now, as is to be expected while it is being mistreated."""
+
+
+class Tables(Protocol):
+    """What a store holds, as rows. Each method may raise `StoreAwayError`."""
+
+    def cell(self, partition: str, name: str) -> tuple[int, bytes] | None:
+        """Version and value of one cell."""
         ...
 
-    def left_over(self) -> dict[str, int]:
-        """How many entries there are of what should be gone when all is quiet, by index."""
+    def cells(self) -> Iterable[tuple[str, str, int, bytes]]:
+        """Partition, name, version, value."""
         ...
 
-    def messages(self, queue: str, limit: int) -> list[tuple[str, str, str, int]]:
-        """Some messages that are under way: entry, run, item, turn."""
+    def counters(self) -> Iterable[tuple[str, str, int]]:
+        """Partition, name, value."""
         ...
 
-    def item(self, run_id: str, item_id: str) -> Item | None: ...
+    def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
+        """Partition, name, value: those of one log one after the other, in their order."""
+        ...
 
-    def runs(self) -> Iterator[StoredRun]: ...
+    def index(self, name: str, limit: int | None = None) -> Entries:
+        """The entries of one index, in their order."""
+        ...
 
-    def index(self, name: str) -> Entries: ...
+    def index_entries(self, *kinds: str) -> Iterable[tuple[str, str, bytes]]:
+        """Name, entry, value, of the indexes whose names begin with one of `kinds` and a colon, in their order."""
+        ...
 
-    def indexes(self) -> list[str]:
-        """Names of the indexes that span all runs."""
+    def count(self, *names: str) -> int:
+        """How many entries some indexes have, together."""
+        ...
+
+    def index_sizes(self, *kinds: str) -> dict[str, int]:
+        """How many entries each index of some kinds has; without kinds, each but those of single runs."""
         ...
 
 
 def open_reader(url: str) -> StoreReader:
     """Return the reader for a store's URL."""
     parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        raise ValueError(f"There is no reader for {parts.scheme} yet: write one with the methods of StoreReader.")
-    return SqliteReader(Path("/" + parts.path.lstrip("/")))
+    if parts.scheme == "postgresql":
+        from tests.chaos.postgresql_tables import PostgresqlTables
+
+        return StoreReader(PostgresqlTables(url))
+    if parts.scheme == "redis":
+        from tests.chaos.redis_tables import RedisTables
+
+        return StoreReader(RedisTables(url))
+    return StoreReader(SqliteTables(Path("/" + parts.path.lstrip("/"))))
 
 
 def plain(data: bytes) -> Any:
@@ -119,8 +142,8 @@ def payload(data: bytes) -> Any:
     return plain(data)[-1]
 
 
-class SqliteReader:
-    """Reads the SQLite store's file, also while the engine writes it."""
+class SqliteTables:
+    """The SQLite store's file, also while the engine writes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -129,46 +152,79 @@ class SqliteReader:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=30)) as connection:
             return connection.execute(query, parameters).fetchall()
 
+    def cell(self, partition: str, name: str) -> tuple[int, bytes] | None:
+        rows = self._rows("SELECT version, value FROM cells WHERE partition=? AND name=?", partition, name)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def cells(self) -> Iterable[tuple[str, str, int, bytes]]:
+        return self._rows("SELECT partition, name, version, value FROM cells WHERE slot>=0")
+
+    def counters(self) -> Iterable[tuple[str, str, int]]:
+        return self._rows("SELECT partition, name, value FROM counters WHERE slot>=0")
+
+    def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
+        columns = "slot, partition, name, position"
+        return self._rows(f"SELECT partition, name, value FROM log_entries WHERE slot>=0 ORDER BY {columns}")
+
+    def index(self, name: str, limit: int | None = None) -> Entries:
+        query = "SELECT entry, value FROM index_entries WHERE name=? ORDER BY entry LIMIT ?"
+        return self._rows(query, name, -1 if limit is None else limit)
+
+    def index_entries(self, *kinds: str) -> Iterable[tuple[str, str, bytes]]:
+        mine = " OR ".join("name GLOB ?" for _ in kinds)
+        query = f"SELECT name, entry, value FROM index_entries WHERE {mine} ORDER BY name, entry"
+        return self._rows(query, *(f"{kind}:*" for kind in kinds))
+
+    def count(self, *names: str) -> int:
+        marks = ",".join("?" * len(names))
+        return int(self._rows(f"SELECT count(*) FROM index_entries WHERE name IN ({marks})", *names)[0][0])
+
+    def index_sizes(self, *kinds: str) -> dict[str, int]:
+        mine = " OR ".join("name=? OR name GLOB ?" for _ in kinds) or "name NOT GLOB 'in:*' AND name NOT GLOB 'live:*'"
+        names = [name for kind in kinds for name in (kind, f"{kind}:*")]
+        return dict(self._rows(f"SELECT name, count(*) FROM index_entries WHERE {mine} GROUP BY name", *names))
+
+
+class StoreReader:
+    """Says what the rows mean."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
     def open_runs(self) -> int:
-        marks = ",".join("?" * len(OPEN_RUNS))
-        return int(self._rows(f"SELECT count(*) FROM index_entries WHERE name IN ({marks})", *OPEN_RUNS)[0][0])
+        """How many runs are not over."""
+        return self.tables.count(*OPEN_RUNS)
 
     def left_over(self) -> dict[str, int]:
-        rows = self._rows(
-            "SELECT name, count(*) FROM index_entries WHERE name IN (?,?,?,'timers') OR name GLOB 'messages:*' "
-            "OR name GLOB 'owned:*' OR name GLOB 'parked:*' GROUP BY name", *OPEN_RUNS
-        )  # fmt: skip
-        return {str(name): int(count) for name, count in rows}
+        """How many entries there are of what should be gone when all is quiet, by index."""
+        found = self.tables.index_sizes("runs.status", "messages", "owned", "parked", "timers")
+        ended = {f"runs.status:{status}" for status in ("completed", "failed", "cancelled")}
+        return {name: count for name, count in found.items() if name not in ended}
 
     def messages(self, queue: str, limit: int) -> list[tuple[str, str, str, int]]:
-        rows = self._rows("SELECT entry, value FROM index_entries WHERE name=? LIMIT ?", f"messages:{queue}", limit)
-        return [(entry, *plain(value)[1:4]) for entry, value in rows]
+        """Some messages that are under way: entry, run, item, turn."""
+        return [(entry, *plain(value)[1:4]) for entry, value in self.tables.index(f"messages:{queue}", limit)]
 
     def item(self, run_id: str, item_id: str) -> Item | None:
-        rows = self._rows("SELECT version, value FROM cells WHERE partition=? AND name=?", run_id, f"i:{item_id}")
-        return _item(*rows[0]) if rows else None
+        found = self.tables.cell(run_id, f"i:{item_id}")
+        return _item(*found) if found else None
 
     def index(self, name: str) -> Entries:
-        return self._rows("SELECT entry, value FROM index_entries WHERE name=? ORDER BY entry", name)
+        return self.tables.index(name)
 
     def indexes(self) -> list[str]:
-        names = [name for (name,) in self._rows("SELECT DISTINCT name FROM index_entries")]
-        return [name for name in names if not name.startswith(("in:", "live:"))]
+        """Names of the indexes that span all runs."""
+        return list(self.tables.index_sizes())
 
     def runs(self) -> Iterator[StoredRun]:
         found: dict[str, StoredRun] = {}
-        cells = "SELECT partition, name, version, value FROM cells WHERE slot>=0"
-        for partition, name, version, value in self._rows(cells):
-            run = found.setdefault(partition, StoredRun(partition))
-            _read_cell(run, name, version, value)
-        for partition, name, value in self._rows("SELECT partition, name, value FROM counters WHERE slot>=0"):
-            found.setdefault(partition, StoredRun(partition)).counters[name] = value
-        logs = "SELECT partition, name, value FROM log_entries WHERE slot>=0 ORDER BY slot, partition, name, position"
-        for partition, name, value in self._rows(logs):
+        for partition, name, version, value in self.tables.cells():
+            _read_cell(found.setdefault(partition, StoredRun(partition)), name, version, value)
+        for partition, name, count in self.tables.counters():
+            found.setdefault(partition, StoredRun(partition)).counters[name] = count
+        for partition, name, value in self.tables.log_entries():
             _read_line(found.setdefault(partition, StoredRun(partition)), name, plain(value))
-        mine = "name GLOB 'in:*' OR name GLOB 'live:*'"
-        indexes = f"SELECT name, entry, value FROM index_entries WHERE {mine} ORDER BY name, entry"
-        for name, entry, value in self._rows(indexes):
+        for name, entry, value in self.tables.index_entries("in", "live"):
             kind, run_id, *opener = name.split(":")
             run = found.setdefault(run_id, StoredRun(run_id))
             if kind == "live":
@@ -176,6 +232,30 @@ class SqliteReader:
             else:
                 run.arrivals[opener[0]].append(payload(value))
         yield from found.values()
+
+
+def save(tables: Tables, path: Path) -> None:
+    """Write what a store on a server holds to an SQLite file that can be read when the server is gone."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(_SAVED)
+        connection.executemany("INSERT INTO cells VALUES (0,?,?,?,?)", tables.cells())
+        connection.executemany("INSERT INTO counters VALUES (0,?,?,?)", tables.counters())
+        lines = ((partition, name, at, value) for at, (partition, name, value) in enumerate(tables.log_entries()))
+        connection.executemany("INSERT INTO log_entries VALUES (0,?,?,?,?)", lines)
+        connection.executemany("INSERT INTO index_entries VALUES (?,?,0,?)", tables.index_entries("in", "live"))
+        for index in tables.index_sizes():
+            entries = ((index, entry, value) for entry, value in tables.index(index))
+            connection.executemany("INSERT INTO index_entries VALUES (?,?,0,?)", entries)
+        connection.commit()
+
+
+_SAVED = """
+CREATE TABLE cells (slot, partition, name, version, value);
+CREATE TABLE counters (slot, partition, name, value);
+CREATE TABLE log_entries (slot, partition, name, position, value);
+CREATE TABLE index_entries (name, entry, slot, value);
+"""
+"""Without keys: what is wrong in a store may be double."""
 
 
 def _read_cell(run: StoredRun, name: str, version: int, value: bytes) -> None:

@@ -66,10 +66,10 @@ class Encryption:
         source = _parse(keys) if isinstance(keys, str) else keys
         self._find: Callable[[str], bytes | str | None] | None = None
         self._keys: dict[str, bytes] = {}
-        if isinstance(source, Mapping):
-            self._keys = {_checked_id(key_id): _key_of(key_id, key) for key_id, key in source.items()}
-        else:
+        if callable(source):
             self._find = source
+        else:
+            self._keys = {_checked_id(key_id): _key_of(key_id, key) for key_id, key in source.items()}
         self._aead = _load_aead()
         self._ciphers: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
         self._salt = b""

@@ -8,26 +8,21 @@ it is held, so cancelling a call can never cut a group in two.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, TypeAlias
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.clearing import clear_of
-from floxide_amqp.drivers.memory.listing import COUNTER_BYTES, Listed, listed_page
+from floxide_amqp.drivers.memory.listing import listed_page
+from floxide_amqp.drivers.memory.slot import NAME, NO_CELL, SlotRecords, Undo
 from floxide_amqp.drivers.memory.sorted_entries import SortedEntries
 from floxide_amqp.drivers.running_clock import RunningClock
-from floxide_amqp.exceptions import InvalidBatchError, StoreClosedError
+from floxide_amqp.exceptions import StoreClosedError
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import (
-    ABSENT,
-    PRESENT,
     Add,
     Append,
     Batch,
-    Cell,
-    Check,
-    Clear,
     CommitReply,
     Committed,
     Conflict,
@@ -41,135 +36,15 @@ from floxide_amqp.ports.key_value import (
     LogPage,
     LogRange,
     Outcome,
-    Precondition,
     Put,
     Read,
     ReadReply,
-    RecordKind,
     RecordPage,
     Snapshot,
     Trim,
     When,
     Write,
 )
-
-_NAME = "memory"
-_NO_CELL = Cell(ABSENT, b"")
-_COUNTER_MIN, _COUNTER_MAX = -(1 << 63), (1 << 63) - 1
-
-_Undo: TypeAlias = list[tuple[Callable[[Any, Any], object], Any, Any]]
-"""What to call, with which two arguments, to take each write back; applied from the last to the first."""
-
-
-class _Log:
-    """The kept entries of a log; `first` is the position of the first of them."""
-
-    __slots__ = ("entries", "first")
-
-    def __init__(self, first: int, entries: list[bytes]) -> None:
-        self.first = first
-        self.entries = entries
-
-    @property
-    def length(self) -> int:
-        return self.first + len(self.entries)
-
-    def page(self, start: int, limit: int) -> LogPage:
-        first = max(start, self.first, 0)
-        offset = first - self.first
-        return LogPage(first, tuple(self.entries[offset : offset + max(limit, 0)]), self.length)
-
-
-class _Slot:
-    """The cells, counters and logs of one slot."""
-
-    __slots__ = ("cells", "counters", "logs")
-
-    def __init__(self) -> None:
-        self.cells: dict[Key, Cell] = {}
-        self.counters: dict[Key, int] = {}
-        self.logs: dict[Key, _Log] = {}
-
-    def fails(self, check: Precondition) -> bool:
-        if isinstance(check, Check):
-            version = self.cells.get(check.key, _NO_CELL)[0]
-            return version == ABSENT if check.version == PRESENT else version != check.version
-        log = self.logs.get(check.log)
-        return (0 if log is None else log.length) != check.length
-
-    def put(self, key: Key, value: bytes, undo: _Undo) -> None:
-        cells = self.cells
-        before = cells.get(key)
-        cells[key] = Cell(1 if before is None else before[0] + 1, value)
-        undo.append((_restore_item, (cells, key), before))
-
-    def add(self, key: Key, amount: int, undo: _Undo) -> None:
-        counters = self.counters
-        before = counters.get(key)
-        after = amount if before is None else before + amount
-        if not (_COUNTER_MIN <= after <= _COUNTER_MAX and _COUNTER_MIN <= amount <= _COUNTER_MAX):
-            raise InvalidBatchError(store=_NAME, reason=f"adding {amount} to counter {key} leaves 64 bits signed")
-        counters[key] = after
-        undo.append((_restore_item, (counters, key), before))
-
-    def append(self, key: Key, entries: tuple[bytes, ...], undo: _Undo) -> int:
-        log = self.logs.get(key)
-        if log is None:
-            if not entries:
-                return 0
-            log = self.logs[key] = _Log(0, [])
-            undo.append((_restore_item, (self.logs, key), None))
-        before = len(log.entries)
-        log.entries.extend(entries)
-        undo.append((_cut_entries, log.entries, before))
-        return log.first + before
-
-    def trim(self, key: Key, before: int, undo: _Undo) -> None:
-        log = self.logs.get(key)
-        if log is not None and before > log.first:
-            kept = log.entries[before - log.first :]
-            self.logs[key] = _Log(min(before, log.length), kept)
-            undo.append((_restore_item, (self.logs, key), log))
-
-    def delete(self, key: Key, undo: _Undo) -> None:
-        for things in (self.cells, self.counters, self.logs):
-            before = things.pop(key, None)
-            if before is not None:
-                undo.append((_restore_item, (things, key), before))
-
-    def clear(self, clear: Clear, undo: _Undo) -> int:
-        """Remove what lies in a partition; finding it costs a look at every key of the slot."""
-        count = 0
-        for things in (self.cells, self.counters, self.logs):
-            mine = (key for key in things if key.partition == clear.partition and key.name not in clear.keep)
-            for key in list(islice(mine, max(0, clear.limit - count))):
-                undo.append((_restore_item, (things, key), things.pop(key)))
-                count += 1
-        return count
-
-    def listed(self) -> Listed:
-        """Return, for each kind, the keys and how to tell a record's size and number."""
-        cells, counters, logs = self.cells, self.counters, self.logs
-        return {
-            RecordKind.CELL: (cells, lambda key: (len(cells[key].value), cells[key].version)),
-            RecordKind.COUNTER: (counters, lambda key: (COUNTER_BYTES, counters[key])),
-            RecordKind.LOG: (
-                [key for key, log in logs.items() if log.length],
-                lambda key: (sum(map(len, logs[key].entries)), logs[key].length),
-            ),
-        }
-
-
-def _restore_item(place: tuple[dict[Key, Any], Key], value: object) -> None:
-    things, key = place
-    if value is None:
-        things.pop(key, None)
-    else:
-        things[key] = value
-
-
-def _cut_entries(entries: list[bytes], length: int) -> None:
-    del entries[length:]
 
 
 class MemoryKeyValueStore:
@@ -185,7 +60,7 @@ class MemoryKeyValueStore:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or RunningClock()
         self._lock = threading.Lock()
-        self._slots: dict[Slot, _Slot] = {}
+        self._slots: dict[Slot, SlotRecords] = {}
         self._indexes: dict[str, SortedEntries] = {}
         self._is_closed = False
 
@@ -208,7 +83,7 @@ class MemoryKeyValueStore:
         """
         with self._lock:
             self._check_open()
-            undo: _Undo = []
+            undo: Undo = []
             try:
                 outcomes = tuple([self._apply_batch(batch, undo) for batch in batches])
             except BaseException:
@@ -259,20 +134,20 @@ class MemoryKeyValueStore:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise StoreClosedError(store=_NAME)
+            raise StoreClosedError(store=NAME)
 
-    def _slot(self, number: Slot) -> _Slot:
+    def _slot(self, number: Slot) -> SlotRecords:
         slot = self._slots.get(number)
         if slot is None:
-            slot = self._slots[number] = _Slot()
+            slot = self._slots[number] = SlotRecords()
         return slot
 
-    def _apply_batch(self, batch: Batch, undo: _Undo) -> Outcome:
+    def _apply_batch(self, batch: Batch, undo: Undo) -> Outcome:
         slot = self._slot(batch.slot)
         for check in batch.checks:
             if slot.fails(check):
                 return Conflict(check)
-        clear = clear_of(batch, store=_NAME)
+        clear = clear_of(batch, store=NAME)
         if clear is not None:
             return Committed(cleared=slot.clear(clear, undo))
         positions: dict[Key, int] = {}
@@ -287,7 +162,7 @@ class MemoryKeyValueStore:
         writes: tuple[Write, ...],
         positions: dict[Key, int],
         touched: dict[Key, None],
-        undo: _Undo,
+        undo: Undo,
     ) -> None:
         number = batch.slot
         slot = self._slots[number]
@@ -315,13 +190,13 @@ class MemoryKeyValueStore:
             holds = slot.counters.get(when.counter, 0) == when.equals
             self._apply_writes(batch, when.then if holds else when.otherwise, positions, touched, undo)
 
-    def _enter(self, index: str, key: tuple[str, int], value: bytes, undo: _Undo) -> None:
+    def _enter(self, index: str, key: tuple[str, int], value: bytes, undo: Undo) -> None:
         entries = self._indexes.get(index)
         if entries is None:
             entries = self._indexes[index] = SortedEntries()
         undo.append((entries.restore, key, entries.enter(key, value)))
 
-    def _leave(self, index: str, key: tuple[str, int], undo: _Undo) -> None:
+    def _leave(self, index: str, key: tuple[str, int], undo: Undo) -> None:
         entries = self._indexes.get(index)
         if entries is not None:
             undo.append((entries.restore, key, entries.leave(key)))
@@ -329,10 +204,10 @@ class MemoryKeyValueStore:
     def _snapshot(self, read: Read) -> Snapshot:
         slot = self._slots.get(read.slot)
         if slot is None:
-            slot = _Slot()
+            slot = SlotRecords()
         cells, counters = slot.cells, slot.counters
         return Snapshot(
-            cells=tuple([cells.get(key, _NO_CELL) for key in read.cells]),
+            cells=tuple([cells.get(key, NO_CELL) for key in read.cells]),
             counters=tuple([counters.get(key, 0) for key in read.counters]),
             logs=tuple([_log_page(slot, asked) for asked in read.logs]),
             indexes=tuple([self._range(asked, read.slot) for asked in read.indexes]),
@@ -351,6 +226,6 @@ class MemoryKeyValueStore:
         return tuple(islice(wanted, asked.limit))
 
 
-def _log_page(slot: _Slot, asked: LogRange) -> LogPage:
+def _log_page(slot: SlotRecords, asked: LogRange) -> LogPage:
     log = slot.logs.get(asked.log)
     return LogPage(max(asked.start, 0), (), 0) if log is None else log.page(asked.start, asked.limit)

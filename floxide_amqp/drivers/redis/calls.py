@@ -170,11 +170,12 @@ async def _introduce(
     ready: list[int] = []
     for number, said in zip(numbers, found, strict=True):
         reply = judged(said, calls[number], lives, store=store)
-        if isinstance(reply, list) and len(reply) == 4:
-            lives.saw(calls[number].tag, int(reply[2]), reply[3])
-            ready.append(number)
-        else:
+        if isinstance(reply, Exception):
             replies[number] = reply
+        else:
+            _, _, sequence, life = reply
+            lives.saw(calls[number].tag, int(sequence), life)
+            ready.append(number)
     return ready
 
 
@@ -184,14 +185,19 @@ def judged(reply: Any, call: Call, lives: Lives | None, *, store: str) -> Reply:
         error, code = store_error(reply, store=store), code_of(reply)
         if code not in _ELSEWHERE:
             return error
-        named = reply if code == "ASK" and isinstance(reply, redis_errors.AskError) else None
+        named: Any = reply if code == "ASK" else None
         asks = None if named is None else (str(named.host), int(named.port))
         return ElsewhereError(error, asks)
-    if lives is None or not isinstance(reply, list):
+    if lives is None or isinstance(reply, StoreError | ReplyLostError):
         return reply
-    if reply[0] == b"LIFE":
+    if is_said(reply, b"LIFE"):
         return None
     lost = lives.verdict(call.tag, reply)
-    if lost is None and isinstance(reply[0], int):
+    if lost is None and not is_said(reply, b"OVERFLOW"):
         lives.saw(call.tag, int(reply[2]))
     return reply if lost is None else lost
+
+
+def is_said(reply: Reply, word: bytes) -> bool:
+    """Tell whether a script did nothing and says why in this word."""
+    return not isinstance(reply, Exception) and bool(reply[0] == word)

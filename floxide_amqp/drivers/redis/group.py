@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import msgpack
-
 from floxide_amqp.drivers.clearing import clear_of
 from floxide_amqp.drivers.redis.layout import (
     CELL,
@@ -20,10 +18,10 @@ from floxide_amqp.drivers.redis.layout import (
     Layout,
     check_slot,
     member,
-    not_unicode,
     number_of,
     number_text,
 )
+from floxide_amqp.drivers.redis.packing import packed, storable
 from floxide_amqp.exceptions import InvalidBatchError
 from floxide_amqp.ports.key_value import (
     Add,
@@ -87,25 +85,10 @@ class Group:
         self._entry_ids: dict[tuple[str, str, int], int] = {}
         self._entry_homes: list[int] = []
         self._entries: list[bytes] = []
-        try:
+        with storable(store):
             written = [self._batch(batch) for batch in batches]
-            self.packed: bytes = msgpack.packb(
-                (
-                    self._hashes,
-                    self._homes,
-                    self._fields,
-                    self._lists,
-                    self._indexes,
-                    self._entry_homes,
-                    self._entries,
-                    written,
-                ),
-                use_bin_type=False,  # Redis knows the older of the two ways to write bytes
-            )
-        except UnicodeError as error:
-            raise not_unicode(store, error) from error
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidBatchError(store=store, reason=f"a value cannot be stored: {error}") from error
+            records = (self._hashes, self._homes, self._fields, self._lists)
+            self.packed = packed((*records, self._indexes, self._entry_homes, self._entries, written))
 
     def outcomes(self, found: Sequence[Any]) -> list[Outcome]:
         """Return the outcome of each batch, from what the script says of each."""
@@ -216,7 +199,7 @@ class Group:
         return number
 
 
-def _bytes(value: bytes) -> bytes:
+def _bytes(value: object) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
-        return value
-    raise TypeError(f"a value must be bytes, not {type(value).__name__}")  # pyright: ignore[reportUnreachable]
+        return value  # pyright: ignore[reportUnknownVariableType]  # a view of anything
+    raise TypeError(f"a value must be bytes, not {type(value).__name__}")

@@ -45,6 +45,22 @@ async def open_heads(servers: Servers, address: Address) -> tuple[Layout, bytes]
     return layout, incarnation
 
 
+async def look_at(servers: Servers, address: Address) -> str:
+    """Return a sentence's end that says what is at an address, after trying the commands a store needs there.
+
+    Raises:
+        StoreSchemaError: The store is of another release, or of another kind of server.
+        StoreError: The user's rights do not reach, or the server takes no writes.
+    """
+    layout = Layout(address.prefix, CLUSTER_TAGS if address.is_cluster else 1)
+    heads = _Heads(servers, layout, address.shown)
+    (found,) = await heads.look([0], b"")
+    if not found[0]:
+        return "nothing yet; opening it makes a store"
+    heads.check(found)
+    return f"a store of format {_text(FORMAT)}, {_text(found[0])[:8]}…"
+
+
 class _Heads:
     def __init__(self, servers: Servers, layout: Layout, store: str) -> None:
         self._servers = servers

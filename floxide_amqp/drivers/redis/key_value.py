@@ -14,7 +14,7 @@ from typing import Any
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.redis.address import Address, address_of
-from floxide_amqp.drivers.redis.calls import Call, Reply
+from floxide_amqp.drivers.redis.calls import Call, Reply, is_said
 from floxide_amqp.drivers.redis.group import Group
 from floxide_amqp.drivers.redis.heads import open_heads
 from floxide_amqp.drivers.redis.layout import Layout
@@ -24,7 +24,7 @@ from floxide_amqp.drivers.redis.lives import Lives
 from floxide_amqp.drivers.redis.reading import Reading, entries_of, scan_asked
 from floxide_amqp.drivers.redis.scanning import Page, merged
 from floxide_amqp.drivers.redis.scripts import COMMIT, LIST, READ, Script
-from floxide_amqp.drivers.redis.servers import Cluster, OneServer, Servers, raised
+from floxide_amqp.drivers.redis.servers import Servers, raised, servers_of
 from floxide_amqp.drivers.redis.settings_check import durability_of
 from floxide_amqp.exceptions import (
     CommitOutcomeUnknownError,
@@ -79,7 +79,7 @@ class RedisKeyValueStore:
             StoreError: It refuses the login, may lose data, or holds a store that this release cannot read.
         """
         address = address_of(url)
-        servers: Servers = Cluster(address) if address.is_cluster else OneServer(address)
+        servers = servers_of(address)
         try:
             durability = await durability_of(servers, address)
             layout, incarnation = await open_heads(servers, address)
@@ -229,7 +229,7 @@ class RedisKeyValueStore:
         if any(isinstance(reply, StoreReadOnlyError) for reply in replies):
             await self._servers.drop()  # a replica has taken over, and the name may lead there by now
         return {
-            tag: group.overflow(reply[2]) if isinstance(reply, list) and reply[0] == b"OVERFLOW" else reply
+            tag: group.overflow(int(reply[2])) if is_said(reply, b"OVERFLOW") else reply
             for (tag, group), reply in zip(groups.items(), replies, strict=True)
         }
 

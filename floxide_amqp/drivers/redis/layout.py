@@ -152,8 +152,3 @@ def number_of(found: int | bytes | None) -> int:
         return found
     high, colon, low = found.partition(b":")
     return (int(high) << 32) + int(low) if colon else int(found)
-
-
-def not_unicode(store: str, error: UnicodeError) -> InvalidBatchError:
-    """Return what to raise for a key with half a surrogate pair in it, which no bytes stand for."""
-    return InvalidBatchError(store=store, reason=f"a key is not valid Unicode: {error}")

@@ -138,7 +138,7 @@ class Node:
             async with asyncio.timeout(self._address.timeout_seconds):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it without types
                 await connection.send_packed_command(connection.pack_command("INFO", "server"), check_health=False)
-                peer = peer_of(await connection.read_response(disconnect_on_error=False))
+                peer = peer_of(await _next_reply(connection))
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, _FAILURES):
@@ -167,16 +167,21 @@ class Node:
 
 def peer_of(info: bytes) -> Peer:
     """Return who a server says it is."""
-    facts = dict(line.partition(b":")[::2] for line in info.splitlines())
+    facts = {line.partition(b":")[0]: line.partition(b":")[2] for line in info.splitlines()}
     major = facts.get(b"redis_version", b"").partition(b".")[0]
     return Peer(facts.get(b"run_id", b"?"), int(major) if major.isdigit() else 0)
 
 
+async def _next_reply(connection: Any) -> Any:  # redis-py's types leave open what it is
+    return await connection.read_response(disconnect_on_error=False)
+
+
 async def _reply(connection: Connection) -> Any:
     try:
-        return await connection.read_response(disconnect_on_error=False)
+        reply = await _next_reply(connection)
     except (redis_errors.ResponseError, redis_errors.BusyLoadingError) as error:
         return error
+    return reply
 
 
 async def _is_stale(connection: Connection) -> bool:

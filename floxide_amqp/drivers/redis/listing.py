@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgpack
-
 from floxide_amqp.drivers.record_cursor import COUNTER_BYTES
-from floxide_amqp.drivers.redis.layout import Layout, not_unicode, number_of
+from floxide_amqp.drivers.redis.layout import Layout, number_of
+from floxide_amqp.drivers.redis.packing import packed, storable, unpacked
 from floxide_amqp.exceptions import InvalidBatchError
 from floxide_amqp.ports.key_value import Key, RecordInfo, RecordKind, RecordPage
 
@@ -23,21 +22,19 @@ def page_asked(layout: Layout, slot: int, partition: str | None, after: bytes, l
     Raises:
         InvalidBatchError: The partition is not valid Unicode, or `after` is no cursor of this driver.
     """
-    cursor: object = "0"
-    pending: object = []
-    within: object = "0"
-    try:
-        if after:
-            cursor, pending, within = msgpack.unpackb(after, raw=True)
-        elif partition is not None:
-            cursor, pending = "", [layout.records(slot, partition)]
-        pattern = layout.records(slot, "").translate(_GLOB) + "*"
-        packed: bytes = msgpack.packb((pattern, max(1, limit), cursor, pending, within), use_bin_type=False)
-    except UnicodeError as error:
-        raise not_unicode(store, error) from error
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise InvalidBatchError(store=store, reason="the listing goes on behind what is no cursor of it") from error
-    return packed
+    cursor: Any = "0"
+    pending: Any = []
+    within: Any = "0"
+    if after:
+        try:
+            cursor, pending, within = unpacked(after)
+        except ValueError as error:
+            raise InvalidBatchError(store=store, reason="the listing goes on behind what is no cursor of it") from error
+    elif partition is not None:
+        cursor, pending = "", [layout.records(slot, partition)]
+    pattern = layout.records(slot, "").translate(_GLOB) + "*"
+    with storable(store):
+        return packed((pattern, max(1, limit), cursor, pending, within))
 
 
 def page_of(layout: Layout, slot: int, said: Sequence[Any]) -> RecordPage:
@@ -49,7 +46,7 @@ def page_of(layout: Layout, slot: int, said: Sequence[Any]) -> RecordPage:
         partition = key[base:].decode()
         records += [_record(partition, *found[n : n + 3]) for n in range(0, len(found), 3)]
     is_end = not cursor and not pending
-    return RecordPage(tuple(records), None if is_end else msgpack.packb((cursor, pending, within), use_bin_type=False))
+    return RecordPage(tuple(records), None if is_end else packed((cursor, pending, within)))
 
 
 def _record(partition: str, field: bytes, size: Any, number: Any) -> RecordInfo:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
 
-import msgpack
-
 from floxide_amqp.drivers.redis.layout import (
     CELL,
     COUNTER,
@@ -17,10 +15,10 @@ from floxide_amqp.drivers.redis.layout import (
     check_slot,
     entry_of,
     member,
-    not_unicode,
     number_of,
     slot_suffix,
 )
+from floxide_amqp.drivers.redis.packing import packed, storable
 from floxide_amqp.exceptions import StoreCorruptError
 from floxide_amqp.ports.key_value import ABSENT, Cell, Entry, IndexRange, Key, LogPage, LogRange, Read, Snapshot
 
@@ -46,10 +44,8 @@ class Reading:
         self._layout = layout
         self._store = store
         self._orders: list[list[int]] = []
-        try:
-            self.packed: bytes = msgpack.packb([self._written(read) for read in reads], use_bin_type=False)
-        except UnicodeError as error:
-            raise not_unicode(store, error) from error
+        with storable(store):
+            self.packed = packed([self._written(read) for read in reads])
 
     def snapshots(self, found: Sequence[Any]) -> list[Snapshot]:
         """Return the snapshot of each read, from what the script says of each."""
@@ -113,16 +109,13 @@ def scan_asked(layout: Layout, tag: int, asked: IndexRange, *, limit: int, beyon
     Raises:
         InvalidBatchError: The index or a bound is not valid Unicode.
     """
-    try:
+    with storable(store):
         least, greatest = bounds(asked.after, asked.before)
         if beyond is not None:
             here = b"(" + member(beyond.entry, beyond.slot)
             least, greatest = (least, here) if asked.reverse else (here, greatest)
         index = (*layout.index(tag, asked.index), least, greatest, b"", _limit(limit), asked.reverse)
-        packed: bytes = msgpack.packb([((), (), (index,))], use_bin_type=False)
-    except UnicodeError as error:
-        raise not_unicode(store, error) from error
-    return packed
+        return packed([((), (), (index,))])
 
 
 def _limit(limit: int) -> int:

@@ -22,7 +22,7 @@ class Script(NamedTuple):
 
 
 def _script(name: str, *, is_reading: bool) -> Script:
-    source = files(__package__).joinpath(f"{name}.lua").read_bytes()
+    source = files("floxide_amqp.drivers.redis").joinpath(f"{name}.lua").read_bytes()
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode(), is_reading)
 
 

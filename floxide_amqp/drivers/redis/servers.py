@@ -193,6 +193,11 @@ class Cluster:
         return store_error(reply, store=self._store)
 
 
+def servers_of(address: Address) -> Servers:
+    """Return who has what is at an address; nothing is connected yet."""
+    return Cluster(address) if address.is_cluster else OneServer(address)
+
+
 async def exchanged(node: Node, commands: Sequence[Command], *, store: str) -> list[Any]:
     """Return a server's replies to commands that may as well be repeated.
 

@@ -6,7 +6,7 @@ away. A store on such a server is refused, with the lines that change it, unless
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis import exceptions as redis_errors
@@ -35,9 +35,10 @@ _COMMANDS: Final = (
 _FROM_THE_LEAST: Final = (Durability.NOTHING, Durability.PROCESS_CRASH, Durability.POWER_LOSS)
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
     """What a server says of itself; None of what it does not tell."""
 
+    name: str
     release: str
     is_cluster: bool
     is_replica: bool
@@ -45,6 +46,7 @@ class _Facts(NamedTuple):
     sync: str | None
     limit: int
     policy: str
+    replicas: int
 
 
 async def durability_of(servers: Servers, address: Address) -> Durability:
@@ -54,14 +56,31 @@ async def durability_of(servers: Servers, address: Address) -> Durability:
         ConfigurationError: A server would lose or throw away what it reported, and the URL does not accept that.
         StoreError: A server is too old, is a replica, or cannot be asked.
     """
-    promises = [
-        _promise(node, _facts(replies, store=address.shown), address)
-        for node, replies in await servers.every(*_COMMANDS)
-    ]
+    promises = [promise_of(node, facts, address) for node, facts in await facts_of(servers, address)]
+    return least_of(promises)
+
+
+async def facts_of(servers: Servers, address: Address) -> list[tuple[str, Facts]]:
+    """Return what each server says of itself, by its name.
+
+    Raises:
+        StoreError: One of them cannot be asked.
+    """
+    return [(node, _facts(replies, store=address.shown)) for node, replies in await servers.every(*_COMMANDS)]
+
+
+def least_of(promises: Sequence[Durability]) -> Durability:
+    """Return what all of them promise."""
     return next((least for least in _FROM_THE_LEAST if least in promises), Durability.PROCESS_CRASH)
 
 
-def _promise(node: str, facts: _Facts, address: Address) -> Durability:
+def promise_of(node: str, facts: Facts, address: Address) -> Durability:
+    """Return what one server promises, and log what it may lose.
+
+    Raises:
+        ConfigurationError: It would lose or throw away what it reported, and the URL does not accept that.
+        StoreError: It is too old, or a replica.
+    """
     _check_server(node, facts, address)
     if address.accepts_loss:
         _log.warning("store.may_lose_commits", store=address.shown, node=node, loses="everything, when the server ends")
@@ -91,7 +110,7 @@ def _promise(node: str, facts: _Facts, address: Address) -> Durability:
     return Durability.PROCESS_CRASH
 
 
-def _check_server(node: str, facts: _Facts, address: Address) -> None:
+def _check_server(node: str, facts: Facts, address: Address) -> None:
     release = tuple(int(part) for part in facts.release.split(".")[:2] if part.isdigit())
     if release < LEAST_RELEASE:
         raise StoreError(
@@ -108,7 +127,7 @@ def _check_server(node: str, facts: _Facts, address: Address) -> None:
         raise StoreReadOnlyError(store=address.shown, reason=f"{node} is a replica; name its master in the URL")
 
 
-def _facts(replies: list[Any], *, store: str) -> _Facts:
+def _facts(replies: list[Any], *, store: str) -> Facts:
     appending, memory, *infos = replies
     info: dict[str, str] = {}
     for reply in infos:
@@ -116,7 +135,8 @@ def _facts(replies: list[Any], *, store: str) -> _Facts:
             raise store_error(reply, store=store) from reply
         info.update(_info(reply))
     settings = {**_settings(appending, store=store), **_settings(memory, store=store)}
-    return _Facts(
+    return Facts(
+        name=f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info.get('redis_version')}",
         release=info.get("redis_version", ""),
         is_cluster=info.get("redis_mode") == "cluster",
         is_replica=info.get("role") == "slave",
@@ -124,6 +144,7 @@ def _facts(replies: list[Any], *, store: str) -> _Facts:
         sync=settings.get("appendfsync"),
         limit=int(settings.get("maxmemory") or info.get("maxmemory") or 0),
         policy=settings.get("maxmemory-policy") or info.get("maxmemory_policy") or "noeviction",
+        replicas=int(info.get("connected_slaves") or 0),
     )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from floxide_amqp.core.ids import Slot
-from floxide_amqp.drivers.redis import RedisKeyValueStore
+from floxide_amqp.drivers.redis import RedisKeyValueStore, examine
 from floxide_amqp.exceptions import (
     ConfigurationError,
     StoreAccessRefusedError,
@@ -166,3 +166,27 @@ async def test_keys_of_another_program_under_the_same_names_are_refused_before_t
         with pytest.raises(StoreError, match="WRONGTYPE"):
             await store.commit([batch(Put(KEY, b"x")), batch(Put(KEY, b"x"), slot=Slot(8))])
         assert await value(store) == b""
+
+
+async def test_looking_at_a_server_tells_its_settings_and_what_it_holds_and_makes_nothing(
+    server: Redis, url: str
+) -> None:
+    empty = await examine(url)
+    facts = dict(empty.facts)
+    assert facts["store"] == url
+    assert "appendonly=yes, appendfsync=everysec, maxmemory=0, maxmemory-policy=noeviction" in facts["server"]
+    assert facts["holds"] == "nothing yet; opening it makes a store"
+    assert facts["commits survive"] == "process crash"
+    assert (empty.problems, len(empty.warnings)) == ((), 1)
+    assert server.command("KEYS", f"{url.rpartition('=')[2]}*") == []
+    async with opened(url):
+        pass
+    assert dict((await examine(url)).facts)["holds"].startswith("a store of format 1, ")
+
+
+async def test_looking_at_a_server_that_would_forget_names_each_problem(server: Redis, url: str) -> None:
+    server.command("CONFIG", "SET", "appendonly", "no")
+    found = await examine(url)
+    assert len(found.problems) == 1
+    assert "CONFIG SET appendonly yes" in found.problems[0]
+    assert dict(found.facts)["commits survive"] == "nothing"

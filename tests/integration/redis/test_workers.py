@@ -51,3 +51,14 @@ async def test_runs_outlive_a_store_in_redis_that_is_killed_and_started_again(be
         assert [await run.result(PATIENCE) for run in runs] == [SUM] * 5
         for run in runs:
             await check_squares(orchestrator, run.run_id)
+
+
+@pytest.mark.fault(31)
+async def test_workers_end_when_their_store_is_emptied_and_new_ones_work(bench: Bench, own_redis: Redis) -> None:
+    workers = [await bench.start_worker() for _ in range(2)]
+    own_redis.command("FLUSHALL")
+    assert [await asyncio.wait_for(worker.wait(), 20) for worker in workers] == [1, 1]
+    await bench.start_worker()
+    async with bench.app().orchestrator() as orchestrator:
+        run = await orchestrator.start(Squares, 1, run_id="run")
+        assert await run.result(PATIENCE) == SUM

@@ -121,3 +121,10 @@ def test_chunks_of_sorted_entries_keep_their_bounds(steps: list[tuple[bool, tupl
             assert all(0 < len(chunk) <= 8 for chunk in chunks)
             assert entries._largest == [chunk[-1] for chunk in chunks]
             assert sorted(entries._values) == [one for chunk in chunks for one in chunk]
+
+
+@pytest.mark.parametrize("after", [b"x", b"[]", b"[0]", b'[9, "a", "b"]', b'["a", "b", "c"]', b"\xff"])
+async def test_a_listing_does_not_go_on_behind_what_is_no_cursor(after: bytes) -> None:
+    store = MemoryKeyValueStore()
+    with pytest.raises(InvalidBatchError, match="the listing goes on behind what is no cursor of it"):
+        await store.records(SLOT, after=after)

@@ -16,8 +16,21 @@ from typing import Any
 import msgpack
 import pytest
 
-from floxide_amqp import Hold, Next, NextAll, Workflow, WorkflowCtx, gather, node
-from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp import (
+    Context,
+    Encryption,
+    EventLog,
+    Floxide,
+    Hold,
+    Next,
+    NextAll,
+    Timeouts,
+    Workflow,
+    WorkflowCtx,
+    gather,
+    node,
+)
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
@@ -40,6 +53,8 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.exporting import RunExport
 from floxide_amqp.stores.importing import RunImport
 from floxide_amqp.stores.run_file import CellFrame, EntriesFrame, RunFileReader
+from floxide_amqp.stores.sealed import Place
+from floxide_amqp.stores.sealed_places import INPUT
 from floxide_amqp.stores.session import Session
 from floxide_amqp.testing.faults import StoreFaults
 from floxide_amqp.testing.simulation.random_workflows import Tally, random_workflow
@@ -165,6 +180,10 @@ async def try_hard(ctx: WorkflowCtx[Any], n: int) -> Next[int] | Hold:
 
 
 SEEN: set[str] = set()
+
+
+class Secrets(Context):
+    log: EventLog[str] = EventLog()
 
 
 @node
@@ -301,7 +320,7 @@ async def test_a_run_that_changes_meanwhile_is_exported_anew_or_not_at_all(
 ) -> None:
     here, file = await waiting_run(cluster, tmp_path)
     client = here.client()
-    session = client.services.session
+    session: Any = client.services.session
     read, left = session.read, times
     state = keys.state(RunId("run"))
 
@@ -313,7 +332,7 @@ async def test_a_run_that_changes_meanwhile_is_exported_anew_or_not_at_all(
             await session.commit(Batch(slot=wanted.slot, writes=(Put(state, cell.value),)))
         return await read(wanted)
 
-    session.read = changing  # type: ignore[method-assign]
+    session.read = changing
     if times == 1:
         await client.export_run("run", tmp_path / "again")
         versions = {frame.name: frame.version for frame in cells_of(tmp_path / "again")}
@@ -494,7 +513,7 @@ async def test_a_file_that_is_damaged_anywhere_is_refused_before_anything_is_wri
 
 async def test_the_file_of_a_newer_release_says_so(cluster: MakeCluster, tmp_path: Path) -> None:
     _, file = await waiting_run(cluster, tmp_path)
-    body = msgpack.packb(["head", 2, "9.9", {"run": "run"}, None])
+    body: Any = msgpack.packb(["head", 2, "9.9", {"run": "run"}, None])
     file.write_bytes(run_file.MARK + struct.pack("!II", len(body), zlib.crc32(body)) + body)
     there = Cluster(Waits)
     with pytest.raises(RunFileError) as caught:
@@ -569,3 +588,46 @@ async def _exported(tmp_path: Path) -> dict[str, object]:
 def frames_of(file: Path) -> dict[str, object]:
     """What a file holds, in whatever order."""
     return {repr(frame): frame for frame in RunFileReader(file).frames()}
+
+
+def test_sealed_payloads_stay_sealed_in_the_file_and_open_in_the_other_store(tmp_path: Path) -> None:
+    module_secret = "a secret that is planted here"
+
+    @node
+    async def keep(ctx: WorkflowCtx[Secrets], told: str) -> str:
+        ctx.state.log.append(told)
+        await asyncio.sleep(3600)
+        return told
+
+    class Keeps(Workflow[str, str, Secrets]):
+        start = keep
+
+    codec_of = Encryption({"k1": b"1" * 32})
+
+    quick = Timeouts(early_acknowledge=0.01, drain=0.1, cancel_grace=0.1)
+
+    async def play() -> None:
+        app = Floxide(store=f"sqlite:///{tmp_path}/here.db", workflows=[Keeps], codec=[codec_of], timeouts=quick)
+        async with app.orchestrator() as client:
+            await client.start(Keeps, module_secret, context=Secrets(log=EventLog([module_secret])), run_id="run")
+            while [item.status for item in await client.pending_work("run")] != [WorkItemStatus.IN_PROGRESS]:
+                await asyncio.sleep(0.01)
+            await client.pause("run")
+            await client.export_run("run", tmp_path / "run")
+        there = Floxide(store=f"sqlite:///{tmp_path}/there.db", workflows=[Keeps], codec=[codec_of])
+        async with there.orchestrator(with_worker=False) as client:
+            await client.import_run(tmp_path / "run")
+            context = await client.context(Keeps, "run")
+            assert list(context.log) == [module_secret]
+            (item,) = await client.pending_work("run")
+            assert (item.node, item.status) == ("keep", WorkItemStatus.PENDING)
+            cell = client.services.items
+            (stored,) = await cell.find(RunId("run"), [WorkItemId(item.item_id)])
+            assert stored is not None
+            sealed = stored.item.input.payload
+            assert module_secret.encode() not in sealed
+            opened = client.services.sealing.open(sealed, Place("run", INPUT, item.item_id))
+            assert module_secret.encode() in opened
+
+    asyncio.run(play())
+    assert module_secret.encode() not in (tmp_path / "run").read_bytes()

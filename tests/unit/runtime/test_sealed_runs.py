@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from floxide_amqp.core.context import ContextState, context_to_plain, delta_of
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.retry import RetryPolicy
-from floxide_amqp.exceptions import UnknownKeyError
+from floxide_amqp.exceptions import UnknownKeyError, UnreadableRecordError
 from floxide_amqp.ports.codec import Codec
 from floxide_amqp.ports.key_value import Cell, Key, Put
 from floxide_amqp.runtime.orchestrator import Orchestrator
@@ -273,6 +274,40 @@ async def test_beside_a_worker_with_the_key_one_without_it_delays_runs_and_fails
         await here.check_completed(run.run_id)
 
 
+async def test_a_join_and_a_page_whose_values_a_worker_cannot_open_wait_for_one_that_can(sealed: MakeSealed) -> None:
+    """Nothing in these items is sealed itself, and there is no context: only the step finds out."""
+
+    class Many(Workflow[int, str]):
+        @node(queue="keyed")
+        async def scatter(x: int) -> NextAll[str]:  # noqa: N805 - a node
+            return NextAll(f"{SECRET} {n}" for n in range(x))
+
+        @node(queue="keyed")
+        async def part(text: str) -> str:  # noqa: N805 - a node
+            return text
+
+        @node(queue="blind")
+        async def add(texts: list[str]) -> str:  # noqa: N805 - a node
+            return texts[-1]
+
+        start = scatter
+        edges = (scatter >> part >> gather(add),)
+
+    here = sealed(Many, limits=Limits(chain_steps=1))
+    blind = await here.worker_with(queues=["blind"])
+    await here.worker_with(*BOTH, queues=["keyed"])
+    client = here.client_with(*BOTH)
+    run = await client.start(Many, 3, run_id="run")
+    await asyncio.sleep(30)
+    (item,) = await client.pending_work("run")
+    assert (item.node, item.status) == ("add", WorkItemStatus.PARKED)
+    assert "the encryption key 'new'" in item.note
+    assert blind.services.figures.parked == 1
+    await here.worker_with(*BOTH, queues=["blind"])
+    assert await run.result(60) == f"{SECRET} 2"
+    await here.check_completed("run")
+
+
 async def test_a_worker_that_meets_a_newer_key_in_the_middle_of_a_chain_parks_the_item_it_holds(
     sealed: MakeSealed,
 ) -> None:
@@ -419,6 +454,26 @@ async def test_a_payload_moved_to_another_item_or_field_of_its_run_is_refused(se
         await run.result(20)
 
 
+async def test_the_context_of_another_run_is_refused_with_its_whole_header_and_without(sealed: MakeSealed) -> None:
+    here = sealed(Everything)
+    client = here.client_with(*BOTH)
+    runs = {name: await client.start(Everything, SECRET, context=Told(said=name), run_id=name) for name in ("a", "b")}
+    places = {name: keys.header(RunId(name)) for name in runs}
+    own, other = [(await cell_of(here, name, places[name])).value for name in ("a", "b")]
+    await put(here, "a", places["a"], other)
+    with pytest.raises(UnreadableRecordError, match="'a/header' cannot be read: It is the header of run 'b'"):
+        await client.status("a")
+    mixed = replace(codec.decode_header(own), context=codec.decode_header(other).context)
+    await put(here, "a", places["a"], codec.encode_header(mixed))
+    await here.worker_with(*BOTH)
+    assert await runs["b"].result(60) == EXPECTED
+    with pytest.raises(RunFailedError, match="'a/initial context' cannot be read"):
+        await runs["a"].result(20)
+    await put(here, "a", places["a"], own)
+    await client.resume("a")
+    assert await runs["a"].result(60) == EXPECTED
+
+
 async def test_once_encryption_is_required_what_is_plain_is_refused(sealed: MakeSealed) -> None:
     here = sealed(Two)
     run = await here.client_with().start(Two, "1", run_id="run")
@@ -487,6 +542,23 @@ async def test_a_message_is_as_small_with_an_input_of_megabytes(sealed: MakeSeal
     assert len(sizes) >= 2
     assert max(sizes) < 1_000
     assert len(here.everything()) < len(text) / 10
+
+
+async def test_a_run_moves_to_another_store_as_it_is_and_goes_on_there_with_the_same_keys(
+    sealed: MakeSealed, tmp_path: Path
+) -> None:
+    here, there = sealed(Everything), sealed(Everything)
+    there.store._guard = lambda *_: None  # type: ignore[method-assign]  # an import fills cells in its own order
+    client = here.client_with(*BOTH)
+    await client.start(Everything, SECRET, run_id="run")
+    await client.pause("run")
+    await here.client_with().export_run("run", tmp_path / "run.file")  # it takes no key
+    assert SECRET.encode() not in (tmp_path / "run.file").read_bytes()
+    moved = there.client_with(*BOTH)
+    await there.client_with().import_run(tmp_path / "run.file")
+    await there.worker_with(*BOTH)
+    await moved.resume("run")
+    assert await moved.handle(Everything, "run").result(60) == EXPECTED
 
 
 # --- under faults

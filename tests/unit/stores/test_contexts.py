@@ -9,8 +9,8 @@ from floxide_amqp.core.context import ContextState, context_to_plain, delta_of
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import RunHeader
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
-from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.ports.key_value import Append, Batch, LogPage, LogRange, Put, Read, Trim
 from floxide_amqp.stores import contexts, keys
 from floxide_amqp.stores.encoding import pack
@@ -88,8 +88,8 @@ async def _stored(session: Session) -> tuple[tuple[int, int], LogPage]:
     return (first, second), found.logs[0]
 
 
-async def _told(session: Session, **options: int) -> tuple[list[int], int]:
-    state, position = await contexts.ContextStore(session, **options).load(HEADER, Counted)
+async def _told(session: Session, *, snapshot_after: int = 1_000) -> tuple[list[int], int]:
+    state, position = await contexts.ContextStore(session, snapshot_after=snapshot_after).load(HEADER, Counted)
     return list(state.view("x").log), position
 
 

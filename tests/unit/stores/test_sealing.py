@@ -27,7 +27,8 @@ from floxide_amqp.exceptions import (
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.encoding import pack
 from floxide_amqp.stores.sealed import MARK, Layer, Place, Sealed, SealedText, Unsealed, is_sealed, unwrap, wrap
-from floxide_amqp.stores.sealed_records import input_of, key_of, readable_item, sealed_changes
+from floxide_amqp.stores.sealed_changes import sealed_changes
+from floxide_amqp.stores.sealed_records import input_of, key_of, readable_item
 from floxide_amqp.stores.sealing import Sealing
 
 OLD, NEW = bytes(range(32)), bytes(range(100, 132))

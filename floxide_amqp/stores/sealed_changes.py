@@ -1,0 +1,175 @@
+"""On the way to the store: a decision's changes with every payload and every text of an error sealed for its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Final, cast
+
+from floxide_amqp.core import changes as c
+from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.sealed import Place, Sealed, SealedText, Unsealed, sealed_payload
+from floxide_amqp.stores.sealed_places import (
+    DELTA,
+    ERROR,
+    INPUT,
+    ITEM_FAILURE,
+    NOTE,
+    RUN_CONTEXT,
+    RUN_FAILURE,
+    RUN_INPUT,
+    arrival_place,
+    name_of_error,
+    page_place,
+    text_places,
+)
+from floxide_amqp.stores.sealing import Sealing
+
+
+def sealed_changes(sealing: Sealing, run_id: RunId, changes: Iterable[c.Change]) -> tuple[c.Change, ...]:
+    """Return changes as they are stored: every payload and every text of an error sealed for its place.
+
+    Raises:
+        MissingKeyError: An item takes over what was sealed for another one, and this process lacks the key.
+        CodecError: A codec fails.
+    """
+    table = _SEALED if sealing.is_on else _TAKEN_OVER
+    return tuple([table[type(each)](sealing, run_id, each) if type(each) in table else each for each in changes])
+
+
+def _put_item(sealing: Sealing, run_id: RunId, change: c.PutItem) -> c.Change:
+    item = _sealed_item(sealing, run_id, change.item)
+    return change if item is change.item else c.PutItem(item, change.is_listed)
+
+
+def _sealed_item(sealing: Sealing, run_id: RunId, item: WorkItem) -> WorkItem:
+    payload = _sealed_input(sealing, run_id, item)
+    failure = None if item.failure is None else _sealed_failure(sealing, run_id, item, item.failure)
+    note = item.note
+    if item.status is WorkItemStatus.FAILED:  # the beginning of its error; all other notes are the engine's own
+        note = sealing.seal_text(note, Place(run_id, NOTE, item.item_id), item.item_id)
+    if payload is item.input.payload and failure is item.failure and note is item.note:
+        return item
+    return replace(item, input=replace(item.input, payload=payload), failure=failure, note=note)
+
+
+def _sealed_input(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
+    """Return an item's input sealed for it; what was sealed for it before comes back as it was.
+
+    Raises:
+        MissingKeyError: It was sealed for another item, whose input this one takes over, and the key is missing.
+        UnreadableRecordError: The same, and it cannot be opened.
+    """
+    payload, item_id = item.input.payload, item.item_id
+    if not payload or (type(payload) is bytes and not sealing.is_on):
+        return payload
+    if isinstance(payload, Sealed) and payload.item_id == item_id:
+        return payload
+    if isinstance(payload, Unsealed) and payload.envelope is not None and payload.item_id == item_id:
+        return payload.envelope
+    plain = sealing.open(payload, Place(run_id, INPUT, payload.item_id)) if isinstance(payload, Sealed) else payload
+    sealed = sealed_payload(sealing.seal(plain, Place(run_id, INPUT, item_id)), item_id)
+    if isinstance(payload, Unsealed) and isinstance(sealed, Sealed):
+        payload.item_id, payload.envelope = item_id, sealed
+    return sealed
+
+
+def _sealed_failure(sealing: Sealing, run_id: RunId, item: WorkItem, failure: FailureInfo) -> FailureInfo:
+    text = failure.message
+    if isinstance(text, SealedText) and text.item_id != item.item_id:  # of the item whose branch this one goes on
+        text = sealing.open_text(text, Place(run_id, ITEM_FAILURE, text.item_id))
+    text = sealing.seal_text(text, Place(run_id, ITEM_FAILURE, item.item_id), item.item_id)
+    return failure if text is failure.message else replace(failure, message=text)
+
+
+def _put_header(sealing: Sealing, run_id: RunId, change: c.PutHeader) -> c.Change:
+    header = change.header
+    return c.PutHeader(
+        replace(
+            header,
+            input=sealing.seal(header.input, Place(run_id, RUN_INPUT)),
+            context=sealing.seal(header.context, Place(run_id, RUN_CONTEXT)),
+        )
+    )
+
+
+def _put_run(sealing: Sealing, run_id: RunId, change: c.PutRun) -> c.Change:
+    failure = change.state.failure
+    if failure is None:
+        return change
+    error = _sealed_error(sealing, run_id, RUN_FAILURE, "", failure.error)
+    return c.PutRun(replace(change.state, failure=replace(failure, error=error)), change.was)
+
+
+def _sealed_error(sealing: Sealing, run_id: RunId, kind: str, name: str, error: ErrorInfo) -> ErrorInfo:
+    message, traceback = text_places(run_id, kind, name)
+    return replace(
+        error,
+        message=sealing.seal_text(error.message, message),
+        traceback=sealing.seal_text(error.traceback, traceback),
+    )
+
+
+def _append_error(sealing: Sealing, run_id: RunId, change: c.AppendError) -> c.Change:
+    record = change.record
+    return c.AppendError(
+        replace(record, error=_sealed_error(sealing, run_id, ERROR, name_of_error(record), record.error))
+    )
+
+
+def _append_delta(sealing: Sealing, run_id: RunId, change: c.AppendDelta) -> c.Change:
+    return c.AppendDelta(change.item_id, sealing.seal(change.delta, Place(run_id, DELTA, change.item_id)))
+
+
+def _arrive(sealing: Sealing, run_id: RunId, change: c.Arrive) -> c.Change:
+    place = arrival_place(run_id, change.opener, keys.arrival_entry(change.order, change.item_id))
+    return replace(change, payload=sealing.seal(change.payload, place))
+
+
+def _put_page(sealing: Sealing, run_id: RunId, change: c.PutPage) -> c.Change:
+    opener, number = change.opener, change.number
+    routes = tuple(
+        [
+            replace(route, payload=sealing.seal(route.payload, page_place(run_id, opener, number, place)))
+            for place, route in enumerate(change.routes)
+        ]
+    )
+    return c.PutPage(opener, number, routes)
+
+
+def _open_scope(sealing: Sealing, run_id: RunId, change: c.OpenScope) -> c.Change:
+    then = _sealed_item(sealing, run_id, change.scope.then)
+    return change if then is change.scope.then else c.OpenScope(replace(change.scope, then=then))
+
+
+def _when(sealing: Sealing, run_id: RunId, change: c.WhenScope | c.WhenCount) -> c.Change:
+    return replace(
+        change,
+        then=sealed_changes(sealing, run_id, change.then),
+        otherwise=sealed_changes(sealing, run_id, change.otherwise),
+    )
+
+
+_SEALED: Final = cast(
+    "dict[type, Callable[[Sealing, RunId, Any], c.Change]]",
+    {
+        c.PutItem: _put_item,
+        c.PutHeader: _put_header,
+        c.PutRun: _put_run,
+        c.AppendError: _append_error,
+        c.AppendDelta: _append_delta,
+        c.Arrive: _arrive,
+        c.PutPage: _put_page,
+        c.OpenScope: _open_scope,
+        c.WhenScope: _when,
+        c.WhenCount: _when,
+    },
+)
+_TAKEN_OVER: Final[dict[type, Callable[[Sealing, RunId, Any], c.Change]]] = {
+    kind: _SEALED[kind] for kind in (c.PutItem, c.OpenScope, c.WhenScope, c.WhenCount)
+}
+"""What matters even where nothing is sealed: an item may take over what was sealed for another one."""
