@@ -99,6 +99,9 @@ class AdmissionReads:
         try:
             if tail is None or not run.absorb(tail):
                 await run.refresh(self._services.contexts)
+        except UnreadableRecordError:
+            self._services.cache.forget(run.header.run_id)  # it may be its header; once repaired it is read again
+            raise
         except StoreError:
             raise
         except NewerFormatError as error:

@@ -104,7 +104,8 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 
     async def commit() -> None:
         nonlocal first
-        while isinstance(await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision), Conflict):
+        writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow)
+        while isinstance(await services.commit(writer, decision), Conflict):
             existing, item = await services.runs.find_with_item(header.run_id, header.start_item)
             if existing is not None:
                 if not _is_same_start(services, existing.header.input_digest, header):

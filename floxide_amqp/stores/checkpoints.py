@@ -19,7 +19,7 @@ C = TypeVar("C", bound=Context)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint(Generic[C]):
-    """A run's saved state: its record, its context, and the items that are not ended, their inputs as they are stored."""
+    """A run's saved state: its record, its context, and the items that are not ended, with inputs as stored."""
 
     run: StoredRun
     context: C

@@ -31,7 +31,7 @@ OPEN: Final = tuple(status for status in STATUSES if not status.is_terminal)
 
 LISTS: Final = (
     keys.RUNS, *(keys.ended_runs(status) for status in STATUSES if status.is_terminal), keys.CONDEMNED, keys.TOMBSTONES,
-    keys.TIMERS, keys.SET_ASIDE, keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS,
+    keys.RUNS_ASIDE, keys.TIMERS, keys.SET_ASIDE, keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS,
 )  # fmt: skip
 """Indexes over all runs whose names are known, but those by status."""
 

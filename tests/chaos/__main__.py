@@ -7,23 +7,28 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Collection
 
 from tests.chaos.checker import check
 from tests.chaos.conductor import baseline, broken_off, close, conduct, settle
 from tests.chaos.plan import KINDS, make_plan
 from tests.chaos.scenarios import SCENARIOS, play
 from tests.chaos.stage import staged
+from tests.chaos.stores import KINDS_OF_STORE, SQLITE
 
 SHOWN = 30
 SMOKE_SECONDS = 30.0
 
 
-async def chaos(seed: int, duration: float, *, workers: int, keep: bool) -> int:
+async def chaos(
+    seed: int, duration: float, *, workers: int, keep: bool, store: str = SQLITE, tracks: Collection[str] = ()
+) -> int:
     """Run the chaos and check what is left; return the exit code."""
-    plan = make_plan(seed, duration)
-    print(f"seed {seed}, {duration:g} s, {len(plan)} faults of {len(KINDS)} kinds, {workers} workers", flush=True)
-    async with staged(seed, workers=workers, keep=keep) as stage:
-        print(f"folder {stage.folder}, store {stage.store}, disk limited: {stage.disk.is_limited}", flush=True)
+    plan = make_plan(seed, duration, store, tracks)
+    kinds = len({fault.kind for fault in plan})
+    print(f"seed {seed}, {store}, {duration:g} s, {len(plan)} faults of {kinds} kinds, {workers} workers", flush=True)
+    async with staged(seed, workers=workers, keep=keep, store=store) as stage:
+        print(f"folder {stage.folder}, disk limited: {stage.disk.is_limited}", flush=True)
         fresh = await baseline(stage)
         tally = await conduct(stage, plan, duration)
         lasted = tally.now()
@@ -61,6 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--store", choices=KINDS_OF_STORE, default=SQLITE, help="where the runs are")
+    tracks = sorted({kind.track for kinds in KINDS.values() for kind in kinds})
+    parser.add_argument("--tracks", nargs="+", choices=tracks, default=(), help="only the faults of these tracks")
     parser.add_argument("--smoke", action="store_true", help=f"{SMOKE_SECONDS:g} s, for CI")
     parser.add_argument("--keep", action="store_true", help="leave the folder with logs, ledger and evidence")
     options = parser.parse_args(arguments)
@@ -68,7 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.scenario:
         return asyncio.run(play(options.scenario, options.seed))
     duration = SMOKE_SECONDS if options.smoke else options.duration
-    return asyncio.run(chaos(options.seed, duration, workers=options.workers, keep=options.keep))
+    return asyncio.run(
+        chaos(
+            options.seed, duration, workers=options.workers, keep=options.keep, store=options.store,
+            tracks=options.tracks,
+        )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ DESCRIPTORS_MORE, TASKS_MORE, THREADS_MORE = 6, 14, 10
 """What a worker may have more than a fresh one: the maintenance leader reads dead letters on a link of its own, a
 reconnect may be under way, and pools start their threads late."""
 
+CONNECTIONS_MORE = 6
+"""The same for connections to a store's server: there are up to four to work with and two for the heartbeat."""
+
 LARGEST_RESIDENT_KIB = 400_000
 
 
@@ -332,10 +335,12 @@ class _Checker:
     def check_processes(self) -> None:
         """I9: descriptors, tasks and threads of every worker are as many as a fresh one has."""
         fresh = self._evidence.fresh
+        connections = 0 if self._evidence.store.startswith("sqlite") else CONNECTIONS_MORE
         for name, last in self._evidence.reports.items():
             more_tasks = Counter(last.get("task_names", ())) - Counter(fresh.get("task_names", ()))
             new = f" ({dict(more_tasks)})" if more_tasks else ""
-            for what, more in (("descriptors", DESCRIPTORS_MORE), ("tasks", TASKS_MORE), ("threads", THREADS_MORE)):
+            descriptors = ("descriptors", DESCRIPTORS_MORE + connections)
+            for what, more in (descriptors, ("tasks", TASKS_MORE), ("threads", THREADS_MORE)):
                 if last[what] > fresh[what] + more:
                     self._report("leaked", "I9", name, f"{last[what]} {what}, a fresh worker has {fresh[what]}{new}")
             if last["resident_kib"] > LARGEST_RESIDENT_KIB:

@@ -13,9 +13,11 @@ from typing import Any
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from tests.chaos.checker import Evidence
-from tests.chaos.faults import FAULTS, NothingToHitError, NotPossibleHereError
+from tests.chaos.faults import FAULTS, NothingToHitError
 from tests.chaos.plan import Fault
 from tests.chaos.stage import Stage
+from tests.chaos.store_faults import NotPossibleHereError
+from tests.chaos.store_reader import StoreAwayError
 
 WINDOW = 160
 """Runs open at a time: enough to keep the workers busy."""
@@ -71,7 +73,10 @@ class Feeder:
             told = 0
         if told - client.answered > BATCH:
             return
-        open_runs = await asyncio.to_thread(self._stage.reader.open_runs)
+        try:
+            open_runs = await asyncio.to_thread(self._stage.reader.open_runs)
+        except StoreAwayError:
+            return
         while open_runs < self._window and told - client.answered <= BATCH:
             if not client.tell(f"start order {self._tally.fed} {BATCH}"):
                 break
@@ -118,7 +123,7 @@ async def _inject(stage: Stage, tally: Tally, fault: Fault) -> None:
         began = tally.now()
         try:
             told = await FAULTS[fault.kind](stage, chance)
-        except (NothingToHitError, ChannelNotFoundEntity):  # such as a queue of a broker wiped a moment ago
+        except (NothingToHitError, ChannelNotFoundEntity, StoreAwayError):  # such as of a broker wiped a moment ago
             await asyncio.sleep(TRY_AGAIN_SECONDS)
             continue
         except NotPossibleHereError as reason:
@@ -140,8 +145,11 @@ async def settle(stage: Stage, tally: Tally) -> bool:
     began = tally.now()
     calm = 0
     while tally.now() - began < QUIET_SECONDS:
-        await _resume_paused(stage)
-        left = await asyncio.to_thread(stage.reader.left_over)
+        try:
+            await _resume_paused(stage)
+            left = await asyncio.to_thread(stage.reader.left_over)
+        except StoreAwayError as error:
+            left = {str(error): 1}
         calm = 0 if left else calm + 1
         if calm == 2 and not await _messages(stage):
             tally.quiet_after_seconds = tally.now() - began

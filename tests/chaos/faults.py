@@ -6,13 +6,10 @@ Whatever it takes away it gives back before it returns.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
@@ -20,20 +17,26 @@ from aio_pika.abc import AbstractChannel
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import Envelope
 from floxide_amqp.stores.record_codec import encode_envelope
+from floxide_amqp.testing.proxy import TcpProxy
 from tests.chaos.application import GAPS, QUEUES, QUICK
 from tests.chaos.processes import Slot
 from tests.chaos.stage import NAMES, Stage
+from tests.chaos.store_faults import (
+    disk_full,
+    long_script,
+    script_flush,
+    store_away,
+    store_kill,
+    store_lock,
+    store_restart,
+    store_sessions_ended,
+    store_suspend,
+)
 from tests.chaos.store_reader import Item
 
 SUSPEND_SECONDS = QUICK.dead_after + 3.0
 """Beyond the lease: others take the suspended worker for dead."""
 
-AWAY_SECONDS = 30.0
-AWAY_BRIEFLY_SECONDS = 5.0
-BRIEF_SECONDS = 100.0
-"""In less time than this, the store is away only briefly."""
-
-FULL_SECONDS = 6.0
 ALARM_SECONDS = 4.0
 COMMAND_TRIES = 5
 HALF_OPEN_SECONDS = 8.0
@@ -44,14 +47,11 @@ OLD_MESSAGES = 5
 FIRST_STORM = 1_000_000
 
 Inject = Callable[[Stage, random.Random], Awaitable[str]]
+LinkFault = Callable[[TcpProxy, random.Random], Awaitable[str]]
 
 
 class NothingToHitError(Exception):
     """What the fault is for is not there just now; it is tried again a little later."""
-
-
-class NotPossibleHereError(Exception):
-    """This machine or user does not allow the fault; that is said, and is no failure."""
 
 
 def _worker(stage: Stage, chance: random.Random, *, spare_first: bool = True) -> Slot:
@@ -164,42 +164,55 @@ async def connections_closed(stage: Stage, chance: random.Random) -> str:
     return "rabbitmqctl close_all_connections"
 
 
-# --- links
+# --- links, each between one process and the broker or the store
 
 
-async def link_cut(stage: Stage, chance: random.Random) -> str:
-    number = chance.randrange(len(stage.proxies))
-    stage.proxies[number].cut()
-    return f"closed the connections of {_linked(stage, number)}"
+async def _cut(proxy: TcpProxy, chance: random.Random) -> str:
+    proxy.cut()
+    return "closed the connections of"
 
 
-async def link_reset(stage: Stage, chance: random.Random) -> str:
-    number = chance.randrange(len(stage.proxies))
-    stage.proxies[number].reset()
-    return f"RST to the connections of {_linked(stage, number)}"
+async def _reset(proxy: TcpProxy, chance: random.Random) -> str:
+    proxy.reset()
+    return "RST to the connections of"
 
 
-async def link_mid_frame(stage: Stage, chance: random.Random) -> str:
-    number = chance.randrange(len(stage.proxies))
-    stage.proxies[number].cut_mid_frame()
-    return f"cut {_linked(stage, number)} in the middle of the next piece of data"
+async def _mid_frame(proxy: TcpProxy, chance: random.Random) -> str:
+    proxy.cut_mid_frame()
+    return "cut in the middle of the next piece of data of"
 
 
-async def link_delay(stage: Stage, chance: random.Random) -> str:
-    number = chance.randrange(len(stage.proxies))
+async def _delay(proxy: TcpProxy, chance: random.Random) -> str:
     seconds = chance.uniform(0.2, 1.0)
-    stage.proxies[number].delay(seconds)
+    proxy.delay(seconds)
     await asyncio.sleep(DELAY_SECONDS)
-    stage.proxies[number].pass_through()
-    return f"delayed {_linked(stage, number)} by {seconds:.1f} s for {DELAY_SECONDS:g} s"
+    proxy.pass_through()
+    return f"delayed by {seconds:.1f} s for {DELAY_SECONDS:g} s"
 
 
-async def link_half_open(stage: Stage, chance: random.Random) -> str:
-    number = chance.randrange(len(stage.proxies))
-    stage.proxies[number].blackhole()
+async def _half_open(proxy: TcpProxy, chance: random.Random) -> str:
+    proxy.blackhole()
     await asyncio.sleep(HALF_OPEN_SECONDS)
-    stage.proxies[number].pass_through()
-    return f"nothing through to or from {_linked(stage, number)} for {HALF_OPEN_SECONDS:g} s"
+    proxy.pass_through()
+    return f"for {HALF_OPEN_SECONDS:g} s nothing through to or from"
+
+
+def broker_link(fault: LinkFault) -> Inject:
+    async def inject(stage: Stage, chance: random.Random) -> str:
+        number = chance.randrange(len(stage.proxies))
+        return f"{await fault(stage.proxies[number], chance)} {_linked(stage, number)}"
+
+    return inject
+
+
+def store_link(fault: LinkFault) -> Inject:
+    async def inject(stage: Stage, chance: random.Random) -> str:
+        number = chance.randrange(len(stage.store_proxies))
+        if fault is _half_open:  # what a worker waits for it hears so much later
+            stage.suspended_ms = max(stage.suspended_ms, round(HALF_OPEN_SECONDS * 1000))
+        return f"{await fault(stage.store_proxies[number], chance)} {_linked(stage, number)} and the store"
+
+    return inject
 
 
 def _linked(stage: Stage, number: int) -> str:
@@ -293,37 +306,6 @@ async def garbage(stage: Stage, chance: random.Random) -> str:
     return f"{len(bodies)} unreadable messages, and one about a run that is not"
 
 
-# --- the store
-
-
-async def disk_full(stage: Stage, chance: random.Random) -> str:
-    if not stage.disk.is_limited:
-        raise NotPossibleHereError("no file system may be mounted")
-    taken = await asyncio.to_thread(stage.disk.fill)
-    try:
-        await asyncio.sleep(FULL_SECONDS)
-    finally:
-        stage.disk.free()
-    return f"the last {taken >> 20} MB of the store's disk taken for {FULL_SECONDS:g} s"
-
-
-_HOLD_STORE: Final = """
-import sqlite3, sys, time
-connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
-connection.execute("BEGIN EXCLUSIVE")
-time.sleep(float(sys.argv[2]))
-connection.execute("ROLLBACK")
-"""
-
-
-async def store_away(stage: Stage, chance: random.Random) -> str:
-    seconds = AWAY_SECONDS if stage.duration >= BRIEF_SECONDS else AWAY_BRIEFLY_SECONDS
-    path = os.fspath(stage.disk.folder / "runs.db")
-    holder = await asyncio.create_subprocess_exec(sys.executable, "-c", _HOLD_STORE, path, str(seconds))
-    await holder.wait()
-    return f"another process held the store for {seconds:g} s"
-
-
 # --- clients
 
 
@@ -345,6 +327,14 @@ async def storm(stage: Stage, chance: random.Random) -> str:
     return f"{STORM_RUNS} runs from storm-{first} on are paused, resumed and cancelled at random"
 
 
+LINK_FAULTS: dict[str, LinkFault] = {
+    "cut": _cut,
+    "reset": _reset,
+    "mid-frame": _mid_frame,
+    "delay": _delay,
+    "half-open": _half_open,
+}
+
 FAULTS: dict[str, Inject] = {
     "worker-kill": worker_kill,
     "worker-suspend": worker_suspend,
@@ -355,17 +345,21 @@ FAULTS: dict[str, Inject] = {
     "broker-wipe": broker_wipe,
     "memory-alarm": memory_alarm,
     "connections-closed": connections_closed,
-    "link-cut": link_cut,
-    "link-reset": link_reset,
-    "link-mid-frame": link_mid_frame,
-    "link-delay": link_delay,
-    "link-half-open": link_half_open,
+    **{f"link-{name}": broker_link(fault) for name, fault in LINK_FAULTS.items()},
     "queue-purge": queue_purge,
     "queue-delete": queue_delete,
     "duplicates": duplicates,
     "garbage": garbage,
     "disk-full": disk_full,
     "store-away": store_away,
+    "store-kill": store_kill,
+    "store-restart": store_restart,
+    "store-suspend": store_suspend,
+    "store-sessions": store_sessions_ended,
+    "store-lock": store_lock,
+    "script-flush": script_flush,
+    "long-script": long_script,
+    **{f"store-link-{name}": store_link(fault) for name, fault in LINK_FAULTS.items()},
     "client-crash": client_crash,
     "storm": storm,
 }

@@ -15,6 +15,10 @@ from tests.chaos.store_reader import Entries, StoreAwayError
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 
+AWAY = (
+    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError
+)  # fmt: skip
+
 KIND = "split_part(convert_from(name, 'UTF8'), ':', 1)"
 """What an index's name begins with."""
 
@@ -40,7 +44,7 @@ class PostgresqlTables:
                 return list(await connection.fetch(query, *parameters, timeout=ANSWER_SECONDS))
             finally:
                 connection.terminate()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, EOFError, TimeoutError) as error:
+        except AWAY as error:
             raise StoreAwayError(f"{type(error).__name__}: {error}") from error
 
     def cell(self, partition: str, name: str) -> tuple[int, bytes] | None:
@@ -49,15 +53,16 @@ class PostgresqlTables:
         return (rows[0][0], rows[0][1]) if rows else None
 
     def cells(self) -> Iterable[tuple[str, str, int, bytes]]:
-        for partition, name, version, value in self._rows("SELECT partition, name, version, value FROM cells"):
+        query = "SELECT partition, name, version, value FROM cells WHERE slot>=0"
+        for partition, name, version, value in self._rows(query):
             yield partition.decode(), name.decode(), version, value
 
     def counters(self) -> Iterable[tuple[str, str, int]]:
-        for partition, name, value in self._rows("SELECT partition, name, value FROM counters"):
+        for partition, name, value in self._rows("SELECT partition, name, value FROM counters WHERE slot>=0"):
             yield partition.decode(), name.decode(), value
 
     def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
-        query = "SELECT partition, name, value FROM log_entries ORDER BY slot, partition, name, position"
+        query = "SELECT partition, name, value FROM log_entries WHERE slot>=0 ORDER BY slot, partition, name, position"
         for partition, name, value in self._rows(query):
             yield partition.decode(), name.decode(), value
 

@@ -20,8 +20,8 @@ from tests.chaos.store_reader import Entries, StoreAwayError
 ANSWER_SECONDS = 10.0
 SLOT_BYTES = 4
 
-HASHES = re.compile(rb"r:-?\d+:(.*)", re.DOTALL)
-LISTS = re.compile(rb"l:-?\d+:(\d+):(.*)", re.DOTALL)
+HASHES = re.compile(rb"r:\d+:(.*)", re.DOTALL)
+LISTS = re.compile(rb"l:\d+:(\d+):(.*)", re.DOTALL)
 
 
 class RedisTables:
@@ -48,7 +48,7 @@ class RedisTables:
             client.close()
 
     def _keys(self, kind: str) -> list[bytes]:
-        """What follows the base in all keys of a kind, in order."""
+        """What follows the base in all keys of a kind, in order; slots below 0 are the store's own."""
         pattern = self._base + kind.encode() + b":*"
         found: set[bytes] = set()
         cursor: Any = 0
@@ -56,7 +56,7 @@ class RedisTables:
             ((cursor, keys),) = self._ask(("SCAN", cursor, "MATCH", pattern, "COUNT", 10_000))
             found.update(key[len(self._base) :] for key in keys)
             if not int(cursor):
-                return sorted(found)
+                return sorted(key for key in found if not key.startswith(b"%s:-" % kind.encode()))
 
     def _read(self, command: str, keys: list[bytes], *arguments: Any) -> Iterator[tuple[bytes, Any]]:
         for first in range(0, len(keys), 500):

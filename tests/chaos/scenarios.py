@@ -24,10 +24,10 @@ from floxide_amqp import Orchestrator, Start, Timeouts
 from tests.chaos.application import TIMES_VARIABLE, OrderContext, Orders, Place, Sleeping, Waiting, application
 from tests.chaos.checker import check
 from tests.chaos.conductor import WINDOW, Feeder, Tally, baseline, close, settle
-from tests.chaos.faults import disk_full, store_away
 from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.orders import SLOW_FROM, customer_of, order_of
 from tests.chaos.stage import Stage, staged
+from tests.chaos.store_faults import disk_full, store_away
 
 SHOWN = 20
 LOOK_SECONDS = 2.0

@@ -1,4 +1,4 @@
-"""Where the chaos happens: a private RabbitMQ, a proxy before it for each process, a small disk, the processes."""
+"""Where the chaos happens: a private RabbitMQ, a store on a small disk, proxies before both, the processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from floxide_amqp.testing.rabbitmq_servers import PrivateRabbitMQ
 from tests.chaos.application import NAMESPACE
 from tests.chaos.disk import SmallDisk
 from tests.chaos.processes import Slot
-from tests.chaos.store_reader import StoreReader, open_reader
+from tests.chaos.store_reader import StoreAwayError, StoreReader, open_reader, save
+from tests.chaos.stores import SQLITE, StorePlace, launched
 
 DISK_MEGABYTES = 1_500
 CONNECT_SECONDS = 10.0
@@ -31,16 +32,18 @@ NAMES = Names(NAMESPACE)
 class Stage:
     """All parts; get one from `staged`."""
 
-    def __init__(self, folder: Path, seed: int, broker: PrivateRabbitMQ, disk: SmallDisk) -> None:
+    def __init__(self, folder: Path, seed: int, broker: PrivateRabbitMQ, disk: SmallDisk, place: StorePlace) -> None:
         self.folder = folder
         self.seed = seed
         self.broker = broker
         self.broker_lock = asyncio.Lock()
         self.disk = disk
-        self.store = f"sqlite:///{disk.folder}/runs.db"
+        self.place = place
+        self.store = place.url
         self.reader: StoreReader = open_reader(self.store)
         self.workers: list[Slot] = []
         self.proxies: list[TcpProxy] = []
+        self.store_proxies: list[TcpProxy] = []
         self.client: Slot | None = None
         self.garbage: list[str] = []
         self.old_messages: list[bytes] = []
@@ -48,11 +51,11 @@ class Stage:
         self.suspended_ms = 0
         self.duration = 0.0
 
-    def new_worker(self, broker: str, name: str) -> Slot:
-        return Slot(name, "tests.chaos.worker", (broker, self.store, str(self.folder)), logs=self.folder / "logs")
+    def new_worker(self, broker: str, store: str, name: str) -> Slot:
+        return Slot(name, "tests.chaos.worker", (broker, store, str(self.folder)), logs=self.folder / "logs")
 
-    def new_client(self, broker: str, name: str) -> Slot:
-        arguments = (broker, self.store, str(self.folder), str(self.seed))
+    def new_client(self, broker: str, store: str, name: str) -> Slot:
+        arguments = (broker, store, str(self.folder), str(self.seed))
         return Slot(name, "tests.chaos.client", arguments, logs=self.folder / "logs")
 
     @asynccontextmanager
@@ -76,7 +79,7 @@ class Stage:
 @asynccontextmanager
 async def staged(
     seed: int, *, workers: int = 4, client: bool = True, configuration: str = "", keep: bool = False,
-    through_proxies: bool = True, starts: bool = True,
+    through_proxies: bool = True, starts: bool = True, store: str = SQLITE,
 ) -> AsyncGenerator[Stage]:  # fmt: skip
     """Put everything up, and take it down at the end.
 
@@ -86,8 +89,9 @@ async def staged(
         client: Whether there is a client process.
         configuration: More lines for the broker's configuration.
         keep: Whether the folder stays, with its logs, ledger and evidence.
-        through_proxies: Whether workers and client reach the broker through proxies.
+        through_proxies: Whether workers and client reach broker and store through proxies.
         starts: Whether the processes are started.
+        store: The kind of store.
     """
     folder = Path(tempfile.mkdtemp(prefix="floxide-chaos-"))
     (folder / "logs").mkdir()
@@ -100,21 +104,40 @@ async def staged(
         broker = await asyncio.to_thread(PrivateRabbitMQ, configuration=configuration)
         stack.callback(broker.close)
         await asyncio.to_thread(broker.start)
-        stage = Stage(folder, seed, broker, disk)
+        place = await asyncio.to_thread(stack.enter_context, launched(store, disk))
+        stage = Stage(folder, seed, broker, disk, place)
+        if keep and place.server is not None:
+            stack.callback(_save_tables, stage)
         for number in range(workers + 1):
-            proxy = await stack.enter_async_context(TcpProxy.before(broker.url))
-            url = proxy.url_of(broker.url) if through_proxies else broker.url
-            stage.proxies.append(proxy)
+            urls = await _urls(stage, stack, through_proxies=through_proxies)
             if number < workers:
-                stage.workers.append(stage.new_worker(url, f"w{number}"))
+                stage.workers.append(stage.new_worker(*urls, f"w{number}"))
             elif client:
-                stage.client = stage.new_client(url, "client")
+                stage.client = stage.new_client(*urls, "client")
         slots = [*stage.workers, *([stage.client] if stage.client else [])]
         for slot in slots:
             stack.push_async_callback(slot.close, signal.SIGKILL)
         if starts:
             await asyncio.gather(*(slot.open() for slot in slots))
         yield stage
+
+
+async def _urls(stage: Stage, stack: AsyncExitStack, *, through_proxies: bool) -> tuple[str, str]:
+    """Where one process is to find broker and store."""
+    urls = [stage.broker.url, stage.store]
+    for number, proxies in enumerate((stage.proxies, stage.store_proxies)):
+        if proxies is stage.store_proxies and stage.place.server is None:
+            continue
+        proxies.append(await stack.enter_async_context(TcpProxy.before(urls[number])))
+        if through_proxies:
+            urls[number] = proxies[-1].url_of(urls[number])
+    return urls[0], urls[1]
+
+
+def _save_tables(stage: Stage) -> None:
+    """Keep what is in the store's server, unless that is down because something else went wrong."""
+    with suppress(StoreAwayError):
+        save(stage.reader.tables, stage.folder / "runs.db")
 
 
 def _save(disk: SmallDisk, folder: Path) -> None:

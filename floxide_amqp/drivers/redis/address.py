@@ -34,7 +34,7 @@ FORMS: Final = "redis://[user:password@]host[:6379][/0], rediss://… (TLS) or r
 """The URLs there are, for error messages."""
 
 _OWN: Final = {"prefix", "durability", "timeout"}
-_HANDED_ON: Final = {"db", "username", "password", "client_name", "credential_provider"}
+_HANDED_ON: Final = {"db", "username", "password", "client_name"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def address_of(url: str) -> Address:
     if is_cluster and connection.pop("db", 0):
         raise _unreadable("names a database; a Redis Cluster has none but 0")
     prefix = own.get("prefix", DEFAULT_PREFIX)
-    shown_hosts = ",".join(f"{host}:{port}" for host, port in nodes)
+    shown_hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in nodes)
     database = "" if is_cluster else f"/{connection.get('db', 0)}"
     return Address(
         nodes=nodes,

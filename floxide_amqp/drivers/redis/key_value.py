@@ -225,13 +225,23 @@ class RedisKeyValueStore:
 
     async def _run_commit(self, groups: dict[int, Group], mode: bytes) -> dict[int, Reply]:
         calls = [self._call(tag, mode, group.packed) for tag, group in groups.items()]
-        replies = await self._servers.run(COMMIT, calls, self._lives)
-        if any(isinstance(reply, StoreReadOnlyError) for reply in replies):
-            await self._servers.drop()  # a replica has taken over, and the name may lead there by now
+        replies = await self._run(COMMIT, calls)
         return {
             tag: group.overflow(int(reply[2])) if is_said(reply, b"OVERFLOW") else reply
             for (tag, group), reply in zip(groups.items(), replies, strict=True)
         }
+
+    async def _run(self, script: Script, calls: Sequence[Call]) -> list[Reply]:
+        """Run a script; a server that is a replica by now is no error of the store's, but one to connect anew for."""
+        replies = await self._servers.run(script, calls, self._lives)
+        if any(isinstance(reply, StoreReadOnlyError) for reply in replies):
+            await self._servers.drop()  # another has taken over, and the name may lead there by now
+        return [
+            StoreUnavailableError(store=self._address.shown, reason=reply.reason)
+            if isinstance(reply, StoreReadOnlyError)
+            else reply
+            for reply in replies
+        ]
 
     def _call(self, tag: int, *arguments: bytes) -> Call:
         return Call(self._layout.names[tag], self._layout.head(tag), arguments)
@@ -244,16 +254,14 @@ class RedisKeyValueStore:
         first = next((failure for failure in failures if isinstance(failure, ReplyLostError)), failures[0])
         if len(failures) < len(replies) or isinstance(first, ReplyLostError):
             raise CommitOutcomeUnknownError(store=self._address.shown, reason=str(first)) from first
-        if isinstance(first, StoreReadOnlyError):
-            raise StoreUnavailableError(store=self._address.shown, reason=first.reason) from first
         raise first
 
     async def _run_read(self, asked: Sequence[tuple[int, bytes]], script: Script = READ) -> list[Any]:
         calls = [self._call(tag, packed) for tag, packed in asked]
-        replies = await self._servers.run(script, calls, self._lives)
+        replies = await self._run(script, calls)
         if any(isinstance(reply, ReplyLostError) and reply.was_closed for reply in replies):
             # A connection closed while nobody asked is noticed by asking; a read may be asked again.
-            replies = await self._servers.run(script, calls, self._lives)
+            replies = await self._run(script, calls)
         try:
             return [raised(reply) for reply in replies]
         except ReplyLostError as error:

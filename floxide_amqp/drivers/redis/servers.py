@@ -92,7 +92,8 @@ class Cluster:
         replies: list[Reply] = [None] * len(calls)
         waiting = list(range(len(calls)))
         for attempt in range(ROUNDS):
-            await asyncio.sleep(PAUSE_SECONDS * attempt)
+            if attempt:
+                await asyncio.sleep(PAUSE_SECONDS * attempt)
             try:
                 await self._look_around()
                 places = self._places(calls, waiting)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from floxide_amqp.ports.key_value import Append, CheckLength, Delete, KeyValueStore, LogPage, LogRange, Read, Trim
-from floxide_amqp.testing.key_value.harness import SLOT, StoreTests, commit, holds, key, log, snapshot
+from floxide_amqp.testing.key_value.harness import SLOT, StoreTests, batch, commit, holds, key, log, snapshot
 
 LOG = key("log")
 
@@ -140,6 +140,18 @@ class TrimTests(StoreTests):
         await commit(store, Append(LOG, (b"a", b"b")))
         await commit(store, Trim(LOG, 1), Delete(LOG), Append(LOG, (b"c", b"d")), Trim(LOG, 1))
         assert await log(store, LOG) == LogPage(1, (b"d",), 2)
+
+    async def test_what_one_group_appends_and_deletes_is_gone(self, store: KeyValueStore) -> None:
+        await commit(store, Append(LOG, (b"a", b"b")), Delete(LOG))
+        assert await log(store, LOG) == LogPage(0, (), 0)
+        await store.commit([batch(Append(LOG, (b"c", b"d"))), batch(Delete(LOG)), batch(Append(LOG, (b"e",)))])
+        assert await log(store, LOG) == LogPage(0, (b"e",), 1)
+
+    async def test_what_one_batch_appends_and_trims_is_forgotten(self, store: KeyValueStore) -> None:
+        await commit(store, Append(LOG, (b"a", b"b", b"c")), Trim(LOG, 2), Append(LOG, (b"d",)), Trim(LOG, 4))
+        assert await log(store, LOG) == LogPage(4, (), 4)
+        assert (await commit(store, Append(LOG, (b"e",)))).positions == {LOG: 4}
+        assert await log(store, LOG) == LogPage(4, (b"e",), 5)
 
     async def test_limit_zero_tells_the_length_of_a_trimmed_log(self, store: KeyValueStore) -> None:
         await commit(store, Append(LOG, (b"a", b"b")), Trim(LOG, 2))

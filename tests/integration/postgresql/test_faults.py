@@ -22,14 +22,28 @@ from floxide_amqp.exceptions import (
     StoreUnavailableError,
 )
 from floxide_amqp.ports.clock import SystemClock
-from floxide_amqp.ports.key_value import Batch, Check, Committed, Conflict, Durability, Enter, Key, Put, Read
+from floxide_amqp.ports.key_value import (
+    Append,
+    Batch,
+    Check,
+    Committed,
+    Conflict,
+    Durability,
+    Enter,
+    Key,
+    Put,
+    Read,
+    Trim,
+)
 from floxide_amqp.stores.session import Session
 from floxide_amqp.testing.postgresql_servers import PostgreSQL, PrivatePostgreSQL, execute
 from floxide_amqp.testing.proxy import TcpProxy
 from tests.chaos.disk import SmallDisk
 from tests.integration.postgresql.support import (
+    LOG,
     SLOT,
     commit,
+    connected,
     counted,
     guarded,
     once,
@@ -295,6 +309,7 @@ async def test_a_read_only_server_says_so(postgresql_url: str) -> None:
         assert await counted(store) == (1, (b"first",))
         with pytest.raises(StoreReadOnlyError):
             await store.commit([once("second")])
+        assert not store._connections._idle  # another server may be the primary by now: it is looked for anew
 
 
 @pytest.mark.xdist_group("own_postgresql")
@@ -422,6 +437,14 @@ async def test_without_its_synchronous_standby_a_commit_is_unknown_and_never_los
         await asyncio.to_thread(own_postgresql.start)
     async with opened(url) as store:
         assert await counted(store) == (2, (b"first", b"second"))
+
+
+async def test_what_a_batch_appends_and_trims_takes_no_room(postgresql_url: str) -> None:
+    writes = (Append(LOG, (b"a", b"b", b"c")), Trim(LOG, 2))
+    async with opened(postgresql_url) as store, connected(postgresql_url) as admin:
+        await commit(store, Batch(slot=SLOT, writes=writes))
+        rows = await admin.fetch(f'SELECT position FROM "{schema_of(postgresql_url)}".log_entries')
+    assert [row["position"] for row in rows] == [2]
 
 
 async def test_checks_of_a_group_see_what_was_committed_while_it_waited(postgresql_url: str) -> None:

@@ -85,9 +85,14 @@ class Writer:
             writes = (Put(own, token), Add(COUNT, 1), Append(LOG, (entry.encode(),)), Enter("i", entry))
             checks = (Check(own, self.done),)
             try:
-                await self.session.commit(Batch(slot=self.slot, checks=checks, writes=writes, token=token, witness=own))
+                outcome = await self.session.commit(
+                    Batch(slot=self.slot, checks=checks, writes=writes, token=token, witness=own)
+                )
             except StoreError as error:
                 self.errors.append(error)
+                return
+            if not isinstance(outcome, Committed):  # nobody else writes this cell: then a batch was applied twice
+                self.errors.append(StoreError(f"{outcome}"))
                 return
             self.done += 1
 

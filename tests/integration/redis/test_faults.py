@@ -20,7 +20,7 @@ from floxide_amqp.exceptions import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from floxide_amqp.ports.key_value import Append, Clear, Committed, Delete, Put
+from floxide_amqp.ports.key_value import Append, Clear, Committed, Delete, Key, Put
 from floxide_amqp.testing.proxy import TcpProxy
 from floxide_amqp.testing.redis_servers import PrivateRedis, Redis
 from tests.integration.redis.support import (
@@ -241,6 +241,47 @@ async def test_restarts_that_lose_nothing_alarm_nobody(own_redis: Redis, url: st
             await asyncio.to_thread(own_redis.restart)
         assert await value(other) == b"2"
         assert (await store.commit([batch(Put(KEY, b"x"))])).outcomes == (Committed(),)
+
+
+async def test_a_server_busy_with_somebodys_endless_script_is_waited_for(own_redis: Redis, url: str) -> None:
+    own_redis.command("CONFIG", "SET", "lua-time-limit", 50)
+    async with opened(url) as store:
+        await put(store, b"before")
+        endless = asyncio.create_task(asyncio.to_thread(own_redis.command, "EVAL", "while true do end", 0))
+        await until_unavailable(store, "busy with somebody's script")
+        with pytest.raises(StoreUnavailableError, match="BUSY"):
+            await put(store, b"x")
+        own_redis.command("SCRIPT", "KILL")
+        with pytest.raises(Exception, match="killed"):
+            await endless
+        assert await value(store) == b"before"
+
+
+async def test_a_server_that_still_loads_its_data_is_waited_for() -> None:
+    with PrivateRedis() as server:
+        async with opened(f"{server.url}?prefix=test") as store:
+            await store.commit([batch(*(Put(Key(f"run-{n}", "a"), bytes(4_000)) for n in range(40)))])
+            await put(store, b"before")
+            server.command("BGREWRITEAOF")
+            await until(lambda: not server.command("INFO", "persistence")["aof_rewrite_in_progress"])
+            await asyncio.to_thread(server.stop)
+            server.reconfigure("key-load-delay 20000\nloading-process-events-interval-bytes 1024\n")
+            starting = asyncio.create_task(asyncio.to_thread(server.start))
+            await until_unavailable(store, "loading its data")
+            await starting
+            assert await value(store) == b"before"
+
+
+async def until_unavailable(store: RedisKeyValueStore, reason: str) -> None:
+    """Read until that is refused for this reason."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await value(store)
+            except StoreUnavailableError as error:
+                if reason in str(error):
+                    return
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

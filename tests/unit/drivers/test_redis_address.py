@@ -28,7 +28,7 @@ def test_a_cluster_has_several_nodes_and_no_database() -> None:
     assert found.nodes == (("a", 1), ("b", 6379), ("::1", 3))
     assert found.is_cluster
     assert "db" not in found.connection
-    assert found.shown == "redis+cluster://a:1,b:6379,::1:3?prefix=p"
+    assert found.shown == "redis+cluster://a:1,b:6379,[::1]:3?prefix=p"
 
 
 @pytest.mark.parametrize(

@@ -438,6 +438,33 @@ async def test_an_import_that_dies_at_any_commit_leaves_no_run_and_can_be_repeat
             await there.close()
 
 
+async def test_an_import_that_died_goes_with_deleting_the_run(
+    cluster: MakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_commits, "MOST_WRITES", 10)
+    _, file = await waiting_run(cluster, tmp_path)
+    there = Cluster(Waits)
+    there.store.__class__ = MemoryKeyValueStore  # type: ignore[assignment]
+    client = there.client()
+    store: Any = client.services.session._store
+    left = 4
+
+    async def count_down(batches: Sequence[Batch]) -> None:
+        nonlocal left
+        left -= len(batches)
+        if left < 0:
+            store.cut()
+
+    store.before_commit = count_down
+    client.services.session._patience = 0.1
+    with pytest.raises(StoreUnavailableError):
+        await client.import_run(file)
+    assert len(contents(there.store, "run")) > 10
+    await there.client().delete("run")
+    assert [at[-1] for at in contents(there.store, "run") if "tombstone" not in at[1]] == []
+    await there.close()
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_replies_that_are_lost_do_no_harm(cluster: MakeCluster, tmp_path: Path, seed: int) -> None:
     here, file = await waiting_run(cluster, tmp_path)
@@ -607,14 +634,14 @@ def test_sealed_payloads_stay_sealed_in_the_file_and_open_in_the_other_store(tmp
     quick = Timeouts(early_acknowledge=0.01, drain=0.1, cancel_grace=0.1)
 
     async def play() -> None:
-        app = Floxide(store=f"sqlite:///{tmp_path}/here.db", workflows=[Keeps], codec=[codec_of], timeouts=quick)
+        app = Floxide(workflows=[Keeps], codec=[codec_of], timeouts=quick)
         async with app.orchestrator() as client:
             await client.start(Keeps, module_secret, context=Secrets(log=EventLog([module_secret])), run_id="run")
-            while [item.status for item in await client.pending_work("run")] != [WorkItemStatus.IN_PROGRESS]:
-                await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
+            assert [each.status for each in await client.pending_work("run")] == [WorkItemStatus.IN_PROGRESS]
             await client.pause("run")
             await client.export_run("run", tmp_path / "run")
-        there = Floxide(store=f"sqlite:///{tmp_path}/there.db", workflows=[Keeps], codec=[codec_of])
+        there = Floxide(workflows=[Keeps], codec=[codec_of])
         async with there.orchestrator(with_worker=False) as client:
             await client.import_run(tmp_path / "run")
             context = await client.context(Keeps, "run")
@@ -629,5 +656,5 @@ def test_sealed_payloads_stay_sealed_in_the_file_and_open_in_the_other_store(tmp
             opened = client.services.sealing.open(sealed, Place("run", INPUT, item.item_id))
             assert module_secret.encode() in opened
 
-    asyncio.run(play())
+    run(play())
     assert module_secret.encode() not in (tmp_path / "run").read_bytes()

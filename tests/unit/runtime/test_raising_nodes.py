@@ -235,7 +235,8 @@ async def test_an_output_beyond_what_can_be_packed_names_the_node_and_both_sizes
     run = await client.start(workflow, 1, run_id="run")
     assert await run.wait(10) is RunStatus.FAILED
     (error,) = await client.errors("run")
-    assert re.match(r"A value that node 'makes' returned has 2\d{3} bytes when encoded, and at most 1500", error.message)
+    sentence = r"A value that node 'makes' returned has 2\d{3} bytes when encoded, and at most 1500"
+    assert re.match(sentence, error.message)
 
 
 def test_a_limit_beyond_what_one_value_can_have_is_refused() -> None:
