@@ -202,9 +202,7 @@ def _is_same_start(services: Services, digest: str, header: RunHeader) -> bool:
     Raises:
         UnknownKeyError: That cannot be told: the digest was made with a key that this process does not have.
     """
-    return services.sealing.is_digest_of(
-        digest, *_parts(header.workflow, header.version, header.input, header.context)
-    )
+    return services.sealing.is_digest_of(digest, *_parts(header.workflow, header.version, header.input, header.context))
 
 
 def _difference(services: Services, existing: RunHeader, given: RunHeader) -> str:

@@ -81,7 +81,7 @@ class Sealing:
                 raise CodecError(f"The codec {codec.name!r} failed to encode: {type(error).__name__}.") from error
             if body is not None:
                 data = wrap(Layer(codec.name, codec.key_id, body))
-        return data
+        return data if type(data) is bytes else bytes(data)  # to a driver they are plain bytes
 
     def open(self, data: bytes, place: Place) -> bytes:
         """Return what is in an envelope; what is not sealed comes back as it is, unless encryption is required.

@@ -7,25 +7,15 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 import msgpack
 import pytest
 import pytest_asyncio
 
-from floxide_amqp import Floxide
-from tests.chaos.application import QUICK, Bookkeeping, OrderContext, Orders
-from tests.chaos.checker import Evidence, check
-from tests.chaos.ledger import FOLDER, Ledger
-from tests.chaos.orders import customer_of, order_of
-
-SEED = 1
-FINISHED = [number for number in range(40) if len(order_of(SEED, number).lines) >= 2][:6]
-"""Orders with at least two lines each: what is corrupted below is in all of them."""
-
-FLAKY = next(number for number in FINISHED if any(line.fails for line in order_of(SEED, number).lines))
-RUN, FLAKY_RUN = f"order-{FINISHED[0]}", f"order-{FLAKY}"
+from tests.chaos.checker import check
+from tests.chaos.finished import FINISHED, FLAKY_RUN, LEFT_ENTRY, RUN, finish_orders
+from tests.chaos.ledger import FOLDER
 
 Corruption = Callable[[Path], None]
 
@@ -34,27 +24,7 @@ Corruption = Callable[[Path], None]
 async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the chaos leaves it, in which all is well."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "clients").mkdir()
-    ledger = Ledger(folder, "w0")
-    app = Floxide(
-        store=f"sqlite:///{folder}/runs.db", workflows=[Orders], timeouts=QUICK, interceptors=[Bookkeeping(ledger)]
-    )
-    journal = []
-    async with app.orchestrator() as orchestrator:
-        for number in FINISHED:
-            context = OrderContext(customer=customer_of(number))
-            run = await orchestrator.start(Orders, order_of(SEED, number), context=context, run_id=f"order-{number}")
-            result = asdict(await run.result(30))
-            journal += [f"started {run.run_id}\n", f"result {run.run_id} {json.dumps(result)}\n"]
-    ledger.close()
-    (folder / "clients" / "client.log").write_text("".join(journal))
-    healthy = {"descriptors": 20, "tasks": 10, "threads": 5, "resident_kib": 60_000}
-    queue = {"name": "chaos.work.default", "messages_ready": 0, "messages_unacknowledged": 0}
-    evidence = Evidence(
-        seed=SEED, store="", workers=1, clients=1, fresh=healthy, reports={"w0": healthy}, exits={"w0": 0},
-        queues_quiet=[queue], queues_after=[queue],
-    )  # fmt: skip
-    (folder / "evidence.json").write_text(json.dumps(asdict(evidence)))
+    await finish_orders(folder, f"sqlite:///{folder}/runs.db")
     return folder
 
 
@@ -86,7 +56,7 @@ def record(where: str, parameters: tuple[object, ...], table: str, *changes: tup
     return corrupt
 
 
-def entry(index: str, name: str = "00000000000001:x:1:order-0") -> Corruption:
+def entry(index: str, name: str = LEFT_ENTRY) -> Corruption:
     return sql("INSERT INTO index_entries VALUES (?,?,0,?)", index, name, msgpack.packb([1, RUN, "x", 1, "w9"]))
 
 

@@ -111,18 +111,19 @@ def test_codecs_that_do_not_go_together_are_refused_when_the_application_is_made
 
 def test_one_codec_needs_no_list_and_what_others_compressed_is_read_without_any(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/runs.db"
-    text = SECRET * 200
+    texts = {"long": SECRET * 200, "too short to gain by it": "a"}
 
     async def write() -> None:
         async with Floxide(store=store, workflows=[Echo], codec=Compression()).orchestrator() as orchestrator:
-            await (await orchestrator.start(Echo, text, run_id="run")).result(20)
+            for run_id, text in texts.items():
+                await (await orchestrator.start(Echo, text, run_id=run_id)).result(20)
 
-    async def read(app: Floxide) -> str:
+    async def read(app: Floxide) -> dict[str, str]:
         async with app.orchestrator(with_worker=False) as orchestrator:
-            return await orchestrator.handle(Echo, "run").result(20)
+            return {run_id: await orchestrator.handle(Echo, run_id).result(20) for run_id in texts}
 
     asyncio.run(write())
-    assert asyncio.run(read(Floxide(store=store, workflows=[Echo]))) == text
+    assert asyncio.run(read(Floxide(store=store, workflows=[Echo]))) == texts
 
 
 def test_a_result_that_needs_a_key_is_refused_with_its_name(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""A folder as the chaos leaves it, in which all is well: for the tests of the checker, which then corrupt it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from floxide_amqp import Floxide
+from tests.chaos.application import QUICK, Bookkeeping, OrderContext, Orders
+from tests.chaos.checker import Evidence
+from tests.chaos.ledger import Ledger
+from tests.chaos.orders import customer_of, order_of
+
+SEED = 1
+FINISHED = [number for number in range(40) if len(order_of(SEED, number).lines) >= 2][:6]
+"""Orders with at least two lines each: what is corrupted is in all of them."""
+
+FLAKY = next(number for number in FINISHED if any(line.fails for line in order_of(SEED, number).lines))
+RUN, FLAKY_RUN = f"order-{FINISHED[0]}", f"order-{FLAKY}"
+
+LEFT_ENTRY = "00000000000001:x:1:order-0"
+"""The key of an entry that should be gone, such as that of a message."""
+
+
+async def finish_orders(folder: Path, store: str) -> None:
+    """Play the orders to their end on a store, and write down what others saw."""
+    (folder / "clients").mkdir()
+    ledger = Ledger(folder, "w0")
+    app = Floxide(store=store, workflows=[Orders], timeouts=QUICK, interceptors=[Bookkeeping(ledger)])
+    journal: list[str] = []
+    async with app.orchestrator() as orchestrator:
+        for number in FINISHED:
+            context = OrderContext(customer=customer_of(number))
+            run = await orchestrator.start(Orders, order_of(SEED, number), context=context, run_id=f"order-{number}")
+            result = asdict(await run.result(30))
+            journal += [f"started {run.run_id}\n", f"result {run.run_id} {json.dumps(result)}\n"]
+    ledger.close()
+    (folder / "clients" / "client.log").write_text("".join(journal))
+    healthy = {"descriptors": 20, "tasks": 10, "threads": 5, "resident_kib": 60_000}
+    queue = {"name": "chaos.work.default", "messages_ready": 0, "messages_unacknowledged": 0}
+    evidence = Evidence(
+        seed=SEED, store=store, workers=1, clients=1, fresh=healthy, reports={"w0": healthy}, exits={"w0": 0},
+        queues_quiet=[queue], queues_after=[queue],
+    )  # fmt: skip
+    (folder / "evidence.json").write_text(json.dumps(asdict(evidence)))
