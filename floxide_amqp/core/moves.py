@@ -213,13 +213,6 @@ def _repend(
 
 
 def park(
-    item: WorkItem, turn: int, epoch: int, workflow: str, version: str, note: str, message: MessageAnchor, now_ms: int
-) -> Decision:
-    """An item that this worker cannot run waits in the store for one that can."""
-    return park_as(item, turn, epoch, (workflow, version, item.node), message, note=note, now_ms=now_ms)
-
-
-def park_as(
     item: WorkItem,
     turn: int,
     epoch: int,

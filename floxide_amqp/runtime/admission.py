@@ -263,10 +263,9 @@ class Admissions:
         if lacked is not None:
             is_parked = await park_for_key(self._services, header, item, turn, found.epoch, lacked, message)
             return Dismissed(reason="parked", forget=False) if is_parked else None
-        decision = moves.park(
-            item, turn, found.epoch, header.workflow, header.version, missing_node(header, item), message,
-            self._services.now_ms(),
-        )  # fmt: skip
+        kind = (header.workflow, header.version, item.node)
+        note, now_ms = missing_node(header, item), self._services.now_ms()
+        decision = moves.park(item, turn, found.epoch, kind, message, note=note, now_ms=now_ms)
         if isinstance(await self._services.commit(_writer(header), decision), Conflict):
             return None
         self._services.figures.parked += 1

@@ -47,7 +47,7 @@ async def park_for_key(
     once = is_claimed and graph is not None and graph.nodes[item.node].options.at_most_once
     kind = keys.kind_of_key(lacked.codec, lacked.key_id)
     note = missing_key(item, lacked.codec, lacked.key_id)
-    decision = moves.park_as(item, turn, epoch, kind, message, note=note, now_ms=services.now_ms(), at_most_once=once)
+    decision = moves.park(item, turn, epoch, kind, message, note=note, now_ms=services.now_ms(), at_most_once=once)
     outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision)
     if isinstance(outcome, Conflict):
         return False

@@ -61,15 +61,17 @@ class Feeder:
 
     async def run(self) -> None:
         while True:
-            await self._feed()
+            await self.feed()
             await asyncio.sleep(FEED_SECONDS)
 
-    async def _feed(self) -> None:
+    async def feed(self) -> None:
+        """Have as many started as are missing, as far as the client has answered what it was told before."""
         client = self._stage.client
         if client is None or not client.is_ready:
             return
+        current = client.generation
         generation, told = self._told
-        if generation != client.generation:
+        if generation != current:
             told = 0
         if told - client.answered > BATCH:
             return
@@ -77,13 +79,15 @@ class Feeder:
             open_runs = await asyncio.to_thread(self._stage.reader.open_runs)
         except StoreAwayError:
             return
+        if client.generation != current:  # another process by now, which was told nothing yet
+            return
         while open_runs < self._window and told - client.answered <= BATCH:
             if not client.tell(f"start order {self._tally.fed} {BATCH}"):
                 break
             self._tally.fed += BATCH
             told += BATCH
             open_runs += BATCH
-        self._told = (client.generation, told)
+        self._told = (current, told)
 
 
 async def conduct(stage: Stage, plan: list[Fault], duration: float) -> Tally:

@@ -154,9 +154,7 @@ class SqliteKeyValueStore:
             StoreUnavailableError: The file stayed locked or the disk failed.
             StoreError: The file is damaged, or `after` is no cursor of this store.
         """
-        return await self._in_thread(
-            self._read_threads, lambda: self._readers.records(slot, partition, after, limit)
-        )
+        return await self._in_thread(self._read_threads, lambda: self._readers.records(slot, partition, after, limit))
 
     async def aclose(self) -> None:
         """Wait for the calls under way, then close the file; a second call does nothing."""

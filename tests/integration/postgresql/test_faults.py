@@ -26,6 +26,7 @@ from floxide_amqp.ports.key_value import (
     Append,
     Batch,
     Check,
+    Clear,
     Committed,
     Conflict,
     Durability,
@@ -190,6 +191,36 @@ async def test_a_cancelled_commit_in_the_server_goes_on_and_disturbs_nobody(
             await cancelled
         await commit(through, once("other", partition="other run"))
     await until(lambda: counted_is(through, 1))
+
+
+async def test_a_cancelled_commit_that_waits_for_a_connection_is_never_sent(postgresql_url: str) -> None:
+    async with (
+        opened(postgresql_url, pool_size=1) as store,
+        guarded(postgresql_url, schema_of(postgresql_url), "run") as guard,
+    ):
+        first = asyncio.create_task(commit(store, once("first")))
+        await until_waiting(guard)
+        cancelled = asyncio.create_task(store.commit([once("second")]))
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        await guard.execute("COMMIT")
+        await first
+        await commit(store, once("third"))
+        assert await counted(store) == (2, (b"first", b"third"))
+
+
+async def test_a_clear_waits_for_who_writes_to_the_partition(postgresql_url: str) -> None:
+    async with (
+        opened(postgresql_url) as store,
+        guarded(postgresql_url, schema_of(postgresql_url), "run") as guard,
+    ):
+        await commit(store, once("first", partition="other run"))
+        clear = asyncio.create_task(store.commit([Batch(slot=SLOT, writes=(Clear("run", 100),))]))
+        await until_waiting(guard)
+        await guard.execute("COMMIT")
+        assert (await clear).outcomes == (Committed(),)
 
 
 @pytest.mark.fault(32)

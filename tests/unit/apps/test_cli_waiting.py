@@ -50,8 +50,8 @@ def floxide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             assert run is not None
             assert found is not None
             decision = moves.park(
-                found.item, found.turn, run.epoch, "Doubles", "3", missing_node(run.header, found.item),
-                MessageAnchor("default", ""), services.now_ms(),
+                found.item, found.turn, run.epoch, ("Doubles", "3", found.item.node), MessageAnchor("default", ""),
+                note=missing_node(run.header, found.item), now_ms=services.now_ms(),
             )  # fmt: skip
             await services.commit(run.writer, decision)
 

@@ -250,12 +250,9 @@ class DecisionMachine(RuleBasedStateMachine):
         if item is not None and item.status is WorkItemStatus.PENDING:
             graph = self.world.graph
             message = self.message_of(item)
-            self.offer(
-                moves.park(
-                    item, self.turn(item), self.world.epoch, graph.workflow, graph.version, "no", message, self.now
-                ),
-                when=when,
-            )
+            kind = (graph.workflow, graph.version, item.node)
+            decision = moves.park(item, self.turn(item), self.world.epoch, kind, message, note="no", now_ms=self.now)
+            self.offer(decision, when=when)
 
     @rule(pick=picks, when=moments)
     def unpark(self, pick: int, *, when: When) -> None:
