@@ -1,34 +1,68 @@
-"""``python -m benchmarks``: measure throughput and flatness; ``throughput`` or ``flatness`` alone; ``--smoke`` for CI.
+"""``python -m benchmarks``: measure what the engine costs.
 
-Every output is checked. Results are printed and written to benchmarks/results, except those of ``--smoke``.
+``throughput`` and ``flatness`` measure steps; without a name, both are measured. ``growth``, ``context`` and
+``codecs`` measure what is stored. ``--smoke`` is for CI. Every output is checked. Results are printed and written to
+benchmarks/results, except those of ``--smoke``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Sequence
 
+from benchmarks import codecs, context, growth
 from benchmarks.flatness import CONCURRENCY, LIMIT, measure_flatness, ratios
 from benchmarks.machine import describe_machine
+from benchmarks.own_stores import KINDS
 from benchmarks.places import Place, all_places
 from benchmarks.report import flatness_table, throughput_table, write
 from benchmarks.throughput import FULL, SMOKE, measure_all
+from floxide_amqp.apps.log_setup import LogLevel, set_up_logging
 
 SIZES = (1_000, 10_000)
+
+STEPS = ("all", "throughput", "flatness")
+"""What is measured of steps."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; return 1 if something is not flat."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    is_named = any(each in (*STEPS, "growth", "context", "codecs", "-h", "--help") for each in given[:1])
+    options = parser().parse_args(given if is_named else ["all", *given])
+    measured = {"growth": measure_growth, "context": measure_context, "codecs": measure_codecs}
+    return asyncio.run(measured.get(options.which, measure)(options))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what the engine costs.")
-    parser.add_argument("which", nargs="?", choices=["all", "throughput", "flatness"], default="all")
-    parser.add_argument("--smoke", action="store_true", help="small sizes, no RabbitMQ, no files: under half a minute")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, interleaved (default: 3)")
-    parser.add_argument("--no-rabbitmq", action="store_true", help="leave RabbitMQ out")
-    options = parser.parse_args(arguments)
-    return asyncio.run(measure(options))
+    which = parser.add_subparsers(dest="which", metavar="WHICH", help="all, if left out")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--smoke", action="store_true", help="small sizes, no RabbitMQ, no files: under half a minute")
+    rounds = argparse.ArgumentParser(add_help=False)
+    rounds.add_argument("--rounds", type=int, default=3, help="how often each is measured, interleaved (default: 3)")
+    stored = argparse.ArgumentParser(add_help=False)
+    stored.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    stores = argparse.ArgumentParser(add_help=False)
+    stores.add_argument(
+        "--store", action="append", choices=KINDS, help="a private one of this kind; may be repeated (default: sqlite)"
+    )
+    texts = {"all": "throughput and flatness", "throughput": "what a step costs", "flatness": "whether that grows"}
+    for name in STEPS:
+        one = which.add_parser(name, parents=[common, rounds], help=texts[name])
+        one.add_argument("--no-rabbitmq", action="store_true", help="leave RabbitMQ out")
+    one = which.add_parser("growth", parents=[common, stored, stores], help="what many finished runs cost")
+    one.add_argument("--runs", type=int, default=100_000, help="how many (default: 100,000)")
+    one = which.add_parser("context", parents=[common, stored, stores], help="what a context of many events costs")
+    one.add_argument("--events", type=int, default=50_000, help="how many (default: 50,000)")
+    one.add_argument("--steps", type=int, default=5_000, help="of how many steps (default: 5,000)")
+    which.add_parser("codecs", parents=[common, rounds, stored], help="what compression and encryption cost")
+    return parser
 
 
 async def measure(options: argparse.Namespace) -> int:
@@ -66,6 +100,76 @@ async def flatness(options: argparse.Namespace, machine: dict[str, object]) -> i
     for row in steep:
         print(f"not flat: {row['shape']} on {row['place']}: {ratios(row)}", file=sys.stderr)
     return 1 if steep else 0
+
+
+async def measure_growth(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    results: list[growth.Growth] = []
+    for kind in options.store or ["sqlite"]:
+        found = await growth.measure_growth(kind, 60 if options.smoke else options.runs)
+        results.append(found)
+        text = f"{growth.growth_table([found])}\n\n{growth.times_table([found])}\n\n{growth.kinds_table([found])}"
+        keep(options, f"growth of {kind}", machine, [found.plain()], text)
+    if options.json:
+        print_json(machine, [found.plain() for found in results])
+    else:
+        print(f"\n{growth.growth_table(results)}\n\n{growth.times_table(results)}\n\n{growth.kinds_table(results)}")
+    steep = [] if options.smoke else [found for found in results if found.ratio > LIMIT]
+    for found in steep:
+        print(f"not flat: a page of {found.store} takes {found.ratio} times as long", file=sys.stderr)
+    return 1 if steep else 0
+
+
+async def measure_context(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    events, steps = (400, 40) if options.smoke else (options.events, options.steps)
+    if not 20 <= steps <= events or events % steps:
+        print("Give at least 20 steps, and as many events in each: --events is a multiple of --steps.", file=sys.stderr)
+        return 2
+    results: list[context.ContextCost] = []
+    for kind in options.store or ["sqlite"]:
+        found = await context.measure_context(kind, events, steps)
+        results += found
+        keep(options, f"context in {kind}", machine, [each.plain() for each in found], context.context_table(found))
+    if options.json:
+        print_json(machine, [found.plain() for found in results])
+    else:
+        print(f"\n{context.context_table(results)}")
+    return 0
+
+
+async def measure_codecs(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    sizes, steps, rounds = ((100, 20_000), 20, 1) if options.smoke else (codecs.SIZES, codecs.STEPS, options.rounds)
+    rows = await codecs.measure_codecs(sizes, steps, rounds)
+    text = codecs.codecs_table(rows)
+    keep(options, "codecs", machine, rows, text)
+    if options.json:
+        print_json(machine, rows)
+    else:
+        print(f"\n{text}")
+    return 0
+
+
+def begin(options: argparse.Namespace) -> dict[str, object]:
+    """Say on what is measured; runs that fail as they shall are no news."""
+    set_up_logging(LogLevel.ERROR)
+    machine = describe_machine()
+    if not options.json:
+        print("\n".join(f"{key}: {value}" for key, value in machine.items()), flush=True)
+    return machine
+
+
+def keep(
+    options: argparse.Namespace, name: str, machine: dict[str, object], rows: Sequence[dict[str, object]], text: str
+) -> None:
+    """Write results to benchmarks/results, but those of ``--smoke``."""
+    if not options.smoke:
+        print(f"written to {write(name, machine, rows, text)}", file=sys.stderr)
+
+
+def print_json(machine: dict[str, object], rows: Sequence[dict[str, object]]) -> None:
+    print(json.dumps({"machine": machine, "results": rows}, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

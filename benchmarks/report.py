@@ -64,11 +64,12 @@ def _with_range(row: dict[str, Any], size: int) -> str:
 def write(name: str, machine: dict[str, object], rows: Sequence[dict[str, object]], text: str) -> Path:
     """Write both forms; return the table's path."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(
+    file = name.replace(" ", "-")
+    (RESULTS / f"{file}.json").write_text(
         json.dumps({"machine": machine, "results": rows}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     facts = "\n".join(f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in machine.items() if value)
-    path = RESULTS / f"{name}.md"
+    path = RESULTS / f"{file}.md"
     path.write_text(f"# {name.capitalize()}\n\n{facts}\n\n{text}\n", encoding="utf-8")
     return path
 
