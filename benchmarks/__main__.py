@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--no-rabbitmq", action="store_true", help="leave RabbitMQ out")
     one = which.add_parser("growth", parents=[common, stored, stores], help="what many finished runs cost")
     one.add_argument("--runs", type=int, default=100_000, help="how many (default: 100,000)")
-    one = which.add_parser("context", parents=[common, stored, stores], help="what a context of many events costs")
+    one = which.add_parser("context", parents=[common, rounds, stored, stores], help="what a long context costs")
     one.add_argument("--events", type=int, default=50_000, help="how many (default: 50,000)")
     one.add_argument("--steps", type=int, default=5_000, help="of how many steps (default: 5,000)")
     which.add_parser("codecs", parents=[common, rounds, stored], help="what compression and encryption cost")
@@ -121,14 +121,15 @@ async def measure_growth(options: argparse.Namespace) -> int:
 
 
 async def measure_context(options: argparse.Namespace) -> int:
-    machine = begin(options)
-    events, steps = (400, 40) if options.smoke else (options.events, options.steps)
+    asked = (options.events, options.steps, options.rounds)
+    events, steps, rounds = (400, 40, 1) if options.smoke else asked
     if not 20 <= steps <= events or events % steps:
         print("Give at least 20 steps, and as many events in each: --events is a multiple of --steps.", file=sys.stderr)
         return 2
+    machine = begin(options)
     results: list[context.ContextCost] = []
     for kind in options.store or ["sqlite"]:
-        found = await context.measure_context(kind, events, steps)
+        found = await context.measure_context(kind, events, steps, rounds)
         results += found
         keep(options, f"context in {kind}", machine, [each.plain() for each in found], context.context_table(found))
     if options.json:

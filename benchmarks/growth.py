@@ -25,8 +25,10 @@ from benchmarks.stored import FAILING, STEPS_PER_PARCEL, STORED_WORKFLOWS, Parce
 from benchmarks.throughput import check
 from floxide_amqp import Floxide, Limits, Orchestrator, Retention, RunFailedError, RunStatus, Start, Timeouts
 from floxide_amqp.apps.cli.store_stats import in_units
+from floxide_amqp.ports.key_value import IndexRange
 from floxide_amqp.runtime.retention import RUNS_PER_ROUND
-from floxide_amqp.stores.statistics import Amount, survey
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.statistics import LISTS, Amount, survey
 
 SMALL = 1_000
 """Runs in the small store, to which the page in the large one is compared."""
@@ -49,6 +51,9 @@ STILL_SECONDS = 120.0
 
 VALUES = "values and entries"
 """The measure of `floxide store stats`, which is the same in every store."""
+
+OF_NO_RUN = ("indexes", "workers and the like")
+"""Kinds of records that are there without any run."""
 
 FOREVER = 600.0
 
@@ -124,7 +129,7 @@ async def measure_growth(kind: str, runs: int) -> Growth:
     small = min(SMALL, max(1, runs // 2))
     with own_store(kind) as little, own_store(kind) as large:
         await fill(little, small, f"{kind}: runs for the small store")
-        await _touch(large)
+        await touch(large)
         empty = await _sizes(large)
         began = time.monotonic()
         await fill(large, runs, f"{kind}: runs")
@@ -137,7 +142,7 @@ async def measure_growth(kind: str, runs: int) -> Growth:
         page_ms = await list_in_turns({small: little, runs: large}, f"{kind}: pages")
         prune_seconds = await prune(large, runs, f"{kind}: deleted")
         emptied = await _sizes(large)
-        check((await holdings(large))["tombstones"].records, runs)
+        await check_is_empty(large, runs)
         large.tidy()
         left = await _sizes(large)
     return Growth(
@@ -150,7 +155,7 @@ def application(store: OwnStore, **settings: Any) -> Floxide:
     return Floxide(store=store.location, workflows=STORED_WORKFLOWS, **settings)
 
 
-async def _touch(store: OwnStore) -> None:
+async def touch(store: OwnStore) -> None:
     """Let it have what every store has in which a worker was: tables, an id, the worker's record."""
     async with application(store).orchestrator():
         pass
@@ -191,9 +196,7 @@ async def fill(store: OwnStore, runs: int, name: str) -> None:
 async def _run_batches(orchestrator: Orchestrator, batches: Iterator[range], count: Callable[[int], None]) -> None:
     for numbers in batches:
         handles = await orchestrator.start_many(Parcels, [Start(parcel(number)) for number in numbers])
-        results = await asyncio.gather(
-            *(handle.result(timeout=FOREVER) for handle in handles), return_exceptions=True
-        )
+        results = await asyncio.gather(*(handle.result(timeout=FOREVER) for handle in handles), return_exceptions=True)
         for number, result in zip(numbers, results, strict=True):
             if fails(number):
                 check(type(result), RunFailedError)
@@ -258,6 +261,18 @@ async def prune(store: OwnStore, runs: int, name: str) -> float:
     return took
 
 
+async def check_is_empty(store: OwnStore, runs: int) -> None:
+    """Make sure that nothing is left of deleted runs but a tombstone of each and its entry, and no message."""
+    kinds = await holdings(store)
+    left = {name: amount.records for name, amount in kinds.items() if amount.records and name not in OF_NO_RUN}
+    check(left, {"tombstones": runs})
+    async with application(store).orchestrator(with_worker=False) as client:
+        session = client.services.session
+        lists = {*LISTS, keys.runs_of_workflow("Parcels"), keys.messages("default")}
+        for index in sorted(lists - {keys.TOMBSTONES, keys.WORKERS}):
+            check([index, *await session.scan(IndexRange(index, limit=1))], [index])
+
+
 # --- the table
 
 
@@ -274,7 +289,9 @@ def rows_of(found: Growth) -> list[tuple[object, ...]]:
 
 
 def growth_table(results: Sequence[Growth]) -> str:
-    header = ("store", "bytes of", "empty", "full", "tidied", "per run", "per step", "deleted", "tidied", "left per run")
+    header = (
+        "store", "bytes of", "empty", "full", "tidied", "per run", "per step", "deleted", "tidied", "left per run"
+    )  # fmt: skip
     return table(header, [row for found in results for row in rows_of(found)])
 
 

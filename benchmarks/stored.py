@@ -137,15 +137,15 @@ async def carry(carried: Carried) -> Next[Carried | Arrived]:
 
 
 @node
-async def measure_length(arrived: Arrived) -> int:
-    return len(arrived.text)
+async def hand_over(arrived: Arrived) -> str:
+    return arrived.text
 
 
-class Courier(Workflow[Carried, int]):
+class Courier(Workflow[Carried, str]):
     """One text, handed from step to step."""
 
     start = carry
-    edges = (carry.when(Carried) >> repeat(carry, max_iterations=MOST_EVENTS), carry.when(Arrived) >> measure_length)
+    edges = (carry.when(Carried) >> repeat(carry, max_iterations=MOST_EVENTS), carry.when(Arrived) >> hand_over)
 
 
 STORED_WORKFLOWS = (Parcels, Chronicle, Courier)

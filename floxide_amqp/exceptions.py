@@ -23,7 +23,7 @@
       StoreError
         StoreUnavailableError  CommitOutcomeUnknownError  StoreClosedError  InvalidBatchError
         StoreFullError  StoreReadOnlyError  StoreCorruptError  StoreSchemaError  UnreadableRecordError
-        MissingKeyError  StoreAccessRefusedError  StoreDataLostError
+        MissingKeyError  StoreAccessRefusedError  StoreDataLostError  ReshardingError
 
 Facts are keyword-only attributes and the class writes the sentence: what failed, with which ids, what to do next.
 `retryable` says whether doing the same again later may succeed.
@@ -999,3 +999,13 @@ class StoreAccessRefusedError(StoreError):
             reason=reason,
             cure=cure,
         )
+
+
+class ReshardingError(StoreError):
+    """The runs of a store cannot be moved to other servers, or not yet."""
+
+    reason: str
+    cure: str
+
+    def __init__(self, *, reason: str, cure: str) -> None:
+        super().__init__(f"The store cannot be resharded: {reason}. {cure}", reason=reason, cure=cure)

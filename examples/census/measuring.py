@@ -7,6 +7,7 @@ import io
 import threading
 import tokenize
 from collections.abc import Iterator
+from contextlib import suppress
 
 from examples.census.listing import INSTALLED
 from examples.census.model import Measure
@@ -20,6 +21,9 @@ _PARSER = threading.Lock()
 """CPython counts the depth of the tree it builds in a place that all threads share: two parsing at once can end in
 ``SystemError: AST constructor recursion depth mismatch`` (seen with 3.11). The interpreter's lock lets only one work
 at a time anyway."""
+
+PARSER_TRIES = 5
+"""The lock holds back no other code that parses, such as the formatting of a traceback in another thread."""
 
 
 def measure_source(path: str, source: bytes, *, package: str = "") -> Measure:
@@ -40,9 +44,7 @@ def measure_source(path: str, source: bytes, *, package: str = "") -> Measure:
     is_package = path.rpartition("/")[2] == "__init__.py"
     encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
     source.decode(encoding)  # the parser lets bad bytes in comments pass
-    with _PARSER:
-        tree = ast.parse(source, filename=path)
-    for node in ast.walk(tree):
+    for node in ast.walk(_parse(source, path)):
         if isinstance(node, FUNCTIONS):
             functions += 1
         elif isinstance(node, ast.ClassDef):
@@ -59,6 +61,14 @@ def measure_source(path: str, source: bytes, *, package: str = "") -> Measure:
         path=path, module=module, lines=count_lines(source), functions=functions, classes=classes, branches=branches,
         imports=tuple(sorted(imports)),
     )  # fmt: skip
+
+
+def _parse(source: bytes, path: str) -> ast.Module:
+    for _ in range(PARSER_TRIES - 1):
+        with _PARSER, suppress(SystemError):
+            return ast.parse(source, filename=path)
+    with _PARSER:
+        return ast.parse(source, filename=path)
 
 
 def count_lines(source: bytes) -> int:

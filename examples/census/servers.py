@@ -20,9 +20,18 @@ from floxide_amqp.testing.services import (
 )
 
 SQLITE = "sqlite"
+
+
+def _launch_redis() -> Redis:
+    """Launch a Redis that loses nothing when it is killed: with ``everysec`` it may hold writes back for a moment."""
+    server = launch_own_redis()
+    server.command("CONFIG", "SET", "appendfsync", "always")
+    return server
+
+
 SERVERS: dict[str, tuple[str, Callable[[], PostgreSQL | Redis]]] = {
     "postgresql": ("PostgreSQL", launch_own_postgresql),
-    "redis": ("Redis", launch_own_redis),
+    "redis": ("Redis", _launch_redis),
 }
 """What `--store` may name besides a SQLite file: what people call it, and what launches one."""
 

@@ -93,14 +93,17 @@ def check_is_there(location: StoreLocation) -> None:
         ConfigurationError: It does not.
     """
     for url in urls_of(location):
-        if not url.startswith("sqlite:"):
-            continue
-        path = sqlite_path(url).absolute()
-        if not path.exists():
+        if not is_there(url):
             raise ConfigurationError(
-                f"There is no store at {path}: nothing was started there yet, or the path is another one (a relative "
-                "path counts from the current directory). Starting a run or a worker makes the file."
+                f"There is no store at {sqlite_path(url).absolute()}: nothing was started there yet, or the path is "
+                "another one (a relative path counts from the current directory). Starting a run or a worker makes the "
+                "file."
             )
+
+
+def is_there(url: str) -> bool:
+    """Return whether opening a store would make none; a server that opening cannot make counts as there."""
+    return not url.startswith("sqlite:") or sqlite_path(url).absolute().exists()
 
 
 @asynccontextmanager

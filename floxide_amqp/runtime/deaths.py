@@ -80,6 +80,11 @@ class DeathWatch:
         del run_id
         return self
 
+    @property
+    def has_own_beat(self) -> bool:
+        """Whether a heartbeat of this process got through."""
+        return self._own_beats() > 0
+
     def has_died(self, record: WorkerRecord) -> bool:
         """Return whether the worker of a heartbeat just read is known to be dead."""
         if record.status in (DEAD, HUNG) or is_gone(record):
@@ -119,6 +124,13 @@ class DeathWatches:
     def beside(self, run_id: RunId) -> DeathWatch:
         """Return what watches the heartbeats that stand beside a run."""
         return self._by_part[self._session.beside(run_id)]
+
+    def knows_this_process(self, run_id: RunId) -> bool:
+        """Whether an own heartbeat stands beside a run: without one, others take this process's items from it.
+
+        Where the store has one server, nothing is begun before.
+        """
+        return len(self.parts) == 1 or self.beside(run_id).has_own_beat
 
 
 def gave_up(record: WorkerRecord, run_id: RunId, item: WorkItem) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 
+from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope, Probe
 from floxide_amqp.exceptions import CodecError, FloxideError, MissingKeyError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
@@ -35,6 +36,7 @@ class Deliveries:
         admissions: Tells what a message leads to.
         probe_returned: Told of each probe and of the task queue it came from.
         queues: Task queues of which a chain may keep its successors.
+        is_known_beside: Whether the server that has a run knows that this worker lives.
 
     Attributes:
         done: Deliveries that were worked off.
@@ -48,12 +50,14 @@ class Deliveries:
         admissions: Admissions,
         probe_returned: Callable[[Probe, str], None],
         queues: Sequence[str],
+        is_known_beside: Callable[[RunId], bool],
     ) -> None:
         self._services = services
         self._intake = intake
         self._admissions = admissions
         self._probe_returned = probe_returned
         self._keep = frozenset(queues)
+        self._is_known_beside = is_known_beside
         self._unreadable = Unreadable(services)
         self._chains: dict[asyncio.Task[None], Chain | None] = {}
         self.done = 0
@@ -121,7 +125,7 @@ class Deliveries:
             return
         if message.store and self._services.store_id and message.store != self._services.store_id:
             await self._return_to_others(delivery, message)
-        elif self._services.is_out_of_reach(message.run_id):
+        elif self._services.is_out_of_reach(message.run_id) or not self._is_known_beside(message.run_id):
             await self._leave_to_probes(delivery, message)
         else:
             await self._work(slot, message)
@@ -138,6 +142,8 @@ class Deliveries:
 
     async def _leave_to_probes(self, delivery: Delivery, envelope: Envelope) -> None:
         """A message about a run whose server is down, while the store's others are up: it must not be in their way.
+
+        Or its server is back, and this worker's heartbeat is not on it yet: what it began would count as a dead one's.
 
         The message is a hint. What it leads to has its entry on that server, and is found lost once a probe goes
         through again.

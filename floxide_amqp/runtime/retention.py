@@ -98,7 +98,11 @@ class Pruning:
         _, run_id = condemned
         noted = NotedRun(index=keys.CONDEMNED, entry=keys.timed_run(*condemned), run_id=run_id)
         async with self._aside.unless_damaged(noted):
-            await clear_some(self._services, run_id, pages=PAGES_PER_ROUND)
+            tombstone, _ = await self._services.runs.tombstone(run_id)
+            if tombstone is None or tombstone.is_cleared:  # by somebody else, while it was set aside here
+                await self._services.removal.forget_condemned(*condemned)
+            else:
+                await clear_some(self._services, run_id, pages=PAGES_PER_ROUND)
 
     async def _forget(self, expired: tuple[int, RunId]) -> None:
         free_at_ms, run_id = expired

@@ -79,7 +79,9 @@ class Worker:
         self.maintenance = Maintenance(services, deaths, queues)
         self._intake = Intake(services.queue, queues, services.limits.concurrency)
         admissions = Admissions(services, deaths)
-        self._deliveries = Deliveries(services, self._intake, admissions, self.maintenance.probe_returned, queues)
+        self._deliveries = Deliveries(
+            services, self._intake, admissions, self.maintenance.probe_returned, queues, deaths.knows_this_process
+        )
         self._interrupts = Interrupts(services, self.stop)
         self._store_watch = StoreWatch(
             services.session, services.name, services.timeouts.dead_after, services.timeouts.heartbeat

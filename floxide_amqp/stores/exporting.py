@@ -52,11 +52,13 @@ class RunExport:
     Args:
         session: The store they are in.
         store_id: Its id, for the file.
+        all_stand_still: Whether no worker lives, so that runs which go on stand still as well.
     """
 
-    def __init__(self, session: Session, store_id: str) -> None:
+    def __init__(self, session: Session, store_id: str, *, all_stand_still: bool = False) -> None:
         self._session = session
         self._store_id = store_id
+        self._all_stand_still = all_stand_still
         self._runs = RunStore(session)
 
     async def write(self, run_id: RunId, path: Path) -> RunFileHead:
@@ -88,7 +90,7 @@ class RunExport:
     async def _write_once(self, run_id: RunId, part: Path) -> RunFileHead | None:
         """Write a file; None if the run changed meanwhile."""
         run = await self._runs.load(run_id)
-        if run.state.status not in EXPORTABLE:
+        if run.state.status not in EXPORTABLE and not self._all_stand_still:
             raise InvalidRunStateError(
                 run_id=run_id, action="export", status=run.status.value,
                 cure="Pause it first (`floxide pause`), or wait for its end.",

@@ -15,10 +15,11 @@ from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.exceptions import ConfigurationError, StoreError
 from floxide_amqp.ports.key_value import ABSENT, Batch, Cell, Check, Key, Put, Read
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.places import PLACE, LeftPlace, MovingPlace, ShardPlace, decode_place, encode_place, in_words
 from floxide_amqp.stores.session import Session
 
-_IDENTITY: Final = Key(keys.SYSTEM, "identity")
-_SHARD: Final = Key(keys.SYSTEM, "shard")
+IDENTITY: Final = Key(keys.SYSTEM, "identity")
+"""Where a server keeps the id of its store."""
 
 OTHERS_SECONDS: Final = 5.0
 """Longest wait for the other servers of a store once one has answered: one that is down is not waited for."""
@@ -28,14 +29,15 @@ async def identity_of(session: Session) -> str:
     """Return the store's id, 32 hexadecimal characters; the first to ask makes it.
 
     Raises:
-        ConfigurationError: A server belongs to another store, or has another shard's name.
+        ConfigurationError: A server belongs to another store, or has another shard's name; or the store is being
+            resharded.
         StoreError: The store could not be read or written; of several servers the first by name, which is asked first
             when none has an id, or all.
     """
     parts = {part.shard: part for part in session.parts}
     found = await _ask(parts)
-    for shard, (_, place) in found.items():
-        _check_place(shard, place, tuple(parts))
+    for shard, (known, place) in found.items():
+        _check_place(shard, known, place, tuple(parts))
     ids = {shard: cell.value.decode() for shard, (cell, _) in found.items() if cell.version != ABSENT}
     if len(set(ids.values())) > 1:
         places = ", ".join(f"{shard!r} has {identity[:8]}…" for shard, identity in ids.items())
@@ -43,9 +45,9 @@ async def identity_of(session: Session) -> str:
             f"These servers do not belong to one store: {places}. Name the servers of one store, or begin with empty "
             "ones."
         )
-    identity = next(iter(ids.values())) if ids else await _make(next(iter(parts.values())))
+    identity = next(iter(ids.values())) if ids else await _make(next(iter(parts.values())), tuple(parts))
     for shard in found:
-        if shard not in ids or (shard and found[shard][1].version == ABSENT):
+        if shard not in ids:
             await _write(parts[shard], identity, tuple(parts))
     return identity
 
@@ -71,37 +73,58 @@ async def _ask(parts: dict[str, Session]) -> dict[str, tuple[Cell, Cell]]:
 
 
 async def _read(part: Session) -> tuple[Cell, Cell]:
-    cells = (await part.read(Read(slot=SYSTEM_SLOT, cells=(_IDENTITY, _SHARD)))).cells
+    cells = (await part.read(Read(slot=SYSTEM_SLOT, cells=(IDENTITY, PLACE)))).cells
     return cells[0], cells[1]
 
 
-async def _make(first: Session) -> str:
+async def _make(first: Session, shards: Sequence[str]) -> str:
     """Make the id on the first server by name, so that of two who make one at once both get the same."""
-    made = secrets.token_hex(16).encode()
-    await first.commit(Batch(slot=SYSTEM_SLOT, checks=(Check(_IDENTITY, ABSENT),), writes=(Put(_IDENTITY, made),)))
+    await _write(first, secrets.token_hex(16), shards)
     return (await _read(first))[0].value.decode()
 
 
 async def _write(part: Session, identity: str, shards: Sequence[str]) -> None:
-    """Let a server know which store it belongs to, and as which shard; what it knows already stays."""
-    place = _place_of(part.shard, shards)
-    for key, value in ((_IDENTITY, identity), (_SHARD, place)):
-        if value:
-            await part.commit(Batch(slot=SYSTEM_SLOT, checks=(Check(key, ABSENT),), writes=(Put(key, value.encode()),)))
+    """Let a server know as which shard it belongs to which store; what it knows already stays.
+
+    The shard comes first: a server that knows its store and no shard is a store of its own.
+    """
+    known = {IDENTITY: identity.encode()}
+    if part.shard:
+        known = {PLACE: encode_place(_place_of(part.shard, shards)), **known}
+    for key, value in known.items():
+        await part.commit(Batch(slot=SYSTEM_SLOT, checks=(Check(key, ABSENT),), writes=(Put(key, value),)))
 
 
-def _place_of(shard: str, shards: Sequence[str]) -> str:
-    return "\n".join((shard, *sorted(shards))) if shard else ""
+def _place_of(shard: str, shards: Sequence[str]) -> ShardPlace:
+    return ShardPlace(shard, tuple(sorted(shards)))
 
 
-def _check_place(shard: str, place: Cell, shards: Sequence[str]) -> None:
-    """Refuse a server that is another shard than it is taken for, or one of other shards."""
-    known = place.value.decode(errors="replace")
-    if place.version == ABSENT or known == _place_of(shard, shards):
-        return
-    name, *others = known.split("\n")
-    given = f"shard {shard!r} of {', '.join(sorted(shards))}" if shard else "a store of its own"
-    raise ConfigurationError(
-        f"This server is shard {name!r} of {', '.join(others)}, and it was named as {given}. Runs would be looked for "
-        "where they are not: name all the shards as before."
-    )
+def _check_place(shard: str, identity: Cell, place: Cell, shards: Sequence[str]) -> None:
+    """Refuse a server that is another shard than it is taken for, one of other shards, or of a store that is moving."""
+    known = decode_place(place)
+    match known:
+        case None if shard and identity.version != ABSENT:
+            raise ConfigurationError(
+                f"This server is a store of its own, and it was named as shard {shard!r} of "
+                f"{', '.join(sorted(shards))}. Runs would be looked for where they are not: name it alone as before, "
+                "or spread it over several servers with `floxide store reshard`."
+            )
+        case MovingPlace():
+            raise ConfigurationError(
+                f"The runs of this store are being moved from {in_words(known.sources)} to {in_words(known.targets)}, "
+                "and nobody can use it before that is done: run `floxide store reshard` again to finish."
+            )
+        case LeftPlace():
+            raise ConfigurationError(
+                f"`floxide store reshard` has emptied this server: its runs are on {in_words(known.shards)} of their "
+                "store. Name those; to begin a new store on this server, remove what is left on it."
+            )
+        case ShardPlace() if not shard or known != _place_of(shard, shards):
+            given = f"shard {shard!r} of {', '.join(sorted(shards))}" if shard else "a store of its own"
+            raise ConfigurationError(
+                f"This server is shard {known.shard!r} of {', '.join(known.shards)}, and it was named as {given}. Runs "
+                "would be looked for where they are not: name all the shards as before, or move the runs with "
+                "`floxide store reshard`."
+            )
+        case _:
+            return

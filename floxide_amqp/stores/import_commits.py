@@ -6,7 +6,6 @@ and raises, so of two who import it at once one stops. An import that died is cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import slot_of
@@ -20,18 +19,14 @@ from floxide_amqp.ports.key_value import (
     Clear,
     Committed,
     Delete,
-    Entry,
-    IndexRange,
-    Leave,
     Precondition,
     Put,
     Read,
-    RecordInfo,
     Write,
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.stores.exporting import list_run
+from floxide_amqp.stores.own_entries import own_entries
 from floxide_amqp.stores.session import Session
 
 MOST_WRITES: Final = 500
@@ -127,10 +122,8 @@ class ImportCommits:
 
     async def _clear(self) -> None:
         """Remove what is there under the mark."""
-        await self._clear_indexes([keys.live_items(self._run_id), keys.arrivals(self._run_id, "")])
-        async for page in list_run(self._session, self._run_id):
-            openers = {opener for record in page if (opener := _opener(record))}
-            await self._clear_indexes([keys.arrivals(self._run_id, opener) for opener in sorted(openers)])
+        async for leaves in own_entries(self._session, self._run_id):
+            await self._commit(leaves)
         clear = Clear(self._run_id, MOST_WRITES, (self._mark.name, self._tombstone.name))
         while True:
             checks = (Check(self._mark, self._version),)
@@ -139,17 +132,6 @@ class ImportCommits:
                 raise self._overtaken()
             if outcome.cleared < MOST_WRITES:
                 return
-
-    async def _clear_indexes(self, names: Sequence[str]) -> None:
-        left: Sequence[str] = names
-        while left:
-            ranges = tuple([IndexRange(name, limit=MOST_WRITES if len(left) == 1 else 10) for name in left])
-            found = (await self._session.read(Read(slot=self._slot, indexes=ranges))).indexes
-            pages: list[tuple[str, tuple[Entry, ...]]] = list(zip(left, found, strict=True))
-            leaves = [Leave(name, entry.entry) for name, entries in pages for entry in entries]
-            for start in range(0, len(leaves), MOST_WRITES):
-                await self._commit(tuple(leaves[start : start + MOST_WRITES]))
-            left = [name for name, entries in pages if entries]
 
     async def _commit(self, writes: tuple[Write, ...], checks: tuple[Precondition, ...] = ()) -> None:
         """Write something under the mark, which tells whether it was, should the reply be lost."""
@@ -168,11 +150,3 @@ class ImportCommits:
 
     def _refused(self, reason: str, cure: str) -> RunImportError:
         return RunImportError(run_id=self._run_id, reason=reason, cure=cure)
-
-
-def _opener(record: RecordInfo) -> str:
-    """Return the item under whose id something may have arrived at a join, if this record tells one."""
-    name = record.key.name
-    if name.startswith(keys.SCOPE_PREFIX):
-        return keys.opener_of(record.key)
-    return name.removeprefix(keys.ITEM_PREFIX) if name.startswith(keys.ITEM_PREFIX) else ""

@@ -7,15 +7,17 @@ timers that are due late: whoever fires one earlier finds no run, and drops it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from floxide_amqp.core import changes as c
+from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
-from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind
-from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, RunFileError, RunImportError
 from floxide_amqp.ports.key_value import Add, Append, Enter, Key, Put, Trim, Write
 from floxide_amqp.stores import keys
@@ -57,14 +59,26 @@ WAKES: Final = {WorkItemStatus.HELD: TimerKind.HOLD, WorkItemStatus.WAITING_RETR
 PENDING: Final = STATUS_LETTERS[WorkItemStatus.PENDING]
 
 
-class RunImport:
-    """Puts exported runs into a store."""
+OPEN: Final = (RunStatus.PENDING, RunStatus.RUNNING)
+"""Runs that nobody has to resume."""
 
-    def __init__(self, session: Session) -> None:
+
+class RunImport:
+    """Puts exported runs into a store.
+
+    Args:
+        session: The store.
+        standing_since_ms: Where no worker lives, neither there nor here, since when: runs that go on are taken as
+            well, and their pending items are looked for like those whose messages were put at this moment and lost.
+            None to take only runs that are paused or have ended.
+    """
+
+    def __init__(self, session: Session, *, standing_since_ms: int | None = None) -> None:
         self._session = session
+        self._standing_since_ms = standing_since_ms
 
     async def read(self, path: Path) -> RunFileHead:
-        """Put the run of a file into the store, as it was: paused, or ended. Return what the file says of itself.
+        """Put the run of a file into the store, with the status it had. Return what the file says of itself.
 
         Items that a worker of the other store held, and those that waited for a worker with their node, are pending.
 
@@ -74,8 +88,8 @@ class RunImport:
             StoreError: The store failed; what was written is no run, and goes with the next try.
         """
         reader = RunFileReader(path)
-        checked = _CheckedFile(path, reader)
-        one = _OneImport(self._session, checked)
+        checked = _CheckedFile(path, reader, (*EXPORTABLE, *(() if self._standing_since_ms is None else OPEN)))
+        one = _OneImport(self._session, checked, self._standing_since_ms or 0)
         await one.commits.begin()
         for frame in reader.frames():
             await one.put(frame)
@@ -86,7 +100,7 @@ class RunImport:
 class _CheckedFile:
     """A file that was gone through and is whole: header, state, and the turns of items that wait with a dead letter."""
 
-    def __init__(self, path: Path, reader: RunFileReader) -> None:
+    def __init__(self, path: Path, reader: RunFileReader, statuses: Sequence[RunStatus]) -> None:
         self._path = path
         self.head = reader.head()
         self.letters: dict[str, int] = {}
@@ -107,7 +121,7 @@ class _CheckedFile:
             self.state: RunState = codec.decode_state(self.state_frame.value)
         except CodecError as error:
             raise self._damaged(str(error).rstrip(".")) from error
-        if self.header.run_id != self.head.run_id or self.state.status not in EXPORTABLE:
+        if self.header.run_id != self.head.run_id or self.state.status not in statuses:
             raise self._damaged(f"it holds run {self.header.run_id!r}, {self.state.status.value}")
 
     def _check_cell(self, frame: CellFrame) -> None:
@@ -134,9 +148,11 @@ class _CheckedFile:
 class _OneImport:
     """Turns the frames of one file into writes."""
 
-    def __init__(self, session: Session, file: _CheckedFile) -> None:
+    def __init__(self, session: Session, file: _CheckedFile, standing_since_ms: int) -> None:
         self._session = session
         self._file = file
+        self._standing_since_ms = standing_since_ms
+        self._is_open = file.state.status in OPEN
         self._run_id = file.header.run_id
         self._writer = BatchWriter(self._run_id, file.header.created_at_ms, file.header.workflow)
         self._timers: list[Timer] = []
@@ -151,8 +167,8 @@ class _OneImport:
         match frame:
             case CellFrame(name):
                 if name not in (HEADER, STATE):
-                    cell = self._cell(frame)
-                    await add(*self._puts(cell), size=len(cell.value))
+                    cell, leads = self._cell(frame)
+                    await add(*self._puts(cell), *leads, size=len(cell.value))
             case CounterFrame(name, value):
                 await add(Add(Key(run_id, name), value))
             case LogFrame(name, first):
@@ -202,19 +218,22 @@ class _OneImport:
         key = Key(self._run_id, frame.name)
         return (*(Put(key, b"") for _ in range(frame.version - 1)), Put(key, frame.value))
 
-    def _cell(self, frame: CellFrame) -> CellFrame:
-        """Return a cell as it is to be here; note what leads to it."""
-        with suppress(CodecError):  # what cannot be read comes as it is: its step will say so
-            if frame.name.startswith(keys.ITEM_PREFIX):
+    def _cell(self, frame: CellFrame) -> tuple[CellFrame, tuple[Write, ...]]:
+        """Return a cell as it is to be here, and a message entry that leads to it; note what else does."""
+        if frame.name.startswith(keys.ITEM_PREFIX):
+            try:
                 return self._item(frame)
+            except CodecError:  # it comes as it is: its step will say so
+                self._lead_to_unreadable()
+        with suppress(CodecError):
             if frame.name.startswith(keys.LETTER_PREFIX):
                 letter = decode_letter(frame.value)
                 self._last.append(
                     Enter(keys.DEAD_LETTERS, letter.letter_id, encode_place(self._run_id, letter.item_id))
                 )
-        return frame
+        return frame, ()
 
-    def _item(self, frame: CellFrame) -> CellFrame:
+    def _item(self, frame: CellFrame) -> tuple[CellFrame, tuple[Write, ...]]:
         """Return an item as it was, or pending if it was in somebody's hands; note the timer that leads to it."""
         item = codec.decode_item(frame.value)
         has_letter = self._file.letters.get(item.item_id) == frame.version
@@ -225,12 +244,29 @@ class _OneImport:
             pending = replace(
                 item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False, note=""
             )
-            return CellFrame(frame.name, frame.version + 1, codec.encode_item(pending))
+            turn = frame.version + 1
+            return CellFrame(frame.name, turn, codec.encode_item(pending)), self._message_of(pending, turn)
+        if item.status is WorkItemStatus.PENDING:
+            return frame, self._message_of(item, frame.version)
         kind = WAKES.get(item.status)
         if kind is not None and item.due_ms and not self._file.state.status.is_terminal:
             due = Timer(due_ms=item.due_ms, run_id=self._run_id, item_id=item.item_id, kind=kind, turn=frame.version)
             self._timers.append(due)
-        return frame
+        return frame, ()
+
+    def _message_of(self, item: WorkItem, turn: int) -> tuple[Write, ...]:
+        """Note a message of a pending item of a run that goes on: one that is lost, unless it is in its queue yet."""
+        if not self._is_open:
+            return ()
+        entry = message_entry(self._standing_since_ms, item.item_id, turn)
+        return self._writer.writes((c.EnterMessage(item.queue, entry, item.item_id, turn, WorkerId(""), 0),))
+
+    def _lead_to_unreadable(self) -> None:
+        """Let somebody look at all items of a run that goes on: nothing else would lead to the one."""
+        if self._is_open:
+            at, epoch = self._standing_since_ms, self._file.state_frame.version
+            look = Timer(due_ms=at, run_id=self._run_id, kind=TimerKind.RESUME, turn=epoch)
+            self._last += self._writer.writes((c.SetTimer(look),))
 
     async def _set_timers(self, until_ms: int) -> None:
         """Set those that are due late; the others come with the last commit, so many of them as go into one."""

@@ -155,6 +155,11 @@ class RunRemoval:
         entry = Leave(keys.ended_runs(ended.status), ended.entry)
         await self._session.commit(Batch(slot=slot_of(ended.run_id), writes=(entry,)))
 
+    async def forget_condemned(self, deleted_at_ms: int, run_id: RunId) -> None:
+        """Take an entry away whose run is cleared."""
+        entry = Leave(keys.CONDEMNED, keys.timed_run(deleted_at_ms, run_id))
+        await self._session.commit(Batch(slot=slot_of(run_id), writes=(entry,)))
+
     async def clear(self, tombstone: Tombstone, version: int, *, free_at_ms: int) -> bool:
         """Remove one more page of what a condemned run left behind; return whether nothing is left.
 

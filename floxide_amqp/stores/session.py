@@ -47,7 +47,10 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
 """Longest pause between repeats."""
 
-WAITED_FOR = (StoreUnavailableError, StoreFullError)
+_NOT_APPLIED = (StoreUnavailableError, StoreFullError)
+"""What a call that changed nothing is repeated after."""
+
+WAITED_FOR = (*_NOT_APPLIED, CommitOutcomeUnknownError)
 """What time may cure. A step whose outcome waits in hand need not run its body again."""
 
 DEFAULT_PATIENCE_SECONDS = 60.0
@@ -199,6 +202,8 @@ class Session:
         Raises:
             StoreUnavailableError: The store was out of reach for longer than the patience; nothing was applied.
             StoreFullError: It had no space for longer than the patience; nothing was applied.
+            CommitOutcomeUnknownError: It may have been applied: its reply was lost, and the store was out of reach
+                afterwards for longer than the patience.
             StoreError: The batch is faulty; nothing of it was applied.
         """
         return await self._commits.submit(batch)
@@ -245,8 +250,8 @@ class Session:
         try:
             return await self._patiently("commit", len(batches), lambda: self._commit_once(batches))
         except CommitOutcomeUnknownError:
-            return [await self._settle(batch) for batch in batches]
-        except WAITED_FOR:
+            return await self._settle_group(batches)
+        except _NOT_APPLIED:
             raise
         except StoreError as error:
             if len(batches) == 1:
@@ -255,7 +260,7 @@ class Session:
         for batch in batches:
             try:
                 outcomes += await self._commit_group([batch])
-            except WAITED_FOR as error:  # of this one; those before it are applied
+            except _NOT_APPLIED as error:  # of this one; those before it are applied
                 outcomes.append(error)
         return outcomes
 
@@ -264,18 +269,41 @@ class Session:
         self._offset_ms = reply.now_ms - self._clock.elapsed_ms()
         return reply.outcomes
 
-    async def _settle(self, batch: Batch) -> Outcome | BaseException:
+    async def _settle_group(self, batches: list[Batch]) -> Sequence[Outcome | BaseException]:
+        """Find out what became of batches whose reply was lost; of those that nobody can tell of, that is said."""
+        outcomes: list[Outcome | BaseException] = []
+        for batch in batches:
+            try:
+                outcomes.append(await self._settle(batch))
+            except CommitOutcomeUnknownError as error:  # of this one: its replies are lost again and again
+                outcomes.append(error)
+            except _NOT_APPLIED as error:  # the patience is over, for those behind it too
+                unknown = CommitOutcomeUnknownError(store=error.store, reason=error.reason)
+                outcomes += [unknown] * (len(batches) - len(outcomes))
+                break
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def _settle(self, batch: Batch) -> Outcome:
         """Find out what became of a batch whose reply was lost: its own token in the witness means applied."""
-        try:
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + self._patience, FIRST_PAUSE_SECONDS
+        while True:
             if batch.witness is not None:
                 found = await self._read_group([Read(slot=batch.slot, cells=(batch.witness,))])
                 if batch.token in found[0].cells[0].value:
                     return Committed()
             # Not applied, or applied and overwritten since: then its checks conflict, and the caller reads again.
-            (outcome,) = await self._commit_group([batch])
-        except StoreError as error:
-            return error
-        return outcome
+            try:
+                (outcome,) = await self._patiently("commit", 1, lambda: self._commit_once([batch]))
+            except CommitOutcomeUnknownError:
+                if loop.time() + pause > until:
+                    raise
+            else:
+                return outcome
+            await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _patiently(self, kind: str, size: int, call: Callable[[], Awaitable[R]]) -> R:
         """Repeat a call that the store could not take, with growing pauses, until the patience is over."""
@@ -289,7 +317,7 @@ class Session:
                 if self._whole.on_data_lost is not None:
                     self._whole.on_data_lost(error)
                 raise
-            except WAITED_FOR:
+            except _NOT_APPLIED:
                 self.figures.failures[kind] += 1
                 if self._failing_since is None:
                     self._failing_since = loop.time()

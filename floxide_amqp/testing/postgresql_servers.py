@@ -6,8 +6,7 @@ import secrets
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from floxide_amqp.exceptions import ConfigurationError
-from floxide_amqp.testing.amqp_handshake import free_ports
+from floxide_amqp.testing.named_servers import NamedServer
 from floxide_amqp.testing.postgresql_statements import can_log_in, execute, new_database
 from floxide_amqp.testing.private_postgresql import (
     START_SECONDS,
@@ -17,7 +16,7 @@ from floxide_amqp.testing.private_postgresql import (
     PrivatePostgreSQL,
     find_programs,
 )
-from floxide_amqp.testing.server_processes import ServerContainer, wait_until_ready
+from floxide_amqp.testing.server_containers import ContainedServer
 
 __all__ = [
     "URL_VARIABLE",
@@ -84,45 +83,15 @@ class PostgreSQL(Protocol):
         ...
 
 
-class ExternalPostgreSQL:
+class ExternalPostgreSQL(NamedServer):
     """A server somebody else runs; it can be used, not mistreated."""
 
-    is_mine = False
+    product = "PostgreSQL"
+    variable = URL_VARIABLE
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        super().__init__(url)
         self._made: list[str] = []
-
-    def start(self) -> None:
-        """Check that it answers."""
-        if not can_log_in(self.url):
-            raise ConfigurationError(
-                f"No PostgreSQL answers at the URL in {URL_VARIABLE}; start it, or unset the variable."
-            )
-
-    def stop(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def kill(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def restart(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def wipe(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def pause(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def resume(self) -> None:
-        """Refuse."""
-        self._refuse()
 
     def new_database(self) -> str:
         """Make an empty database; `close` drops it."""
@@ -136,11 +105,11 @@ class ExternalPostgreSQL:
             execute(self.url, f'DROP DATABASE IF EXISTS "{urlsplit(url).path[1:]}"')
         self._made.clear()
 
-    def _refuse(self) -> None:
-        raise ConfigurationError(f"The server named by {URL_VARIABLE} is not ours to stop; unset the variable.")
+    def _answers(self) -> bool:
+        return can_log_in(self.url)
 
 
-class ContainerPostgreSQL:
+class ContainerPostgreSQL(ContainedServer):
     """A server in a container of the engine that testcontainers finds.
 
     Args:
@@ -148,17 +117,17 @@ class ContainerPostgreSQL:
         lives_with: The process with which it ends; None for this one.
     """
 
-    is_mine = True
+    inner_port = 5432
+    start_seconds = START_SECONDS
+    stop_seconds = STOP_SECONDS
+    stop_signal = "SIGINT"  # the server's fast shutdown; at a SIGTERM it waits for its clients
 
     def __init__(self, image: str = IMAGE, *, lives_with: int | None = None) -> None:
-        self._image = image
         self._password = secrets.token_hex(12)
-        (self._port,) = free_ports(1)
-        self._container = ServerContainer(
+        super().__init__(
             image,
-            ports={"5432/tcp": self._port},
             environment={"POSTGRES_USER": USER, "POSTGRES_PASSWORD": self._password, "POSTGRES_DB": "postgres"},
-            command=["postgres", "-c", "max_connections=200"],
+            arguments=["-c", "max_connections=200"],
             lives_with=lives_with,
         )
 
@@ -167,50 +136,9 @@ class ContainerPostgreSQL:
         """Where to connect; stays the same over restarts."""
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self._port}/postgres"
 
-    def start(self) -> None:
-        """Start it and wait until one can log in."""
-        if self._container.is_started:
-            return
-        self._container.start()
-        try:
-            what = f"The container {self._image}"
-            wait_until_ready(lambda: can_log_in(self.url), lambda: False, seconds=START_SECONDS, what=what)
-        except ConfigurationError:
-            self.close()
-            raise
-
-    def stop(self) -> None:
-        """Stop it in good order."""
-        self._container.stop(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._container.kill()
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        self.stop()
-        self.start()
-
-    def wipe(self) -> None:
-        """Throw the container away; a new one at the same port is started if it ran."""
-        ran = self._container.is_started
-        self.close()
-        if ran:
-            self.start()
-
-    def pause(self) -> None:
-        """Let it stand still."""
-        self._container.suspend()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._container.go_on()
-
     def new_database(self) -> str:
         """Make an empty database."""
         return new_database(self.url)
 
-    def close(self) -> None:
-        """Remove the container."""
-        self._container.remove()
+    def _answers(self) -> bool:
+        return can_log_in(self.url)

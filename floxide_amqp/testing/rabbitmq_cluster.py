@@ -10,9 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from floxide_amqp.testing import guardian
 from floxide_amqp.testing.amqp_handshake import free_ports
-from floxide_amqp.testing.rabbitmq_servers import PeerGroup, PrivateRabbitMQ
+from floxide_amqp.testing.private_rabbitmq import PeerGroup, PrivateRabbitMQ
+from floxide_amqp.testing.server_processes import ServerProcess
 
 NODES: Final = 3
 """The least with which a quorum queue outlives the loss of a node."""
@@ -43,8 +40,8 @@ class RabbitMQCluster:
         """
         (port,) = free_ports(1)
         self._peers = PeerGroup(epmd_port=port, cookie=secrets.token_hex(16))
-        self._mapper: subprocess.Popen[bytes] | None = None
-        self._mapper_folder = tempfile.mkdtemp(prefix="floxide-epmd-")
+        self._mapper_folder = Path(tempfile.mkdtemp(prefix="floxide-epmd-"))
+        self._mapper = ServerProcess(self._mapper_folder)
         self.nodes: Final = tuple(PrivateRabbitMQ(configuration=configuration, peers=self._peers) for _ in range(size))
 
     def __enter__(self) -> Self:
@@ -63,7 +60,8 @@ class RabbitMQCluster:
 
     def start(self) -> None:
         """Start all nodes, side by side, and have them join the first."""
-        self._mapper = self._start_mapper()
+        # Apart from the nodes, for it must outlive each of them.
+        self._mapper.start(["epmd", "-address", "127.0.0.1", "-port", str(self._peers.epmd_port)], os.environ)
         with ThreadPoolExecutor(len(self.nodes)) as pool:
             list(pool.map(PrivateRabbitMQ.start, self.nodes))
         for node in self.nodes[1:]:  # one after the other: two at once may refuse each other
@@ -79,22 +77,5 @@ class RabbitMQCluster:
         """End all nodes for good and remove what they left."""
         for node in self.nodes:
             node.close()
-        if self._mapper is not None:
-            os.killpg(self._mapper.pid, signal.SIGKILL)
-            self._mapper.wait()
-            if self._mapper.stdin is not None:
-                self._mapper.stdin.close()
-            self._mapper = None
+        self._mapper.kill()
         shutil.rmtree(self._mapper_folder, ignore_errors=True)
-
-    def _start_mapper(self) -> subprocess.Popen[bytes]:
-        """Start the port mapper apart from the nodes, for it must outlive each of them."""
-        command = ["epmd", "-address", "127.0.0.1", "-port", str(self._peers.epmd_port)]
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, "0", self._mapper_folder, *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=Path(self._mapper_folder),
-            start_new_session=True,
-        )

@@ -13,12 +13,14 @@ from typing import Any, Final, Protocol, Self
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.amqp_handshake import free_ports
-from floxide_amqp.testing.server_processes import ServerContainer, ServerProcess, wait_until_ready
+from floxide_amqp.testing.named_servers import NamedServer
+from floxide_amqp.testing.server_containers import ContainedServer
+from floxide_amqp.testing.server_processes import ServerProcess, wait_until_ready
 
 URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_URL"
 """Names a running server to use instead of launching one; it must write an append-only file."""
 
-IMAGE: Final = "redis:8"
+IMAGE: Final = "redis:7"
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
@@ -84,42 +86,11 @@ class Redis(Protocol):
         ...
 
 
-class ExternalRedis:
+class ExternalRedis(NamedServer):
     """A server somebody else runs; it can be used, not mistreated."""
 
-    is_mine = False
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def start(self) -> None:
-        """Check that it answers."""
-        if not answers(self.url):
-            raise ConfigurationError(f"No Redis answers at the URL in {URL_VARIABLE}; start it, or unset the variable.")
-
-    def stop(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def kill(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def restart(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def wipe(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def pause(self) -> None:
-        """Refuse."""
-        self._refuse()
-
-    def resume(self) -> None:
-        """Refuse."""
-        self._refuse()
+    product = "Redis"
+    variable = URL_VARIABLE
 
     def command(self, *words: str | bytes | int) -> Any:
         """Give it a command; those that set up or end a server are for its owner to give."""
@@ -127,11 +98,8 @@ class ExternalRedis:
             self._refuse()
         return command(self.url, *words)
 
-    def close(self) -> None:
-        """Leave it as it is."""
-
-    def _refuse(self) -> None:
-        raise ConfigurationError(f"The server named by {URL_VARIABLE} is not ours to change; unset the variable.")
+    def _answers(self) -> bool:
+        return answers(self.url)
 
 
 class PrivateRedis:
@@ -247,7 +215,7 @@ class PrivateRedis:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class ContainerRedis:
+class ContainerRedis(ContainedServer):
     """A server in a container of the engine that testcontainers finds.
 
     Args:
@@ -255,68 +223,25 @@ class ContainerRedis:
         lives_with: The process with which it ends; None for this one.
     """
 
-    is_mine = True
+    inner_port = 6379
+    start_seconds = START_SECONDS
+    stop_seconds = STOP_SECONDS
 
     def __init__(self, image: str = IMAGE, *, lives_with: int | None = None) -> None:
-        self._image = image
-        (self._port,) = free_ports(1)
         words = [word.strip('"') for line in _CONFIGURATION.splitlines() for word in f"--{line}".split(" ", 1)]
-        self._container = ServerContainer(
-            image, ports={"6379/tcp": self._port}, command=["redis-server", *words], lives_with=lives_with
-        )
+        super().__init__(image, arguments=words, lives_with=lives_with)
 
     @property
     def url(self) -> str:
         """Where to connect; stays the same over restarts."""
         return f"redis://127.0.0.1:{self._port}/0"
 
-    def start(self) -> None:
-        """Start it and wait until it has loaded its data."""
-        if self._container.is_started:
-            return
-        self._container.start()
-        try:
-            what = f"The container {self._image}"
-            wait_until_ready(lambda: answers(self.url), lambda: False, seconds=START_SECONDS, what=what)
-        except ConfigurationError:
-            self.close()
-            raise
-
-    def stop(self) -> None:
-        """Stop it in good order."""
-        self._container.stop(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._container.kill()
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        self.stop()
-        self.start()
-
-    def wipe(self) -> None:
-        """Throw the container away; a new one at the same port is started if it ran."""
-        ran = self._container.is_started
-        self.close()
-        if ran:
-            self.start()
-
-    def pause(self) -> None:
-        """Let it stand still."""
-        self._container.suspend()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._container.go_on()
-
     def command(self, *words: str | bytes | int) -> Any:
         """Give it a command."""
         return command(self.url, *words)
 
-    def close(self) -> None:
-        """Remove the container."""
-        self._container.remove()
+    def _answers(self) -> bool:
+        return answers(self.url)
 
 
 def find_program() -> str:

@@ -1,6 +1,6 @@
-"""What launchers of servers for tests have in common: a process or a container that ends with whoever asked for it.
+"""What launchers of private servers for tests have in common: a process that ends with whoever asked for it.
 
-A launcher (`postgresql_servers`, …) puts one of these together with what it knows of its server: the command, the
+A launcher (`private_postgresql`, …) puts one of these together with what it knows of its server: the command, the
 folder, how to tell that it answers.
 """
 
@@ -14,11 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from floxide_amqp.exceptions import ConfigurationError
-from floxide_amqp.testing import container_keeper, guardian
-from floxide_amqp.testing.container_keeper import engine_client
+from floxide_amqp.testing import guardian
 
 POLL_SECONDS: Final = 0.05
 KILL_SECONDS: Final = 2.0
@@ -102,96 +101,6 @@ class ServerProcess:
     def _signal(self, number: signal.Signals) -> None:
         if self._guardian is not None:
             signal_all(descendants(self._guardian.pid), number)
-
-
-class ServerContainer:
-    """A container of the engine that testcontainers finds; who asked for it may be killed, and it is removed still.
-
-    Args:
-        image: What to run.
-        ports: Port inside, such as ``5432/tcp`` → port of 127.0.0.1.
-        environment: Its variables.
-        command: In place of the image's own.
-        lives_with: The process with which it ends; None for this one.
-    """
-
-    def __init__(
-        self,
-        image: str,
-        *,
-        ports: Mapping[str, int],
-        environment: Mapping[str, str] | None = None,
-        command: Sequence[str] | None = None,
-        lives_with: int | None = None,
-    ) -> None:
-        self._image = image
-        self._options: dict[str, Any] = {
-            "ports": {inside: ("127.0.0.1", port) for inside, port in ports.items()},
-            "environment": dict(environment or {}),
-            "command": None if command is None else list(command),
-        }
-        self._lives_with = lives_with
-        self._container: Any = None
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self.is_started = False
-
-    def start(self) -> None:
-        """Start it, making it where there is none."""
-        if self._container is None:
-            self._container = engine_client().containers.run(self._image, detach=True, **self._options)
-            self._keeper = self._tie(self._container.id)
-        else:
-            self._container.start()
-        self.is_started = True
-
-    def stop(self, seconds: float) -> None:
-        """Stop it in good order."""
-        if self.is_started:
-            self._container.stop(timeout=int(seconds))
-            self.is_started = False
-
-    def kill(self) -> None:
-        """End it at once; its data stays."""
-        if self.is_started:
-            self._container.kill()
-            self.is_started = False
-
-    def suspend(self) -> None:
-        """Let it stand still."""
-        self._container.pause()
-
-    def go_on(self) -> None:
-        """Let it run again."""
-        self._container.unpause()
-
-    def run(self, *command: str) -> str:
-        """Run a command inside it and return what that printed."""
-        code, output = self._container.exec_run(list(command))
-        if code != 0:
-            raise subprocess.CalledProcessError(code, list(command), output)
-        return str(output.decode())
-
-    def remove(self) -> None:
-        """Remove it with its data; `start` makes another."""
-        if self._container is not None:
-            self._container.remove(force=True, v=True)
-        if self._keeper is not None:
-            self._keeper.kill()
-            self._keeper.wait()
-            if self._keeper.stdin is not None:
-                self._keeper.stdin.close()
-        self._container = self._keeper = None
-        self.is_started = False
-
-    def _tie(self, container: str) -> subprocess.Popen[bytes]:
-        """Start who removes the container if we cannot."""
-        return subprocess.Popen(
-            [sys.executable, "-m", container_keeper.__name__, str(self._lives_with or 0), container],
-            stdin=subprocess.PIPE if self._lives_with is None else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
 
 def wait_until_ready(answers: Callable[[], bool], has_ended: Callable[[], bool], *, seconds: float, what: str) -> None:

@@ -1,7 +1,8 @@
 """Servers for tests and demos: the one the environment names, a container, or a private local server.
 
-`launch_rabbitmq` and its sisters take the first of these that there is. A server launched here ends with the process
-that launched it, also when that is killed; it shares no port, data or node name with any other.
+`launch_rabbitmq` and its sisters take the first of these that there is; as root on Debian they install what is missing.
+A server launched here ends with the process that launched it, also when that is killed; it shares no port, data or node
+name with any other.
 
 As a program: ``python -m floxide_amqp.testing.services rabbitmq`` (or ``postgresql``, ``redis``) launches one, prints
 its URL and keeps it until interrupted; ``… install`` makes sure that there is one of each to launch.
@@ -9,14 +10,17 @@ its URL and keeps it until interrupted; ``… install`` makes sure that there is
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final, Protocol, TypeVar
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing import postgresql_servers, redis_servers
@@ -26,6 +30,7 @@ from floxide_amqp.testing.postgresql_servers import (
     ExternalPostgreSQL,
     PostgreSQL,
     PrivatePostgreSQL,
+    find_programs,
 )
 from floxide_amqp.testing.rabbitmq_servers import (
     URL_VARIABLE,
@@ -35,7 +40,7 @@ from floxide_amqp.testing.rabbitmq_servers import (
     RabbitMQ,
     find_scripts,
 )
-from floxide_amqp.testing.redis_servers import ContainerRedis, ExternalRedis, PrivateRedis, Redis
+from floxide_amqp.testing.redis_servers import ContainerRedis, ExternalRedis, PrivateRedis, Redis, find_program
 
 __all__ = [
     "URL_VARIABLE",
@@ -62,78 +67,67 @@ __all__ = [
     "new_namespace",
 ]
 
+_RABBITMQ_PACKAGE: Final = "rabbitmq-server"
+_POSTGRESQL_PACKAGE: Final = "postgresql"
+_REDIS_PACKAGE: Final = "redis-server"
+_STANDARD_ERROR: Final = 2
+"""The number of the file; what goes to standard output is the URL alone."""
+
+
+class _Startable(Protocol):
+    def start(self) -> None: ...
+
+
+S = TypeVar("S", bound=_Startable)
+
 
 def launch_rabbitmq(*, lives_with: int | None = None) -> RabbitMQ:
     """Return a running broker: the one the environment names, a container, or a private local server.
 
+    As root on Debian, where there is none of them, Debian's package is installed first.
+
     Args:
         lives_with: The process with which it ends, if it is launched here; None for this one.
 
     Raises:
-        ConfigurationError: There is none of them; the message has the one command that changes it.
+        ConfigurationError: There is none to be had; the message has the one command that changes it.
     """
-    url = os.environ.get(URL_VARIABLE)
-    broker = ExternalRabbitMQ(url) if url else launch_own_rabbitmq(lives_with=lives_with)
-    broker.start()
-    return broker
+    return _named(URL_VARIABLE, ExternalRabbitMQ) or launch_own_rabbitmq(lives_with=lives_with)
 
 
 def launch_own_rabbitmq(*, lives_with: int | None = None) -> RabbitMQ:
     """Return a running broker that may be mistreated: a container, or a private local server; raises as above."""
-    kind = ContainerRabbitMQ if has_container_engine() else PrivateRabbitMQ
-    broker: RabbitMQ = kind(lives_with=lives_with)
-    broker.start()
-    return broker
+    if has_container_engine():
+        return _started(ContainerRabbitMQ(lives_with=lives_with))
+    _install(find_scripts, _RABBITMQ_PACKAGE)
+    return _started(PrivateRabbitMQ(lives_with=lives_with))
 
 
 def launch_postgresql(*, lives_with: int | None = None) -> PostgreSQL:
-    """Return a running PostgreSQL: the one the environment names, a container, or a private local server.
-
-    Args:
-        lives_with: The process with which it ends, if it is launched here; None for this one.
-
-    Raises:
-        ConfigurationError: There is none of them; the message has the one command that changes it.
-    """
-    url = os.environ.get(postgresql_servers.URL_VARIABLE)
-    if not url:
-        return launch_own_postgresql(lives_with=lives_with)
-    server = ExternalPostgreSQL(url)
-    server.start()
-    return server
+    """Return a running PostgreSQL, chosen as a broker is; see `launch_rabbitmq`."""
+    named = _named(postgresql_servers.URL_VARIABLE, ExternalPostgreSQL)
+    return named or launch_own_postgresql(lives_with=lives_with)
 
 
 def launch_own_postgresql(*, lives_with: int | None = None) -> PostgreSQL:
     """Return a running PostgreSQL that may be mistreated: a container, or a private local server; raises as above."""
-    kind = ContainerPostgreSQL if has_container_engine() else PrivatePostgreSQL
-    server: PostgreSQL = kind(lives_with=lives_with)
-    server.start()
-    return server
+    if has_container_engine():
+        return _started(ContainerPostgreSQL(lives_with=lives_with))
+    _install(find_programs, _POSTGRESQL_PACKAGE)
+    return _started(PrivatePostgreSQL(lives_with=lives_with))
 
 
 def launch_redis(*, lives_with: int | None = None) -> Redis:
-    """Return a running Redis: the one the environment names, a container, or a private local server.
-
-    Args:
-        lives_with: The process with which it ends, if it is launched here; None for this one.
-
-    Raises:
-        ConfigurationError: There is none of them; the message has the one command that changes it.
-    """
-    url = os.environ.get(redis_servers.URL_VARIABLE)
-    if not url:
-        return launch_own_redis(lives_with=lives_with)
-    server = ExternalRedis(url)
-    server.start()
-    return server
+    """Return a running Redis, chosen as a broker is; see `launch_rabbitmq`."""
+    return _named(redis_servers.URL_VARIABLE, ExternalRedis) or launch_own_redis(lives_with=lives_with)
 
 
 def launch_own_redis(*, lives_with: int | None = None) -> Redis:
     """Return a running Redis that may be mistreated: a container, or a private local server; raises as above."""
-    kind = ContainerRedis if has_container_engine() else PrivateRedis
-    server: Redis = kind(lives_with=lives_with)
-    server.start()
-    return server
+    if has_container_engine():
+        return _started(ContainerRedis(lives_with=lives_with))
+    _install(find_program, _REDIS_PACKAGE)
+    return _started(PrivateRedis(lives_with=lives_with))
 
 
 def new_namespace(prefix: str = "test") -> str:
@@ -159,20 +153,28 @@ def install_missing() -> None:
     """
     if has_container_engine():
         return
-    for variable, find, package in _INSTALLABLE:
+    for variable, find, package in (
+        (URL_VARIABLE, find_scripts, _RABBITMQ_PACKAGE),
+        (postgresql_servers.URL_VARIABLE, find_programs, _POSTGRESQL_PACKAGE),
+        (redis_servers.URL_VARIABLE, find_program, _REDIS_PACKAGE),
+    ):
         if not os.environ.get(variable):
             _install(find, package)
 
 
-_INSTALLABLE: tuple[tuple[str, Callable[[], object], str], ...] = (
-    (URL_VARIABLE, find_scripts, "rabbitmq-server"),
-    (postgresql_servers.URL_VARIABLE, postgresql_servers.find_programs, "postgresql"),
-    (redis_servers.URL_VARIABLE, redis_servers.find_program, "redis-server"),
-)
-"""What names a running server, what finds a local one or raises ConfigurationError, and Debian's package of it."""
+def _named(variable: str, kind: Callable[[str], S]) -> S | None:
+    """Return the running server that the environment names, if it names one."""
+    url = os.environ.get(variable)
+    return _started(kind(url)) if url else None
+
+
+def _started(server: S) -> S:
+    server.start()
+    return server
 
 
 def _install(find: Callable[[], object], package: str) -> None:
+    """Install Debian's package of a server, unless one is found; one process at a time."""
     try:
         find()
     except ConfigurationError:
@@ -180,13 +182,25 @@ def _install(find: Callable[[], object], package: str) -> None:
             raise
     else:
         return
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", package]
-    print(f"There is no {package}: installing Debian's with `{' '.join(command)}`.", flush=True)  # noqa: T201 - it is asked for
+    with (Path(tempfile.gettempdir()) / "floxide-install.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            find()  # another process may have installed it meanwhile
+        except ConfigurationError:
+            _install_by_apt(package)
+    find()
+
+
+def _install_by_apt(package: str) -> None:
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", package]
+    words = f"There is no {package}: installing Debian's with `{' '.join(install)}`."
+    print(words, file=sys.stderr, flush=True)  # noqa: T201 - nobody shall wonder what takes so long
     # RUNLEVEL=1 keeps the package from starting a system-wide server that nobody asked for.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    subprocess.run(["apt-get", "update", "--quiet"], env=environment, check=True)
-    subprocess.run(command, env=environment, check=True)
-    find()
+    for command in (["apt-get", "update", "--quiet"], install):
+        done = subprocess.run(command, env=environment, stdout=_STANDARD_ERROR, check=False)
+        if done.returncode != 0:
+            raise ConfigurationError(f"`{' '.join(command)}` failed with the exit code {done.returncode}.")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from benchmarks.__main__ import main
 from benchmarks.flatness import tenths
+from benchmarks.growth import Growth
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_benchmarks_run_in_small_and_check_their_outputs() -> None:
+def measure(*arguments: str) -> str:
+    """Run the benchmarks in small, see that they leave no files, and return what they print."""
     before = sorted((ROOT / "benchmarks" / "results").glob("*"))
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--smoke"],
+        [sys.executable, "-m", "benchmarks", *arguments, "--smoke"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -20,9 +27,64 @@ def test_the_benchmarks_run_in_small_and_check_their_outputs() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "| in-process, sqlite | fan-out of 100" in done.stdout
-    assert "| in-process, memory | event log" in done.stdout
     assert sorted((ROOT / "benchmarks" / "results").glob("*")) == before
+    return done.stdout
+
+
+def measure_as_data(*arguments: str) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = json.loads(measure(*arguments, "--json"))["results"]
+    return results
+
+
+def test_the_benchmarks_run_in_small_and_check_their_outputs() -> None:
+    printed = measure()
+    assert "| in-process, sqlite | fan-out of 100" in printed
+    assert "| in-process, memory | event log" in printed
+
+
+def test_growth_counts_what_runs_take_and_what_their_deletion_leaves() -> None:
+    (found,) = measure_as_data("growth", "--store", "sqlite")
+    assert (found["runs"], found["steps"], found["failed"]) == (60, 180, 6)
+    taken = [found[f"bytes_{moment}"]["values and entries"] for moment in ("empty", "left", "full")]
+    assert taken == sorted(set(taken))
+    assert found["bytes_left"]["file"] >= found["bytes_full"]["file"]
+    assert found["bytes_full"]["pages in use"] > found["bytes_left"]["pages in use"]
+    assert found["kinds"]["history"]["records"] == found["runs"]
+    assert set(found["page_median_ms"]) == {"30", "60"}
+
+
+def test_growth_is_counted_per_run_and_per_step() -> None:
+    growth = Growth(
+        store="sqlite", runs=10, tidying="", fill_seconds=1.0, empty={"file": 100}, full={"file": 9_999},
+        tidied={"file": 3_100}, emptied={"file": 3_100}, left={"file": 600}, kinds={},
+        page_ms={10: [3.0, 9.0, 3.0], 5: [2.0, 1.0, 2.0]}, prune_seconds=1.0,
+    )  # fmt: skip
+    plain = growth.plain()
+    assert plain["bytes_per_run"] == {"file": 300}
+    assert plain["bytes_per_step"] == {"file": 100}
+    assert plain["bytes_left_per_run"] == {"file": 50}
+    assert plain["page_ratio"] == pytest.approx(1.5)
+
+
+def test_a_context_of_many_events_is_measured_with_snapshots_and_without() -> None:
+    found = measure_as_data("context", "--store", "sqlite")
+    assert [each["with_snapshots"] for each in found] == [True, False]
+    assert [(each["events"], each["steps"]) for each in found] == [(400, 40)] * 2
+    assert all(each["ratios"] == [each["last_by_first"]] for each in found)
+    assert all(each["context_bytes"] > 400 * 50 for each in found)
+
+
+def test_a_context_is_refused_whose_events_cannot_be_shared_out_among_its_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["context", "--events", "100", "--steps", "30"]) == 2
+    assert "a multiple of --steps" in capsys.readouterr().err
+
+
+def test_the_codecs_are_measured_for_each_size() -> None:
+    printed = measure("codecs")
+    assert "| 100 B " in printed
+    assert "| 20,000 B " in printed
 
 
 def test_a_tenth_costs_its_time_divided_by_its_steps() -> None:

@@ -5,18 +5,41 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing.postgresql_servers import find_programs
 from floxide_amqp.testing.rabbitmq_servers import find_scripts
+from floxide_amqp.testing.redis_servers import find_program
 from tests.chaos.plan import FULL_SECONDS, KINDS, make_plan
-from tests.chaos.stores import SQLITE
+from tests.chaos.stores import KINDS_OF_STORE
 
 ROOT = Path(__file__).parents[2]
 SMOKE_SECONDS = 280
 LEAST_RUNS = 50
+
+
+def chaos(*arguments: str) -> str:
+    """Return what a chaos said that found nothing violated."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", *arguments], cwd=ROOT, capture_output=True, text=True,
+        timeout=SMOKE_SECONDS, check=False,
+    )  # fmt: skip
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    return told
+
+
+def ended_rightly(told: str) -> int:
+    """Return of how many runs that is said."""
+    assert "lost 0 · duplicated transitions 0 · wrong results 0 · leaked 0" in told
+    assert "never injected" not in told
+    runs = re.search(r"^runs: ([\d,]+)", told, re.MULTILINE)
+    assert runs is not None, told
+    return int(runs.group(1).replace(",", ""))
 
 
 @pytest.mark.xdist_group("own_rabbitmq")
@@ -27,23 +50,37 @@ def test_every_run_ends_rightly_whatever_is_killed_cut_wiped_or_filled() -> None
         find_scripts()
     except ConfigurationError as error:
         pytest.skip(f"needs a RabbitMQ that may be killed: {error}")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", "--smoke", "--seed", "7"], cwd=ROOT, capture_output=True, text=True,
-        timeout=SMOKE_SECONDS, check=False,
-    )  # fmt: skip
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
-    assert "lost 0 · duplicated transitions 0 · wrong results 0 · leaked 0" in told
-    assert "never injected" not in told
-    runs = re.search(r"^runs: ([\d,]+)", done.stdout, re.MULTILINE)
-    assert runs is not None, told
-    assert int(runs.group(1).replace(",", "")) >= LEAST_RUNS
+    assert ended_rightly(chaos("--smoke", "--seed", "7")) >= LEAST_RUNS
 
 
-def test_the_plan_of_ten_minutes_has_two_hundred_faults_and_each_kind_three_times() -> None:
-    plan = make_plan(1, FULL_SECONDS)
-    counts = [sum(fault.kind == kind.name for fault in plan) for kind in KINDS[SQLITE]]
+FINDERS: dict[str, Callable[[], object]] = {"postgresql": find_programs, "redis": find_program}
+
+
+@pytest.mark.parametrize(
+    "store", [pytest.param(store, marks=pytest.mark.xdist_group(f"{store}_chaos")) for store in FINDERS]
+)
+@pytest.mark.timeout(SMOKE_SECONDS + 10)
+@pytest.mark.fault(25, 28, 30)
+def test_every_run_ends_rightly_whatever_is_done_to_the_server_of_its_store(store: str) -> None:
+    try:
+        find_scripts()
+        FINDERS[store]()
+    except ConfigurationError as error:
+        pytest.skip(f"needs servers that may be killed: {error}")
+    told = chaos(
+        "--store", store, "--tracks", "store", "store-links", "--duration", "10", "--workers", "2", "--seed", "7"
+    )
+    assert ended_rightly(told) >= LEAST_RUNS
+    kinds = {kind.name for kind in KINDS[store] if kind.track.startswith("store")}
+    done = re.findall(r"^\[ *[\d.]+ s\] ([a-z-]+) +due|^not possible here: ([a-z-]+)", told, re.MULTILINE)
+    assert kinds == {injected or impossible for injected, impossible in done}
+
+
+@pytest.mark.parametrize("store", KINDS_OF_STORE)
+def test_the_plan_of_ten_minutes_has_two_hundred_faults_and_each_kind_three_times(store: str) -> None:
+    plan = make_plan(1, FULL_SECONDS, store)
+    counts = [sum(fault.kind == kind.name for fault in plan) for kind in KINDS[store]]
     assert len(plan) >= 200
     assert min(counts) >= 3
-    assert make_plan(1, FULL_SECONDS) == plan
-    assert make_plan(2, FULL_SECONDS) != plan
+    assert make_plan(1, FULL_SECONDS, store) == plan
+    assert make_plan(2, FULL_SECONDS, store) != plan

@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="leave the folder with logs, ledger and evidence")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.CRITICAL)  # what the parts complain about is in their own files
+    if options.scenario and options.store != SQLITE:
+        parser.error("scenarios are played on a SQLite file")
     if options.scenario:
         return asyncio.run(play(options.scenario, options.seed))
     duration = SMOKE_SECONDS if options.smoke else options.duration

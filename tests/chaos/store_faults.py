@@ -25,10 +25,11 @@ BRIEF_SECONDS = 100.0
 """In less time than this, the store is away only briefly."""
 
 FULL_SECONDS = 6.0
+FULL_BRIEFLY_SECONDS = 3.0
 UP_SECONDS = 15.0
 """Longest wait for a server to come back by itself after its disk was full."""
 
-LOCK_SECONDS = 8.0
+LOCK_SECONDS = 5.0
 """Longer than a call of a worker waits for locks, all its tries together."""
 
 SCRIPT_SECONDS = 4.0
@@ -47,12 +48,13 @@ class NotPossibleHereError(Exception):
 async def disk_full(stage: Stage, chance: random.Random) -> str:
     if not stage.disk.is_limited:
         raise NotPossibleHereError("no file system may be mounted")
+    seconds = FULL_SECONDS if stage.duration >= BRIEF_SECONDS or stage.place.server is None else FULL_BRIEFLY_SECONDS
     taken = await asyncio.to_thread(stage.disk.fill)
     try:
-        await asyncio.sleep(FULL_SECONDS)
+        await asyncio.sleep(seconds)
     finally:
         stage.disk.free()
-    told = f"the last {taken >> 20} MB of the store's disk taken for {FULL_SECONDS:g} s"
+    told = f"the last {taken >> 20} MB of the store's disk taken for {seconds:g} s"
     if stage.place.server is None or await asyncio.to_thread(_writes_again, stage.place.server):
         return told
     await asyncio.to_thread(stage.place.server.kill)

@@ -15,7 +15,7 @@ SQLITE, POSTGRESQL, REDIS = KINDS_OF_STORE = ("sqlite", "postgresql", "redis")
 
 Server: TypeAlias = PrivatePostgreSQL | PrivateRedis
 
-POSTGRESQL_OPTIONS = "?statement_timeout=5&lock_timeout=2&connect_timeout=5"
+POSTGRESQL_OPTIONS = "?statement_timeout=5&lock_timeout=1&connect_timeout=5"
 REDIS_OPTIONS = "?timeout=5"
 """Short times, so that a link or a server that keeps silent is given up while it still does."""
 
@@ -44,6 +44,7 @@ def launched(kind: str, disk: SmallDisk) -> Iterator[StorePlace]:
         disk.folder.parent.chmod(0o711)  # the server is another user's, and has to get through to its data
         server, options = PrivatePostgreSQL(data=data), POSTGRESQL_OPTIONS
     else:
-        server, options = PrivateRedis(folder=data, configuration=REDIS_CONFIGURATION), REDIS_OPTIONS
+        sync = "" if disk.is_limited else "\nappendfsync always"  # while a real disk syncs, Redis may hold writes back
+        server, options = PrivateRedis(folder=data, configuration=f"{REDIS_CONFIGURATION}{sync}"), REDIS_OPTIONS
     with server:
         yield StorePlace(kind, f"{server.url}{options}", server)

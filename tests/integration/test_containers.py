@@ -1,80 +1,65 @@
-"""A broker in a container; needs a container engine."""
+"""Servers in containers: what a test is told when there is none to be had, and what is left of one that ended."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
+from contextlib import closing
 
 import pytest
 
-from floxide_amqp.testing.amqp_handshake import can_log_in
-from floxide_amqp.testing.services import ContainerRabbitMQ, has_container_engine
+from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing import postgresql_servers
+from floxide_amqp.testing.container_keeper import engine_client
+from floxide_amqp.testing.services import ContainerRedis, has_container_engine
+from tests.integration.server_kinds import KINDS, ServerKind, named
 
-pytestmark = pytest.mark.skipif(not has_container_engine(), reason="needs a container engine")
-
-LAUNCHER = """
-import signal, sys
-from floxide_amqp.testing.services import ContainerRabbitMQ
-broker = ContainerRabbitMQ(lives_with=int(sys.argv[1]) or None)
-broker.start()
-print(broker.url, flush=True)
-signal.pause()
-"""
+pytestmark = [
+    pytest.mark.skipif(not has_container_engine(), reason="no container engine answers"),
+    pytest.mark.xdist_group("launchers"),
+    pytest.mark.timeout(120),
+]
 
 
-def is_gone(url: str) -> bool:
-    deadline = time.monotonic() + 20
-    while can_log_in(url):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+@pytest.fixture
+def containers() -> set[str]:
+    return all_containers()
 
 
-def launched(lives_with: int) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, str(lives_with)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
+def all_containers() -> set[str]:
+    with closing(engine_client()) as engine:
+        return {container.id for container in engine.containers.list(all=True)}
 
 
-def killed(process: subprocess.Popen[str]) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+def test_nothing_is_left_of_a_server_that_is_closed(kind: ServerKind, containers: set[str]) -> None:
+    with kind.classes["Container"]() as server:
+        assert len(all_containers() - containers) == 1
+        url = server.url
+        server.pause()
+    assert not kind.answers(url)
+    assert all_containers() <= containers
+    server.close()
 
 
-def test_it_ends_with_the_process_that_launched_it_even_if_that_is_killed() -> None:
-    process, url = launched(0)
-    killed(process)
-    assert is_gone(url)
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+def test_the_engine_comes_before_what_is_installed(kind: ServerKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kind.variable, raising=False)
+    with closing(kind.launch()) as server:
+        assert isinstance(server, kind.classes["Container"])
 
 
-def test_it_may_live_with_another_process_instead() -> None:
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True)
-    process, url = launched(other.pid)
-    killed(process)
-    assert can_log_in(url)
-    other.communicate("\n")
-    assert is_gone(url)
+def test_an_image_that_is_not_to_be_had_is_named(containers: set[str]) -> None:
+    with (
+        closing(ContainerRedis("registry.invalid/redis:7")) as server,
+        pytest.raises(ConfigurationError, match=r"registry\.invalid/redis:7"),
+    ):
+        server.start()
+    assert all_containers() <= containers
 
 
-def test_it_is_stopped_started_and_wiped() -> None:
-    broker = ContainerRabbitMQ()
-    try:
-        broker.start()
-        broker.ctl("add_user", "someone", "secret")
-        broker.restart()
-        assert "someone" in broker.ctl("list_users")
-        broker.kill()
-        assert not can_log_in(broker.url)
-        broker.start()
-        assert "someone" in broker.ctl("list_users")
-        broker.wipe()
-        assert "someone" not in broker.ctl("list_users")
-    finally:
-        broker.close()
-    assert not can_log_in(broker.url)
+def test_a_container_that_ends_at_its_start_shows_its_log_at_once(containers: set[str]) -> None:
+    with (
+        closing(ContainerRedis(postgresql_servers.IMAGE)) as server,  # which knows none of the settings of a Redis
+        pytest.raises(ConfigurationError, match=r"(?s)The end of its log:.*(appendonly|password)"),
+    ):
+        server.start()
+    assert all_containers() <= containers

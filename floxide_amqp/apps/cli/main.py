@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking, moving, store, store_stats
+from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking, moving, resharding, store, store_stats
 from floxide_amqp.apps.cli.printing import print_text
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ quarantine.command("show")(looking.quarantine_show)
 app.add_typer(quarantine)
 app.add_typer(dead_letters.app)
 store.app.command("stats")(store_stats.stats)
+store.app.command("reshard")(resharding.reshard)
 app.add_typer(store.app)
 
 

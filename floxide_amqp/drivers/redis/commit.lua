@@ -382,26 +382,15 @@ local function flush()
   if not is_changed then
     return head[2]
   end
-  local sequence
-  if not has_cleared then
-    -- The first write decides whether a server without memory lets the script pass: this one asks for memory.
-    sequence = call('HINCRBY', KEYS[1], 'sequence', 1)
+  if has_cleared then
+    -- The first write decides whether a server without memory lets the script pass: this one asks for none.
+    call('HDEL', KEYS[1], '')
   end
-  for h, names in pairs(gone) do
-    each_chunk('HDEL', hashes[h], names)
-  end
-  for from = 1, #cleared_lists, CHUNK do
-    call('UNLINK', unpack(cleared_lists, from, math.min(from + CHUNK - 1, #cleared_lists)))
-  end
-  sequence = sequence or call('HINCRBY', KEYS[1], 'sequence', 1)
+  local sequence = call('HINCRBY', KEYS[1], 'sequence', 1)
+  -- What comes goes before what leaves: a key that was emptied in between is one that a cluster's node, just handing its
+  -- slot over, lets nobody make again.
   for h, pairs_of in pairs(sets) do
     each_chunk('HSET', hashes[h], pairs_of)
-  end
-  for x, members in pairs(leaves) do
-    each_chunk('ZREM', indexes[2 * x - 1], members)
-  end
-  for x, members in pairs(empties) do
-    each_chunk('HDEL', indexes[2 * x], members)
   end
   for x, members in pairs(adds) do
     each_chunk('ZADD', indexes[2 * x - 1], members)
@@ -410,20 +399,31 @@ local function flush()
     each_chunk('HSET', indexes[2 * x], pairs_of)
   end
   for id in pairs(log_changed) do
-    if log_deleted[id] then
-      if was_log[id] then
-        call('UNLINK', lists[id])
-      end
-    elseif first[id] > stored_first[id] then
-      if first[id] >= stored_past[id] then
-        call('UNLINK', lists[id])
-      else
-        call('LTRIM', lists[id], string.format('%.0f', first[id] - stored_first[id]), -1)
-      end
-    end
-    if appended[id] then
+    local added = appended[id] and #appended[id] or 0
+    if added > 0 then
       each_chunk('RPUSH', lists[id], appended[id])
     end
+    if (log_deleted[id] and was_log[id]) or (not log_deleted[id] and first[id] > stored_first[id]) then
+      if not log_deleted[id] and first[id] < stored_past[id] then
+        call('LTRIM', lists[id], string.format('%.0f', first[id] - stored_first[id]), -1)
+      elseif added > 0 then
+        call('LTRIM', lists[id], -added, -1)
+      else
+        call('UNLINK', lists[id])
+      end
+    end
+  end
+  for h, names in pairs(gone) do
+    each_chunk('HDEL', hashes[h], names)
+  end
+  for from = 1, #cleared_lists, CHUNK do
+    call('UNLINK', unpack(cleared_lists, from, math.min(from + CHUNK - 1, #cleared_lists)))
+  end
+  for x, members in pairs(leaves) do
+    each_chunk('ZREM', indexes[2 * x - 1], members)
+  end
+  for x, members in pairs(empties) do
+    each_chunk('HDEL', indexes[2 * x], members)
   end
   return sequence
 end

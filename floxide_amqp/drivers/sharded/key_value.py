@@ -91,7 +91,7 @@ class ShardedKeyValueStore:
                 store=f"shard {failed!r}", reason=f"it failed, and other shards applied their part: {failures[0]}"
             ) from failures[0]
         if failures:
-            raise failures[0]
+            raise next((each for each in failures if isinstance(each, CommitOutcomeUnknownError)), failures[0])
         answers = [reply for reply in replies if isinstance(reply, CommitReply)]
         outcomes = _in_order(len(batches), [group[0] for group in groups.values()], [a.outcomes for a in answers])
         return CommitReply(tuple(outcomes), max(answer.now_ms for answer in answers))

@@ -20,12 +20,25 @@ from floxide_amqp.exceptions import (
     StoreDataLostError,
     StoreUnavailableError,
 )
-from floxide_amqp.ports.key_value import Add, Committed, Enter, IndexRange, Put
+from floxide_amqp.ports.key_value import (
+    Add,
+    Append,
+    Committed,
+    Delete,
+    Enter,
+    IndexRange,
+    Key,
+    Leave,
+    LogRange,
+    Put,
+    Read,
+)
 from floxide_amqp.testing.redis_cluster import RedisCluster
 from floxide_amqp.testing.redis_servers import PrivateRedis
 from tests.integration.redis.support import (
     COUNT,
     KEY,
+    LOG,
     Writer,
     batch,
     check_nothing_lost_or_doubled,
@@ -163,6 +176,34 @@ async def test_writers_go_on_while_their_slot_moves_to_another_node(cluster: Red
         await asyncio.gather(*running)
         assert [writer.errors for writer in writers] == [[], []]
         await check_nothing_lost_or_doubled(store, writers, slot)
+
+
+async def test_a_commit_that_empties_a_key_and_fills_it_again_is_whole_while_its_slot_moves(
+    cluster: RedisCluster, url: str
+) -> None:
+    slot = slots_by_node(cluster)[0][4]
+    number = hash_slot(tag_names(CLUSTER_TAGS)[slot])
+    giving, taking = cluster.nodes[:2]
+    giver, taker = (node.command("CLUSTER", "MYID").decode() for node in (giving, taking))
+    log = Key("other", "log")
+    async with opened(url) as store:
+        await put(store, b"old", slot=slot)
+        await store.commit([batch(Enter("i", "old", b"value"), Append(log, (b"old",)), slot=slot)])
+        taking.command("CLUSTER", "SETSLOT", number, "IMPORTING", giver)
+        giving.command("CLUSTER", "SETSLOT", number, "MIGRATING", taker)
+        try:
+            writes = (Put(KEY, b"new"), Leave("i", "old"), Enter("i", "new", b"value"), Delete(log))
+            after = batch(*writes, Append(log, (b"new",)), slot=slot)
+            (outcome,) = (await store.commit([after])).outcomes
+            assert isinstance(outcome, Committed)
+        finally:
+            for node in (taking, giving):
+                node.command("CLUSTER", "SETSLOT", number, "STABLE")
+        read = Read(slot=slot, cells=(KEY,), logs=(LogRange(log),), indexes=(IndexRange("i"),))
+        (found,) = (await store.read([read])).snapshots
+        assert found.cells[0].value == b"new"
+        assert (found.logs[0].entries, found.logs[0].length) == ((b"new",), 1)
+        assert [entry.entry for entry in found.indexes[0]] == ["new"]
 
 
 def move(cluster: RedisCluster, slot: Slot, origin: int, target: int) -> None:

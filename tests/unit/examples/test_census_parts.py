@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from examples.census.cluster import embedded_report
 from examples.census.listing import find_command, fingerprint, list_sources, package_of, printable, unprintable
-from examples.census.measuring import count_lines, measure_source, module_name
+from examples.census.measuring import PARSER_TRIES, count_lines, measure_source, module_name
 from examples.census.model import Measure, Survey, Unreadable
 from examples.census.output import DEFAULT, DEFAULT_CLUSTER, Note, Output
 from examples.census.reporting import import_graph, make_report, to_json, to_text
@@ -110,6 +112,24 @@ def test_the_package_of_a_folder_is_found_by_climbing(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "__init__.py").touch()
     assert package_of(str(tmp_path / "a" / "b")) == "a.b"
     assert package_of(str(tmp_path)) == ""
+
+
+def test_a_file_is_measured_although_the_interpreter_confuses_it_with_what_another_thread_parses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse = ast.parse
+    errors = [SystemError("AST constructor recursion depth mismatch (before=42, after=63)")]
+
+    def confused(*arguments: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return parse(*arguments, **options)
+
+    monkeypatch.setattr(ast, "parse", confused)
+    assert measure_source("a.py", b"import b\n").imports == ("b",)
+    errors += [SystemError("again")] * PARSER_TRIES
+    with pytest.raises(SystemError):
+        measure_source("a.py", b"import b\n")
 
 
 def test_a_report_does_not_depend_on_the_order_in_which_measures_arrive() -> None:

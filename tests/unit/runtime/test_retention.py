@@ -614,6 +614,32 @@ async def test_runs_that_cannot_be_deleted_are_set_aside_and_keep_no_other_from_
     assert remains(here.store, "run-0") == []
 
 
+async def test_a_run_that_one_leader_sets_aside_while_another_clears_it_is_not_listed_for_ever(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cluster(Echo)
+    await here.start_worker()
+    await (await here.client().start(Echo, 1, run_id="run")).wait(30)
+    monkeypatch.setattr(retention_rounds, "PAGES_PER_ROUND", 0)
+    await after(here, DAY).prune()
+    assert here.store.leftovers(keys.CONDEMNED)
+    monkeypatch.undo()
+    one, other = after(here, DAY), after(here, DAY)
+    services: Any = one._services
+
+    async def too_late(*given: Any, **options: Any) -> bool:
+        await other.prune()
+        raise RuntimeError("injected")
+
+    services.removal.clear = too_late
+    await one.prune()
+    assert not here.store.leftovers(keys.CONDEMNED)
+    assert here.store.leftovers(keys.RUNS_ASIDE)
+    for minutes in (2, 4, 6):
+        await after(here, DAY + timedelta(minutes=minutes)).prune()
+    assert not here.store.leftovers(keys.CONDEMNED, keys.RUNS_ASIDE)
+
+
 @pytest.mark.parametrize("is_cleared", [False, True])
 async def test_a_damaged_tombstone_keeps_no_other_run_from_being_cleared_or_forgotten(
     cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, is_cleared: bool

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from floxide_amqp import RunStatus, Workflow, node
+from floxide_amqp import NoContext, RunStatus, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
@@ -22,7 +24,7 @@ from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.sharded_session import session_with
-from floxide_amqp.testing.faults import FaultyKeyValueStore
+from floxide_amqp.testing.faults import FaultyKeyValueStore, FaultyWorkQueue, QueueFaults
 from floxide_amqp.testing.virtual_time import VirtualClock
 from tests.unit.runtime.cluster import QUICK, Cluster, GuardedStore, Member
 
@@ -142,6 +144,40 @@ async def test_a_worker_starts_while_a_server_is_down_and_serves_it_once_it_is_b
     here.servers["bert"].heal()
     assert await slow.result(timeout=300) == 3
     assert await here.settle() == {}
+
+
+@pytest.mark.asyncio
+async def test_a_worker_takes_no_item_of_a_server_that_does_not_know_yet_that_it_lives() -> None:
+    bodies: Counter[str] = Counter()
+
+    @node(at_most_once=True)
+    async def once(ctx: WorkflowCtx[NoContext], x: int) -> int:
+        bodies[ctx.run_id] += 1
+        await asyncio.sleep(3)
+        return x
+
+    class Once(Workflow[int, int]):
+        start = once
+
+    here = ShardedCluster(Once, timeouts=replace(QUICK, heartbeat=6.0, dead_after=24.0))
+    here.servers["bert"].cut()
+    late = await here.start_worker()
+    await asyncio.sleep(21)
+    assert late.worker.health().status == "running"
+    here.servers["bert"].heal()
+    bert = late.services.session.beside(RunId(here.ids_on("bert", 1)[0]))
+    while bert.failing_seconds():  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.1)
+    await here.start_worker()
+    await asyncio.sleep(0.1)
+    client = here.client()
+    assert isinstance(client.services.queue, FaultyWorkQueue)
+    client.services.queue.faults = QueueFaults(duplicated=1.0)  # a copy for each of the two
+    handles = [await client.start(Once, 1, run_id=run_id) for run_id in here.ids_on("bert", 10)]
+    assert [await handle.result(timeout=300) for handle in handles] == [1] * 10
+    assert sorted(bodies.values()) == [1] * 10
+    assert await here.settle() == {}
+    await here.close()
 
 
 @pytest.mark.asyncio

@@ -10,7 +10,12 @@ import pytest
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
-from floxide_amqp.exceptions import InvalidBatchError, StoreFullError, StoreUnavailableError
+from floxide_amqp.exceptions import (
+    CommitOutcomeUnknownError,
+    InvalidBatchError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from floxide_amqp.ports.key_value import Add, Batch, Check, CommitReply, Committed, Conflict, Key, Put, Read
 from floxide_amqp.stores.session import MAX_GROUP, Session
 from floxide_amqp.testing.faults import FaultyKeyValueStore
@@ -140,6 +145,42 @@ async def test_a_lost_reply_of_a_batch_overwritten_since_is_a_conflict_and_not_a
     store.before_commit = overwritten
     assert isinstance(await session.commit(put(session, 1, version=0)), Conflict)
     assert await counted(session) == 1
+
+
+@pytest.mark.fault(27)
+async def test_a_commit_that_may_have_been_applied_is_not_reported_as_refused() -> None:
+    store = FaultyKeyValueStore(MemoryKeyValueStore(VirtualClock()), random.Random(0))
+    session = session_of(store, patience=10.0)
+
+    async def cut(batches: Sequence[Batch]) -> None:
+        store.cut()  # once applied, so that the reply is lost and nobody can tell
+
+    store.after_commit = cut
+    began = asyncio.get_running_loop().time()
+    outcomes = await asyncio.gather(
+        *(session.commit(put(session, n, version=0)) for n in range(30)), return_exceptions=True
+    )
+    assert {type(outcome) for outcome in outcomes} == {CommitOutcomeUnknownError}
+    assert asyncio.get_running_loop().time() - began <= 20  # all together, not one after the other
+    store.heal()
+    assert await counted(session) == 1
+
+
+async def test_a_commit_whose_replies_are_all_lost_is_not_repeated_for_ever() -> None:
+    class Lossy(FaultyKeyValueStore):
+        tries = 0
+
+        async def commit(self, batches: Sequence[Batch]) -> CommitReply:
+            self.tries += 1
+            raise CommitOutcomeUnknownError(store="lossy", reason="injected")
+
+    store = Lossy(MemoryKeyValueStore(VirtualClock()), random.Random(0))
+    session = session_of(store, patience=10.0)
+    async with asyncio.timeout(30):
+        with pytest.raises(CommitOutcomeUnknownError):
+            await session.commit(put(session, 1))
+    assert store.tries < 30
+    assert await counted(session) == 0
 
 
 async def test_an_unreachable_store_is_waited_for() -> None:
