@@ -53,6 +53,7 @@ from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.runtime.worker import Beating, Worker
 from floxide_amqp.stores.identity import identity_of
 from floxide_amqp.stores.sealing import Sealing
+from floxide_amqp.stores.session import DEFAULT_PATIENCE_SECONDS
 from floxide_amqp.stores.sharded_session import session_with
 
 SKIPPING_POLL_SECONDS = 3_600.0
@@ -249,7 +250,7 @@ class Floxide:
         async with AsyncExitStack() as stack:
             resources = await stack.enter_async_context(open_resources(self._lifespan))
             resources.check(self.registry.required_resources())
-            services = await self._services(stack, resources, worker_id, limits)
+            services = await self._services(stack, resources, worker_id, limits, is_worker=True)
             services.owns_process = owns_process
             stack.callback(services.threads.close)
             served = tuple(queues) or self.registry.queues() or ("default",)
@@ -273,9 +274,12 @@ class Floxide:
 
     async def _services(
         self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits,
-        broker: BrokerUse = BrokerUse.NEEDED,
+        broker: BrokerUse = BrokerUse.NEEDED, *, is_worker: bool = False,
     ) -> Services:  # fmt: skip
-        store = await stack.enter_async_context(open_store(self._local_store or self._store))
+        # A worker that starts with its servers waits for them; who runs all in one process wants to know at once.
+        patience = 0.0 if self.is_embedded or not is_worker else DEFAULT_PATIENCE_SECONDS
+        location = self._local_store or self._store
+        store = await stack.enter_async_context(open_store(location, patience_seconds=patience))
         session = session_with(store, self._clock)
         stack.push_async_callback(session.drain)
         executor = ThreadPoolExecutor(limits.threads, thread_name_prefix=THREAD_NAME)

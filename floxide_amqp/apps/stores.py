@@ -18,7 +18,10 @@ from floxide_amqp.drivers.sharded.lazy import LazyKeyValueStore
 from floxide_amqp.drivers.sqlite.key_value import SqliteKeyValueStore
 from floxide_amqp.drivers.store_report import StoreReport
 from floxide_amqp.exceptions import ConfigurationError, StoreUnavailableError
+from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import KeyValueStore
+
+_log = get_logger("floxide_amqp.store")
 
 StoreLocation: TypeAlias = str | Mapping[str, str] | KeyValueStore | None
 """A store's URL, the URLs of its shards by their names, an open store (which its opener closes), or None for memory."""
@@ -31,6 +34,9 @@ FORMS = (
 """The URLs there are, for error messages."""
 
 MEMORY = "memory://"
+
+PAUSE_SECONDS = 1.0
+"""Between two tries to open a store whose server cannot be reached yet."""
 
 _SHARD = re.compile(r"([A-Za-z0-9_.-]+)=(\S+://\S*)")
 """One shard of a store given as text: its name and its URL."""
@@ -107,8 +113,12 @@ def is_there(url: str) -> bool:
 
 
 @asynccontextmanager
-async def open_store(location: StoreLocation) -> AsyncGenerator[KeyValueStore]:
+async def open_store(location: StoreLocation, *, patience_seconds: float = 0.0) -> AsyncGenerator[KeyValueStore]:
     """Open a store while the block is open; one that was given open is left open.
+
+    Args:
+        location: Where it is.
+        patience_seconds: How long a server that cannot be reached yet is waited for; a file is not.
 
     Raises:
         ConfigurationError: The URL cannot be understood.
@@ -117,11 +127,27 @@ async def open_store(location: StoreLocation) -> AsyncGenerator[KeyValueStore]:
     if location is not None and not isinstance(location, str | Mapping):
         yield location
         return
-    store = await open_another(location)
+    store = await _open_patiently(location, patience_seconds)
     try:
         yield store
     finally:
         await store.aclose()
+
+
+async def _open_patiently(location: str | Mapping[str, str] | None, patience_seconds: float) -> KeyValueStore:
+    loop = asyncio.get_running_loop()
+    is_file = any(url.startswith("sqlite:") for url in urls_of(location))
+    until, is_told = loop.time() + (0.0 if is_file else patience_seconds), False
+    while True:
+        try:
+            return await open_another(location)
+        except StoreUnavailableError as error:
+            if loop.time() + PAUSE_SECONDS > until:
+                raise
+            if not is_told:
+                _log.warning("store.awaited", error=str(error), seconds=patience_seconds)
+            is_told = True
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def open_another(location: str | Mapping[str, str] | None) -> KeyValueStore:

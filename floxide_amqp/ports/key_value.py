@@ -312,6 +312,8 @@ class Durability(Enum):
 
     NOTHING = "nothing"
     """Lost with the process."""
+    ORDERLY_STOP = "orderly stop"
+    """Survives a server that is stopped and started; one that crashes may lose the last seconds."""
     PROCESS_CRASH = "process crash"
     """Survives the death of any process, not a power loss."""
     POWER_LOSS = "power loss"

@@ -75,7 +75,7 @@ class TestRedis(SharedKeyValueSuite):
     def under_test(self, redis_url: str) -> StoreUnderTest:
         return StoreUnderTest(
             open=lambda: RedisKeyValueStore.open(redis_url),
-            durability=Durability.PROCESS_CRASH,
+            durability=Durability.ORDERLY_STOP,
             is_shared=True,
             opener=REDIS_OPENER,
             address=redis_url,
@@ -87,7 +87,7 @@ class TestRedisCluster(SharedKeyValueSuite):
     def under_test(self, redis_cluster_url: str) -> StoreUnderTest:
         return StoreUnderTest(
             open=lambda: RedisKeyValueStore.open(redis_cluster_url),
-            durability=Durability.PROCESS_CRASH,
+            durability=Durability.ORDERLY_STOP,
             is_shared=True,
             opener=REDIS_OPENER,
             address=redis_cluster_url,

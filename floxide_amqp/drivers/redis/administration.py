@@ -43,7 +43,7 @@ async def _report(servers: Servers, address: Address) -> StoreReport:
         except StoreSchemaError as error:
             problems.append(str(error))
     durability = least_of(promises)
-    warning = "A power loss takes the last commits: set appendfsync to always if that must not be."
+    warning = "A crash or a power loss may take the last commits: set appendfsync to always if that must not be."
     return StoreReport(
         facts=(
             ("store", address.shown),
@@ -52,7 +52,7 @@ async def _report(servers: Servers, address: Address) -> StoreReport:
             ("commits survive", durability.value),
         ),
         problems=tuple(problems),
-        warnings=(warning,) if durability is Durability.PROCESS_CRASH else (),
+        warnings=(warning,) if durability in (Durability.ORDERLY_STOP, Durability.PROCESS_CRASH) else (),
     )
 
 

@@ -32,7 +32,12 @@ _COMMANDS: Final = (
     ("INFO", "memory"),
 )
 
-_FROM_THE_LEAST: Final = (Durability.NOTHING, Durability.PROCESS_CRASH, Durability.POWER_LOSS)
+_FROM_THE_LEAST: Final = (
+    Durability.NOTHING,
+    Durability.ORDERLY_STOP,
+    Durability.PROCESS_CRASH,
+    Durability.POWER_LOSS,
+)
 
 
 class Facts(NamedTuple):
@@ -71,7 +76,7 @@ async def facts_of(servers: Servers, address: Address) -> list[tuple[str, Facts]
 
 def least_of(promises: Sequence[Durability]) -> Durability:
     """Return what all of them promise."""
-    return next((least for least in _FROM_THE_LEAST if least in promises), Durability.PROCESS_CRASH)
+    return next((least for least in _FROM_THE_LEAST if least in promises), Durability.ORDERLY_STOP)
 
 
 def promise_of(node: str, facts: Facts, address: Address) -> Durability:
@@ -102,12 +107,12 @@ def promise_of(node: str, facts: Facts, address: Address) -> Durability:
     if facts.sync == "always":
         return Durability.POWER_LOSS
     if facts.sync == "everysec":  # what most choose, and know
-        loses = "up to 2 s of commits at a power loss, and what a replica lacked at a failover"
+        loses = "up to 2 s of commits at a crash or a power loss, and what a replica lacked at a failover"
         _log.info("store.may_lose_commits", store=address.shown, node=node, loses=loses)
-        return Durability.PROCESS_CRASH
+        return Durability.ORDERLY_STOP  # while the disk still syncs, what was reported may be in the process only
     loses = "half a minute of commits" if facts.sync == "no" else "the last seconds: it does not tell its appendfsync"
     _log.warning("store.may_lose_commits", store=address.shown, node=node, loses=f"perhaps {loses}")
-    return Durability.PROCESS_CRASH
+    return Durability.PROCESS_CRASH if facts.sync == "no" else Durability.ORDERLY_STOP
 
 
 def _check_server(node: str, facts: Facts, address: Address) -> None:

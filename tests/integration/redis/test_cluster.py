@@ -38,7 +38,6 @@ from floxide_amqp.testing.redis_servers import PrivateRedis
 from tests.integration.redis.support import (
     COUNT,
     KEY,
-    LOG,
     Writer,
     batch,
     check_nothing_lost_or_doubled,

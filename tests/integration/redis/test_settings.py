@@ -53,7 +53,7 @@ async def durability(url: str) -> Durability:
     ("sync", "promised"),
     [
         ("always", Durability.POWER_LOSS),
-        ("everysec", Durability.PROCESS_CRASH),
+        ("everysec", Durability.ORDERLY_STOP),
         ("no", Durability.PROCESS_CRASH),
     ],
 )
@@ -74,7 +74,7 @@ async def test_a_server_without_an_append_only_file_is_refused_unless_the_loss_i
 
 async def test_a_server_that_throws_things_away_is_refused_unless_the_loss_is_accepted(server: Redis, url: str) -> None:
     server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    assert await durability(url) is Durability.PROCESS_CRASH  # without a limit it never does
+    assert await durability(url) is Durability.ORDERLY_STOP  # without a limit it never does
     server.command("CONFIG", "SET", "maxmemory", 1 << 30)
     with pytest.raises(ConfigurationError, match="maxmemory-policy is allkeys-lru"):
         await RedisKeyValueStore.open(url)
@@ -102,14 +102,14 @@ async def test_a_user_with_the_documented_rights_can_do_everything(server: Redis
     async with opened(as_user(url, user, user)) as store:
         await put(store, b"x")
         assert await value(store) == b"x"
-        assert store.durability is Durability.PROCESS_CRASH
+        assert store.durability is Durability.ORDERLY_STOP
 
 
 async def test_a_server_that_hides_its_settings_is_used_for_what_it_tells(
     server: Redis, url: str, user: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.command("ACL", "SETUSER", user, "on", f">{user}", "~test-*", *RIGHTS.split(), "-config")
-    assert await durability(as_user(url, user, user)) is Durability.PROCESS_CRASH
+    assert await durability(as_user(url, user, user)) is Durability.ORDERLY_STOP
     assert "does not tell its appendfsync" in caplog.text
     server.command("CONFIG", "SET", "appendonly", "no")
     with pytest.raises(ConfigurationError, match="appendonly is off"):
@@ -176,7 +176,7 @@ async def test_looking_at_a_server_tells_its_settings_and_what_it_holds_and_make
     assert facts["store"] == url
     assert "appendonly=yes, appendfsync=everysec, maxmemory=0, maxmemory-policy=noeviction" in facts["server"]
     assert facts["holds"] == "nothing yet; opening it makes a store"
-    assert facts["commits survive"] == "process crash"
+    assert facts["commits survive"] == "orderly stop"
     assert (empty.problems, len(empty.warnings)) == ((), 1)
     assert server.command("KEYS", f"{url.rpartition('=')[2]}*") == []
     async with opened(url):

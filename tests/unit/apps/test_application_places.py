@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 
 from floxide_amqp import ConfigurationError, Floxide, Workflow, node
+from floxide_amqp.apps import stores
+from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
+from floxide_amqp.exceptions import StoreUnavailableError
 
 
 @node
@@ -107,3 +110,24 @@ async def test_running_a_workflow_without_a_start_says_so() -> None:
     async with Floxide(workflows=[Doubles]).orchestrator() as orchestrator:
         with pytest.raises(ConfigurationError, match="has no start"):
             await orchestrator.start(NoStart, 1)
+
+
+async def test_a_worker_that_starts_before_its_store_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, tries = MemoryKeyValueStore(), 0
+
+    async def away_at_first(location: object) -> MemoryKeyValueStore:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise StoreUnavailableError(store="db", reason="connection refused")
+        return made
+
+    monkeypatch.setattr(stores, "open_another", away_at_first)
+    monkeypatch.setattr(stores, "PAUSE_SECONDS", 0.001)
+    async with stores.open_store("postgresql://host/db", patience_seconds=60) as opened:
+        assert opened is made
+    tries = 0
+    with pytest.raises(StoreUnavailableError):
+        async with stores.open_store("postgresql://host/db"):
+            pass
+    assert tries == 1

@@ -32,7 +32,6 @@ from floxide_amqp import (
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.statuses import WorkItemStatus
-from floxide_amqp.exceptions import StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch, Enter, IndexRange, Key
 from floxide_amqp.runtime import retention as retention_rounds
 from floxide_amqp.runtime.orchestrator import Orchestrator
@@ -40,6 +39,7 @@ from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.runs_set_aside import FIRST_PAUSE_MS
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.testing.faults import StoreFaults
 from tests.unit.runtime.cluster import Cluster, GuardedStore
 
@@ -495,7 +495,7 @@ async def test_pruning_goes_on_where_a_leader_died(cluster: MakeCluster, commits
 
     store.after_commit = count_down
     client.services.session._patience = 0.0
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(WAITED_FOR):
         await Pruning(services_after(client, DAY)).prune()
     with pytest.raises(RunDeletedError):
         await here.client().status("run-17")
