@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 from floxide_amqp.exceptions import InvalidBatchError
 from floxide_amqp.ports.key_value import Key, RecordKind
@@ -28,7 +29,7 @@ def place_of(cursor: bytes, *, store: str) -> tuple[int, Key | None]:
     if not cursor:
         return 0, None
     try:
-        number, partition, name = json.loads(cursor)
+        number, partition, name = cast("tuple[int, str, str]", json.loads(cursor))
         return range(len(KINDS))[number], Key(str(partition), str(name))
     except (ValueError, TypeError, IndexError) as error:
         raise InvalidBatchError(store=store, reason="the listing goes on behind what is no cursor of it") from error

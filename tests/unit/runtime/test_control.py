@@ -24,7 +24,7 @@ from floxide_amqp import (
     gather,
     node,
 )
-from floxide_amqp.exceptions import InvalidRunStateError, StoreUnavailableError
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, InvalidRunStateError
 from floxide_amqp.runtime.messages import ControlKind
 from tests.unit.runtime.cluster import Cluster
 
@@ -231,7 +231,7 @@ async def test_a_run_goes_on_although_who_resumed_it_died_right_after_the_first_
 
     store.after_commit = cut
     dying.services.session._patience = 0.0
-    with pytest.raises(StoreUnavailableError):
+    with pytest.raises(CommitOutcomeUnknownError):
         await dying.resume("run")
     assert await handle.status() is RunStatus.RUNNING
     assert await handle.result(120) == 3
