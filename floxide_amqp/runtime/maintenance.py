@@ -104,6 +104,7 @@ class ShardMaintenance:
 
     def __init__(self, services: Services, deaths: DeathWatch, queues: Sequence[str]) -> None:
         self._services = services
+        self._deaths = deaths
         self._lease = Lease(services, deaths)
         self._timers = DueTimers(services)
         self.workers = DeadWorkers(services, deaths)
@@ -126,7 +127,12 @@ class ShardMaintenance:
             await asyncio.sleep(pause)
 
     async def round(self) -> None:
-        """Do one round: the own part, and the leader's part if the lease can be had."""
+        """Do one round: the own part, and the leader's part if the lease can be had.
+
+        Before the own name stands on the server, what it has under that name may be another worker's.
+        """
+        if not self._deaths.has_own_beat:
+            return
         await _each(self._parked.take, self.workers.take_back_own, self.messages.sweep)
         self.is_leader = await self._lease.take()
         if self.is_leader:

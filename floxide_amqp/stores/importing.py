@@ -45,6 +45,9 @@ SOON_MS: Final = 600_000
 MOST_SOON: Final = 5_000
 """Timers that the last commit sets at most; of more, the others are put off until after it."""
 
+MOST_TRIMMED: Final = 1_000_000_000
+"""Trimmed entries that a log can have: a thousand changes a second for ten days."""
+
 GAP: Final = 10_000
 """Trimmed entries of a log that one write stands for."""
 
@@ -135,6 +138,8 @@ class _CheckedFile:
 
     def _check_log(self, frame: LogFrame | EntriesFrame) -> None:
         if isinstance(frame, LogFrame):
+            if not 0 <= frame.first <= MOST_TRIMMED:
+                raise self._damaged(f"the log {frame.name!r} begins at {frame.first}")
             self._ends[frame.name] = frame.first
             return
         if self._ends.get(frame.name) != frame.position:

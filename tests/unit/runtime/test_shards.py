@@ -196,6 +196,26 @@ async def test_what_a_dead_worker_held_on_each_server_is_given_back(here: Sharde
 
 
 @pytest.mark.asyncio
+async def test_a_worker_takes_nothing_back_on_a_server_before_its_name_stands_there(here: ShardedCluster) -> None:
+    here.servers["bert"].cut()
+    member = await here.start_worker()
+    await asyncio.sleep(QUICK.maintenance * 3)
+    part = member.worker.maintenance._parts["bert"]
+    rounds: list[bool] = []
+    take_back = part.workers.take_back_own
+
+    async def noting() -> None:
+        rounds.append(part._deaths.has_own_beat)
+        await take_back()
+
+    part.workers.take_back_own = noting  # type: ignore[method-assign]
+    here.servers["bert"].heal()
+    await asyncio.sleep(60)
+    assert rounds
+    assert all(rounds)
+
+
+@pytest.mark.asyncio
 async def test_a_worker_shows_its_latest_heartbeat_of_all_servers(here: ShardedCluster) -> None:
     member = await here.start_worker()
     await asyncio.sleep(QUICK.heartbeat * 2)
