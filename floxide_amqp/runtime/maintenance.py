@@ -27,6 +27,9 @@ from floxide_amqp.runtime.side_by_side import report
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.session import WAITED_FOR
 
+PRUNING_PAUSE_SECONDS = 0.1
+"""Longest pause while there are more runs to clear than a round takes: steps go first, and still they go."""
+
 
 class Maintenance:
     """One process's part in maintenance: of the one server that most stores have, or of each where there are several.
@@ -121,6 +124,8 @@ class ShardMaintenance:
                 await self.round()
                 if self.is_leader:
                     pause = await self._timers.pause_seconds()
+                    if self._pruning.has_more:
+                        pause = min(pause, PRUNING_PAUSE_SECONDS)
             except Exception as error:  # noqa: BLE001 - the supervisor of maintenance: the next round tries again
                 self.is_leader = False
                 report(error)

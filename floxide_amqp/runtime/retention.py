@@ -36,9 +36,14 @@ ANEW_AFTER_MS = 600_000
 
 
 class Pruning:
-    """The leader's part in retention. Two leaders do no harm: every commit checks what it stands on."""
+    """The leader's part in retention. Two leaders do no harm: every commit checks what it stands on.
+
+    Attributes:
+        has_more: Whether the last round was full, so that the next should come soon.
+    """
 
     def __init__(self, services: Services) -> None:
+        self.has_more = False
         self._services = services
         self._aside = RunsSetAside(services)
         self._after: dict[tuple[RunStatus, int], str] = {}
@@ -53,7 +58,9 @@ class Pruning:
         for status in ENDS:
             for kept_ms in self._services.retention.times_ms(status):
                 await self._condemn_kept_for(kept_ms, status, now)
-        await work_off(self._clear, await removal.condemned(limit=RUNS_PER_ROUND), at_once=AT_ONCE)
+        condemned = await removal.condemned(limit=RUNS_PER_ROUND)
+        self.has_more = len(condemned) == RUNS_PER_ROUND
+        await work_off(self._clear, condemned, at_once=AT_ONCE)
         await work_off(self._forget, await removal.expired(until_ms=now))
         await self._aside.bring_back()
 

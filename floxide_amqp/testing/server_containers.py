@@ -89,9 +89,8 @@ class ContainedServer(ABC):
             return
         docker_error: type[Exception] = import_module("docker.errors").DockerException
         try:
-            if self._container is None:
-                self._make()
-            self._container.start()
+            container = self._made()
+            container.start()
         except docker_error as error:
             self.close()
             raise ConfigurationError(f"The container engine did not start {self._image}: {error}") from None
@@ -100,7 +99,7 @@ class ContainedServer(ABC):
         try:
             wait_until_ready(self._answers, self._has_ended, seconds=self.start_seconds, what=what)
         except ConfigurationError as error:
-            log = self._container.logs(tail=30).decode(errors="replace")[-2000:]
+            log = container.logs(tail=30).decode(errors="replace")[-2000:]
             self.close()
             raise ConfigurationError(f"{error} The end of its log:\n{log}") from None
 
@@ -164,8 +163,10 @@ class ContainedServer(ABC):
             raise subprocess.CalledProcessError(code, list(command), output)
         return str(output.decode())
 
-    def _make(self) -> None:
-        """Make the container, and start who removes it if we cannot, before it runs."""
+    def _made(self) -> Any:
+        """Return the container; if there is none, make it and, before it runs, start who removes it if we cannot."""
+        if self._container is not None:
+            return self._container
         self._engine = engine_client()
         images = self._engine.images
         try:
@@ -180,6 +181,7 @@ class ContainedServer(ABC):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        return self._container
 
     def _has_ended(self) -> bool:
         self._container.reload()

@@ -355,6 +355,26 @@ async def test_the_leader_prunes_by_itself(cluster: MakeCluster) -> None:
     assert remains(here.store, "run-17") == []
 
 
+async def test_full_rounds_of_pruning_follow_each_other_quickly(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_rounds, "RUNS_PER_ROUND", 2)
+    here = cluster(Echo, retention=Retention(completed=60, tombstone=600))
+    await here.start_worker()
+    client = here.client()
+    for number in range(40):
+        await (await client.start(Echo, 1, run_id=f"run-{number}")).wait(30)
+    left = len((await client.list_runs()).runs)
+    await asyncio.sleep(60)
+    loop = asyncio.get_running_loop()
+    while not left or len((await client.list_runs()).runs) == left:
+        await asyncio.sleep(0.05)
+    began = loop.time()
+    while (await client.list_runs()).runs:  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.05)
+    assert loop.time() - began < 10  # 20 rounds, and one a second would take 20 s
+
+
 async def test_a_start_within_the_window_says_what_happened_to_the_run(cluster: MakeCluster) -> None:
     here = cluster(Squares)
     member = await here.start_worker()
