@@ -345,7 +345,7 @@ def test_an_unknown_run_id_exits_with_4(stored: Floxide, command: str) -> None:
 
 
 def test_a_store_url_nobody_understands_exits_with_3(floxide: Floxide) -> None:
-    done = floxide("status", "shop:app", "x", "--store", "redis://localhost")
+    done = floxide("status", "shop:app", "x", "--store", "mysql://localhost")
     assert done.code == 3
     assert "is not the URL of a store this release has. Use sqlite:///relative/path.db" in done.words
 
