@@ -132,7 +132,7 @@ class Services:
     def is_out_of_reach(self, run_id: RunId) -> bool:
         """Whether the server that has a run has long not answered, while another one of the store does."""
         part = self.session.beside(run_id)
-        return part is not self.session and part.failing_seconds() >= self.timeouts.heartbeat
+        return part.failing_seconds() >= self.timeouts.heartbeat and self.session.failing_seconds() == 0
 
     def died_with(self, item: WorkItem) -> bool:
         """Whether an item that this worker owns was left behind by an earlier process of the same name.

@@ -39,11 +39,6 @@ class LazyKeyValueStore:
         self._is_closed = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether the server has been reached."""
-        return self._store is not None
-
-    @property
     def durability(self) -> Durability:
         """What its commits survive; before it is open it has none to speak of.
 

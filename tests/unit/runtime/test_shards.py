@@ -134,6 +134,22 @@ async def test_a_server_that_is_down_stops_only_its_own_runs(here: ShardedCluste
 
 
 @pytest.mark.asyncio
+async def test_while_all_servers_are_down_no_message_is_let_go(here: ShardedCluster) -> None:
+    member = await here.start_worker()
+    await asyncio.sleep(QUICK.maintenance * 3)
+    for server in here.servers.values():
+        server.cut()
+    await asyncio.sleep(QUICK.heartbeat * 3)
+    parts = member.services.session.parts
+    assert all(part.failing_seconds() >= QUICK.heartbeat for part in parts)
+    run_ids = [RunId(run_id) for shard in SHARDS for run_id in here.ids_on(shard, 1)]
+    assert not any(member.services.is_out_of_reach(run_id) for run_id in run_ids)
+    here.servers["cleo"].heal()
+    await asyncio.sleep(30)
+    assert [member.services.is_out_of_reach(run_id) for run_id in run_ids] == [True, True, False]
+
+
+@pytest.mark.asyncio
 async def test_a_worker_starts_while_a_server_is_down_and_serves_it_once_it_is_back(here: ShardedCluster) -> None:
     client = here.client()
     waiting, other = here.ids_on("bert", 1)[0], here.ids_on("cleo", 1)[0]
