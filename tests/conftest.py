@@ -26,9 +26,10 @@ ROOM_TIMEOUTS_SECONDS = {
 """Most a test may take, on a slow machine with another worker beside it. `@pytest.mark.timeout` on a test wins."""
 
 MARKED_ROOMS = {"integration", "acceptance"}
+ROOMS_WITH_SERVERS = {"integration", "acceptance", "conformance", "chaos"}
 
-RERUNS = 1
-"""Second tries of a test with real servers and processes, where a busy machine can starve any of them for seconds. Each
+RERUNS = 2
+"""Further tries of a test with real servers and processes, where a busy machine can starve any of them for seconds. Each
 is listed at the end of the run (``RERUN``): a test that shows up there again and again has a bug, or is one."""
 
 # Wall-clock deadlines per example fail on busy machines only; the test's own timeout is the bound.
@@ -51,6 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         room = item.path.relative_to(TESTS).parts[0]
         if room in MARKED_ROOMS:
             item.add_marker(getattr(pytest.mark, room))
+        if room in ROOMS_WITH_SERVERS:
             item.add_marker(pytest.mark.flaky(reruns=RERUNS))
         if room in ROOM_TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(ROOM_TIMEOUTS_SECONDS[room]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 APP = """
 import asyncio
+from pathlib import Path
 
 from floxide_amqp import Floxide, Limits, NextAll, Workflow, gather, node
 
@@ -22,7 +23,8 @@ async def spread(n: int) -> NextAll[int]:
 
 @node
 async def square(n: int) -> int:
-    await asyncio.sleep(0.1)
+    while n >= {eager} and not Path("go").exists():
+        await asyncio.sleep(0.02)
     return n * n
 
 
@@ -39,6 +41,8 @@ class Squares(Workflow[int, int]):
 app = Floxide(store="sqlite:///one.db", workflows=[Squares], limits=Limits(concurrency=5))
 """
 COUNT = 60
+EAGER = 20
+"""Items of a run that may end before there is a file named ``go``; its others wait for it."""
 RUNS = tuple(f"order-{number}" for number in range(4))
 THREE = "anna=sqlite:///one.db bert=sqlite:///two.db cleo=sqlite:///three.db"
 TWO = "cleo=sqlite:///three.db dora=sqlite:///four.db"
@@ -77,7 +81,7 @@ def runs_in(folder: Path, store: str) -> dict[str, int]:
 
 
 def test_a_store_in_one_file_moves_to_three_and_then_to_two_and_its_runs_go_on(tmp_path: Path) -> None:
-    (tmp_path / "squares.py").write_text(APP)
+    (tmp_path / "squares.py").write_text(APP.replace("{eager}", str(EAGER)))
     for run_id in RUNS[1:]:
         assert floxide(tmp_path, "run", "squares:app", "--input", "3", "--run-id", run_id).returncode == 0
     kill_in_the_middle(tmp_path, RUNS[0])
@@ -103,6 +107,7 @@ def test_a_store_in_one_file_moves_to_three_and_then_to_two_and_its_runs_go_on(t
     assert runs_in(tmp_path, one) == {}
     gone = floxide(tmp_path, "status", "squares:app", RUNS[0])
     assert (gone.returncode, "has emptied this server" in " ".join(gone.stderr.split())) == (3, True)
+    (tmp_path / "go").touch()
     words = ("start", "squares:app", "--input", str(COUNT), "--run-id", RUNS[0], "--watch", "--store", TWO)
     done = floxide(tmp_path, *words)
     assert (done.returncode, done.stdout) == (0, f"{sum(n * n for n in range(COUNT))}\n"), done.stderr
