@@ -39,6 +39,9 @@ _WRONG_LOGINS: Final = (foreign.ProbableAuthenticationError, foreign.Authenticat
 _NOT_ALLOWED: Final = 530
 """AMQP reply code of a virtual host that does not exist or is not the user's."""
 
+_INTERNAL: Final = "INTERNAL_ERROR"
+"""What RabbitMQ's reason begins with where it met a defect of its own."""
+
 _CLASH = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for (?P<kind>exchange|queue) '(?P<name>[^']*)' in vhost '[^']*': "
     r"received (?P<wanted>.+?) but current is (?P<existing>.+?)\"?$"
@@ -117,6 +120,16 @@ def largest_size_allowed(error: BaseException | None) -> int | None:
 def is_missing(error: BaseException) -> bool:
     """Whether the broker said that an exchange or a queue does not exist."""
     return isinstance(error, foreign.ChannelNotFoundEntity)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether the broker said that an exclusive queue is another connection's."""
+    return isinstance(error, foreign.ChannelLockedResource)
+
+
+def is_internal(reason: str) -> bool:
+    """Whether the broker closed the connection because of a defect of its own."""
+    return _INTERNAL in reason
 
 
 def is_access_refused(error: BaseException) -> bool:

@@ -26,6 +26,10 @@ from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
 
+LEFT_ALONE_SECONDS: Final = 60.0
+"""How long a task queue at which the broker fails with a defect of its own is left alone. It closes the whole
+connection each time, so trying again costs the other task queues a moment."""
+
 DEAD_AFTER_UNANSWERED: Final = 2
 """One unanswered consumer may be a slow election; two in a row, each on a connection of its own, are not."""
 
@@ -58,6 +62,7 @@ class AmqpConsumer:
         self.is_stopped = False
         self.close_deadline = settings.close_deadline
         self.unanswered: Counter[str] = Counter()
+        self._failing: dict[str, tuple[float, str]] = {}
         self._replaces_dead_queues = settings.replaces_dead_queues
         self._names = names
         self._prefetch = prefetch
@@ -77,8 +82,12 @@ class AmqpConsumer:
 
     @property
     def problem(self) -> str:
-        """Why nothing is delivered now; empty when all is well, and once it was stopped."""
-        return "" if self.is_stopped else self._keeper.problem
+        """Why nothing is delivered now, of all task queues or of some; empty when all is well, or it was stopped."""
+        if self.is_stopped:
+            return ""
+        return self._keeper.problem or "; ".join(
+            self._failing[queue][1] for queue in self.shares if self.is_left_alone(queue)
+        )
 
     async def open(self) -> None:
         """Subscribe; see `Keeper.open` for what it raises."""
@@ -121,6 +130,16 @@ class AmqpConsumer:
     def is_taken_for_dead(self, queue: str) -> bool:
         """Whether a task queue let consumers wait in vain so often that it is beyond hope."""
         return self._replaces_dead_queues and self.unanswered[queue] >= DEAD_AFTER_UNANSWERED
+
+    def leave_alone(self, queue: str, reason: str) -> None:
+        """Serve the other task queues without one at which the broker fails, and say so."""
+        until = asyncio.get_running_loop().time() + LEFT_ALONE_SECONDS
+        self._failing[queue] = until, f"The broker fails at queue {self._names.work_queue(queue)}: {reason}"
+        _logger.error("broker.task_queue_broken", queue=queue, problem=reason, retry_in_seconds=LEFT_ALONE_SECONDS)
+
+    def is_left_alone(self, queue: str) -> bool:
+        """Whether the broker failed at a task queue so short a time ago that it is not asked again."""
+        return queue in self._failing and asyncio.get_running_loop().time() < self._failing[queue][0]
 
     def serve(self) -> None:
         """Hand what is buffered to those who wait, the task queues in turn."""

@@ -19,16 +19,16 @@ import aiormq
 import aiormq.abc
 from pamqp.commands import Basic
 
-from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp._errors import describe, is_internal
 from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
 from floxide_amqp.drivers.amqp.topology import (
     Names,
     count_messages,
-    delete_queue,
+    delete_dead_queue,
     ensure_dead_letters,
     ensure_work_queue,
 )
-from floxide_amqp.exceptions import BrokerError
+from floxide_amqp.exceptions import BrokerConnectionLostError, BrokerError
 from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
@@ -72,6 +72,14 @@ class LaneOwner(Protocol):
 
     def is_taken_for_dead(self, queue: str) -> bool:
         """Whether a task queue let consumers wait in vain so often that it is beyond hope."""
+        ...
+
+    def leave_alone(self, queue: str, reason: str) -> None:
+        """Note that the broker fails at a task queue, and that this takes the others' connection with it."""
+        ...
+
+    def is_left_alone(self, queue: str) -> bool:
+        """Whether it failed at it a short time ago."""
         ...
 
     def serve(self) -> None:
@@ -133,11 +141,17 @@ class ConsumerLane:
     async def mend(self) -> None:
         """Subscribe to every task queue that has no consumer, after making sure that it exists."""
         async with self._subscribing:
-            for queue in self._owner.shares:
-                if queue not in self._tags and not self._owner.is_stopped:
+            for queue in self._missing():
+                if self._owner.is_stopped:
+                    return
+                try:
                     await self._replace_if_dead(queue)
                     await ensure_work_queue(self.session, self._names, queue)
                     await self._subscribe(queue)
+                except BrokerConnectionLostError as error:
+                    if is_internal(error.reason):
+                        self._owner.leave_alone(queue, error.reason)
+                    raise
 
     async def probe(self) -> None:
         """Find consumers that the broker has forgotten without saying so, and dead letters that have no place."""
@@ -153,6 +167,8 @@ class ConsumerLane:
                 await self._replace(queue, tag)
             if self.is_outlived:
                 return
+        if self._missing():
+            self.disturbed.set()
         if await count_messages(self.session, self._names.dead_queue) is None:
             _logger.warning("broker.dead_letters_missing", queue=self._names.dead_queue)
             await ensure_dead_letters(self.session, self._names)
@@ -192,14 +208,16 @@ class ConsumerLane:
         await self.session.close_channel(self._channel)
         self._end()
 
+    def _missing(self) -> list[str]:
+        """The task queues that want a consumer, but for those that the broker has just failed at."""
+        return [
+            queue for queue in self._owner.shares if queue not in self._tags and not self._owner.is_left_alone(queue)
+        ]
+
     async def _replace_if_dead(self, queue: str) -> None:
         if not self._owner.is_taken_for_dead(queue):
             return
-        name = self._names.work_queue(queue)
-        found = await count_messages(self.session, name)
-        if found == (0, 0):
-            _logger.error("broker.dead_queue_replaced", queue=queue)
-            await delete_queue(self.session, name)
+        await delete_dead_queue(self.session, self._names.work_queue(queue))
         self._owner.unanswered[queue] = 0
 
     async def _subscribe(self, queue: str) -> None:

@@ -25,7 +25,7 @@ from floxide_amqp.drivers.amqp.health import RoleHealth, health_of
 from floxide_amqp.drivers.amqp.keeper import Keeper
 from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
-from floxide_amqp.drivers.amqp.topology import Names, count_messages, delete_queue, ensure_dead_letters
+from floxide_amqp.drivers.amqp.topology import Names, count_messages, delete_dead_queue, ensure_dead_letters
 from floxide_amqp.drivers.amqp.work_queue import connection_name
 from floxide_amqp.exceptions import BrokerError
 from floxide_amqp.logs import get_logger
@@ -221,9 +221,7 @@ class AmqpDeadLetterReader:
         """Delete the queue if it let consumers wait in vain and holds nothing that the broker can see."""
         if not self._settings.replaces_dead_queues or self.unanswered < DEAD_AFTER_UNANSWERED:
             return
-        if await count_messages(session, self.names.dead_queue) == (0, 0):
-            _logger.error("broker.dead_queue_replaced", queue=self.names.dead_queue)
-            await delete_queue(session, self.names.dead_queue)
+        await delete_dead_queue(session, self.names.dead_queue)
         self.unanswered = 0
 
     def put(self, delivery: AmqpDeadDelivery) -> None:

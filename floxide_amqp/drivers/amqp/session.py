@@ -68,6 +68,7 @@ class Session:
         self._tasks: set[asyncio.Future[Any]] = set()
         self._blocked_at: float | None = None
         self.answered_at = loop.time()
+        self.mending = asyncio.Lock()
         if connection.transport is None:
             raise self.lost_error("Connecting")
         self._underlay = connection.transport.connection

@@ -7,16 +7,20 @@ own, because the broker answers a wrong one by closing the channel it came on.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
-from floxide_amqp.drivers.amqp._errors import is_access_refused, is_missing
+from floxide_amqp.drivers.amqp._errors import is_access_refused, is_locked, is_missing
 from floxide_amqp.exceptions import BrokerAccessRefusedError, BrokerConnectionLostError, ConfigurationError
+from floxide_amqp.logs import get_logger
 
 if TYPE_CHECKING:
     from floxide_amqp.drivers.amqp.session import Session
+
+_logger = get_logger(__name__)
 
 ExchangeKind = Literal["direct", "fanout", "topic"]
 
@@ -25,6 +29,9 @@ MAX_NAME_BYTES: Final = 255
 
 DELETE_SECONDS: Final = 20.0
 """RabbitMQ 3.10 waits 5 s for a quorum before it deletes a queue by force."""
+
+LOCK_POLL_SECONDS: Final = 0.2
+"""Between two looks whether somebody else has replaced a dead queue."""
 
 DELIVERY_LIMIT: Final = 2**31 - 1
 """RabbitMQ 4 gives a message up after 20 returns unless the queue says otherwise. A worker without room returns what it
@@ -139,10 +146,38 @@ async def count_messages(session: Session, queue: str) -> tuple[int, int] | None
     return found.message_count or 0, found.consumer_count or 0
 
 
-async def delete_queue(session: Session, name: str) -> None:
-    """Delete a queue, also one that has no quorum, for which the broker takes a while."""
-    async with session.short_channel() as channel:
-        await session.call(f"Deleting queue {name}", channel.queue_delete(name), within=DELETE_SECONDS)
+async def delete_dead_queue(session: Session, name: str) -> None:
+    """Delete a queue without a leader, for which the broker takes a while, unless somebody else is at it.
+
+    Two who delete it at once can leave RabbitMQ 3.10 (measured) with the process of a queue that is in no list: one
+    ends what the other has just seen declared again. So whoever deletes has an exclusive queue meanwhile, which the
+    broker gives to one connection only; who does not get it waits, and leaves the rest to the one who did.
+    """
+    lock = f"{name}.mending"
+    waited = False
+    async with session.mending, session.short_channel() as channel:
+        until = asyncio.get_running_loop().time() + DELETE_SECONDS
+        while not await _is_locked_for(session, lock):
+            waited = True
+            if asyncio.get_running_loop().time() > until:
+                return
+            await asyncio.sleep(LOCK_POLL_SECONDS)
+        if not waited and await count_messages(session, name) == (0, 0):
+            _logger.error("broker.dead_queue_replaced", queue=name)
+            await session.call(f"Deleting queue {name}", channel.queue_delete(name), within=DELETE_SECONDS)
+        await session.call(f"Deleting queue {lock}", channel.queue_delete(lock))
+
+
+async def _is_locked_for(session: Session, lock: str) -> bool:
+    """Whether the exclusive queue `lock` is this connection's now; another's declaration is refused."""
+    try:
+        async with session.short_channel() as channel:
+            await session.call(f"Declaring queue {lock}", channel.queue_declare(lock, exclusive=True, auto_delete=True))
+    except BrokerConnectionLostError as error:
+        if error.__cause__ is not None and is_locked(error.__cause__):
+            return False
+        raise
+    return True
 
 
 async def _ensure_quorum_queue(session: Session, name: str, arguments: dict[str, str | int]) -> None:

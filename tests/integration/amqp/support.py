@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.drivers.amqp.consumer import AmqpConsumer
@@ -25,13 +26,16 @@ SWIFT: Final = AmqpSettings(
 )
 """Deadlines short enough to be waited for."""
 
+STEADY: Final = replace(SWIFT, rpc_deadline=60.0)
+"""The same for a connection that must outlast the test: a broker that is only slow is not taken for a dead one."""
+
 
 def message(body: bytes, queue: str = "a") -> Message:
     """Return a message for a task queue."""
     return Message(queue=queue, body=body, correlation_id=f"item-{body[:20]!r}")
 
 
-async def until(holds: Callable[[], bool], within: float = 30.0) -> None:
+async def until(holds: Callable[[], bool], within: float = 90.0) -> None:
     """Wait until something holds, which must be soon."""
     async with asyncio.timeout(within):
         while True:
@@ -42,7 +46,7 @@ async def until(holds: Callable[[], bool], within: float = 30.0) -> None:
 
 async def confirmed(work_queue: WorkQueue, *messages: Message) -> None:
     """Publish until all is confirmed, which must be soon; what was confirmed already may be published again."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             if set(await work_queue.publish(messages)) == {PublishOutcome.CONFIRMED}:
                 return

@@ -18,7 +18,7 @@ from floxide_amqp.testing.rabbitmq_cluster import RabbitMQCluster
 from floxide_amqp.testing.rabbitmq_servers import PrivateRabbitMQ
 from tests.integration.amqp.support import SWIFT, confirmed, consuming, draining, message, until
 
-pytestmark = [pytest.mark.xdist_group("rabbitmq_cluster"), pytest.mark.timeout(180), pytest.mark.fault(57)]
+pytestmark = [pytest.mark.xdist_group("rabbitmq_cluster"), pytest.mark.fault(57)]
 
 PATIENT = replace(SWIFT, rpc_deadline=5.0, publish_deadline=60.0)
 URL = "amqp://guest:guest@rabbitmq.cluster.test/"
@@ -78,7 +78,7 @@ async def check_work_goes_on_without(node: PrivateRabbitMQ, work_queue: AmqpWork
             await until(lambda: len(outcomes) >= 100)
             await asyncio.to_thread(node.kill)
             before_kill = len(outcomes)
-            await until(is_served_by_two, within=60)
+            await until(is_served_by_two, within=120)
             await asyncio.to_thread(node.start)
         finally:
             is_back.set()

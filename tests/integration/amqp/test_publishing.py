@@ -112,7 +112,7 @@ async def test_closing_finishes_what_is_on_its_way(
 async def test_publishing_after_closing_ends_as_unknown_at_once(rabbitmq_url: str, namespace: str) -> None:
     async with AmqpWorkQueue(rabbitmq_url, namespace=namespace) as work_queue:
         pass
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):  # less than the time that a broker has for its confirm
         assert await work_queue.publish([message(b"1")]) == [PublishOutcome.UNKNOWN]
 
 

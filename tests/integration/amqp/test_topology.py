@@ -18,7 +18,7 @@ from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.services import RabbitMQ
 from tests.integration.amqp.support import SWIFT, message
 
-OWN = [pytest.mark.xdist_group("own_rabbitmq"), pytest.mark.timeout(120)]
+OWN = [pytest.mark.xdist_group("own_rabbitmq")]
 
 
 async def test_work_queues_are_quorum_queues_with_dead_letters(
@@ -35,7 +35,7 @@ async def test_work_queues_are_quorum_queues_with_dead_letters(
         given_up = await (await by_hand.get_queue(f"{namespace}.work.a")).get()
         await given_up.reject(requeue=False)
         dead = await by_hand.get_queue(f"{namespace}.dead")
-        async with asyncio.timeout(10), dead.iterator(no_ack=True) as letters:  # RabbitMQ 4 takes a moment
+        async with asyncio.timeout(90), dead.iterator(no_ack=True) as letters:  # RabbitMQ 4 takes a moment
             assert (await anext(letters)).body == b"given up"
 
 
@@ -210,6 +210,6 @@ class TestPermissions:
         assert "wrong-secret" not in str(caught.value) + repr(caught.value.__dict__) + caplog.text
 
     async def test_an_unknown_virtual_host_is_refused(self, own_rabbitmq: RabbitMQ, namespace: str) -> None:
-        settings = replace(SWIFT, open_deadline=1.0)
+        settings = replace(SWIFT, open_deadline=2.0)
         with pytest.raises(BrokerUnavailableError, match="virtual host was refused: it does not exist"):
             await AmqpWorkQueue(own_rabbitmq.url + "nowhere", namespace=namespace, settings=settings).__aenter__()
