@@ -16,7 +16,7 @@ from pathlib import Path
 import examples.census
 from floxide_amqp import Orchestrator
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 """Longest wait for the workers' first heartbeats."""
 
 STOP_SECONDS = 35.0

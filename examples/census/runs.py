@@ -57,7 +57,8 @@ async def choose_run(
         journal.clear(output.folder)
         output.remove_report()
     before = output.read_note()
-    killed = before.killed if before is not None and before.run_id == run_id else {}
+    is_same = plan.is_there and before is not None and before.run_id == run_id  # the id alone may be of another store
+    killed = before.killed if before is not None and is_same else {}
     output.write_note(Note(run_id=run_id, folder=survey.folder, skip=survey.skip, store=store, killed=killed))
     return plan
 

@@ -14,6 +14,9 @@ from examples.census.measuring import PARSER_TRIES, count_lines, measure_source,
 from examples.census.model import Measure, Survey, Unreadable
 from examples.census.output import DEFAULT, DEFAULT_CLUSTER, Note, Output
 from examples.census.reporting import import_graph, make_report, to_json, to_text
+from examples.census.runs import choose_run
+from examples.census.workflow import CodeCensus
+from floxide_amqp import Floxide
 
 SOURCE = b"""\
 import os.path
@@ -162,3 +165,20 @@ def test_a_cluster_is_compared_with_the_embedded_census_of_the_same_folder_and_n
     assert embedded_report(survey, cluster) == embedded.report_json
     assert embedded_report(survey, embedded) is None
     assert embedded_report(Survey(folder="/there", skip=()), cluster) is None
+
+
+async def test_what_was_killed_while_another_store_had_the_run_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one.py").write_text("x = 1\n")
+    survey, output = Survey(folder=str(tmp_path / "files")), Output(tmp_path / "output")
+    run_id = f"census-{fingerprint(survey)}"
+    before = Note(run_id=run_id, folder=survey.folder, skip=survey.skip, store="redis://gone", killed={"anna": ["i1"]})
+    output.write_note(before)
+
+    async with Floxide(workflows=[CodeCensus]).orchestrator() as orchestrator:
+        plan = await choose_run(orchestrator, survey, output, store="memory", fresh=False, is_alone=True)
+
+    note = output.read_note()
+    assert plan.run_id == run_id
+    assert note is not None
+    assert note.killed == {}
