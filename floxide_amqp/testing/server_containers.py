@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -15,6 +16,9 @@ from floxide_amqp.testing import container_keeper
 from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.container_keeper import engine_client
 from floxide_amqp.testing.server_processes import wait_until_ready
+
+OWNER_LABEL = "floxide_amqp.owner"
+"""The label of a container with the id of the process that asked for it."""
 
 
 class ContainedServer(ABC):
@@ -173,7 +177,9 @@ class ContainedServer(ABC):
             images.get(self._image)
         except import_module("docker.errors").ImageNotFound:
             images.pull(self._image)
-        self._container = self._engine.containers.create(self._image, **self._options)
+        self._container = self._engine.containers.create(
+            self._image, labels={OWNER_LABEL: str(os.getpid())}, **self._options
+        )
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", container_keeper.__name__, str(self._lives_with or 0), self._container.id],
             stdin=subprocess.PIPE if self._lives_with is None else subprocess.DEVNULL,

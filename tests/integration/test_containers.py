@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 
 import pytest
@@ -9,13 +10,13 @@ import pytest
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing import postgresql_servers
 from floxide_amqp.testing.container_keeper import engine_client
+from floxide_amqp.testing.server_containers import OWNER_LABEL
 from floxide_amqp.testing.services import ContainerRedis, has_container_engine
 from tests.integration.server_kinds import KINDS, ServerKind, named
 
 pytestmark = [
     pytest.mark.skipif(not has_container_engine(), reason="no container engine answers"),
     pytest.mark.xdist_group("launchers"),
-    pytest.mark.timeout(120),
 ]
 
 
@@ -25,8 +26,10 @@ def containers() -> set[str]:
 
 
 def all_containers() -> set[str]:
+    """Those that this process has made: other tests may run beside it."""
     with closing(engine_client()) as engine:
-        return {container.id for container in engine.containers.list(all=True)}
+        mine = {"label": f"{OWNER_LABEL}={os.getpid()}"}
+        return {container.id for container in engine.containers.list(all=True, filters=mine)}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=named)

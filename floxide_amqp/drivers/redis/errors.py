@@ -56,8 +56,8 @@ _CURES: Final = {"NOPERM": "docs/stores.md lists the rights a user needs."}
 
 _CODE = re.compile(r"(?:^|[\s-])([A-Z]{3,12})\b")
 _KNOWN: Final = {*_UNAVAILABLE, *_FULL, *_REFUSED, "READONLY", "CROSSSLOT", "NOSCRIPT"}
-_RIGHTS: Final = "The user executing the script can't"
-"""What a script is told that calls a command, or asks for a key, that its user may not."""
+_RIGHTS: Final = ("The user executing the script can't", "ACL failure in script")
+"""What a script is told that calls a command, or asks for a key, that its user may not; since Redis 7.2 the latter."""
 _MOVING: Final = ("non local key", "undeclared key")
 """What a script is told that asks a cluster's node for a key the node is just handing over."""
 
@@ -73,7 +73,7 @@ def code_of(error: redis_errors.RedisError) -> str:
         if isinstance(error, kind):
             return code
     text = str(error)
-    if _RIGHTS in text:
+    if any(sign in text for sign in _RIGHTS):
         return "NOPERM"
     if any(sign in text for sign in _MOVING):
         return "TRYAGAIN"

@@ -56,6 +56,12 @@ def said(text: str) -> redis_errors.RedisError:
             False,
             "ACL",
         ),
+        (
+            "ERR ACL failure in script: User anna has no permissions to run the 'unlink' command script",
+            StoreAccessRefusedError,
+            False,
+            "ACL",
+        ),
     ],
 )
 def test_each_error_reply_becomes_one_error_that_says_what_to_do(
