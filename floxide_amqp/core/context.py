@@ -222,8 +222,13 @@ class ContextState(Generic[C]):
             self._cells = _merge(self._cls, self._cells, delta)
 
     def to_plain(self) -> dict[str, object]:
-        """Return all of it as plain data, for a snapshot."""
+        """Return all of it as plain data."""
         return _cells_to_plain(self._cls, self._cells)
+
+    @property
+    def parts(self) -> tuple[type[C], Cells]:
+        """The class, and the cells as they are now: what is applied later does not show in them."""
+        return self._cls, self._cells
 
 
 def context_to_plain(context: Context) -> dict[str, object]:

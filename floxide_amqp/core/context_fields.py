@@ -206,9 +206,23 @@ class AppendField(ValueField):
         elements.extend(_elements(plain))
         return AppendCell(elements, len(elements), cell.tag)
 
-    def to_plain(self, cell: AppendCell) -> object:  # type: ignore[override]  # as above
-        """Return ``[tag, elements]``."""
-        return [cell.tag, self._plain_of(cell)]
+    def to_plain(self, cell: AppendCell, first: int = 0) -> object:  # type: ignore[override]  # as above
+        """Return ``[tag, elements]``, the elements from a position on."""
+        return [cell.tag, self._plain_of(cell, first)]
+
+    def length_of(self, cell: AppendCell) -> int:
+        """Return how many elements there are."""
+        return cell.length
+
+    def elements(self, cell: AppendCell, first: int, last: int) -> list[object]:
+        """Return the elements from a position to before another."""
+        return cell.elements[first : min(last, cell.length)]
+
+    def led_by(self, elements: Sequence[object], plain: Any) -> object:
+        """Return what `to_plain` would have given, of what it gave from a position on and the elements before it."""
+        tag, rest = _pair(plain)
+        together = [*elements, *_elements(rest)]
+        return [tag, tuple(together) if self._is_tuple else together]
 
     def from_plain(self, plain: Any) -> AppendCell:  # type: ignore[override]  # as above
         """Return the cell, with a list of its own."""
@@ -218,8 +232,8 @@ class AppendField(ValueField):
         _, before = self.payload.dump(self.payload.load(cell.tag, self._plain_of(cell)))
         return _starts_with(elements, _elements(before))
 
-    def _plain_of(self, cell: AppendCell) -> object:
-        elements = cell.elements[: cell.length]
+    def _plain_of(self, cell: AppendCell, first: int = 0) -> object:
+        elements = cell.elements[first : cell.length]
         return tuple(elements) if self._is_tuple else elements
 
 
@@ -264,14 +278,32 @@ class LogField(_Field):
             store.add((event_id, tag, plain))
         return LogCell(store, len(store.entries))
 
-    def to_plain(self, cell: LogCell) -> object:
-        """Return ``[[id, tag, plain], …]``."""
-        return [list(entry) for entry in cell.store.entries[: cell.length]]
+    def to_plain(self, cell: LogCell, first: int = 0) -> object:
+        """Return ``[[id, tag, plain], …]``, the events from a position on."""
+        return self.elements(cell, first, cell.length)
+
+    def length_of(self, cell: LogCell) -> int:
+        """Return how many events there are."""
+        return cell.length
+
+    def elements(self, cell: LogCell, first: int, last: int) -> list[object]:
+        """Return the events from a position to before another, as `to_plain` does."""
+        return [list(entry) for entry in cell.store.entries[first : min(last, cell.length)]]
+
+    def led_by(self, elements: Sequence[object], plain: Any) -> object:
+        """Return what `to_plain` would have given, of what it gave from a position on and the events before it."""
+        if not isinstance(plain, list | tuple):
+            raise CodecError("A stored event log is no list.")
+        return [*elements, *cast("list[object]", plain)]
 
     def from_plain(self, plain: Any) -> LogCell:
         """Return the cell; events are checked when they are read."""
         store = _store_of(_entries(plain))
         return LogCell(store, len(store.entries))
+
+
+GROWING: Final = (LogField, AppendField)
+"""Fields that only ever grow at their end: what is there stays there."""
 
 
 def _fixed_changed() -> ChangeRefusedError:
@@ -312,17 +344,11 @@ def _entries(plain: Any) -> list[StoredEvent]:
     if not isinstance(plain, list | tuple):
         raise CodecError("A stored event log is no list.")
     for entry in cast("list[Any]", plain):
-        if not isinstance(entry, list | tuple) or [type(p) for p in cast("list[Any]", entry)[:2]] != [str, str]:
+        found = tuple(cast("list[Any]", entry)) if isinstance(entry, list | tuple) else ()
+        if len(found) != 3 or type(found[0]) is not str or type(found[1]) is not str:
             raise CodecError("A stored event is no triple of id, tag and data.")
-        event_id, tag, data = _three(cast("list[Any]", entry))
-        entries.append((event_id, tag, data))
+        entries.append(cast("StoredEvent", found))
     return entries
-
-
-def _three(entry: Sequence[Any]) -> tuple[str, str, object]:
-    if len(entry) != 3:
-        raise CodecError("A stored event is no triple of id, tag and data.")
-    return entry[0], entry[1], entry[2]
 
 
 def _store_of(entries: Sequence[StoredEvent]) -> EventStore:

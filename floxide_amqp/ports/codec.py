@@ -17,7 +17,10 @@ MAX_KEY_ID_LENGTH = 64
 
 @runtime_checkable
 class Codec(Protocol):
-    """Encodes and decodes bytes; both are called on the event loop, so neither may wait for anything."""
+    """Encodes and decodes bytes; safe for several threads at once.
+
+    Both are called on the event loop, so neither may wait for anything; what is large is encoded in other threads.
+    """
 
     @property
     def name(self) -> str:

@@ -17,54 +17,31 @@ from typing import Any, Final
 from floxide_amqp.core.context import Context, ContextState
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import RunHeader
-from floxide_amqp.exceptions import CodecError, UnreadableRecordError
-from floxide_amqp.ports.key_value import (
-    PRESENT,
-    Batch,
-    Cell,
-    Check,
-    Conflict,
-    LogPage,
-    LogRange,
-    Put,
-    Read,
-    Trim,
-    Write,
-)
+from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.ports.key_value import Cell, LogPage, LogRange, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.stores.damage import read_record
-from floxide_amqp.stores.encoding import pack, unpack
-from floxide_amqp.stores.sealed import Place
-from floxide_amqp.stores.sealed_places import SNAPSHOT
-from floxide_amqp.stores.sealed_records import context_of, delta_opener
+from floxide_amqp.stores.context_snapshots import SEGMENT_ELEMENTS, Snapshots, SnapshotStore, positions_of
+from floxide_amqp.stores.encoding import unpack
+from floxide_amqp.stores.sealed_records import delta_opener
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
 
 PAGE = 1_000
 """Deltas read in one round trip."""
 
+TRIES: Final = 5
+"""How often a context of the past is read before it counts as one that cannot be read."""
+
 SNAPSHOT_AFTER: Final = 1_000
 """Deltas since the last snapshot, at least, before the next: few enough that a reader has them in one round trip."""
 
+CHANGE_BYTES: Final = 4 * 1024
+"""Bytes of a delta that count as one: after 1,000, or after four megabytes, there is a snapshot."""
+
 SNAPSHOT_GROWTH: Final = 2
-"""A snapshot waits until the deltas since the last one have a half of its bytes: so all snapshots of a context that
-grows cost three times its size, and not its square."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshots:
-    """What is known of the two places for snapshots.
-
-    Attributes:
-        versions: Of their cells.
-        positions: What of the log each has merged; 0 of one that is absent or damaged.
-        size: Bytes of the newer one.
-    """
-
-    versions: tuple[int, int] = (0, 0)
-    positions: tuple[int, int] = (0, 0)
-    size: int = 0
+"""A snapshot waits until the deltas since the last one have a half of the bytes that it writes each time: so what does
+not lie in segments, a set that grows, say, costs three times its size, and not its square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +67,8 @@ class ContextStore:
         self._session = session
         self._sealing = sealing
         self._snapshot_after = max(1, snapshot_after)
+        segment_elements = min(SEGMENT_ELEMENTS, self._snapshot_after)  # what one change each adds between snapshots
+        self._snapshots = SnapshotStore(session, sealing, segment_elements=segment_elements)
 
     async def load(self, header: RunHeader, kind: type[Context]) -> tuple[ContextState[Any], int]:
         """Return the merged context and the log position it reaches; see `read`."""
@@ -108,7 +87,7 @@ class ContextStore:
         while True:
             loaded = await self._read_once(header, kind)
             if loaded is not None:
-                break  # else somebody has trimmed what was to be read next; there is a newer snapshot
+                break  # else somebody has trimmed what was to be read next, and there is a newer snapshot
         if not self.is_due(loaded.snapshots, loaded.position, loaded.tail_bytes):
             return loaded
         snapshots = await self.save(header.run_id, loaded.state, loaded.position, loaded.snapshots)
@@ -121,7 +100,10 @@ class ContextStore:
             Read(slot=slot_of(run_id), cells=cells, logs=(LogRange(keys.context_log(run_id), 0, PAGE),))
         )
         page = found.logs[0]
-        snapshots, state = _begin(self._sealing, header, kind, found.cells, page)
+        begun = await self._snapshots.begin(header, kind, found.cells, page)
+        if begun is None:
+            return None
+        snapshots, state = begun
         position, tail_bytes = max(snapshots.positions), 0
         if position > page.first:
             page = await self.tail(run_id, position)
@@ -134,6 +116,44 @@ class ContextStore:
                 return LoadedContext(state, position, tail_bytes, snapshots)
             page = await self.tail(run_id, position)
 
+    async def read_at(self, header: RunHeader, kind: type[Context], position: int) -> ContextState[Any] | int:
+        """Return the context as it was when the log had this length.
+
+        Returns:
+            The earliest length as of which it can still be told, where the log has been trimmed since.
+
+        Raises:
+            UnreadableRecordError: Neither the snapshots nor the log tell it any more.
+            MissingKeyError: Part of it is sealed, and this process lacks the key.
+        """
+        run_id, log = header.run_id, keys.context_log(header.run_id)
+        for _ in range(TRIES):  # somebody else may leave a snapshot meanwhile, and trim the log
+            cells = keys.context_snapshots(run_id)
+            asked = Read(slot=slot_of(run_id), cells=cells, logs=(LogRange(log, 0, PAGE),))
+            found = await self._session.read(asked)
+            page, earliest = found.logs[0], positions_of(run_id, found.cells)
+            fitting = tuple(
+                cell if 0 < reached <= position else Cell(0, b"")
+                for cell, reached in zip(found.cells, earliest, strict=True)
+            )
+            if page.first > 0 and not any(cell.version for cell in fitting):
+                return min([reached for reached in earliest if reached], default=page.length)
+            begun = await self._snapshots.begin(header, kind, (fitting[0], fitting[1]), page)
+            if begun is None:
+                continue
+            snapshots, state = begun
+            reached = max(snapshots.positions)
+            while reached < position:
+                page = await self.tail(run_id, reached, min(PAGE, position - reached))
+                if page.first > reached or not page.entries:
+                    break
+                reached = apply_page(state, reached, page, delta_opener(self._sealing, run_id))
+            if reached == position:
+                return state
+        raise UnreadableRecordError(
+            place="/".join(log), problem=f"The context as of position {position} cannot be put together."
+        )
+
     async def tail(self, run_id: RunId, position: int, limit: int = PAGE) -> LogPage:
         """Return the deltas from a position on; later ones, where those before were trimmed."""
         wanted = LogRange(keys.context_log(run_id), position, limit)
@@ -141,118 +161,12 @@ class ContextStore:
 
     def is_due(self, snapshots: Snapshots, position: int, tail_bytes: int) -> bool:
         """Whether a snapshot should be left at a position, with so many bytes of deltas after the last one."""
-        deltas = position - max(snapshots.positions)
-        return deltas >= self._snapshot_after and tail_bytes * SNAPSHOT_GROWTH >= snapshots.size
+        changes = max(position - max(snapshots.positions), tail_bytes // CHANGE_BYTES)
+        return changes >= self._snapshot_after and tail_bytes * SNAPSHOT_GROWTH >= snapshots.size
 
     async def save(self, run_id: RunId, state: ContextState[Any], position: int, snapshots: Snapshots) -> Snapshots:
-        """Leave a snapshot in the place of the older one and trim the log, if nobody has changed either meanwhile.
-
-        Returns:
-            What is known of the snapshots now: one's own, another's, or the same as before where the context is larger
-            than a snapshot may be.
-
-        Raises:
-            StoreError: As of `Session.commit`.
-        """
-        try:
-            packed = self._sealing.seal(pack(state.to_plain()), Place(run_id, SNAPSHOT, str(position)))
-            data = codec.encode_snapshot(position, packed)
-        except CodecError:
-            return snapshots
-        older = snapshots.positions.index(min(snapshots.positions))
-        newer = 1 - older
-        cells = keys.context_snapshots(run_id)
-        writes: list[Write] = [Put(cells[older], data)]
-        if snapshots.positions[newer]:
-            writes.append(Trim(keys.context_log(run_id), snapshots.positions[newer]))
-        checks = (
-            *(Check(cell, version) for cell, version in zip(cells, snapshots.versions, strict=True)),
-            Check(keys.state(run_id), PRESENT),  # it may have been deleted meanwhile
-        )
-        batch = Batch(slot=slot_of(run_id), checks=checks, writes=tuple(writes))
-        if isinstance(await self._session.commit(batch), Conflict):
-            return await self._look(run_id)
-        (v, w), (p, q) = snapshots.versions, snapshots.positions
-        if older == 0:
-            return Snapshots((v + 1, w), (position, q), len(packed))
-        return Snapshots((v, w + 1), (p, position), len(packed))
-
-    async def _look(self, run_id: RunId) -> Snapshots:
-        """Return what there is now, because somebody else has left a snapshot."""
-        cells = keys.context_snapshots(run_id)
-        log = LogRange(keys.context_log(run_id), 0, 0)
-        found = await self._session.read(Read(slot=slot_of(run_id), cells=cells, logs=(log,)))
-        places = [_SnapshotPlace(run_id, number, cell, found.logs[0]) for number, cell in enumerate(found.cells)]
-        return _known(found.cells, places)
-
-
-class _SnapshotPlace:
-    """One of the two places: what lies there, or why it is of no use."""
-
-    def __init__(self, run_id: RunId, number: int, cell: Cell, log: LogPage) -> None:
-        key = keys.context_snapshots(run_id)[number]
-        self.run_id = run_id
-        self.key = key
-        self.position = 0
-        self.packed = b""
-        self.error: UnreadableRecordError | None = None
-        if not cell.version:
-            return
-        try:
-            position, self.packed = read_record(codec.decode_snapshot, cell.value, key)
-            if position > log.length:
-                problem = f"It reaches {position}, and the log ends at {log.length}."
-                raise UnreadableRecordError(place="/".join(key), problem=problem)
-            self.position = position
-        except UnreadableRecordError as error:
-            self.error = error
-
-    def state(self, sealing: Sealing, kind: type[Context], log: LogPage) -> ContextState[Any] | None:
-        """Return the context of this snapshot; None where there is none, and `error` says why."""
-        if self.error is not None or not self.position:
-            return None
-        try:
-            if log.first > self.position:
-                problem = f"It reaches {self.position}, and the log begins at {log.first}."
-                raise UnreadableRecordError(place="/".join(self.key), problem=problem)
-            opened = sealing.open(self.packed, Place(self.run_id, SNAPSHOT, str(self.position)))
-            return ContextState.load(kind, read_record(unpack, opened, self.key))
-        except UnreadableRecordError as error:
-            self.error, self.position = error, 0
-            return None
-
-
-def _begin(
-    sealing: Sealing, header: RunHeader, kind: type[Context], cells: tuple[Cell, ...], log: LogPage
-) -> tuple[Snapshots, ContextState[Any]]:
-    """Return what the deltas are merged into: the newest snapshot that can be read, or the start, if the log is whole.
-
-    The run of a newer release's snapshot is left to that release.
-    """
-    places = [_SnapshotPlace(header.run_id, number, cell, log) for number, cell in enumerate(cells)]
-    for place in sorted(places, key=lambda place: place.position, reverse=True):
-        state = place.state(sealing, kind, log)
-        newer = next((one.error for one in places if one.error is not None and one.error.is_newer), None)
-        if newer is not None:
-            raise newer
-        if state is not None:
-            return _known(cells, places), state
-    if log.first > 0:
-        error = next((place.error for place in places if place.error is not None), None)
-        raise error or UnreadableRecordError(
-            place="/".join(keys.context_log(header.run_id)),
-            problem=f"It begins at {log.first}, and the snapshot of what was before is missing.",
-        )
-    return _known(cells, places), ContextState.load(kind, unpack(context_of(sealing, header)))
-
-
-def _known(cells: tuple[Cell, ...], places: list[_SnapshotPlace]) -> Snapshots:
-    newest = max(places, key=lambda place: place.position)
-    return Snapshots(
-        versions=(cells[0].version, cells[1].version),
-        positions=(places[0].position, places[1].position),
-        size=len(newest.packed) if newest.position else 0,
-    )
+        """Leave a snapshot of how a state stands now; see `SnapshotStore.leave`."""
+        return await self._snapshots.leave(run_id, state, position, snapshots)
 
 
 def bytes_after(position: int, page: LogPage) -> int:

@@ -16,7 +16,7 @@ DEFAULT_ABOVE: Final = 1_024
 """Bytes from which on a payload is compressed: below, what is saved is little next to the record around it."""
 
 DEFAULT_LEVEL: Final = 1
-"""zlib's fastest: it runs on the event loop, and the higher ones cost three times as much for a few percent."""
+"""zlib's fastest: the higher ones cost three times as much for a few percent, on the event loop if it is not large."""
 
 DEFAULT_AT_MOST: Final = 64 * 1024 * 1024
 """Bytes that one payload may decompress to: twice what the engine packs at most, far below what fills a memory."""

@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import re
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
@@ -74,6 +75,7 @@ class Encryption:
         self._ciphers: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
         self._salt = b""
         self._left = 0
+        self._lock = threading.Lock()
         self.key_id = self._current(current)
         self.is_required = required
 
@@ -93,12 +95,14 @@ class Encryption:
 
     def encode(self, data: bytes, bound: bytes) -> bytes:
         """Return data encrypted with the current key, for this place alone."""
-        if not self._left:
-            self._salt, self._left = secrets.token_bytes(SALT_BYTES), PAYLOADS_PER_SALT
-        self._left -= 1
+        with self._lock:  # large payloads are encrypted in threads
+            if not self._left:
+                self._salt, self._left = secrets.token_bytes(SALT_BYTES), PAYLOADS_PER_SALT
+            self._left -= 1
+            salt = self._salt
         nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = self._cipher(self.key_id, self._salt).encrypt(nonce, data, _associated(bound, self.key_id))
-        return b"".join((self._salt, nonce, sealed))
+        sealed = self._cipher(self.key_id, salt).encrypt(nonce, data, _associated(bound, self.key_id))
+        return b"".join((salt, nonce, sealed))
 
     def decode(self, data: bytes, bound: bytes, key_id: str) -> bytes:
         """Return what was encrypted.
@@ -133,9 +137,11 @@ class Encryption:
         if cipher is None:
             key = self._known_key(key_id)
             derived = hashlib.blake2b(salt, key=key, person=b"floxide payload", digest_size=KEY_BYTES).digest()
-            cipher = self._ciphers[key_id, salt] = self._aead(derived)
-            if len(self._ciphers) > MAX_CIPHERS:
-                self._ciphers.popitem(last=False)
+            cipher = self._aead(derived)
+            with self._lock:
+                self._ciphers[key_id, salt] = cipher
+                if len(self._ciphers) > MAX_CIPHERS:
+                    self._ciphers.popitem(last=False)
         return cipher
 
     def _known_key(self, key_id: str) -> bytes:

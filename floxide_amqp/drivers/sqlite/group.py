@@ -221,9 +221,9 @@ class GroupState:
         _write(connection, statements.delete_from("counters"), _gone(counters))
         _write(connection, statements.leave_index, _gone(entries))
         versions = self._versions
-        _write(connection, statements.put_cells, [(*at, versions[at], value) for at, value in _kept(cells)])
+        _write_values(connection, statements.put_cells, [(*at, versions[at], value) for at, value in _kept(cells)])
         _write(connection, statements.put_counters, [(*at, value) for at, value in _kept(counters)])
-        _write(connection, statements.enter_index, [(*at, value) for at, value in _kept(entries)])
+        _write_values(connection, statements.enter_index, [(*at, value) for at, value in _kept(entries)])
         self._flush_logs(connection)
 
     def _flush_logs(self, connection: sqlite3.Connection) -> None:
@@ -235,7 +235,7 @@ class GroupState:
         for at, first in trimmed:
             connection.execute(statements.TRIM_LOG, (*at, first))
         _write(connection, statements.put_log_starts, [(*at, first) for at, first in trimmed])
-        _write(
+        _write_values(
             connection,
             statements.append_entries,
             [(*at, log.written_from + n, entry) for at, log in logs.items() for n, entry in enumerate(log.appended)],
@@ -251,3 +251,4 @@ def _kept(changes: Mapping[_AddressT, _ValueT | _Gone]) -> list[tuple[_AddressT,
 
 
 _write = statements.write_rows
+_write_values = statements.write_values

@@ -8,6 +8,7 @@ take turns by its lock, in no promised order.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ from typing import TypeVar
 
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.running_clock import RunningClock
+from floxide_amqp.drivers.sqlite.errors import store_error
 from floxide_amqp.drivers.sqlite.reader import Readers
-from floxide_amqp.drivers.sqlite.schema import Synchronous
+from floxide_amqp.drivers.sqlite.schema import SCHEMA_VERSION, Synchronous, version_of
 from floxide_amqp.drivers.sqlite.writer import Writer
 from floxide_amqp.exceptions import ConfigurationError, StoreClosedError
 from floxide_amqp.ports.clock import Clock
@@ -99,6 +101,19 @@ class SqliteKeyValueStore:
             await store.aclose()
             raise
         return store
+
+    @staticmethod
+    async def is_older(path: str | Path) -> bool:
+        """Return whether a file that is there is of an earlier release, and would be changed by opening it.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        file = _file_of(path)
+        try:
+            return 0 < await asyncio.to_thread(version_of, file) < SCHEMA_VERSION
+        except sqlite3.Error as error:
+            raise store_error(error, store=str(file)) from error
 
     @property
     def path(self) -> Path:

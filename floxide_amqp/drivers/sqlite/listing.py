@@ -8,14 +8,14 @@ import sqlite3
 from collections.abc import Mapping
 
 from floxide_amqp.drivers.record_cursor import COUNTER_BYTES, KINDS, cursor_after, place_of
-from floxide_amqp.drivers.sqlite.statements import read_rows
+from floxide_amqp.drivers.sqlite.statements import SIZE, read_rows
 from floxide_amqp.ports.key_value import Key, RecordInfo, RecordKind, RecordPage
 
 _COLUMNS: Mapping[RecordKind, tuple[str, str]] = {
-    RecordKind.CELL: ("cells", "version AS number,length(value) AS size"),
+    RecordKind.CELL: ("cells", f"version AS number,{SIZE} AS size"),
     RecordKind.COUNTER: ("counters", f"value AS number,{COUNTER_BYTES} AS size"),
 }
-_ENTRIES = ("log_entries", "max(position)+1 AS number,sum(length(value)) AS size")
+_ENTRIES = ("log_entries", f"max(position)+1 AS number,sum({SIZE}) AS size")
 _TRIMMED = ("log_starts", "start AS number,0 AS size")
 
 

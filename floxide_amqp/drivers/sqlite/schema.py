@@ -1,20 +1,32 @@
-"""The file's tables, its schema version, and how a connection to it is set up.
+"""The file's tables, its schema version, what brings an older file to it, and how a connection to it is set up.
 
 Every table is clustered on its key (WITHOUT ROWID): one B-tree per kind of thing, so a write touches one page, and
-what belongs to one run lies together. The version stands in the file's header (`user_version`), beside an application
-id that tells a store from any other SQLite file.
+what belongs to one run lies together. But SQLite reads the whole of a row that it passes on its way to another one, all
+pages of a large value too. So large values lie apart, in `large_values`, and their rows have the id there; a trigger
+takes a large value away with its row.
+
+The version stands in the file's header (`user_version`), beside an application id that tells a store from any other
+SQLite file. An older file is brought to this version when it is opened.
 """
+
+# ruff: noqa: S608 - every text is put together from constants of this module; all data goes through parameters
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
 from floxide_amqp.exceptions import StoreError, StoreSchemaError
 
-SCHEMA_VERSION = 1
-"""Raised by every change of the tables below."""
+SCHEMA_VERSION = 2
+"""Raised by every change of the tables below; `_MIGRATIONS` says how a file gets there."""
+
+LARGE_BYTES = 768
+"""A value of more bytes lies apart. A page of 4 KiB holds about 1,000 bytes of a row, key and all, before it spills:
+with values of 1.1 KB, rows that spill take 2.5 times the room, and half as much time again to be found or passed."""
 
 APPLICATION_ID = 0x464C5831
 """``FLX1``: marks the file as a store of this package."""
@@ -33,6 +45,16 @@ class Synchronous(Enum):
     NORMAL = "NORMAL"
     """Only at checkpoints: survives the death of any process; a power loss may take the last commits."""
 
+
+_VALUED = {
+    "cells": "slot,partition,name",
+    "log_entries": "slot,partition,name,position",
+    "index_entries": "name,entry,slot",
+}
+"""The tables with values, each with the columns of its key."""
+
+MIGRATED_AT_ONCE = 1_000
+"""Rows whose keys are in memory while an older file is brought to this version."""
 
 TABLES = """
 CREATE TABLE cells (
@@ -58,13 +80,35 @@ CREATE TABLE index_entries (
 """
 """`log_starts` has a row only for a log that was trimmed: the position of its first kept entry."""
 
+LARGE_VALUES = """
+CREATE TABLE large_values (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+""" + "".join(
+    f"CREATE TRIGGER {table}_with_large_value AFTER DELETE ON {table} WHEN typeof(old.value)='integer' "
+    "BEGIN DELETE FROM large_values WHERE id=old.value; END;\n"
+    for table in _VALUED
+)
+"""The triggers cost the writer about a hundredth of its time."""
+
 _CONNECTION_PRAGMAS = {
     "cache_size": -CACHE_KIBIBYTES,  # 64 MiB; the default of 2 MB makes inner pages be read again on every commit
     "temp_store": "MEMORY",  # no temporary files beside the store
+    "recursive_triggers": "ON",  # so that a large value goes when another takes its place too
     "secure_delete": "OFF",  # Debian builds it on: every delete would write zeroes over freed pages
     "wal_autocheckpoint": CHECKPOINT_PAGES,  # 32 MiB; the default of 4 MB checkpoints every third busy group
     "journal_size_limit": WAL_LIMIT_BYTES,  # a log grown by a long reader shrinks again at the next reset
 }
+
+
+def version_of(path: Path) -> int:
+    """Return the schema version of a file that is there, changing nothing; 0 of one that is no store.
+
+    Raises:
+        sqlite3.Error: It is no database, or cannot be read.
+    """
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            return 0
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -112,19 +156,50 @@ def _check_or_create(connection: sqlite3.Connection, store: str) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables and not application and not version:
-            for statement in TABLES.strip().split(";")[:-1]:
-                connection.execute(statement)
+            _run(connection, TABLES)
+            version = 1
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         elif application != APPLICATION_ID:
             _refuse(store, f"an SQLite database of another program (application id {application:#x})")
-        elif version != SCHEMA_VERSION:
+        elif not 1 <= version <= SCHEMA_VERSION:
             _refuse(store, f"schema version {version}")
+        for migrate in _MIGRATIONS[version - 1 :]:
+            migrate(connection)
+        if version != SCHEMA_VERSION:
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Execute statements within a transaction, which `executescript` would end."""
+    for statement in script.strip().split(";\n"):
+        connection.execute(statement)
+
+
+def _set_large_values_apart(connection: sqlite3.Connection) -> None:
+    """Make version 2 of version 1."""
+    _run(connection, LARGE_VALUES)
+    for table, key in _VALUED.items():
+        columns = key.split(",")
+        marks, at = ",".join("?" * len(columns)), " AND ".join(f"{column}=?" for column in columns)
+        is_large = f"length(value)>{LARGE_BYTES} AND ({key})>({marks})"
+        large = f"SELECT {key} FROM {table} WHERE {is_large} ORDER BY {key} LIMIT {MIGRATED_AT_ONCE}"
+        last: tuple[object, ...] = tuple(-(1 << 63) if column in _NUMBERS else "" for column in columns)
+        while rows := connection.execute(large, last).fetchall():
+            for row in rows:
+                move = f"INSERT INTO large_values(data) SELECT value FROM {table} WHERE {at}"
+                number = connection.execute(move, row).lastrowid
+                connection.execute(f"UPDATE {table} SET value=? WHERE {at}", (number, *row))
+            last = rows[-1]
+
+
+_NUMBERS = frozenset({"slot", "position"})
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_set_large_values_apart,)
+"""What makes each version of the one before, from version 2 on; within the transaction in which the file is opened."""
 
 
 def _refuse(store: str, found: str) -> None:

@@ -7,6 +7,9 @@ of many rows, and a range comes back folded into one row.
 
 Statements come in a few sizes, filled up by repeating the last row, so that their texts are few and stay prepared;
 reading twice, putting the same row twice and deleting twice change nothing.
+
+Large values lie in a table of their own, and their rows have the id there (see `schema`). Such a row is written alone:
+put a second time, it would take its large value away.
 """
 
 # ruff: noqa: S608 - every text is put together from constants of this module; all data goes through parameters
@@ -20,6 +23,7 @@ from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from floxide_amqp.drivers.sqlite.schema import LARGE_BYTES
 from floxide_amqp.ports.key_value import Clear, Key
 
 Address: TypeAlias = tuple[int, str, str]
@@ -99,8 +103,12 @@ class Lookup(NamedTuple):
     columns: int
 
 
+VALUE = "CASE typeof(value) WHEN 'blob' THEN value ELSE (SELECT data FROM large_values WHERE id=value) END"
+"""A row's value, wherever it lies."""
+SIZE = f"length({VALUE})"
+
 VERSION = Lookup(f"(SELECT version FROM cells WHERE {_AT})", 1)
-CELL = Lookup(f"{VERSION.sql},(SELECT value FROM cells WHERE {_AT})", 2)
+CELL = Lookup(f"{VERSION.sql},(SELECT {VALUE} FROM cells WHERE {_AT})", 2)
 COUNTER = Lookup(f"(SELECT value FROM counters WHERE {_AT})", 1)
 LOG = Lookup(f"(SELECT start FROM log_starts WHERE {_AT}),(SELECT max(position)+1 FROM log_entries WHERE {_AT})", 2)
 
@@ -120,6 +128,20 @@ def write_rows(
     for first in range(0, len(rows), MOST_ROWS):
         part = filled(rows[first : first + MOST_ROWS])
         connection.execute(statement(len(part)), tuple(chain.from_iterable(part)))
+
+
+def write_values(
+    connection: sqlite3.Connection, statement: Callable[[int], str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Execute `statement` for rows that each end with a value, the large ones of which go where those lie."""
+    small = [row for row in rows if len(row[-1]) <= LARGE_BYTES]
+    write_rows(connection, statement, small)
+    if len(small) == len(rows):
+        return
+    for row in rows:
+        if len(row[-1]) > LARGE_BYTES:
+            number = connection.execute("INSERT INTO large_values(data) VALUES(?)", row[-1:]).lastrowid
+            connection.execute(statement(1), (*row[:-1], number))
 
 
 def look_up(connection: sqlite3.Connection, *asked: tuple[Lookup, Sequence[Address]]) -> list[list[Any]]:
@@ -175,7 +197,7 @@ def bounds_of(values: Sequence[Any]) -> Iterator[tuple[int, int]]:
         yield first, first if end is None else end
 
 
-LOG_QUERY = f"SELECT value FROM log_entries WHERE {_AT} AND position>=? ORDER BY position LIMIT ?"
+LOG_QUERY = f"SELECT {VALUE} AS value FROM log_entries WHERE {_AT} AND position>=? ORDER BY position LIMIT ?"
 """Parameters: slot, partition, name, first position, limit."""
 
 
@@ -201,7 +223,7 @@ def index_query(*, bounded: bool, one_slot: bool, reverse: bool) -> str:
     slot = " AND slot=?" if one_slot else ""
     order = "DESC" if reverse else "ASC"
     return (
-        f"SELECT entry,value,slot FROM index_entries WHERE name=? AND entry>?{before}{slot} "
+        f"SELECT entry,{VALUE} AS value,slot FROM index_entries WHERE name=? AND entry>?{before}{slot} "
         f"ORDER BY entry {order},slot {order} LIMIT ?"
     )
 

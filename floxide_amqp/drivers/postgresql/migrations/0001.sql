@@ -36,11 +36,10 @@ CREATE TABLE {schema}.index_entries (
   value bytea NOT NULL,
   PRIMARY KEY (name, entry, slot)
 ) WITH (
-  fillfactor = 90,
   -- Much of it lives for seconds: dead entries at the front of an index are what a scan from its start passes over.
   autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0
 );
-CREATE INDEX index_entries_by_slot ON {schema}.index_entries (name, slot, entry);
+-- No second index by slot: what is read of one slot lies in indexes of one run, and so of one slot, or between bounds.
 
 -- Applies a group of batches. The batches come as a program over numbered cells, counters, logs, entries and values
 -- (counted from 1): instructions of four numbers, `op, a, b, c`. The answer is the time, then what the program says.
