@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from floxide_amqp.drivers.sqlite.key_value import SqliteKeyValueStore
 from floxide_amqp.drivers.store_report import StoreReport
 from floxide_amqp.exceptions import ConfigurationError, StoreUnavailableError
 from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.ports.key_value import KeyValueStore
+from floxide_amqp.stores.identity import Membership
 
 _log = get_logger("floxide_amqp.store")
 
@@ -163,7 +165,7 @@ async def open_another(location: str | Mapping[str, str] | None) -> KeyValueStor
     shards = shards_of(location)
     if shards is None:
         return await _open(str(location))
-    lazy = {name: LazyKeyValueStore(name, partial(_open, url)) for name, url in shards.items()}
+    lazy = late_shards({name: partial(_open, url) for name, url in shards.items()})
     store = ShardedKeyValueStore(lazy)
     opened = await asyncio.gather(*(shard.open() for shard in lazy.values()), return_exceptions=True)
     errors = [result for result in opened if isinstance(result, BaseException)]
@@ -172,6 +174,16 @@ async def open_another(location: str | Mapping[str, str] | None) -> KeyValueStor
             await store.aclose()
             raise error
     return store
+
+
+def late_shards(openers: Mapping[str, Callable[[], Awaitable[KeyValueStore]]]) -> dict[str, LazyKeyValueStore]:
+    """Return the shards of a store, each opened when it is first needed, and only if it is the one it is named as.
+
+    Args:
+        openers: What opens each of them, by their names: all shards of the store.
+    """
+    members = Membership(tuple(openers), SystemClock())
+    return {name: LazyKeyValueStore(name, opener, partial(members.admit, name)) for name, opener in openers.items()}
 
 
 async def examine(url: str) -> StoreReport:
@@ -188,6 +200,9 @@ async def examine(url: str) -> StoreReport:
         looked: StoreReport = await _driver("redis", scheme, "redis").examine(url)
         return looked
     check_is_there(url)
+    if scheme == "sqlite" and await SqliteKeyValueStore.is_older(sqlite_path(url)):
+        warning = "An earlier release made it. It is brought to this one's tables when it is opened, by whomever."
+        return StoreReport(facts=(("store", url),), warnings=(warning,))
     store = await _open(url)
     await store.aclose()
     shown = url if scheme == "sqlite" else f"{scheme}://…"
@@ -204,6 +219,10 @@ async def migrate(url: str) -> str:
     if (scheme := _scheme_of(url)) in _POSTGRESQL:
         done: str = await _driver("postgresql", scheme, "asyncpg").migrate(url)
         return done
+    if scheme == "sqlite":
+        check_is_there(url)
+        await (await _open(url)).aclose()
+        return f"The store {url} has this release's tables: a file is brought to them when it is opened."
     return f"A store at {scheme}:// has no tables to migrate."
 
 

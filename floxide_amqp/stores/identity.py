@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.exceptions import ConfigurationError, StoreError
-from floxide_amqp.ports.key_value import ABSENT, Batch, Cell, Check, Key, Put, Read
+from floxide_amqp.ports.clock import Clock
+from floxide_amqp.ports.key_value import ABSENT, Batch, Cell, Check, Key, KeyValueStore, Put, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.places import PLACE, LeftPlace, MovingPlace, ShardPlace, decode_place, encode_place, in_words
 from floxide_amqp.stores.session import Session
@@ -39,17 +40,62 @@ async def identity_of(session: Session) -> str:
     for shard, (known, place) in found.items():
         _check_place(shard, known, place, tuple(parts))
     ids = {shard: cell.value.decode() for shard, (cell, _) in found.items() if cell.version != ABSENT}
-    if len(set(ids.values())) > 1:
-        places = ", ".join(f"{shard!r} has {identity[:8]}…" for shard, identity in ids.items())
-        raise ConfigurationError(
-            f"These servers do not belong to one store: {places}. Name the servers of one store, or begin with empty "
-            "ones."
-        )
+    _check_one_store(ids)
     identity = next(iter(ids.values())) if ids else await _make(next(iter(parts.values())), tuple(parts))
     for shard in found:
         if shard not in ids:
             await _write(parts[shard], identity, tuple(parts))
     return identity
+
+
+class Membership:
+    """Makes sure of each server of a store, whenever it is opened, that it is the one it is named as.
+
+    `identity_of` does so for the servers that answer when a process starts. One that is opened later is asked here,
+    before it is used.
+
+    Args:
+        shards: The names of all shards.
+        clock: This process's clock.
+    """
+
+    def __init__(self, shards: Sequence[str], clock: Clock) -> None:
+        self._shards = shards
+        self._clock = clock
+        self._members: dict[str, Session] = {}
+        self._ids: dict[str, str] = {}
+
+    async def admit(self, shard: str, store: KeyValueStore) -> None:
+        """Make sure of a server; a new one is told who it is, where another one of the store knows that.
+
+        Raises:
+            ConfigurationError: It belongs to another store, or has another shard's name; or the store is being
+                resharded.
+            StoreError: It could not be asked.
+        """
+        part = Session(store, self._clock, patience_seconds=0.0, shard=shard)
+        identity, place = await _read(part)
+        _check_place(shard, identity, place, self._shards)
+        if not self._ids:
+            await self._learn()
+        if identity.version != ABSENT:
+            ids = {**self._ids, shard: identity.value.decode()}
+            _check_one_store(ids)
+            self._ids = ids
+        elif self._ids:
+            await _write(part, next(iter(self._ids.values())), self._shards)
+        self._members[shard] = part
+
+    async def _learn(self) -> None:
+        """Ask the servers that were new when they were opened for the id that they have by now."""
+        for shard, member in tuple(self._members.items()):
+            try:
+                identity, _ = await _read(member)
+            except StoreError:
+                continue
+            if identity.version != ABSENT:
+                self._ids = {**self._ids, shard: identity.value.decode()}
+                return
 
 
 async def _ask(parts: dict[str, Session]) -> dict[str, tuple[Cell, Cell]]:
@@ -93,6 +139,16 @@ async def _write(part: Session, identity: str, shards: Sequence[str]) -> None:
         known = {PLACE: encode_place(_place_of(part.shard, shards)), **known}
     for key, value in known.items():
         await part.commit(Batch(slot=SYSTEM_SLOT, checks=(Check(key, ABSENT),), writes=(Put(key, value),)))
+
+
+def _check_one_store(ids: Mapping[str, str]) -> None:
+    """Refuse servers of several stores, by the ids that they have."""
+    if len(set(ids.values())) > 1:
+        places = ", ".join(f"{shard!r} has {identity[:8]}…" for shard, identity in ids.items())
+        raise ConfigurationError(
+            f"These servers do not belong to one store: {places}. Name the servers of one store, or begin with empty "
+            "ones."
+        )
 
 
 def _place_of(shard: str, shards: Sequence[str]) -> ShardPlace:

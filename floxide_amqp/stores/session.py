@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from floxide_amqp.core.ids import RunId, Slot
@@ -179,6 +179,19 @@ class Session:
     def now_ms(self) -> int:
         """The store's time, as well as this process knows it; before the store's first answer, this machine's."""
         return self._clock.now_ms() if self._offset_ms is None else self._clock.elapsed_ms() + self._offset_ms
+
+    async def learn_times(self, run_ids: Iterable[RunId]) -> None:
+        """Ask servers for their time that have not said it yet, before something is written about these runs.
+
+        One that does not answer soon is not waited for: it gets this machine's time. A store of one server has said it
+        before anything is begun.
+        """
+        del run_ids
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the store has said its time."""
+        return self._offset_ms is not None
 
     def silent_seconds(self) -> float | None:
         """How long ago the store last answered; None before it did for the first time."""

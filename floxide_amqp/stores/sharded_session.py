@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from floxide_amqp.core.ids import RunId, Slot, slot_of
+from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, Slot, slot_of
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.key_value import Batch, Entry, IndexRange, KeyValueStore, Outcome, Read, RecordPage, Snapshot
 from floxide_amqp.ports.sharding import ShardedStore, merge_pages
 from floxide_amqp.stores.session import DEFAULT_PATIENCE_SECONDS, Session
+
+LEARN_SECONDS = 5.0
+"""Longest wait for a server to say its time."""
 
 
 def session_with(
@@ -71,8 +74,18 @@ class ShardedSession(Session):
         return self._part(slot_of(run_id))
 
     def now_ms(self) -> int:
-        """The time of the server that is ahead: what is due by it is due by all."""
+        """The time of the server that is ahead, where one is needed that is of no run."""
         return max(part.now_ms() for part in self._parts.values())
+
+    async def learn_times(self, run_ids: Iterable[RunId]) -> None:
+        """Ask servers for their time that have not said it yet; see `Session.learn_times`."""
+        parts = {part.shard: part for run_id in run_ids if not (part := self.beside(run_id)).has_time}
+        if parts:
+            asked = [asyncio.create_task(part.read(Read(slot=SYSTEM_SLOT))) for part in parts.values()]
+            _, silent = await asyncio.wait(asked, timeout=LEARN_SECONDS)
+            for each in silent:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     def silent_seconds(self) -> float | None:
         """How long ago any of the servers last answered; None before the first time."""

@@ -316,6 +316,21 @@ local function each_chunk(command, key, arguments)
   end
 end
 
+-- Stops where nothing is left: a key that was emptied by what went before is one that a cluster's node, just handing its
+-- slot over, lets nobody look at again.
+local function each_chunk_gone(command, counting, key, names)
+  if #names <= CHUNK then
+    return each_chunk(command, key, names)
+  end
+  local left = call(counting, key)
+  for from = 1, #names, CHUNK do
+    if left == 0 then
+      return
+    end
+    left = left - call(command, key, unpack(names, from, math.min(from + CHUNK - 1, #names)))
+  end
+end
+
 local function push(groups, h, value)
   local mine = groups[h]
   if not mine then
@@ -414,16 +429,16 @@ local function flush()
     end
   end
   for h, names in pairs(gone) do
-    each_chunk('HDEL', hashes[h], names)
+    each_chunk_gone('HDEL', 'HLEN', hashes[h], names)
   end
   for from = 1, #cleared_lists, CHUNK do
     call('UNLINK', unpack(cleared_lists, from, math.min(from + CHUNK - 1, #cleared_lists)))
   end
   for x, members in pairs(leaves) do
-    each_chunk('ZREM', indexes[2 * x - 1], members)
+    each_chunk_gone('ZREM', 'ZCARD', indexes[2 * x - 1], members)
   end
   for x, members in pairs(empties) do
-    each_chunk('HDEL', indexes[2 * x], members)
+    each_chunk_gone('HDEL', 'HLEN', indexes[2 * x], members)
   end
   return sequence
 end

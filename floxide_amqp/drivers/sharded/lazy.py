@@ -1,4 +1,9 @@
-"""A shard that is opened when it is first needed: a server that is down keeps no process from starting."""
+"""A shard that is opened when it is first needed: a server that is down keeps no process from starting.
+
+Once a process has started, nobody asks any more whether a server is the right one. So one that is opened late and is
+not, or cannot be opened for another reason, is out of reach like one that is down: that stops its own runs alone, and
+they go on once it is put right.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from floxide_amqp.core.ids import Slot
-from floxide_amqp.exceptions import StoreClosedError, StoreUnavailableError
+from floxide_amqp.exceptions import ConfigurationError, StoreClosedError, StoreError, StoreUnavailableError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import (
     Batch,
@@ -29,11 +34,20 @@ class LazyKeyValueStore:
     Args:
         name: The shard's name, for errors and the log.
         open_store: Opens the store.
+        admit: Awaited with the store that was opened, before anything else uses it; raises if it is another than it
+            is taken for.
     """
 
-    def __init__(self, name: str, open_store: Callable[[], Awaitable[KeyValueStore]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_store: Callable[[], Awaitable[KeyValueStore]],
+        admit: Callable[[KeyValueStore], Awaitable[None]],
+    ) -> None:
         self._name = name
         self._open_store = open_store
+        self._admit = admit
+        self._refusal = ""
         self._store: KeyValueStore | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
@@ -56,6 +70,7 @@ class LazyKeyValueStore:
         """Open the store if it is not open yet, and return it.
 
         Raises:
+            ConfigurationError: It is not the one it is taken for.
             StoreError: It cannot be opened.
             StoreClosedError: It was closed.
         """
@@ -63,27 +78,27 @@ class LazyKeyValueStore:
             if self._is_closed:
                 raise StoreClosedError(store=f"shard {self._name!r}")
             if self._store is None:
-                self._store = await self._open_store()
+                self._store = await self._open_the_right_one()
                 _log.info("shard.opened", shard=self._name)
             return self._store
 
     async def commit(self, batches: Sequence[Batch]) -> CommitReply:
         """As the store does."""
-        return await (self._store or await self.open()).commit(batches)
+        return await (self._store or await self._open_late()).commit(batches)
 
     async def read(self, reads: Sequence[Read]) -> ReadReply:
         """As the store does."""
-        return await (self._store or await self.open()).read(reads)
+        return await (self._store or await self._open_late()).read(reads)
 
     async def scan(self, index_range: IndexRange) -> Sequence[Entry]:
         """As the store does."""
-        return await (self._store or await self.open()).scan(index_range)
+        return await (self._store or await self._open_late()).scan(index_range)
 
     async def records(
         self, slot: Slot, *, partition: str | None = None, after: bytes = b"", limit: int = 1_000
     ) -> RecordPage:
         """As the store does."""
-        store = self._store or await self.open()
+        store = self._store or await self._open_late()
         return await store.records(slot, partition=partition, after=after, limit=limit)
 
     async def aclose(self) -> None:
@@ -92,6 +107,28 @@ class LazyKeyValueStore:
             self._is_closed = True
             if self._store is not None:
                 await self._store.aclose()
+
+    async def _open_the_right_one(self) -> KeyValueStore:
+        store = await self._open_store()
+        try:
+            await self._admit(store)
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    async def _open_late(self) -> KeyValueStore:
+        try:
+            return await self.open()
+        except (StoreUnavailableError, StoreClosedError):
+            raise
+        except (ConfigurationError, StoreError) as error:
+            if self._refusal != str(error):
+                self._refusal = str(error)
+                _log.error("shard.refused", shard=self._name, error=self._refusal)
+            raise StoreUnavailableError(
+                store=f"shard {self._name!r}", reason=self._refusal, cure="put it right; nothing need be started anew."
+            ) from error
 
     def _opened(self) -> KeyValueStore:
         if self._store is None:
