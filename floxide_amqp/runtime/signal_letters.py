@@ -1,0 +1,92 @@
+"""Signals that nodes send: letters, posted in the commit of the step, so that they are sent exactly if it stands."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.letters import Letter, derive_letter_id
+from floxide_amqp.core.signals import Signal
+from floxide_amqp.exceptions import (
+    CodecError,
+    InvalidRunStateError,
+    PayloadMismatchError,
+    RunNotFoundError,
+    SignalConflictError,
+    UnknownSignalError,
+    UnreadableRecordError,
+)
+from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.letters import payload_of
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.signals import MAY_GO_ON, encode_value, sealed_for, send
+from floxide_amqp.stores.encoding import pack, unpack
+
+_log = get_logger("floxide_amqp.letters")
+
+T = TypeVar("T")
+
+SIGNAL: Final = "signal"
+"""The kind of these letters."""
+
+IN_VAIN = (RunNotFoundError, InvalidRunStateError, SignalConflictError, UnknownSignalError, PayloadMismatchError)
+"""What says that a run will never accept a signal."""
+
+
+def signal_letter(
+    services: Services, admitted: Admitted, number: int, run_id: str, signal: Signal[T], value: T, *, signal_id: str
+) -> Letter:
+    """Return the letter by which a step sends a run a value.
+
+    Args:
+        services: The process's parts.
+        admitted: The step.
+        number: Tells the signals of one attempt apart.
+        run_id: Who gets it.
+        signal: Which signal.
+        value: Its value.
+        signal_id: Its id; empty for the letter's own.
+
+    Raises:
+        CodecError: The value is not of the signal's type, or too large.
+        DefinitionError: The id cannot be one.
+    """
+    payload, from_run = encode_value(services, signal, value, signal_id), admitted.run.header.run_id
+    letter_id = derive_letter_id(SIGNAL, from_run, admitted.item.item_id, admitted.turn, number)
+    sent_at_ms, order = services.stamps.next(services.now_ms(from_run))
+    body = pack([signal.name, signal_id or letter_id, signal.payload.description, order])
+    return Letter(
+        letter_id=letter_id, kind=SIGNAL, to_run=RunId(run_id), from_run=from_run, posted_at_ms=sent_at_ms, body=body,
+        payload=payload,
+    )  # fmt: skip
+
+
+class SendSignal:
+    """Sends a signal. The run has accepted its id, where that was done before."""
+
+    name: str = SIGNAL
+
+    async def deliver(self, services: Services, letter: Letter) -> bool:
+        """Deliver the value, or say in the log that nobody will ever take it. A failed run may be resumed yet."""
+        name, signal_id, described, order = _unpack(letter)
+        try:
+            sending = sealed_for(
+                services, letter.to_run, name, payload_of(services, letter), signal_id=signal_id, kind=described,
+                sent=(letter.posted_at_ms, order),
+            )  # fmt: skip
+            await send(services, sending, MAY_GO_ON)
+        except IN_VAIN as error:
+            _log.warning(
+                "signal.in_vain", run_id=letter.to_run, from_run=letter.from_run, signal=name, error=str(error)
+            )
+        return True
+
+
+def _unpack(letter: Letter) -> tuple[str, str, str, int]:
+    match unpack(letter.body):
+        case [str() as name, str() as signal_id, str() as described, int() as order]:
+            return name, signal_id, described, order
+        case _:
+            pass
+    raise UnreadableRecordError(place=f"letter {letter.letter_id}", problem="It is no signal.") from CodecError()
