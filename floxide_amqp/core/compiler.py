@@ -12,11 +12,15 @@ from floxide_amqp.core import checks
 from floxide_amqp.core.blueprint import Draft, DraftNode
 from floxide_amqp.core.conditions import OnFailure, ValueCondition, identify_condition
 from floxide_amqp.core.graph import Edge, FanOut, Graph, GraphNode, Repeat
+from floxide_amqp.core.join_checks import make_joins
+from floxide_amqp.core.joins import ALL_THERE_ARE, EdgeJoin
 from floxide_amqp.core.layout import Declared, Layout
 from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.routing import Router, failure_router, make_way
 from floxide_amqp.core.scopes import Outputs, Scopes
 from floxide_amqp.core.type_args import is_never, list_of
+from floxide_amqp.core.undoing_nodes import undoing_nodes
 
 
 def compile_graph(declared: Declared, draft: Draft) -> Graph:
@@ -42,11 +46,14 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
     checks.check_cycles(layout)
     nested = checks.nested_loops(layout)
     scopes = Scopes(layout)
-    outputs = scopes.outputs()
-    draft.outlets = outputs.outlets
     edges = _make_edges(layout, nested)
     sources = _Sources(edges)
-    nodes = {name: _make_node(layout, scopes, held, sources) for name, held in draft.nodes.items()}
+    joins = make_joins(layout, scopes, [edge.id for edge in edges])
+    outputs = scopes.outputs()
+    draft.outlets = outputs.outlets
+    nodes = {name: _make_node(layout, scopes, held, sources, joins.get(name)) for name, held in draft.nodes.items()}
+    undoing = undoing_nodes(layout, nodes.values(), declared.on_cancel)
+    nodes |= {node.name: node for node in undoing}
     return Graph(
         workflow=declared.name,
         version=declared.version,
@@ -59,6 +66,14 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
         context=declared.context,
         options=declared.options,
         fingerprint=_fingerprint(declared, nodes, edges),
+        has_children=any(node.node.signature().starts_run for node in nodes.values()),
+        has_limits=any(node.options.concurrency is not None for node in nodes.values()),
+        has_compensations=any(node.options.compensation is not None for node in nodes.values()),
+        on_cancel=None if declared.on_cancel is None else undoing[-1].name,
+        has_joins=bool(joins),
+        closes_early=any(gathering.first for gathering in layout.gathers.values()),
+        joins_wait=any(join.waits for join in joins.values()),
+        signals=MappingProxyType(dict(declared.signals)),
     )
 
 
@@ -76,13 +91,24 @@ def _make_edges(layout: Layout, nested: Mapping[int, tuple[int, ...]]) -> list[E
         counts[pair] += 1
         ids.append(pair if counts[pair] == 1 else f"{pair}#{counts[pair]}")
     made: list[Edge] = []
+    numbers: Counter[tuple[str, bool]] = Counter()
     for position, edge in enumerate(layout.draft.edges):
+        way = (edge.source, isinstance(edge.condition, OnFailure))
+        numbers[way] += 1
         repeat = None
         if edge.max_iterations is not None:
             resets = tuple(ids[inner] for inner in nested[position])
             repeat = Repeat(max_iterations=edge.max_iterations, resets=resets)
         made.append(
-            Edge(id=ids[position], source=edge.source, target=edge.target, condition=edge.condition, repeat=repeat)
+            Edge(
+                id=ids[position],
+                source=edge.source,
+                target=edge.target,
+                condition=edge.condition,
+                repeat=repeat,
+                position=edge.position,
+                number=numbers[way] - 1,
+            )
         )
     return made
 
@@ -98,13 +124,14 @@ class _Sources:
             table.setdefault(edge.source, []).append(edge)
 
 
-def _make_node(layout: Layout, scopes: Scopes, held: DraftNode, sources: _Sources) -> GraphNode:
+def _make_node(layout: Layout, scopes: Scopes, held: DraftNode, sources: _Sources, join: EdgeJoin | None) -> GraphNode:
     name = held.name
     signature = layout.signatures[name]
     where = f"node {name!r}"
     is_gather = name in layout.gathers
     element: Any = layout.element(name) if is_gather else None
-    wanted: Any = list_of(element) if is_gather else signature.input
+    gathering = layout.gathers.get(name, ALL_THERE_ARE)
+    wanted: Any = list_of(element) if is_gather and not gathering.is_one else signature.input
     output = PayloadType.of(None if is_never(signature.output) else signature.output, where=f"the output of {where}")
     success, failure = tuple(sources.success.get(name, ())), tuple(sources.failure.get(name, ()))
     return GraphNode(
@@ -115,6 +142,10 @@ def _make_node(layout: Layout, scopes: Scopes, held: DraftNode, sources: _Source
         output=output,
         options=held.options.within(layout.declared.options),
         is_gather=is_gather,
+        gathering=gathering,
+        collected_by=scopes.collected_by(name),
+        folds=is_gather and isinstance(held.node, ReduceNode),
+        join=join,
         fan_out=_fan_out(layout, scopes, held),
         success=success,
         failure=failure,
@@ -134,7 +165,8 @@ def _fan_out(layout: Layout, scopes: Scopes, held: DraftNode) -> FanOut | None:
     if layout.numbers[held.name] not in scopes.fan_outs:
         return None
     join = scopes.join_name(held.name)
-    return FanOut(join=join, wave=held.wave if join is not None else None)
+    first = 0 if join is None else layout.gathers[join].first
+    return FanOut(join=join, wave=held.wave if join is not None else None, first=first)
 
 
 def _fingerprint(declared: Declared, nodes: Mapping[str, GraphNode], edges: list[Edge]) -> str:
@@ -142,8 +174,14 @@ def _fingerprint(declared: Declared, nodes: Mapping[str, GraphNode], edges: list
     lines = [declared.name, declared.version]
     for node in nodes.values():
         lines.append(f"{node.name}\x1f{node.input.description}\x1f{node.output.description}\x1f{node.is_gather}")
+        if node.gathering != ALL_THERE_ARE:
+            lines.append(f"{node.name}\x1fgathers\x1f{node.gathering}")
+        if node.join is not None:
+            lines.append(f"{node.name}\x1fjoins\x1f{node.join.shape.value}\x1f{node.join.need}\x1f{node.join.missing}")
         lines += (f"{node.name}\x1fends\x1f{identify_condition(condition)}" for condition in node.endings)
     for edge in edges:
         bound = edge.repeat.max_iterations if edge.repeat else 0
         lines.append(f"{edge.id}\x1f{identify_condition(edge.condition)}\x1f{bound}")
+        if edge.position:
+            lines.append(f"{edge.id}\x1fat\x1f{edge.position}")
     return hashlib.blake2b("\x1e".join(lines).encode(), digest_size=16).hexdigest()

@@ -27,8 +27,9 @@ from floxide_amqp.core.conditions import (
     describe_function,
     spell_condition,
 )
+from floxide_amqp.core.joins import ALL_THERE_ARE, Gathering, JoinGroup
 from floxide_amqp.core.type_args import union_members
-from floxide_amqp.exceptions import DefinitionError
+from floxide_amqp.exceptions import DefinitionError, HoldTimeoutError
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # input; the letter every signature of the package uses
@@ -55,19 +56,28 @@ class Entry:
         node: The node that receives the value.
         is_gather: Whether it receives the list of all that arrive.
         max_iterations: Bound of an edge that leads back; None for other edges.
+        gathering: Of a gather, when it closes its fan-out.
     """
 
     node: AnyNode
     is_gather: bool = False
     max_iterations: int | None = None
+    gathering: Gathering = ALL_THERE_ARE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exit:
-    """Where a path goes on from, and when."""
+    """Where a path goes on from, and when.
+
+    Attributes:
+        group: The join that waits for it and for others; None where nothing does.
+        position: Its place among the sources of that join.
+    """
 
     node: AnyNode
     condition: EdgeCondition = ALWAYS
+    group: JoinGroup | None = None
+    position: int = 0
 
     def spell(self) -> str:
         """Return the exit as the user wrote it: ``approve.when(Rejected)``."""
@@ -162,13 +172,13 @@ class Path(Generic[I_contra, O_co]):
         Raises:
             DefinitionError: `other` is neither, or the path has ended in ``repeat(...)``.
         """
-        mine, others = self.connections(), _connections_of(other)
+        mine, others = self.connections(), connections_of(other)
         if not mine.exits:
             raise DefinitionError(
                 f"{_spell_entries(mine)} leads back with repeat(...), so nothing can follow it. "
                 "Write the way out of the loop as a path of its own, such as node.otherwise >> next."
             )
-        own = tuple(Link(source, target) for source in mine.exits for target in others.entries)
+        own = tuple(_link(source, target) for source in mine.exits for target in _entries_of(others))
         return DrawnPath(Connections(mine.entries, others.exits, LinkTree((mine.links, others.links), own)))
 
     @overload
@@ -211,9 +221,24 @@ class Path(Generic[I_contra, O_co]):
         self._require_single_nodes()
         return FailurePath(self.connections(), OnFailure())
 
+    @property
+    def on_timeout(self) -> Path[I_contra, I_contra]:
+        """Go on when the node was held (``Hold(until=..., timeout=...)``) and its time is over, with the node's input.
+
+        Without such an edge the node runs again, and `WorkflowCtx.timed_out` tells it.
+        """
+        self._require_single_nodes()
+        return FailurePath(self.connections(), OnFailure((HoldTimeoutError,)))
+
     def _with_condition(self, condition: ValueCondition) -> Path[Any, Any]:
         mine = self.connections()
         for out in mine.exits:
+            if out.group is not None:
+                raise DefinitionError(
+                    f"{out.group.word}(...){spell_condition(condition)}: what a join gives is its node's input. "
+                    f"Lead it to a node, {out.group.word}(...) >> node, and test what that returns: "
+                    f"node{spell_condition(condition)}."
+                )
             if out.condition is not ALWAYS:
                 raise DefinitionError(
                     f"{out.spell()}{spell_condition(condition)}: a condition cannot follow another. "
@@ -285,7 +310,9 @@ def is_path(given: object) -> TypeIs[Path[Any, Any]]:
     return isinstance(given, Path)
 
 
-def gather(node: TakesList[T, O]) -> Path[T, O]:
+def gather(
+    node: TakesList[T, O], *, errors: Literal["fail", "collect"] = "fail", at_most: int | None = None
+) -> Path[T, O]:
     """Enter a node once for everything that its fan-out leads to, as a list in fan-out order.
 
     It closes the nearest fan-out that every way to it passes. Skipped, empty and nested branches are fine: what does
@@ -293,14 +320,42 @@ def gather(node: TakesList[T, O]) -> Path[T, O]:
 
     Args:
         node: A node that takes a list.
+        errors: What an element does that fails for good and has no `on_failure` edge: ``"fail"`` fails the run, which
+            cancels the others; with ``"collect"`` it arrives as a `FailureInfo`, which the node's list must allow.
+        at_most: Close the fan-out as soon as so many have arrived, 1 or more; what is still at work in it is cancelled.
+
+    Raises:
+        DefinitionError: It is no node, or an argument is out of range.
+    """
+    bound = cast(object, at_most)
+    if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool) or bound < 1):
+        raise DefinitionError(f"gather(..., at_most={bound!r}): it must be a whole number, 1 or more.")
+    if cast(object, errors) not in ("fail", "collect"):
+        raise DefinitionError(f'gather(..., errors={errors!r}): it is "fail" or "collect".')
+    return _gather(node, "gather", "a list", Gathering(first=at_most or 0, collects=errors == "collect"))
+
+
+def first(node: Path[T, O]) -> Path[T, O]:
+    """Enter a node with the first value that its fan-out leads to; what is still at work in it is cancelled.
+
+    It closes the nearest fan-out that every way to it passes, as `gather` does. If nothing arrives, the node fails with
+    `JoinIncompleteError`.
+
+    Args:
+        node: A node that takes one of the values.
 
     Raises:
         DefinitionError: It is no node.
     """
-    inner = _connections_of(node)
+    return _gather(node, "first", "a value", Gathering(first=1, is_one=True))
+
+
+def _gather(node: object, word: str, takes: str, gathering: Gathering) -> Path[Any, Any]:
+    inner = connections_of(node)
     if len(inner.entries) != 1 or inner.entries[0].is_gather or inner.entries[0].max_iterations is not None:
-        raise DefinitionError("gather(...) takes one node that takes a list, such as gather(pack).")
-    return DrawnPath(Connections((Entry(inner.entries[0].node, is_gather=True),), inner.exits, inner.links))
+        raise DefinitionError(f"{word}(...) takes one node that takes {takes}, such as {word}(pack).")
+    entry = Entry(inner.entries[0].node, is_gather=True, gathering=gathering)
+    return DrawnPath(Connections((entry,), inner.exits, inner.links))
 
 
 def repeat(target: Path[I, Any], *, max_iterations: int) -> Path[I, Never]:
@@ -313,9 +368,9 @@ def repeat(target: Path[I, Any], *, max_iterations: int) -> Path[I, Never]:
     Raises:
         DefinitionError: The target is no node, or the bound is not a positive number.
     """
-    inner = _connections_of(target)
-    entry = inner.entries[0]
-    if len(inner.entries) != 1 or tuple(inner.links) or entry.is_gather or entry.max_iterations is not None:
+    inner = connections_of(target)
+    entry = inner.entries[0] if len(inner.entries) == 1 else None
+    if entry is None or tuple(inner.links) or entry.is_gather or entry.max_iterations is not None:
         raise DefinitionError("repeat(...) takes one node to go back to, such as repeat(draft, max_iterations=3).")
     bound = cast(object, max_iterations)
     if not isinstance(bound, int) or isinstance(bound, bool) or bound < 1:
@@ -342,8 +397,10 @@ def fan_out(paths: Iterable[Path[I, O]]) -> Path[I, O]:
 def _side_by_side(paths: tuple[object, ...], where: str) -> Connections:
     if not paths:
         raise DefinitionError(f"{where} is empty: give at least one path.")
-    parts = [_connections_of(path) for path in paths]
-    entries = {(id(e.node), e.is_gather, e.max_iterations): e for part in parts for e in part.entries}
+    parts = [connections_of(path) for path in paths]
+    for part in parts:
+        _entries_of(part)
+    entries = {(id(e.node), e.is_gather, e.max_iterations, e.gathering): e for part in parts for e in part.entries}
     exits = {(id(out.node), id(out.condition)): out for part in parts for out in part.exits}
     return Connections(
         tuple(entries.values()),
@@ -352,7 +409,33 @@ def _side_by_side(paths: tuple[object, ...], where: str) -> Connections:
     )
 
 
-def _connections_of(given: object) -> Connections:
+def _entries_of(connections: Connections) -> tuple[Entry, ...]:
+    """Return where a path is entered, which a join of edges is not: what leads to it is written inside it."""
+    if not connections.entries:
+        word = next((out.group.word for out in connections.exits if out.group is not None), "all_of")
+        raise DefinitionError(
+            f"Nothing leads into {word}(...) but what it is given. Write what leads to its sources as paths of their "
+            f"own: start >> (a, b), {word}(a, b) >> node."
+        )
+    return connections.entries
+
+
+def _link(source: Exit, target: Entry) -> Link:
+    if source.group is not None and (target.is_gather or target.max_iterations is not None):
+        word, name = source.group.word, target.node.name
+        into = f"gather({name})" if target.is_gather else f"repeat({name}, ...)"
+        raise DefinitionError(
+            f"{word}(...) >> {into}: one join cannot be entered by another. Put a node between the two."
+        )
+    return Link(source, target)
+
+
+def connections_of(given: object) -> Connections:
+    """Return what a node, a path or a tuple of parallel ones is made of.
+
+    Raises:
+        DefinitionError: It is none of these.
+    """
     if is_path(given):
         return given.connections()
     if isinstance(given, tuple):

@@ -12,7 +12,14 @@ from functools import cached_property
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-from floxide_amqp.core.analysis import UNREACHED, dominators, predecessors, region, reverse_postorder
+from floxide_amqp.core.analysis import (
+    UNREACHED,
+    dominators,
+    postdominators,
+    predecessors,
+    region,
+    reverse_postorder,
+)
 from floxide_amqp.core.blueprint import Ending
 from floxide_amqp.core.choices import most_taken, taken_type
 from floxide_amqp.core.conditions import OnFailure, spell_condition
@@ -40,6 +47,12 @@ class Outputs:
 class Scopes:
     """The fan-outs of a graph and the gathers that close them.
 
+    Attributes:
+        fan_outs: Nodes after which several items may be alive.
+        opener_of: The fan-out that a gather closes.
+        join_of: The gather that closes a fan-out.
+        region_of: The innermost fan-out, of those that are closed, whose region a node is in.
+
     Raises:
         DefinitionError: A gather closes nothing, or a region is entered, left or ended otherwise.
     """
@@ -51,7 +64,8 @@ class Scopes:
         self.fan_outs = {number for number, name in enumerate(layout.names) if self._may_go_on_more_than_once(name)}
         self.opener_of: dict[int, int] = {}
         self.join_of: dict[int, int] = {}
-        self._inner: set[int] = set()
+        self.region_of: dict[int, int] = {}
+        self._joins = {layout.numbers[name] for name in layout.joins}
         if self._gathers:
             self._close_all()
 
@@ -60,10 +74,21 @@ class Scopes:
         join = self.join_of.get(self._layout.numbers[name])
         return None if join is None else self._layout.names[join]
 
+    def collected_by(self, name: str) -> str | None:
+        """Return the gather that a node's failure arrives at; None where it fails the run."""
+        opener = self.region_of.get(self._layout.numbers[name])
+        join = None if opener is None else self._layout.names[self.join_of[opener]]
+        return join if join is not None and self._layout.gathers[join].collects else None
+
     def _may_go_on_more_than_once(self, name: str) -> bool:
         layout = self._layout
         if layout.signatures[name].may_fan_out:
             return True
+        return self.takes_several_edges(name)
+
+    def takes_several_edges(self, name: str) -> bool:
+        """Whether one value of a node may take several of its edges."""
+        layout = self._layout
         edges = layout.edge_conditions(name)
         return len(edges) > 1 and most_taken(edges, layout.conditions(name), layout.signatures[name].output) > 1
 
@@ -78,15 +103,19 @@ class Scopes:
                 if opener in self.join_of:
                     self._refuse_two_joins(opener, join)
                 self.opener_of[join], self.join_of[opener] = opener, join
-        for opener, join in self.join_of.items():
-            self._inner |= self._check_region(opener, join)
+        regions = [(opener, self._check_region(opener, join)) for opener, join in self.join_of.items()]
+        for opener, members in sorted(regions, key=lambda region: -len(region[1])):
+            self.region_of |= dict.fromkeys(members, opener)
 
     def _nearest_open(self, join: int, nearest: Sequence[int]) -> int:
-        """Walk up from a gather; a gather met on the way has closed its fan-out, and what is around that comes next."""
+        """Walk up from a gather; a join met on the way has closed its fan-out, and what is around that comes next."""
         current = nearest[join]
         while current != UNREACHED:
             if current in self.fan_outs:
                 return current
+            if current in self._joins:
+                current = self._above_join(current, nearest)
+                continue
             while current in self.opener_of:
                 current = self.opener_of[current]
             current = nearest[current]
@@ -95,6 +124,21 @@ class Scopes:
             f"gather({name}) closes no fan-out: no node on every way to {name!r} goes on more than once. Return "
             f"NextAll from a node before it, branch with a tuple, or connect {name!r} with a plain >>."
         )
+
+    def _above_join(self, join: int, nearest: Sequence[int]) -> int:
+        """Return what is around the branches that meet in a join of edges; of `NextAll` each element has its own."""
+        current = nearest[join]
+        while current != UNREACHED:
+            if current in self.fan_outs:
+                is_of_elements = self._layout.signatures[self._layout.names[current]].may_fan_out
+                return current if is_of_elements else nearest[current]
+            if current in self._joins:
+                current = self._above_join(current, nearest)
+            elif current in self.opener_of:
+                current = nearest[self.opener_of[current]]
+            else:
+                current = nearest[current]
+        return UNREACHED
 
     def _refuse_two_joins(self, opener: int, join: int) -> None:
         first, second = (self._layout.names[number] for number in sorted((self.join_of[opener], join)))
@@ -178,7 +222,7 @@ class Scopes:
         layout = self._layout
         found: list[Ending] = []
         for number, name in enumerate(layout.names):
-            if number in self._inner or number in self.join_of:
+            if number in self.region_of or number in self.join_of:
                 continue
             if layout.endings[name]:
                 found += (Ending(node=name, condition=condition) for condition in layout.endings[name])
@@ -191,11 +235,15 @@ class Scopes:
         layout = self._layout
         often: dict[int, str] = {}
         todo: list[tuple[int, str]] = []
+        meeting = self._meeting_places() if self._joins else []
         for number, name in enumerate(layout.names):
-            if number in self._inner:
+            if number in self.region_of:
                 continue
             if number in self.fan_outs and number not in self.join_of:
                 cause = f"after {name!r},"
+                if meeting and not layout.signatures[name].may_fan_out:
+                    todo += ((target, cause) for target in self._met_again(number, meeting, often, cause))
+                    continue
                 todo += ((target, cause) for target in layout.success_numbers[number])
                 if layout.signatures[name].may_fan_out:
                     often[number] = cause
@@ -206,13 +254,43 @@ class Scopes:
         self._spread(todo, often)
         return often
 
+    def _meeting_places(self) -> list[int]:
+        """Return for each node the nearest one on every way from it to an end, with a number behind all for none."""
+        layout = self._layout
+        forward: list[list[int]] = [[] for _ in layout.names]
+        for edge in layout.draft.edges:
+            if edge.max_iterations is None:
+                forward[layout.numbers[edge.source]].append(layout.numbers[edge.target])
+        ends = {layout.numbers[outlet.node] for outlet in self._outlets()}
+        ends |= {number for number, targets in enumerate(forward) if not targets}
+        return postdominators(forward, sorted(ends))
+
+    def _met_again(self, number: int, meeting: Sequence[int], often: dict[int, str], cause: str) -> list[int]:
+        """Return where the branches of a fan-out that nothing gathers meet and run twice; none where a join is there.
+
+        Where they meet nowhere, every end behind it may be one of several.
+        """
+        layout = self._layout
+        place = meeting[number]
+        while place != UNREACHED and place < len(layout.names):
+            if place in self._joins:
+                return []
+            if not layout.signatures[layout.names[place]].may_hold:
+                return [place]
+            place = meeting[place]
+        behind = region(layout.all_numbers, layout.success_numbers[number], number)
+        for end in behind:
+            if end not in self.region_of and end not in self.join_of:
+                often.setdefault(end, cause)
+        return []
+
     def _spread(self, todo: list[tuple[int, str]], often: dict[int, str]) -> None:
         """Follow several items to where they end or merge: a node that may hold passes on one of them."""
         layout = self._layout
         seen: set[int] = set()
         while todo:
             number, cause = todo.pop()
-            if number in seen:
+            if number in seen or number in self._joins:  # a join runs once, or its sources are refused
                 continue
             seen.add(number)
             todo += ((target, cause) for target in layout.failure_numbers[number])

@@ -1,0 +1,1 @@
+"""An importer of scientific workflow traces in WfCommons' WfFormat: ``python -m examples.wfformat trace.json``."""

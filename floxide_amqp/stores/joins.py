@@ -1,0 +1,79 @@
+"""Joins of edges as stored: what arrived at one, and which ones of a scope wait for more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.joins import JoinInstance, arrived, waiting
+from floxide_amqp.core.records import ScopePath
+from floxide_amqp.ports.key_value import LogPage, LogRange, Read
+from floxide_amqp.stores import keys
+from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.sealed_places import join_place
+from floxide_amqp.stores.sealing import PLAIN, Sealing
+from floxide_amqp.stores.session import Session
+
+PAGE: Final = 500
+"""Entries of a log read in one round trip."""
+
+
+class JoinStore:
+    """Reads joins of edges."""
+
+    def __init__(self, session: Session, sealing: Sealing = PLAIN) -> None:
+        self._session = session
+        self._sealing = sealing
+
+    async def arrivals(self, run_id: RunId, join_id: str, *, limit: int) -> list[tuple[int, bytes]]:
+        """Return the first values that reached a join, in the order they came, as (position, payload).
+
+        Raises:
+            MissingKeyError: One is sealed, and this process lacks the key.
+            UnreadableRecordError: One cannot be read or opened.
+        """
+        key = keys.joined(run_id, arrived(join_id))
+        found: list[tuple[int, bytes]] = []
+        while len(found) < limit:
+            page = await self._page(run_id, arrived(join_id), len(found), min(PAGE, limit - len(found)))
+            for entry in page.entries:
+                position, item_id, payload = read_record(codec.decode_join_arrival, entry, key)
+                if self._sealing.must_open(payload):
+                    payload = self._sealing.open(payload, join_place(run_id, join_id, position, item_id))
+                found.append((position, payload))
+            if len(found) >= page.length or not page.entries:
+                break
+        return found
+
+    async def numbers(self, run_id: RunId, join_ids: list[WorkItemId]) -> list[int]:
+        """Return how many values reached each of some joins."""
+        logs = tuple(LogRange(keys.joined(run_id, arrived(join_id)), 0, 0) for join_id in join_ids)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), logs=logs))
+        return [page.length for page in snapshot.logs]
+
+    async def counts(self, run_id: RunId, scopes: Sequence[ScopePath]) -> list[tuple[int, int]]:
+        """Return how many items of each scope are live, and how many of its joins wait, as of one moment."""
+        live = tuple(keys.scope_count(run_id, scope) for scope in scopes)
+        wait = tuple(keys.joined(run_id, waiting(scope)) for scope in scopes)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), counters=(*live, *wait)))
+        return list(zip(snapshot.counters[: len(live)], snapshot.counters[len(live) :], strict=True))
+
+    async def awaited(self, run_id: RunId, scope: ScopePath) -> list[JoinInstance]:
+        """Return every join of a scope that has ever waited for more, in the order they began to.
+
+        Raises:
+            UnreadableRecordError: One cannot be read.
+        """
+        found: list[JoinInstance] = []
+        key = keys.joined(run_id, waiting(scope))
+        while True:
+            page = await self._page(run_id, waiting(scope), len(found), PAGE)
+            found += (read_record(codec.decode_awaited_join, entry, key) for entry in page.entries)
+            if len(found) >= page.length or not page.entries:
+                return found
+
+    async def _page(self, run_id: RunId, name: str, start: int, limit: int) -> LogPage:
+        asked = LogRange(keys.joined(run_id, name), start, limit)
+        return (await self._session.read(Read(slot=slot_of(run_id), logs=(asked,)))).logs[0]
