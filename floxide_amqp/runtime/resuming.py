@@ -21,11 +21,11 @@ from floxide_amqp.core import moves
 from floxide_amqp.core.changes import DropTimer, SetTimer
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import Timer, WorkItem
+from floxide_amqp.core.records import Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import InvalidRunStateError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Check, Conflict
-from floxide_amqp.runtime.control_actions import control
+from floxide_amqp.runtime.control_actions import NOBODY, Request, control, follow_end
 from floxide_amqp.runtime.frontier import ENDED
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
@@ -60,38 +60,68 @@ RESET = frozenset(
 """Items of a failed run that become pending: its timers do not fire, and its workers have dropped their steps."""
 
 
-async def resume_run(services: Services, run_id: RunId) -> bool:
+async def resume_run(
+    services: Services, run_id: RunId, *, action: str = "resume", detail: str = "", request: Request = NOBODY
+) -> bool:
     """Let a paused or failed run go on; return whether it was one, for one that runs is left as it is.
+
+    One that has failed while it undid what was done goes on with that.
+
+    Args:
+        services: The process's parts.
+        run_id: The run.
+        action: What is noted in its audit log.
+        detail: To what it was done, for that log.
+        request: Who, and why, for that log.
 
     Raises:
         RunNotFoundError: There is no such run.
-        InvalidRunStateError: The run is completed or cancelled.
+        InvalidRunStateError: The run is completed or cancelled, or what it did has been undone.
     """
     reset_at = 0
 
     def decide(run: StoredRun) -> Decision | None:
+        refuse_undone(run, action)
         if run.state.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
-            raise InvalidRunStateError(run_id=run_id, action="resume", status=run.state.status.value)
+            raise InvalidRunStateError(run_id=run_id, action=action, status=run.state.status.value)
+        if run.state.status is RunStatus.FAILED and run.state.ends_as is not None:
+            return moves.resume_undoing(run.header, run.state, run.epoch, services.now_ms(run_id))
         is_ready = run.state.status is not RunStatus.FAILED or run.epoch == reset_at
         if run.state.status not in RESUMABLE or not is_ready:
             return None
-        now = services.now_ms()
+        now = services.now_ms(run_id)
         return moves.resume_run(run.header, run.state, run.epoch, now, again_at_ms=now + AGAIN_AFTER_MS)
 
     while True:
-        run, decision = await control(services, run_id, decide)
-        if decision is not None or run.state.status is not RunStatus.FAILED:
+        done = await control(services, run_id, decide, request.noted(services, action, detail))
+        if done.effects is not None or done.run.state.status is not RunStatus.FAILED:
             break
-        await _reset_items(services, run)
-        reset_at = run.epoch
-    if decision is None or decision.effects.timer is None:
+        await _reset_items(services, done.run)
+        reset_at = done.run.epoch
+    if done.effects is None or done.effects.timer is None:
         return False
-    services.note_deadline(decision)
+    if done.effects.timer.kind is TimerKind.UNDO:
+        return await follow_end(services, done, None)
+    services.note_deadline(done.decision)
     await services.broadcast(ControlKind.RESUME, run_id)
-    left: Timer | None = decision.effects.timer
+    left: Timer | None = done.effects.timer
     while left is not None:
         left = await bring_back(services, left, is_own=True)
     return True
+
+
+def refuse_undone(run: StoredRun, action: str) -> None:
+    """Raise where what a run did has been undone: it cannot go on as if that were still so.
+
+    Raises:
+        InvalidRunStateError: It has been.
+    """
+    if run.state.was_undone:
+        raise InvalidRunStateError(
+            run_id=run.header.run_id, action=action,
+            status=f"{run.state.status.value}, and what it did has been undone",
+            cure="Start another run, or fork this one.",
+        )  # fmt: skip
 
 
 async def _reset_items(services: Services, run: StoredRun) -> None:
@@ -105,19 +135,19 @@ async def _reset_one(services: Services, run: StoredRun, item_id: WorkItemId) ->
     run_id = run.header.run_id
     while True:
         found = (await services.items.find(run_id, (item_id,)))[0]
-        if found is None or found.item.status not in RESET or await _has_been_left_out(services, run_id, found.item):
+        if found is None or found.item.status not in RESET or await has_been_left_out(services, run_id, found.item):
             return
         decision = moves.reset(
-            found.item, found.turn, run.state, run.epoch, services.now_ms(), services.name, run_id=run_id
+            found.item, found.turn, run.state, run.epoch, services.now_ms(run_id), services.name, run_id=run_id
         )
         outcome = await services.commit(run.writer, decision)
         if not isinstance(outcome, Conflict) or outcome.check == Check(keys.state(run_id), run.epoch):
             return
 
 
-async def _has_been_left_out(services: Services, run_id: RunId, item: WorkItem) -> bool:
+async def has_been_left_out(services: Services, run_id: RunId, item: WorkItem) -> bool:
     """Whether an item is held in a fan-out that has ended without it: woken, it would end it a second time."""
-    if item.status is not WorkItemStatus.HELD or item.due_ms or not item.scope:
+    if item.status is not WorkItemStatus.HELD or item.has_wake or not item.scope:
         return False
     scope = await services.items.scope(run_id, item.scope[-1])
     return (await services.items.find(run_id, (scope.then.item_id,)))[0] is not None
@@ -143,14 +173,14 @@ async def bring_back(services: Services, timer: Timer, *, is_own: bool = False) 
         rest, error = await _bring_back_some(services, timer)
         if error is not None:
             if rest is not None and not is_own:
-                await _write(services, SetTimer(replace(timer, due_ms=services.now_ms(), after=rest)))
+                await _write(services, SetTimer(replace(timer, due_ms=services.now_ms(timer.run_id), after=rest)))
             raise error
     if rest is None:
         await _write(services, DropTimer(timer))
         return None
     if is_own and not await services.indexes.has_timer(timer):
         return None  # this took so long that somebody else goes on with it
-    left = replace(timer, due_ms=services.now_ms() + (AGAIN_AFTER_MS if is_own else 0), after=rest)
+    left = replace(timer, due_ms=services.now_ms(timer.run_id) + (AGAIN_AFTER_MS if is_own else 0), after=rest)
     await _write(services, DropTimer(timer), SetTimer(left))
     return left
 
@@ -209,7 +239,7 @@ async def _bring_back_one(services: Services, run_id: RunId, item_id: WorkItemId
         is_at_work = found.item.status is WorkItemStatus.IN_PROGRESS and not found.item.anchored
         if not is_at_work and found.item.status is not WorkItemStatus.PENDING:
             return
-        decision = moves.republish(found.item, found.turn, services.now_ms(), services.name, ())
+        decision = moves.republish(found.item, found.turn, services.now_ms(run_id), services.name, ())
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             if not is_at_work:  # a copy of a message whose entry went while the run was paused: it only needs another
                 await publish(services, run.header, decision.effects.publish)
