@@ -1,0 +1,112 @@
+"""Concurrency keys as shown to people, and changing how many may hold one while everything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, check_limit, set_limit
+from floxide_amqp.exceptions import DefinitionError
+from floxide_amqp.runtime.services import Services
+
+MOST_COUNTED: Final = 1_000
+"""Those who wait that are counted, so that showing a key costs the same however many there are."""
+
+MAX_ROUNDS: Final = 1_000
+"""Changes made to let in who waits when a limit is raised; each lets in many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitInfo:
+    """A concurrency key.
+
+    Attributes:
+        name: The limit's.
+        key: The key; empty where all steps share one.
+        limit: How many steps may hold it.
+        is_set: Whether somebody has set that; else it is what the code says.
+        held: How many steps hold it.
+        waiting: How many wait for it, counted up to `MOST_COUNTED`.
+        holders: The runs and items that hold it.
+    """
+
+    name: str
+    key: str
+    limit: int
+    is_set: bool
+    held: int
+    waiting: int
+    holders: tuple[tuple[str, str], ...] = ()
+
+
+class LimitKeys:
+    """Concurrency keys: who holds them, and how many may.
+
+    Args:
+        services: The process's parts.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def list(self, *, after: str = "", limit: int = 100) -> Sequence[LimitInfo]:
+        """Return keys that steps have asked for, in the order of their ids ``name/key``, behind one of them."""
+        ids = await self._services.limit_keys.ids(after=after, limit=limit)
+        return [await self._info(limit_id) for limit_id in ids]
+
+    async def get(self, name: str, key: str | int = "") -> LimitInfo:
+        """Return one key; one that nobody has asked for yet has no holders.
+
+        Raises:
+            DefinitionError: There cannot be such a key.
+        """
+        return await self._info(limit_id_of(name, key))
+
+    async def set(self, name: str, key: str | int = "", *, limit: int | None) -> LimitInfo:
+        """Let another number of steps hold a key from now on; who waits is let in, nobody is interrupted.
+
+        Args:
+            name: The limit's name.
+            key: The key.
+            limit: 1 to 1,000; None for what the code says.
+
+        Raises:
+            DefinitionError: There cannot be such a key, or such a limit.
+        """
+        limit_id = limit_id_of(name, key)
+        wanted = 0 if limit is None else check_limit(limit, where=limit_id)
+
+        def changing(state: LimitState, waiting: Sequence[Ticket]) -> LimitChange:
+            return set_limit(state, waiting, wanted)
+
+        for _ in range(MAX_ROUNDS):
+            changed = await self._services.limit_keys.change(limit_id, changing)
+            self._services.on_letters(changed.letters)
+            if not changed.letters:
+                break
+        return await self._info(limit_id)
+
+    async def _info(self, limit_id: str) -> LimitInfo:
+        found = await self._services.limit_keys.find(limit_id, waiting=MOST_COUNTED)
+        name, _, key = limit_id.partition("/")
+        return LimitInfo(
+            name=name, key=key, limit=found.state.limit, is_set=bool(found.state.override),
+            held=len(found.state.holders), waiting=len(found.waiting),
+            holders=tuple((each.run_id, each.item_id) for each in found.state.holders),
+        )  # fmt: skip
+
+
+def limit_id_of(name: str, key: str | int) -> str:
+    """Return the id of a key.
+
+    Raises:
+        DefinitionError: There cannot be such a key.
+    """
+    try:
+        found = Concurrency(name, limit=1).id_of(key)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(str(error)) from error
+    if found is None:
+        raise DefinitionError(f"Limit {name!r} has no key None.")
+    return found

@@ -1,0 +1,118 @@
+"""Concurrency keys, on the worker's side: a claimed step takes the key of its node, or waits for it in the store.
+
+The claim notes a ticket (see `floxide_amqp.core.limit_moves`) before anything is asked of the key. Where the key has
+room the step goes on at once; else the item is held, its message is acknowledged, and it costs nobody anything until
+the key is granted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from floxide_amqp.core import moves
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.limit_moves import place_of, ticket_of, wait_for_key
+from floxide_amqp.core.limits import LimitChange, LimitState, Ticket, number_and_limit, take
+from floxide_amqp.exceptions import StoreError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.anchorage import Anchorage
+from floxide_amqp.runtime.execution import USER_ERRORS, as_failure
+from floxide_amqp.runtime.letters import PATIENCE_SECONDS
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.steps import input_value
+from floxide_amqp.stores.limit_keys import Changed, Changing
+from floxide_amqp.stores.session import WAITED_FOR
+
+_log = get_logger("floxide_amqp.limits")
+
+
+async def limit_of(services: Services, admitted: Admitted) -> str | Exception | None:
+    """Return the id of the key that a step needs, None where it needs none, or what its node's function raised."""
+    node = admitted.run.graph.nodes[admitted.item.node]
+    concurrency = node.options.concurrency
+    if concurrency is None:
+        return None
+    if concurrency.key is None:
+        return concurrency.id_of("")
+    try:
+        value = await input_value(services, admitted, node)
+    except StoreError:
+        raise
+    except USER_ERRORS:  # the step will find the same, and not run
+        return None
+    try:
+        return concurrency.id_of(concurrency.key(value))
+    except USER_ERRORS as error:
+        return as_failure(error, node.name)
+
+
+class Keys:
+    """Takes the keys of steps.
+
+    Args:
+        services: The process's parts.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def take(self, admitted: Admitted, anchorage: Anchorage) -> Admitted | None:
+        """Take the key that a claimed step has a ticket for; None where it waits for that now, or was moved on."""
+        run_id, item = admitted.run.header.run_id, admitted.item
+        concurrency = admitted.run.graph.nodes[item.node].options.concurrency
+        if concurrency is None:  # the code has changed; what the item holds is given back when it ends
+            return admitted
+        ticket, limit = ticket_of(run_id, item), concurrency.limit
+        _, limit_id = number_and_limit(item.ticket)
+
+        def taking(state: LimitState, waiting: Sequence[Ticket]) -> LimitChange | None:
+            return take(state, waiting, ticket, limit)
+
+        changed = await self._patiently(run_id, limit_id, taking)
+        if changed.change is None:
+            await self._wait(admitted, anchorage, limit)
+            return None
+        if changed.letters:
+            self._services.on_letters(changed.letters)
+        return await self._begin(admitted, anchorage)
+
+    async def _patiently(self, run_id: RunId, limit_id: str, taking: Changing) -> Changed:
+        """Ask for a key; where its server is down, not for long: no worker's slot waits for that."""
+        services, place = self._services, place_of(limit_id)
+        if services.is_out_of_reach(place):
+            return Changed(None)
+        is_far = services.session.beside(place) is not services.session.beside(run_id)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS if is_far else None):
+                return await services.limit_keys.change(limit_id, taking)
+        except (TimeoutError, *WAITED_FOR) as error:  # it may be the holder: waiting for the key, it is told so
+            _log.info("limit.out_of_reach", run_id=run_id, limit=limit_id, error=str(error))
+            return Changed(None)
+
+    async def _wait(self, admitted: Admitted, anchorage: Anchorage, limit: int) -> None:
+        services, run_id = self._services, admitted.run.header.run_id
+        decision = wait_for_key(
+            admitted.item, admitted.turn, admitted.epoch, run_id, anchor=anchorage.anchor, worker=services.name,
+            now_ms=services.now_ms(run_id), declared=limit,
+        )  # fmt: skip
+        if isinstance(await services.commit(admitted.run.writer, decision), Conflict):
+            anchorage.must_release = True
+
+    async def _begin(self, admitted: Admitted, anchorage: Anchorage) -> Admitted | None:
+        """Note that the body may run from now on, of a node where that matters: the claim has not said so."""
+        item, graph = admitted.item, admitted.run.graph
+        options = graph.nodes[item.node].options
+        if not options.at_most_once and options.compensation is None:
+            return admitted
+        decision = moves.claim(
+            item, admitted.turn, admitted.epoch, self._services.name, at_most_once=options.at_most_once,
+            spared=item.spared and admitted.is_suspect, nodes=graph.nodes,
+        )  # fmt: skip
+        if isinstance(await self._services.commit(admitted.run.writer, decision), Conflict):
+            anchorage.must_release = True
+            return None
+        return replace(admitted, item=decision.effects.keep or item, turn=admitted.turn + 1)

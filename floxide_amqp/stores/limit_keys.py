@@ -1,0 +1,213 @@
+"""Concurrency keys as stored: each in a slot of its own, with who holds it as one record and who waits as an index.
+
+Whoever changes a key writes its record, checks that nobody did so meanwhile, and posts the letters by which runs learn
+that an item of theirs holds it, all in one batch. So a key never has more holders than its limit, and each holder was
+told, or will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, TypeAlias
+
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.letters import Letter
+from floxide_amqp.core.limit_changes import EnterTicket, LeaveTicket
+from floxide_amqp.core.limit_moves import LIMIT_PREFIX, grant_letter, place_of
+from floxide_amqp.core.limits import LimitChange, LimitState, Ticket
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.ports.key_value import (
+    ABSENT,
+    Batch,
+    Check,
+    Conflict,
+    Enter,
+    IndexRange,
+    Key,
+    Leave,
+    Put,
+    Read,
+    Write,
+)
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.letters import first_entry, letter_writes
+from floxide_amqp.stores.packing import ARRAY, BYTES, INT, STR, Shape, pack_record, unpack_record
+from floxide_amqp.stores.session import Session
+
+LIMIT: Final = Shape(
+    "concurrency key", 5, declared=INT, override=INT, holders=ARRAY, changed_ms=INT, token=BYTES
+)  # fmt: skip
+TICKET: Final = Shape("ticket", 3, number=STR, item_id=STR, run_id=STR)
+
+AT_ONCE: Final = 100
+"""Those who wait that are looked at in one change; more are let in by the next."""
+
+COPIED_AT_ONCE: Final = 500
+"""Entries copied to another server in one commit."""
+
+Changing: TypeAlias = Callable[[LimitState, Sequence[Ticket]], LimitChange | None]
+"""What is to become of a key, by its state and those who wait first; None where nothing is."""
+
+
+class StoredLimit(NamedTuple):
+    """A key as one snapshot: its state, the version of that, and those who wait first."""
+
+    state: LimitState
+    version: int
+    waiting: tuple[Ticket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of a key.
+
+    Attributes:
+        change: None where nothing was to become of it.
+        letters: What was written to those who hold it now.
+    """
+
+    change: LimitChange | None
+    letters: tuple[Letter, ...] = ()
+
+
+class LimitStore:
+    """Reads and changes concurrency keys."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._changing: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def find(self, limit_id: str, *, waiting: int = AT_ONCE) -> StoredLimit:
+        """Return a key, as nobody holds it where it is not there, and those who wait first.
+
+        Raises:
+            UnreadableRecordError: It cannot be read.
+        """
+        place = place_of(limit_id)
+        read = Read(
+            slot=slot_of(place), cells=(limit_cell(place),), indexes=(IndexRange(keys.queue_of(place), limit=waiting),)
+        )
+        snapshot = await self._session.read(read)
+        cell = snapshot.cells[0]
+        state = read_record(decode_limit, cell.value, limit_cell(place)) if cell.version else LimitState()
+        found = tuple(ticket_in(entry.entry) for entry in snapshot.indexes[0])
+        return StoredLimit(state, cell.version, found)
+
+    async def change(self, limit_id: str, changing: Changing) -> Changed:
+        """Change a key, again if somebody else was faster; steps of one process go one after the other.
+
+        Raises:
+            UnreadableRecordError: It cannot be read.
+        """
+        lock = self._changing.get(limit_id)
+        if lock is None:
+            lock = self._changing[limit_id] = asyncio.Lock()
+        async with lock:
+            while True:
+                found = await self.find(limit_id)
+                change = changing(found.state, found.waiting)
+                if change is None:
+                    return Changed(None)
+                letters = await self._write(limit_id, found, change)
+                if letters is not None:
+                    return Changed(change, letters)
+
+    async def _write(self, limit_id: str, found: StoredLimit, change: LimitChange) -> tuple[Letter, ...] | None:
+        """Write what becomes of a key; None if somebody else was faster."""
+        is_nothing = change.state == found.state and not (change.granted or change.entered or change.left)
+        if is_nothing or (not found.version and change.state == LimitState()):
+            return ()
+        place, now_ms = place_of(limit_id), self._session.beside(place_of(limit_id)).now_ms()
+        cell, token = limit_cell(place), self._session.new_token()
+        letters = tuple(grant_letter(ticket, limit_id, now_ms) for ticket in change.granted)
+        writes: list[Write] = [Put(cell, encode_limit(replace(change.state, changed_ms=now_ms), token))]
+        writes += (Enter(keys.queue_of(place), queue_entry(ticket)) for ticket in change.entered)
+        writes += (Leave(keys.queue_of(place), queue_entry(ticket)) for ticket in change.left)
+        if not found.version:
+            writes.append(Enter(keys.LIMITS, limit_id))
+        for letter in letters:
+            writes += letter_writes(letter)
+        batch = Batch(
+            slot=slot_of(place), checks=(Check(cell, found.version),), writes=tuple(writes), token=token, witness=cell
+        )
+        return None if isinstance(await self._session.commit(batch), Conflict) else letters
+
+    async def ids(self, *, after: str = "", before: str | None = None, limit: int = 100) -> list[str]:
+        """Return the ids of keys that were ever asked for, in order, behind one of them."""
+        found = await self._session.scan(IndexRange(keys.LIMITS, after=after, before=before, limit=limit))
+        return [entry.entry for entry in found]
+
+    async def tickets_of(self, run_id: RunId, *, after: str = "", limit: int = 100) -> list[tuple[WorkItemId, str]]:
+        """Return which items of a run have tickets, and what is noted of these."""
+        wanted = IndexRange(keys.tickets_of(run_id), after=after, limit=limit)
+        found = (await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))).indexes[0]
+        return [(WorkItemId(entry.entry), entry.value.decode(errors="replace")) for entry in found]
+
+
+async def copy_limit(source: Session, target: Session, place: RunId) -> None:
+    """Copy a key from one server to another that has nothing of it; its record comes last, and makes it whole."""
+    slot, cell = slot_of(place), limit_cell(place)
+    for index in (keys.queue_of(place), keys.letters_of(place)):
+        after = ""
+        while True:
+            wanted = IndexRange(index, after=after, limit=COPIED_AT_ONCE)
+            found = (await source.read(Read(slot=slot, indexes=(wanted,)))).indexes[0]
+            if not found:
+                break
+            writes: list[Write] = [Enter(index, each.entry, each.value) for each in found]
+            if index == keys.letters_of(place):
+                writes += (Enter(keys.LETTERS, *first_entry(place, each.entry, each.value)) for each in found)
+            await target.commit(Batch(slot=slot, writes=tuple(writes)))
+            after = found[-1].entry
+    stored = (await source.read(Read(slot=slot, cells=(cell,)))).cells[0]
+    if stored.version:
+        limit_id = place.removeprefix(LIMIT_PREFIX)
+        last = (Put(cell, stored.value), Enter(keys.LIMITS, limit_id))
+        await target.commit(Batch(slot=slot, checks=(Check(cell, ABSENT),), writes=last))  # or it is there
+
+
+def limit_cell(place: RunId) -> Key:
+    """Return the cell of a key."""
+    return Key(place, "limit")
+
+
+def ticket_write(run_id: RunId, change: EnterTicket | LeaveTicket) -> Write:
+    """Return what notes, or forgets, that an item has a ticket."""
+    match change:
+        case EnterTicket(item_id, ticket):
+            return Enter(keys.tickets_of(run_id), item_id, ticket.encode())
+        case LeaveTicket(item_id):
+            return Leave(keys.tickets_of(run_id), item_id)
+
+
+def queue_entry(ticket: Ticket) -> str:
+    """Return the entry of one who waits: those come first whose turn is first."""
+    return ":".join(ticket)
+
+
+def ticket_in(entry: str) -> Ticket:
+    """Return the ticket of an entry."""
+    number, item_id, run_id = entry.split(":", 2)
+    return Ticket(number, WorkItemId(item_id), RunId(run_id))
+
+
+def encode_limit(state: LimitState, token: bytes = b"") -> bytes:
+    """Encode a key."""
+    return pack_record(LIMIT, state.declared, state.override, state.holders, state.changed_ms, token)
+
+
+def decode_limit(data: bytes) -> LimitState:
+    """Decode a key.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    declared, override, holders, changed_ms = unpack_record(LIMIT, data)[:4]
+    if declared < 1 or override < 0:
+        raise CodecError("A concurrency key has no limit that could be one.")
+    held = tuple(Ticket(number, WorkItemId(item), RunId(run)) for number, item, run in map(TICKET.part, holders))
+    return LimitState(declared=declared, override=override, holders=held, changed_ms=changed_ms)

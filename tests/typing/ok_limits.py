@@ -1,0 +1,34 @@
+"""Limits are options of nodes; what a node takes and returns stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_type
+
+from shop import *
+
+from floxide_amqp import Concurrency, LimitInfo, Orchestrator, Workflow, node
+
+PER_CUSTOMER = Concurrency("customer", limit=5, key=lambda order: order.id)
+
+
+@node(concurrency=PER_CUSTOMER)
+async def settle(order: Order) -> Receipt:
+    return Receipt(order.id)
+
+
+@node(queue="mail", concurrency=Concurrency("mail", limit=1))
+def tell(receipt: Receipt) -> str:
+    return "told"
+
+
+class Charging(Workflow[Order, str]):
+    start = settle
+    edges = (settle >> tell,)
+
+
+async def steer(orchestrator: Orchestrator) -> None:
+    assert_type(await orchestrator.limits.list(), Sequence[LimitInfo])
+    assert_type(await orchestrator.limits.get("customer", 17), LimitInfo)
+    await orchestrator.limits.set("customer", "17", limit=3)
+    await orchestrator.limits.set("mail", limit=None)
