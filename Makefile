@@ -32,7 +32,7 @@ FROM ?= 0
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: help demo demo-cluster deploy-demo test check simulate fuzz bench chaos scenario soak docs format services clean
+.PHONY: help demo demo-cluster deploy-demo test check lint simulate fuzz bench chaos scenario soak docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -55,15 +55,17 @@ deploy-demo: ## Run the same in containers (deploy/README.md), once in one proce
 	$(COMPOSE) run --rm --no-deps --entrypoint cmp census census-output/report.json census-output/cluster/report.json; \
 	echo "exit code 0, and both reports are the same, to the byte"
 
-test: $(VENV)/.made services check ## Set everything up, check, then run all tests
+test: $(VENV)/.made services lint ## Set everything up, check, then run all tests
 	$(PYTEST) -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(ARGS)
 
-check: $(VENV)/.made ## Lint, formatting, types (mypy and pyright), architecture
+check: lint ## Lint, formatting, types (mypy and pyright), architecture
+	$(PYTEST) -q tests/typing tests/unit/test_architecture.py
+
+lint: $(VENV)/.made ## The same without the tests, which are among all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(PYTEST) -q tests/typing tests/unit/test_architecture.py
 
 chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s with SEED=1 on STORE=sqlite, then check every run; SMOKE=1 takes 30 s
 	@$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) $(if $(STORE),--store $(STORE)) $(if $(SMOKE),--smoke) $(ARGS)

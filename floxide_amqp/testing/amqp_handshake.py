@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -13,8 +14,11 @@ from pamqp.base import Frame
 from pamqp.exceptions import PAMQPException
 from pamqp.header import ProtocolHeader
 
-ANSWER_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 15.0
 """Longest wait for each answer; a broker that is starting refuses connections at once."""
+
+SERVER_PORTS: Final = range(15_000, 32_768)
+"""Below what Linux and macOS take for the near end of a connection, if they are left as they are."""
 
 T = TypeVar("T", bound=Frame)
 
@@ -44,12 +48,17 @@ def can_log_in(url: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports nobody listens on at 127.0.0.1 just now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+    """Return ports nobody listens on at 127.0.0.1 just now, of those that the system gives to no client by itself.
+
+    One that it does give might be taken before the server starts, or while it is dead for a moment.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = SERVER_PORTS[secrets.randbelow(len(SERVER_PORTS))]
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 def _send(connection: socket.socket, frame: Frame) -> None:

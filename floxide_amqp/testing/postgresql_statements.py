@@ -43,11 +43,11 @@ def execute(url: str, statement: str) -> list[Any]:
         ) from None
 
     async def run() -> list[Any]:
-        connection = await asyncpg.connect(url, timeout=5)
+        connection = await asyncpg.connect(url, timeout=30)
         try:
             return list(await connection.fetch(statement))
         finally:
-            await connection.close(timeout=5)
+            await connection.close(timeout=30)
 
     return _elsewhere(run())
 

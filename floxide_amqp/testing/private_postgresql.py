@@ -24,7 +24,7 @@ URL_VARIABLE: Final = "FLOXIDE_TEST_POSTGRESQL_URL"
 """Names a running server to use instead of launching one; its user must be allowed to make databases."""
 
 USER: Final = "floxide"
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 20.0
 """Longest orderly stop; the server is killed then."""
 
@@ -85,6 +85,11 @@ class PrivatePostgreSQL:
     def folder(self) -> Path:
         """Where its log is, and its data unless it was given another folder for that."""
         return self._folder
+
+    @property
+    def data(self) -> Path:
+        """The folder of its data, with its log of writes."""
+        return self._data
 
     def reconfigure(self, configuration: str) -> None:
         """Give it other settings, as when it was made; they hold from its next start."""
@@ -176,7 +181,7 @@ class PrivatePostgreSQL:
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._as_account(), str(self._programs / program), *arguments]
         done = subprocess.run(
-            command, env=self._environment(), cwd=self._folder, capture_output=True, text=True, check=False, timeout=60
+            command, env=self._environment(), cwd=self._folder, capture_output=True, text=True, check=False, timeout=180
         )
         if done.returncode != 0 and program == "initdb":
             raise ConfigurationError(f"The private PostgreSQL could not be made: {done.stderr.strip()[-1000:]}")

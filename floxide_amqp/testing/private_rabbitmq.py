@@ -20,11 +20,14 @@ from floxide_amqp.testing.server_processes import ServerProcess, wait_until_read
 URL_VARIABLE: Final = "FLOXIDE_TEST_AMQP_URL"
 """Names a running broker to use instead of launching one."""
 
-START_SECONDS: Final = 90.0
+START_SECONDS: Final = 180.0
 """A cold RabbitMQ takes 5 to 10 s on a small machine; an image that must be pulled, longer."""
 
 STOP_SECONDS: Final = 20.0
 """Longest orderly stop; the server is killed then."""
+
+_NO_BUSY_WAITING: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
+"""Erlang's schedulers spin for a while when they have nothing to do, and take that time from whoever is tested."""
 
 _SERVER_FOLDERS: Final = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 """Where packages keep the real scripts; what Debian has on PATH switches to the user rabbitmq first."""
@@ -99,6 +102,11 @@ class PrivateRabbitMQ:
         """Where to connect; stays the same over restarts."""
         return f"amqp://guest:guest@127.0.0.1:{self._port}/"
 
+    @property
+    def data(self) -> Path:
+        """The folder of its data: queues, messages and what is declared."""
+        return self._folder / "data"
+
     def reconfigure(self, configuration: str, *, advanced: str = "") -> None:
         """Give it other settings, as when it was made; they hold from its next start."""
         (self._folder / "rabbitmq.conf").write_text(
@@ -149,7 +157,7 @@ class PrivateRabbitMQ:
         """Delete its data; started again if it ran."""
         ran = self._server.is_started
         self.kill()
-        shutil.rmtree(self._folder / "data", ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
         if ran:
             self.start()
 
@@ -164,7 +172,7 @@ class PrivateRabbitMQ:
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against it."""
         command = [str(self._scripts / "rabbitmqctl"), "--quiet", "--node", self.node, *arguments]
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=True, timeout=180)
         return done.stdout
 
     def close(self) -> None:
@@ -186,10 +194,12 @@ class PrivateRabbitMQ:
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_MNESIA_BASE": str(self.data),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self._folder / "generated"),
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _NO_BUSY_WAITING,
+            "RABBITMQ_CTL_ERL_ARGS": _NO_BUSY_WAITING,
         }
 
 

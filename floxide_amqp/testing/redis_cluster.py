@@ -24,7 +24,7 @@ URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_CLUSTER_URL"
 NODES: Final = 3
 """The least that `redis-cli` makes a cluster of."""
 
-SETTLE_SECONDS: Final = 30.0
+SETTLE_SECONDS: Final = 120.0
 
 _CONFIGURATION: Final = """\
 cluster-enabled yes

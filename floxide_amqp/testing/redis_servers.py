@@ -22,7 +22,7 @@ URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_URL"
 
 IMAGE: Final = "redis:7"
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 10.0
 
 _PROGRAMS: Final = ("redis-server", "valkey-server")
@@ -288,7 +288,7 @@ def command(url: str, *words: str | bytes | int) -> Any:
             "A Redis for tests needs redis-py. Install it: pip install 'floxide-amqp[redis]'"
         ) from None
     retry: Any = import_module("redis.retry").Retry(import_module("redis.backoff").NoBackoff(), 0)
-    client = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, retry=retry)
+    client = redis.Redis.from_url(url, socket_timeout=30, socket_connect_timeout=30, retry=retry)
     try:
         return client.execute_command(*words)
     finally:

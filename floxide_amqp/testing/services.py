@@ -222,9 +222,9 @@ def main(arguments: list[str]) -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one paragraph a user needs
         return 1
-    print(broker.url, flush=True)  # noqa: T201 - the answer
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        print(broker.url, flush=True)  # noqa: T201 - the answer; who reads it may send a signal at once
         while True:
             signal.pause()
     except KeyboardInterrupt:

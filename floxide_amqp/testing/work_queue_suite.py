@@ -22,7 +22,7 @@ import pytest
 from floxide_amqp.exceptions import ConsumerStoppedError
 from floxide_amqp.ports.work_queue import Consumer, Delivery, Message, PublishOutcome, WorkQueue
 
-SOON: Final = 15.0
+SOON: Final = 60.0
 """Seconds within which what must happen has happened, also on a slow machine."""
 
 A_WHILE: Final = 0.2

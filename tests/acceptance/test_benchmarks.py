@@ -23,7 +23,7 @@ def measure(*arguments: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -51,19 +51,28 @@ def test_growth_counts_what_runs_take_and_what_their_deletion_leaves() -> None:
     assert found["bytes_full"]["pages in use"] > found["bytes_left"]["pages in use"]
     assert found["kinds"]["history"]["records"] == found["runs"]
     assert set(found["page_median_ms"]) == {"30", "60"}
+    assert set(found["tenant_page_median_ms"]) == {"30", "60"}
+
+
+def test_runs_are_woken_by_signals_and_by_timers_of_this_worker_and_of_another() -> None:
+    signals, timers, left = measure_as_data("waking", "--store", "sqlite")
+    assert [each["what"] for each in (signals, timers, left)] == ["signals", "timers", "timers of another worker"]
+    assert signals["accepted_seconds"] <= signals["seconds"]
+    assert all(0 < each["first_seconds"] <= each["seconds"] for each in (signals, timers, left))
 
 
 def test_growth_is_counted_per_run_and_per_step() -> None:
     growth = Growth(
         store="sqlite", runs=10, tidying="", fill_seconds=1.0, empty={"file": 100}, full={"file": 9_999},
         tidied={"file": 3_100}, emptied={"file": 3_100}, left={"file": 600}, kinds={},
-        page_ms={10: [3.0, 9.0, 3.0], 5: [2.0, 1.0, 2.0]}, prune_seconds=1.0,
+        page_ms={10: [3.0, 9.0, 3.0], 5: [2.0, 1.0, 2.0]}, tenant_page_ms={5: [4.0], 10: [5.0]}, prune_seconds=1.0,
     )  # fmt: skip
     plain = growth.plain()
     assert plain["bytes_per_run"] == {"file": 300}
     assert plain["bytes_per_step"] == {"file": 100}
     assert plain["bytes_left_per_run"] == {"file": 50}
     assert plain["page_ratio"] == pytest.approx(1.5)
+    assert plain["tenant_page_ratio"] == pytest.approx(1.25)
 
 
 def test_a_context_of_many_events_is_measured_with_snapshots_and_without() -> None:

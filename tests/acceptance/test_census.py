@@ -21,7 +21,32 @@ from floxide_amqp.testing.services import URL_VARIABLE, find_scripts, has_contai
 
 ROOT = Path(__file__).parents[2]
 SLOTS = 16
-WAIT_SECONDS = 50
+SOME = 4
+WAIT_SECONDS = 120
+
+PACE_MS = 500
+"""What each parse is made to take where something is to happen in the middle, so that the middle lasts for seconds."""
+
+IMPATIENCE = """
+import time
+from pathlib import Path
+
+GO = Path(__file__).with_name("go")
+sleep = time.sleep
+
+
+def sleep_until_go(seconds):
+    until = time.monotonic() + seconds
+    while seconds < 0.4 or not GO.exists():
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        sleep(left if seconds < 0.4 else min(left, 0.02))
+
+
+time.sleep = sleep_until_go
+"""
+"""Imported by each process of a census at its start: its parses are no longer slow once there is a file ``go``."""
 
 UNPARSABLE = {
     "bad/bytes.py": b"# \xff\xfe\nx = 1\n",
@@ -30,13 +55,15 @@ UNPARSABLE = {
     "bad/unended.py": b"def f(:\n",
 }
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """84 files, 7 of which cannot be parsed."""
-    folder = tmp_path / "sources"
+    return make_sources(tmp_path)
+
+
+def make_sources(place: Path) -> Path:
+    folder = place / "sources"
     for package in ("alpha", "beta"):
         (folder / package).mkdir(parents=True)
         for number in range(38):
@@ -53,6 +80,14 @@ def sources(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a census in one process that nothing happened to."""
+    place = tmp_path_factory.mktemp("whole")
+    census(make_sources(place), place / "out")
+    return place / "out"
+
+
 FILES, FAILED = 84, 7
 
 
@@ -61,36 +96,68 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, **more}
 
 
+def impatience(output: Path) -> dict[str, str]:
+    """Return what has the processes of a census read `IMPATIENCE`."""
+    folder = output.with_name("impatience")
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(IMPATIENCE)
+    return {"PYTHONPATH": str(folder)}
+
+
+def let_go(output: Path) -> None:
+    (output.with_name("impatience") / "go").touch()
+
+
 def command(sources: Path, output: Path, *arguments: str) -> list[str]:
     return [
         sys.executable, "-m", "examples.census", "--folder", str(sources), "--output", str(output), *arguments
     ]  # fmt: skip
 
 
-def census(
-    sources: Path, output: Path, *arguments: str, code: int = 0, timeout: float = WAIT_SECONDS, **variables: str
-) -> str:
+def census(sources: Path, output: Path, *arguments: str, code: int = 0, **variables: str) -> str:
     done = subprocess.run(
         command(sources, output, *arguments), cwd=ROOT, env=environment(**variables), capture_output=True, text=True,
-        timeout=timeout, check=False,
+        timeout=WAIT_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def cut_short(sources: Path, output: Path, number: signal.Signals, *, after: int = 20) -> tuple[int, str]:
-    """Start a slow census, send it a signal when so many files are parsed, and return its exit code and output."""
-    process = subprocess.Popen(
-        command(sources, output, "--delay-ms", "100"), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
-    )
+def begin(sources: Path, output: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start a census whose parses are slow until `let_go`."""
+    return subprocess.Popen(
+        command(sources, output, "--delay-ms", str(PACE_MS), *arguments), cwd=ROOT,
+        env=environment(**variables, **impatience(output)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def cut_short(
+    sources: Path, output: Path, number: signal.Signals, *arguments: str, **variables: str
+) -> tuple[int, str]:
+    """Start a slow census, send it a signal when some files are parsed, and return its exit code and output."""
+    process = begin(sources, output, *arguments, **variables)
     deadline = time.monotonic() + WAIT_SECONDS
-    while sum(parsed(output).values()) < after:
+    while sum(parsed(output).values()) < SOME:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
     told, _ = process.communicate(timeout=WAIT_SECONDS)
+    let_go(output)
     return process.returncode, told
+
+
+def let_go_after(word: str, process: subprocess.Popen[str], output: Path) -> str:
+    """Let a slow census go when it has said something, and return all it says; it must end well."""
+    told = ""
+    assert process.stdout is not None
+    with process:
+        for line in process.stdout:
+            told += line
+            if word in line:
+                let_go(output)
+    assert process.returncode == 0, told
+    return told
 
 
 def parsed(output: Path) -> Counter[str]:
@@ -137,7 +204,7 @@ def test_the_next_census_of_the_same_files_is_a_new_run_with_the_same_report(sou
     assert set(parsed(tmp_path / "out").values()) == {1}
 
 
-def test_ctrl_c_ends_in_good_order_and_the_same_command_goes_on(sources: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_in_good_order_and_the_same_command_goes_on(sources: Path, tmp_path: Path, whole: Path) -> None:
     out = tmp_path / "out"
     code, told = cut_short(sources, out, signal.SIGINT)
     assert code == 130
@@ -145,20 +212,19 @@ def test_ctrl_c_ends_in_good_order_and_the_same_command_goes_on(sources: Path, t
     assert "Run the same command again to go on where it was." in told
     assert sum(parsed(out).values()) < FILES
     assert not (out / "report.json").exists()
-    resumed = census(sources, out)
+    resumed = census(sources, out, **impatience(out))
     assert "Going on with run" in resumed
     assert "missing: 0" in resumed
     assert sum(1 for count in parsed(out).values() if count > 1) <= SLOTS
     assert check(out)[0] == 0
-    census(sources, tmp_path / "whole")
-    assert report_of(out) == report_of(tmp_path / "whole")
+    assert report_of(out) == report_of(whole)
 
 
 def test_a_killed_census_goes_on_at_once(sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, _ = cut_short(sources, out, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    resumed = census(sources, out)
+    resumed = census(sources, out, **impatience(out))
     assert "Going on with run" in resumed
     assert "missing: 0" in resumed
     assert sum(1 for count in parsed(out).values() if count > 1) <= SLOTS
@@ -183,10 +249,11 @@ def test_a_census_of_other_files_gives_the_interrupted_one_up(sources: Path, tmp
 
 def test_two_censuses_do_not_share_an_output_folder(sources: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command(sources, tmp_path / "out", "--delay-ms", "2000"), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
-    )
+        command(sources, tmp_path / "out", "--delay-ms", "600000"), cwd=ROOT, env=environment(),
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
-        while not parsed(tmp_path / "out"):
+        while not (tmp_path / "out" / "started.log").exists():
             assert process.poll() is None
             time.sleep(0.01)
         assert "Another census is at work" in census(sources, tmp_path / "out", code=1)
@@ -211,51 +278,43 @@ def test_the_checker_notices_what_is_missing_or_changed(sources: Path, tmp_path:
 
 
 def test_a_cluster_that_loses_a_worker_reports_the_same_as_one_process(
-    sources: Path, tmp_path: Path, rabbitmq_url: str, namespace: str
+    sources: Path, tmp_path: Path, whole: Path, rabbitmq_url: str, namespace: str
 ) -> None:
-    census(sources, tmp_path / "embedded")
-    told = census(
-        sources, tmp_path / "cluster", "--cluster", "--delay-ms", "100", "--compare",
-        str(tmp_path / "embedded" / "report.json"), FLOXIDE_BROKER=rabbitmq_url, FLOXIDE_NAMESPACE=namespace,
+    out = tmp_path / "cluster"
+    begun = begin(
+        sources, out, "--cluster", "--compare", str(whole / "report.json"), FLOXIDE_BROKER=rabbitmq_url,
+        FLOXIDE_NAMESPACE=namespace,
     )  # fmt: skip
+    told = let_go_after("Killed worker", begun, out)
     assert told.count("(SIGKILL)") == 1
     assert "byte-identical" in told
     assert "VIOLATED" not in told
-    note = json.loads((tmp_path / "cluster" / "census.json").read_text())
+    note = json.loads((out / "census.json").read_text())
     assert [len(held) > 0 for held in note["killed"].values()] == [True]
-    assert check(tmp_path / "cluster")[0] == 0
+    assert check(out)[0] == 0
 
 
 def test_a_cluster_survives_ctrl_c(sources: Path, tmp_path: Path, rabbitmq_url: str, namespace: str) -> None:
     out = tmp_path / "cluster"
     variables = {"FLOXIDE_BROKER": rabbitmq_url, "FLOXIDE_NAMESPACE": namespace}
-    process = subprocess.Popen(
-        command(sources, out, "--cluster", "--workers", "1", "--delay-ms", "50"), cwd=ROOT,
-        env=environment(**variables), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while sum(parsed(out).values()) < 10:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode == 130, told
-    told = census(sources, out, "--cluster", "--workers", "1", **variables)
+    code, told = cut_short(sources, out, signal.SIGINT, "--cluster", "--workers", "1", **variables)
+    assert code == 130, told
+    told = census(sources, out, "--cluster", "--workers", "1", **variables, **impatience(out))
     assert "missing: 0" in told
     assert "VIOLATED" not in told
 
 
-@pytest.mark.xdist_group("own_rabbitmq")
-@pytest.mark.timeout(150)  # 20 s, and a minute more where the broker lost its queue with its life
-def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path, tmp_path: Path) -> None:
+@pytest.mark.long  # 20 s, and a minute more where the broker lost its queue with its life
+def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path, tmp_path: Path, whole: Path) -> None:
     try:
         has_container_engine() or find_scripts()
     except ConfigurationError as error:
         pytest.skip(f"needs a RabbitMQ that may be killed: {error}")
-    census(sources, tmp_path / "embedded")
-    told = census(
-        sources, tmp_path / "cluster", "--cluster", "--kill-broker", "--delay-ms", "1200", "--compare",
-        str(tmp_path / "embedded" / "report.json"), timeout=120,
-    )  # fmt: skip
+    out = tmp_path / "cluster"
+    begun = begin(
+        sources, out, "--cluster", "--kill-broker", "--delay-ms", "2000", "--compare", str(whole / "report.json")
+    )
+    told = let_go_after("RabbitMQ runs again", begun, out)
     assert "Killed RabbitMQ" in told
     assert "RabbitMQ runs again" in told
     assert "byte-identical" in told
@@ -265,29 +324,29 @@ def test_a_cluster_whose_broker_is_killed_as_well_reports_the_same(sources: Path
 FINDERS: dict[str, Callable[[], object]] = {"PostgreSQL": find_programs, "Redis": find_program}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.long
 @pytest.mark.fault(25)
 @pytest.mark.parametrize("server", FINDERS)
 def test_a_cluster_whose_store_is_killed_as_well_reports_the_same(
-    sources: Path, tmp_path: Path, rabbitmq_url: str, namespace: str, server: str
+    sources: Path, tmp_path: Path, whole: Path, rabbitmq_url: str, namespace: str, server: str
 ) -> None:
     try:
         has_container_engine() or FINDERS[server]()
     except ConfigurationError as error:
         pytest.skip(f"needs a {server} that may be killed: {error}")
-    census(sources, tmp_path / "embedded")
-    told = census(
-        sources, tmp_path / "cluster", "--cluster", "--store", server.lower(), "--delay-ms", "300", "--compare",
-        str(tmp_path / "embedded" / "report.json"), timeout=100, FLOXIDE_BROKER=rabbitmq_url,
-        FLOXIDE_NAMESPACE=namespace,
+    out = tmp_path / "cluster"
+    begun = begin(
+        sources, out, "--cluster", "--store", server.lower(), "--compare", str(whole / "report.json"),
+        FLOXIDE_BROKER=rabbitmq_url, FLOXIDE_NAMESPACE=namespace,
     )  # fmt: skip
+    told = let_go_after(f"{server} runs again", begun, out)
     assert told.count("Killed worker") == 1
     assert f"Killed {server} (SIGKILL)" in told
     assert f"{server} runs again" in told
     assert "byte-identical" in told
     assert "VIOLATED" not in told
-    assert report_of(tmp_path / "cluster") == report_of(tmp_path / "embedded")
-    assert not (tmp_path / "cluster" / "census.db").exists()
+    assert report_of(out) == report_of(whole)
+    assert not (out / "census.db").exists()
 
 
 def test_a_store_that_is_not_ours_is_not_killed(sources: Path, tmp_path: Path) -> None:

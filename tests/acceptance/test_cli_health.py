@@ -11,22 +11,16 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from floxide_amqp.testing.amqp_handshake import free_ports
 from tests.acceptance.test_cli import ROOT, Floxide, floxide, stored
 
 __all__ = ["floxide", "stored"]
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 def ask(port: int, path: str) -> tuple[int, str]:
     """Return status and body; 0 where nobody listens yet."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -35,13 +29,13 @@ def ask(port: int, path: str) -> tuple[int, str]:
 
 
 async def test_a_worker_is_asked_drains_and_ends_well(stored: Floxide, tmp_path: Path) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     worker = stored.begin("worker", "shop:app", "--log-format", "json", FLOXIDE_HTTP=str(port))
     await worker.until(lambda: ask(port, "/readyz")[0] == 200)
     assert worker.has_logged("health.listening")()
     assert json.loads(ask(port, "/livez")[1])["status"] == "alive"
     assert 'floxide_worker_status{status="running"} 1.0' in ask(port, "/metrics")[1]
-    stored("start", "shop:app", "Waiting", "-i", json.dumps(str(tmp_path)), "--run-id", "w1")
+    stored.process("start", "shop:app", "Waiting", "-i", json.dumps(str(tmp_path)), "--run-id", "w1")
     await worker.until((tmp_path / "began").exists)
     worker.process.send_signal(signal.SIGTERM)
     await worker.until(lambda: ask(port, "/readyz")[0] == 503)

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from typing import Any
 import pytest
 import yaml
 
+from floxide_amqp.testing.amqp_handshake import free_ports
+
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
 INSTRUCTIONS = [
@@ -31,7 +32,7 @@ INSTRUCTIONS = [
 ]
 OURS = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "floxide-amqp:local"}
 HEALTH = "127.0.0.1:8080"
-WAIT_SECONDS = 50
+WAIT_SECONDS = 120
 
 FILES = 12
 
@@ -99,6 +100,16 @@ def end_of(process: subprocess.Popen[str]) -> str:
     return told
 
 
+def wait_until_started(worker: subprocess.Popen[str]) -> None:
+    """Read what a worker says until it takes messages; told to stop before, it would just end."""
+    assert worker.stdout is not None
+    told = ""
+    while "worker.started" not in told:
+        line = worker.stdout.readline()
+        assert line, told
+        told += line
+
+
 def test_the_commands_of_the_compose_file_write_the_report_of_one_process(
     start: Callable[[str, list[str]], subprocess.Popen[str]], data: Path, sources: Path
 ) -> None:
@@ -106,11 +117,15 @@ def test_the_commands_of_the_compose_file_write_the_report_of_one_process(
     folder = ["--folder", str(sources)]
     end_of(start("census", ["--output", "/data/census-output", *folder]))
     workers = [start("worker", OURS["worker"]["command"]) for _ in range(OURS["worker"]["deploy"]["replicas"])]
+    assert len(workers) == 3
+    for worker in workers:
+        wait_until_started(worker)
     told = end_of(start("census", [*OURS["census"]["command"], *folder]))
     for worker in workers:
         assert worker.poll() is None, worker.communicate()
         worker.send_signal(signal.SIGTERM)
-    assert [end_of(worker).count("worker.started") for worker in workers] == [1, 1, 1]
+    for worker in workers:
+        end_of(worker)
     assert "byte-identical" in told
     assert "VIOLATED" not in told
     reports = [data / "census-output" / "report.json", data / "census-output" / "cluster" / "report.json"]
@@ -124,9 +139,7 @@ def test_a_worker_s_container_is_asked_for_its_health_where_it_serves_it(
 ) -> None:
     worker = OURS["worker"]
     assert worker["command"][-2:] == ["--http", HEALTH]
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    (port,) = free_ports(1)
     ask, *words = worker["healthcheck"]["test"]
     assert (ask, words[0]) == ("CMD", "python")
     check = [sys.executable, *(word.replace(HEALTH, f"127.0.0.1:{port}") for word in words[1:])]

@@ -54,7 +54,7 @@ def background(command: str, folder: Path) -> Iterator[None]:
         try:
             yield
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(30) == 0, (folder / "worker.log").read_text()
+            assert worker.wait(120) == 0, (folder / "worker.log").read_text()
         finally:
             worker.kill()
 
@@ -65,7 +65,7 @@ def follow(page: Path, folder: Path, *, skip: str = "never") -> None:
         if command.startswith(skip):
             continue
         done = subprocess.run(
-            command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True, timeout=90, check=False
+            command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         assert promised in done.stdout, (command, done.stdout)

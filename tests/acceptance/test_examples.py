@@ -10,16 +10,20 @@ from pathlib import Path
 import pytest
 
 from examples import (
+    approval,
     article,
     batch,
     branching,
     cancellation,
     channel,
     checkpoint,
+    children,
     configured,
     distributed,
+    django_reports,
     drawing,
     fallback,
+    flask_orders,
     generic,
     merge,
     nested,
@@ -27,6 +31,7 @@ from examples import (
     orders,
     retry_node,
     retry_workflow,
+    schedules,
     single,
     split,
     timeout,
@@ -50,6 +55,26 @@ async def test_orders_that_cannot_be_paid_or_filled_take_their_own_way_out() -> 
         "Ada, please use another card for pen: the card is expired",
         "Ada paid 40; refunded 40, no pen: 2 left",
     ]
+
+
+async def test_an_expense_is_approved_and_another_goes_to_the_director_when_nobody_decides() -> None:
+    assert await approval.main() == [
+        "Ada's 30 euros: approved by Grace",
+        "Bob's 900000 euros: refused (a boat will do) by Edsger",
+    ]
+
+
+def test_flask_views_start_show_and_find_runs_from_threads() -> None:
+    placed, again, receipt, shown, found, missing, other = flask_orders.main()
+    assert placed == again == {"run": "order-17"}
+    assert receipt == {"receipt": "Ada paid 30; shipped pen"}
+    assert shown == {"run": "order-17", "status": "completed", "stage": "shipped"}
+    assert found == {"orders": ["order-17"], "next": ""}
+    assert (missing, other) == (404, 409)
+
+
+def test_django_views_start_and_show_runs_from_threads() -> None:
+    assert django_reports.main() == [{"run": "may"}, {"status": "completed", "report": "4 words"}, 404]
 
 
 async def test_branching_follows_types_guards_and_enum_members() -> None:
@@ -122,7 +147,15 @@ async def test_timeouts_end_a_node_and_a_run() -> None:
         "yes",
         "when? perhaps (Node 'ask_the_oracle' did not end within its timeout of 0.05 s.)",
         "Pozzo came",
-        "a run had 0.05 s",
+        "a run had 0.5 s",
+    ]
+
+
+async def test_children_are_gathered_and_one_that_goes_on_ends_with_its_parent() -> None:
+    assert await children.main() == [
+        "to Ada, not to Bert, to Cleo",
+        "completed, completed, failed",
+        "Sowing of garden: cancelled",
     ]
 
 
@@ -141,6 +174,12 @@ async def test_a_generic_node_needs_its_type() -> None:
 
 async def test_a_configured_node_is_used_twice_over_one_context() -> None:
     assert await configured.main() == (258.0, ["service 20.00", "tax 38.00"])
+
+
+async def test_a_schedule_starts_runs_at_its_times_and_one_now() -> None:
+    first, *rest = await schedules.main()
+    assert first == "next at 09:00 in Berlin: True"
+    assert rest == ["report@trigger-today: sales until today", "started: 1, missed: 0"]
 
 
 async def test_a_timer_starts_one_run_per_tick() -> None:

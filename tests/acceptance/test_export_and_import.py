@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.acceptance.test_cli import Floxide
+
 APP = """
 import asyncio
+from pathlib import Path
 
 from floxide_amqp import Context, EventLog, Floxide, Limits, NextAll, Workflow, WorkflowCtx, gather, node
 
@@ -26,7 +30,8 @@ async def spread(n: int) -> NextAll[int]:
 
 @node
 async def square(ctx: WorkflowCtx[Told], n: int) -> int:
-    await asyncio.sleep(0.1)
+    while n >= {eager} and not Path("go").exists():
+        await asyncio.sleep(0.02)
     ctx.state.log.append(n)
     return n * n
 
@@ -43,8 +48,11 @@ class Squares(Workflow[int, int, Told]):
 
 app = Floxide(store="sqlite:///here.db", workflows=[Squares], limits=Limits(concurrency=5))
 """
-COUNT = 300
-PATIENCE_SECONDS = 60.0
+COUNT = 60
+EAGER = 20
+"""Items that may end before there is a file named ``go``; the others wait for it."""
+
+PATIENCE_SECONDS = 120.0
 
 
 def floxide(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -57,14 +65,15 @@ def floxide(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def wait_until_some_items_are_done(folder: Path) -> None:
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
-        status = floxide(folder, "items", "moving:app", "order", "--json")
-        if status.returncode == 0 and len(json.loads(status.stdout)) > 3:
+        status = Floxide(folder, dict(os.environ))("items", "moving:app", "order", "--json")
+        if status.code == 0 and len(json.loads(status.out)) > 3:
             return
+        time.sleep(0.05)
     raise AssertionError("The run did not begin.")
 
 
 def test_a_run_whose_worker_was_killed_moves_to_another_store_and_ends_there(tmp_path: Path) -> None:
-    (tmp_path / "moving.py").write_text(APP)
+    (tmp_path / "moving.py").write_text(APP.replace("{eager}", str(EAGER)))
     begun = subprocess.Popen(
         [
             sys.executable, "-m", "floxide_amqp.apps.cli", "start", "moving:app", "--input", str(COUNT), "--run-id",
@@ -89,6 +98,7 @@ def test_a_run_whose_worker_was_killed_moves_to_another_store_and_ends_there(tmp
     again = floxide(tmp_path, "import", "moving:app", "order.run", *other)
     assert (again.returncode, again.stdout) == (4, "")
     assert "this store has a run of this id" in " ".join(again.stderr.split())
+    (tmp_path / "go").touch()
     done = floxide(tmp_path, "resume", "moving:app", "order", "--watch", *other)
     assert (done.returncode, done.stdout) == (0, f"{sum(n * n for n in range(COUNT))}\n"), done.stderr
     counted = floxide(tmp_path, "store", "stats", "--json", *other)

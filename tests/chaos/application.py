@@ -59,6 +59,9 @@ IMPATIENT = AmqpSettings(
 """The same for the broker: a half-open link shows within seconds. A process may begin while the broker is away."""
 
 
+FEW_CHANGES = 6
+"""Changes of a context after which there is a snapshot: small orders have none, large ones several."""
+
 RUN_TIMEOUT = timedelta(hours=1)
 """Never due here; its timer must be gone when the run is."""
 
@@ -92,6 +95,7 @@ PATIENT_RETRY = RetryPolicy(
 @node
 async def accept(ctx: Ctx, order: Order) -> Order:
     ctx.state.stage = "accepted"
+    ctx.set_attribute("stage", "accepted")
     return order
 
 
@@ -164,6 +168,7 @@ class Finishing(Workflow[Parcel, Parcel, OrderContext], version="1"):
 @node
 async def ship(ctx: Ctx, parcel: Parcel) -> Parcel:
     ctx.state.stage = "shipped"
+    ctx.set_attribute("stage", "shipped")
     return parcel
 
 
@@ -272,7 +277,8 @@ def application(place: Place, *interceptors: Interceptor) -> Floxide:
     is_default = os.environ.get(TIMES_VARIABLE) == "default"
     return Floxide(
         place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting],
-        timeouts=Timeouts() if is_default else QUICK, limits=Limits(concurrency=20, threads=4),
+        timeouts=Timeouts() if is_default else QUICK,
+        limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES),
         broker_settings=AmqpSettings(open_deadline=90.0) if is_default else IMPATIENT, interceptors=interceptors,
     )  # fmt: skip
 

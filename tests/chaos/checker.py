@@ -124,6 +124,11 @@ class _Checker:
         self._evidence = evidence
         self._reader = reader
         self._runs = {run.run_id: run for run in reader.runs()}
+        self._listed: defaultdict[str, set[str]] = defaultdict(set)
+        for name in reader.indexes():
+            if name.startswith("runs.attribute:"):
+                for entry, _ in reader.index(name):
+                    self._listed[entry.split(":", 1)[1]].add(name.removeprefix("runs.attribute:"))
 
     def _report(self, kind: str, invariant: str, where: str, what: str) -> None:
         self.findings.violations.append(Violation(kind, invariant, where, what))
@@ -195,8 +200,16 @@ class _Checker:
             self._report(kind, "I6", run.run_id, what)
         self._check_join(run, expected)
         self._check_context(run, expected.totals)
+        self._check_listed(run, expected.totals)
         self.findings.retries += sum(failures.values())
         self.findings.fallbacks += expected.ended["substitute", "completed"]
+
+    def _check_listed(self, run: StoredRun, totals: Totals) -> None:
+        """I12: it is found by what it is now, and by nothing that it was."""
+        listed, expected = self._listed[run.run_id], {f"customer:s{totals.customer}", f"stage:s{totals.stage}"}
+        if listed != expected:
+            kind = "lost" if expected - listed else "leaked"
+            self._report(kind, "I12", run.run_id, f"it is listed under {sorted(listed)}, expected {sorted(expected)}")
 
     def _check_counts(self, run: StoredRun) -> None:
         """I3: nothing is live, and the counters say so."""
@@ -236,13 +249,14 @@ class _Checker:
             self._report(kind, "I4", run.run_id, f"at the join arrived {arrived}, expected {expected.arrivals}"[:500])
 
     def _check_context(self, run: StoredRun, totals: Totals) -> None:
-        """The context is the initial one and every delta once, merged here by hand."""
-        found = merged(run)
-        self.findings.holds += len(found.held)
-        for name, value in asdict(totals).items():
-            is_value = getattr(found, name)
-            if is_value != value:
-                self._report("wrong", "I5", run.run_id, f"context field {name} is {is_value}, expected {value}"[:300])
+        """The context has every change once, in each way that the store has to it."""
+        self.findings.holds += len(totals.held)
+        for way, found in run.context.ways():
+            for name, value in asdict(totals).items():
+                is_value = getattr(found, name)
+                if is_value != value:
+                    problem = f"context field {name}, {way}, is {is_value}, expected {value}"
+                    self._report("wrong", "I5", run.run_id, problem[:300])
 
     # --- what others saw
 
@@ -348,42 +362,6 @@ class _Checker:
         for name, code in self._evidence.exits.items():
             if code != 0:
                 self._report("wrong", "I9", name, f"told to stop, it exited with {code}")
-
-
-def merged(run: StoredRun) -> Totals:
-    """Merge the context of a run from its initial one and its deltas."""
-    context = {name: _value(value) for name, value in run.context.items()}
-    sums = {"quantity": context.get("quantity", 0)}
-    sets: dict[str, set[int]] = {"skus": set(), "held": set()}
-    picked: list[int] = []
-    events: dict[str, str] = {}
-    for _, delta in run.deltas:
-        for name, tagged in delta.items():
-            if name == "events":
-                events.update({event[0]: event[2] for event in tagged})
-                continue
-            value = tagged[1]
-            if name == "quantity":
-                sums[name] += value
-            elif name in sets:
-                sets[name] |= set(value)
-            elif name == "picked":
-                picked += value
-            elif name == "dearest":
-                context[name] = max(context[name], value)
-            elif name == "cheapest":
-                context[name] = min(context[name], value)
-            else:
-                context[name] = value
-    return Totals(
-        customer=context["customer"], quantity=sums["quantity"], dearest=context["dearest"],
-        cheapest=context["cheapest"], skus=frozenset(sets["skus"]), held=frozenset(sets["held"]),
-        picked=tuple(sorted(picked)), events=tuple(sorted(events.values())), stage=context["stage"],
-    )  # fmt: skip
-
-
-def _value(tagged: Any) -> Any:
-    return tagged[1] if isinstance(tagged, list) and len(tagged) == 2 and isinstance(tagged[0], str) else tagged
 
 
 def _number(run_id: str) -> int:

@@ -130,7 +130,8 @@ class Client:
 
 
 def _start(run_id: str, order: Order) -> Start[Order]:
-    return Start(order, OrderContext(customer=customer_of(order.number)), run_id)
+    customer = customer_of(order.number)
+    return Start(order, OrderContext(customer=customer), run_id, {"customer": customer})
 
 
 async def main(name: str, broker: str, store: str, folder: str, seed: str) -> None:

@@ -27,7 +27,7 @@ FEED_SECONDS = 0.2
 CALM_SECONDS = 3.0
 TRY_AGAIN_SECONDS = 1.0
 TRIES = 40
-QUIET_SECONDS = 240.0
+QUIET_SECONDS = 900.0
 """Longest wait for the quiet after the last fault."""
 
 

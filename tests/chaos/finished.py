@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from floxide_amqp import Floxide
+from floxide_amqp import Floxide, Limits
 from tests.chaos.application import QUICK, Bookkeeping, OrderContext, Orders
 from tests.chaos.checker import Evidence
 from tests.chaos.ledger import Ledger
@@ -23,17 +23,22 @@ LEFT_ENTRY = "00000000000001:x:1:order-0"
 """The key of an entry that should be gone, such as that of a message."""
 
 
-async def finish_orders(folder: Path, store: str) -> None:
+async def finish_orders(folder: Path, store: str, limits: Limits | None = None) -> None:
     """Play the orders to their end on a store, and write down what others saw."""
     (folder / "clients").mkdir()
     ledger = Ledger(folder, "w0")
-    app = Floxide(store=store, workflows=[Orders], timeouts=QUICK, interceptors=[Bookkeeping(ledger)])
+    app = Floxide(
+        store=store, workflows=[Orders], timeouts=QUICK, interceptors=[Bookkeeping(ledger)], limits=limits or Limits()
+    )  # fmt: skip
     journal: list[str] = []
     async with app.orchestrator() as orchestrator:
         for number in FINISHED:
-            context = OrderContext(customer=customer_of(number))
-            run = await orchestrator.start(Orders, order_of(SEED, number), context=context, run_id=f"order-{number}")
-            result = asdict(await run.result(30))
+            customer = customer_of(number)
+            run = await orchestrator.start(
+                Orders, order_of(SEED, number), context=OrderContext(customer=customer), run_id=f"order-{number}",
+                attributes={"customer": customer},
+            )  # fmt: skip
+            result = asdict(await run.result(120))
             journal += [f"started {run.run_id}\n", f"result {run.run_id} {json.dumps(result)}\n"]
     ledger.close()
     (folder / "clients" / "client.log").write_text("".join(journal))

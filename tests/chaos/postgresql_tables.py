@@ -61,10 +61,11 @@ class PostgresqlTables:
         for partition, name, value in self._rows("SELECT partition, name, value FROM counters WHERE slot>=0"):
             yield partition.decode(), name.decode(), value
 
-    def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
-        query = "SELECT partition, name, value FROM log_entries WHERE slot>=0 ORDER BY slot, partition, name, position"
-        for partition, name, value in self._rows(query):
-            yield partition.decode(), name.decode(), value
+    def log_entries(self) -> Iterable[tuple[str, str, int, bytes]]:
+        columns = "partition, name, position"
+        query = f"SELECT {columns}, value FROM log_entries WHERE slot>=0 ORDER BY slot, {columns}"
+        for partition, name, position, value in self._rows(query):
+            yield partition.decode(), name.decode(), position, value
 
     def index(self, name: str, limit: int | None = None) -> Entries:
         query = "SELECT entry, value FROM index_entries WHERE name=$1 ORDER BY entry LIMIT $2"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 120.0
-ANSWER_SECONDS = 15.0
+READY_SECONDS = 300.0
+ANSWER_SECONDS = 120.0
 PAUSE_AFTER_FAILURE_SECONDS = 0.5
-STOP_SECONDS = 45.0
+STOP_SECONDS = 180.0
 
 
 class Slot:

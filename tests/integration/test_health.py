@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from floxide_amqp import ConfigurationError, Floxide, Limits, Worker
+from floxide_amqp import ConfigurationError, Floxide, Limits, Worker, Workflow, node
 from floxide_amqp.apps.health import serve_health
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
+from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.rabbitmq_servers import RabbitMQ
 from tests.integration.dead_letter_app import QUICK, Innocent
 
@@ -26,11 +26,15 @@ SWIFT = AmqpSettings(
 CONNECTED = ["broker: consume", "broker: control", "broker: publish"]
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+@node
+async def stay(folder: str) -> str:
+    while not Path(folder, "go").exists():  # noqa: ASYNC110, ASYNC240 - a test makes it
+        await asyncio.sleep(0.02)
+    return "done"
+
+
+class Staying(Workflow[str, str]):
+    start = stay
 
 
 class Pod:
@@ -48,7 +52,7 @@ class Pod:
             is_json = response.content_type == "application/json"
             return response.status, (await response.json() if is_json else None), text
 
-    async def until_ready(self, status: int, seconds: float = 40) -> list[str]:
+    async def until_ready(self, status: int, seconds: float = 120) -> list[str]:
         """Wait until /readyz answers so; return the problems it names."""
         async with asyncio.timeout(seconds):
             while True:
@@ -60,7 +64,7 @@ class Pod:
 
 @asynccontextmanager
 async def pod(app: Floxide, *, is_run: bool = True) -> AsyncGenerator[Pod]:
-    port = free_port()
+    (port,) = free_ports(1)
     async with app.worker(http=f"127.0.0.1:{port}", name="pod") as worker, aiohttp.ClientSession() as client:
         task = asyncio.create_task(worker.run_forever()) if is_run else None
         try:
@@ -73,7 +77,7 @@ async def pod(app: Floxide, *, is_run: bool = True) -> AsyncGenerator[Pod]:
 
 def app_on(broker: str | None, namespace: str, folder: Path) -> Floxide:
     return Floxide(
-        broker, store=f"sqlite:///{folder}/runs.db", namespace=namespace, workflows=[Innocent], timeouts=QUICK,
+        broker, store=f"sqlite:///{folder}/runs.db", namespace=namespace, workflows=[Innocent, Staying], timeouts=QUICK,
         broker_settings=SWIFT, limits=Limits(concurrency=7),
     )  # fmt: skip
 
@@ -105,7 +109,7 @@ async def test_a_worker_is_ready_once_it_runs_and_names_what_it_looked_at(
 async def test_steps_and_runs_are_counted_and_no_secret_is_shown(served: Pod) -> None:
     async with served.app.orchestrator() as orchestrator:
         runs = [await orchestrator.start(Innocent, n) for n in range(5)]
-        assert [await run.result(30) for run in runs] == [n * n for n in range(5)]
+        assert [await run.result(90) for run in runs] == [n * n for n in range(5)]
     _, _, text = await served.ask("/metrics")
     assert 'floxide_steps_total{node="work",outcome="committed",workflow="Innocent"} 5.0' in text
     assert 'floxide_runs_finished_total{status="completed"} 5.0' in text
@@ -123,19 +127,20 @@ async def test_a_draining_worker_lives_and_is_not_ready(rabbitmq_url: str, names
     async with pod(app) as made:
         await made.until_ready(200)
         async with app.orchestrator() as orchestrator:
-            run = await orchestrator.start(Innocent, 1)
+            run = await orchestrator.start(Staying, str(tmp_path))
             await until(lambda: _is_at_work(made))
             made.worker.stop()
-            assert await made.until_ready(503, 5) == ["worker: It is draining."]
+            assert await made.until_ready(503) == ["worker: It is draining."]
             assert (await made.ask("/livez"))[0] == 200
-            assert await run.result(20) == 1
+            (tmp_path / "go").touch()
+            assert await run.result(90) == "done"
 
 
 async def _is_at_work(made: Pod) -> bool:
     return made.worker.health().in_flight > 0
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 90) -> None:
     async with asyncio.timeout(seconds):
         while not await holds():  # noqa: ASYNC110 - another task makes it so
             await asyncio.sleep(0.02)
@@ -169,7 +174,7 @@ async def test_a_worker_that_the_broker_blocks_is_not_ready(
     app = app_on(own_rabbitmq.url, namespace, tmp_path)
     async with pod(app) as made, app.orchestrator() as orchestrator:
         run = await orchestrator.start(Innocent, 2)
-        assert await run.result(20) == 4
+        assert await run.result(90) == 4
         await made.until_ready(200)
         await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "0")
         try:
@@ -179,7 +184,7 @@ async def test_a_worker_that_the_broker_blocks_is_not_ready(
         finally:
             await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "0.6")
         assert await made.until_ready(200) == []
-        assert await late.result(30) == 9
+        assert await late.result(90) == 9
 
 
 async def test_a_port_in_use_is_one_sentence(served: Pod) -> None:

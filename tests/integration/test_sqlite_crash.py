@@ -13,7 +13,7 @@ from floxide_amqp.drivers.sqlite import SqliteKeyValueStore, Synchronous
 from floxide_amqp.ports.key_value import IndexRange, Key, LogRange, Read
 
 GROUP = 5
-ROUNDS = 12
+ROUNDS = 7
 
 CHILD = f"""
 import asyncio, sys

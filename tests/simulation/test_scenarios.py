@@ -441,14 +441,14 @@ def test_a_store_that_is_away_for_30_seconds_makes_nobody_give_messages_back_in_
         async with world.client("client") as client:
             handles = [await client.start(Chain, n, run_id=f"run-{n}") for n in range(5)]
             await asyncio.sleep(0.003)
-            world.store.weather.is_away = True
+            world.servers[""].weather.is_away = True
             delivered = world.broker.delivered
             with pytest.raises((StoreError, TimeoutError)):
                 async with asyncio.timeout(1):
                     await client.status("run-0")
             await asyncio.sleep(29)
             assert world.broker.delivered - delivered <= 30
-            world.store.weather.is_away = False
+            world.servers[""].weather.is_away = False
             assert [await handle.result(timeout=5 * MINUTE) for handle in handles] == [2 * n + 1 for n in range(5)]
 
     world.play(play)

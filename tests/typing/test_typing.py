@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("typing")  # one process starts the checkers
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 OK_FILES = sorted(path.name for path in HERE.glob("ok_*.py"))

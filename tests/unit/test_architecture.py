@@ -27,6 +27,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
         "runtime": "exceptions logs core ports stores runtime",
         "drivers": "exceptions logs core ports drivers",
         "apps": "exceptions logs core ports stores runtime drivers apps",
+        "sync": "apps",
         "testing": "exceptions logs core ports stores runtime drivers apps testing front-door",
         "front-door": "exceptions logs core ports stores runtime drivers apps",
     }.items()

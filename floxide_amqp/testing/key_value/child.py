@@ -16,7 +16,7 @@ from typing import cast
 from floxide_amqp.ports.key_value import Add, Append, Check, Committed, Enter, Key, KeyValueStore, LogRange, Put, Read
 from floxide_amqp.testing.key_value.harness import SLOT, attempt, batch, snapshot
 
-ROUNDS = 60
+ROUNDS = 40
 """Commits each process must bring through."""
 
 CELL, COUNTER, LOG = Key("hammer", "cell"), Key("hammer", "counter"), Key("hammer", "log")

@@ -8,11 +8,13 @@ Its parts, from the inside out:
 
 * `loop`: `SeededLoop`, virtual time and an order drawn from the seed; `Lane`, what dies, freezes and goes on together.
 * `storage`: `StoreServer`, the memory store's code behind a network, and `StoreLink`, one process's driver to it.
+* `servers`, `outage`: several of them, over which runs are spread, and what must go on while one is away.
 * `broker`, `broker_link`, `dead_letters`, `control`: task queues, what they give up and hints that misbehave, and one
   process's connections to them.
 * `process`: `Process`, with its lanes, its clock and its links; it is killed, frozen, hung, cut off.
 * `cluster`: `Simulation`, a world with a store, a broker, a bus, and the workers and clients started in it.
 * `mirror`, `watch`: what the store holds of each run, checked after every commit: I11, legal statuses, counters.
+* `attribute_watch`: the same of what runs are found by: I12.
 * `faults`, `plan`, `windows`: what may befall a world, the plan of what does, and when; all drawn from a seed.
 * `verdict`, `pruned`: what must hold when the faults are over: every run ended with its known result, nothing is left
   behind, and of deleted runs only that they were.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from floxide_amqp.testing.simulation.dead_letters import DeadLetterLink
 from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, run_to_end
 from floxide_amqp.testing.simulation.message_watch import MessageWatch
 from floxide_amqp.testing.simulation.process import Bodies, Process, Pulse, first_record
+from floxide_amqp.testing.simulation.servers import SimulatedStore, StoreServers, home_of
 from floxide_amqp.testing.simulation.storage import StoreServer, StoreWeather
 from floxide_amqp.testing.simulation.story import Story
 from floxide_amqp.testing.simulation.watch import Watch
@@ -38,6 +39,12 @@ WorkflowClass = type[WorkflowDefinition[Any, Any, Any]]
 
 FAR_MS = 30_000
 """For a timer further away than this nobody waits here."""
+
+ALONE = ("",)
+"""The names of the servers of a store that has only one."""
+
+LET_GO_SECONDS = 60.0
+"""How long after a call did not get through to a server a worker may still take it for out of reach."""
 
 QUICK = Timeouts(
     maintenance=2.0, heartbeat=2.0, dead_after=8.0, probe=4.0, drain=5.0, cancel_grace=1.0, early_acknowledge=1.0,
@@ -87,8 +94,11 @@ class Simulation:
         is_shuffled: Whether what is ready at the same time runs in an order drawn from the seed; else first come,
             first served.
         is_told: Whether the story is kept, or only its hash.
+        servers: The names of the store's servers, where it has several.
 
     Attributes:
+        servers: The store's servers, by their names; the only one has none.
+        store: All of them, for those who look at what the store holds.
         chance: Draws; for whoever plans what happens.
         watch: What the store holds, and the checks after every commit.
         workers: Every worker there ever was.
@@ -104,19 +114,27 @@ class Simulation:
         settings: Settings | None = None,
         is_shuffled: bool = True,
         is_told: bool = False,
+        servers: Sequence[str] = ALONE,
     ) -> None:
         self.chance = random.Random(seed)
         self.loop = SeededLoop(random.Random(self.chance.random()) if is_shuffled else None)
         self.story = Story(self.loop.time, is_told=is_told)
         self.settings = settings or Settings()
         self.workflows = tuple(workflows)
-        self.store = StoreServer(MachineClock(self.loop.time), self.story)
+        self.servers: Mapping[str, StoreServer] = {
+            name: StoreServer(MachineClock(self.loop.time), self.story, name) for name in sorted(servers)
+        }
+        self.store: SimulatedStore = (
+            StoreServers(self.servers, self.story) if len(self.servers) > 1 else next(iter(self.servers.values()))
+        )
         self.broker = BrokerServer(self.loop, random.Random(self.chance.random()), self.story)
         self.bus = BusServer(self.loop, random.Random(self.chance.random()), self.story)
         self.watch = Watch(self.store)
         self.watch.on_status = self.story.tale.run_became
         self.watch.on_item = self._tell_of_item
-        self.message_watch = MessageWatch(self.broker, self.watch, self.story, self._is_working)
+        self.message_watch = MessageWatch(
+            self.broker, self.watch, self.story, is_working=self._is_working, may_be_let_go=self._may_be_let_go
+        )
         self.workers: list[WorkerProcess] = []
         self.processes: list[Process] = []
         self.garbage: list[bytes] = []
@@ -201,19 +219,21 @@ class Simulation:
     def calm(self) -> None:
         """End every fault: what stands still goes on, what is cut is healed, nothing dies any more."""
         self.story.note("world", "calm")
-        self.store.weather = StoreWeather()
+        for server in self.servers.values():
+            server.weather = StoreWeather()
         self.broker.weather = BrokerWeather()
         self.bus.weather = BusWeather()
         self.bus.tell_of_gap()
         self.body_to_die_in = 0
         for process in self.processes:
             process.spare()
-            process.store.is_cut = process.queue.is_cut = False
+            process.heal()
             process.thaw()
 
     def skip_ms(self, milliseconds: int) -> None:
         """Let the store's clock jump, and with it what is due."""
-        self.store.clock.skew_ms += milliseconds
+        for server in self.servers.values():
+            server.clock.skew_ms += milliseconds
 
     # --- the end
 
@@ -225,14 +245,21 @@ class Simulation:
             await asyncio.sleep(pause)
         return left
 
-    def idle_ms(self) -> int:
-        """Return for how long nothing happens: until the next timer is due, if nobody has anything in hand; else 0."""
-        found = self.store.index_entries("messages:", "owned:", keys.TIMERS)
-        due = [int(entry[:14]) for entry, _ in found.pop(keys.TIMERS, [])]
-        found.pop(keys.SET_ASIDE, None)
-        if found or self.broker.unsettled or not due:
-            return 0
-        return max(0, min(due) - self.store.clock.now_ms())
+    def idle_ms(self, servers: Iterable[StoreServer] | None = None) -> int:
+        """Return for how long nothing happens: until the next timer is due, if nobody has anything in hand; else 0.
+
+        Args:
+            servers: Those looked at; all by default.
+        """
+        waits: list[int] = []
+        for server in self.servers.values() if servers is None else servers:
+            found = server.index_entries("messages:", "owned:", keys.TIMERS, keys.LETTERS)
+            due = (*found.pop(keys.TIMERS, []), *found.pop(keys.LETTERS, []))
+            waits += [int(entry[:14]) - server.clock.now_ms() for entry, _ in due]
+            found.pop(keys.SET_ASIDE, None)
+            if found:
+                return 0
+        return 0 if self.broker.unsettled else max(0, min(waits, default=0))
 
     def skip_what_is_far(self) -> None:
         """Where nothing is due for long, let the time come."""
@@ -258,7 +285,7 @@ class Simulation:
 
     def loose_ends(self) -> dict[str, list[str]]:
         """Return what still leads somewhere: index entries, and messages in the broker."""
-        found = self.store.index_entries("messages:", "owned:", "parked:", "timers")
+        found = self.store.index_entries("messages:", "owned:", "parked:", "timers", keys.LETTERS)
         left = {name: [entry for entry, _ in entries] for name, entries in found.items()}
         if self.broker.unsettled:
             left["broker"] = [f"{self.broker.unsettled} messages"]
@@ -295,8 +322,14 @@ class Simulation:
         named = [process for process in self.processes if process.name == name]
         return bool(named) and named[-1].lane.is_running and not named[-1].is_stopping
 
+    def _may_be_let_go(self, run_id: str) -> bool:
+        """Whether a worker may leave a message to the probes: its run's server is out of reach, or was just now."""
+        is_recent = self.loop.time() - home_of(self.servers, run_id).troubled_at < LET_GO_SECONDS
+        return len(self.servers) > 1 and is_recent
+
     def _tell_of_item(self, run_id: str, old: WorkItem | None, new: WorkItem) -> None:
-        self.story.tale.item_became(run_id, old, new, self.store.clock.now_ms())
+        now_ms = home_of(self.servers, run_id).clock.now_ms()
+        self.story.tale.item_became(run_id, old, new, now_ms)
 
     def _lanes(self) -> list[Lane]:
         return [lane for process in self.processes for lane in process.lanes()]

@@ -30,6 +30,7 @@ class Exposure(Interceptor):
 
     Attributes:
         disturbed: Nodes that ran under a fault: between the beginning of a body and its commit.
+        bodies: Every body that began: its run, item and node.
         missing: What a node asked for and nobody gave it.
     """
 
@@ -38,6 +39,7 @@ class Exposure(Interceptor):
         self._in_hand: dict[tuple[str, str], tuple[str, str]] = {}
         self.turn_of: Callable[[str, str], int] = _unknown
         self.disturbed: set[str] = set()
+        self.bodies: set[tuple[str, str, str]] = set()
         self.missing: ResourceNotFoundError | None = None
 
     async def step(self, call: StepCall, proceed: Callable[[], Awaitable[Transition[Any]]]) -> Transition[Any]:
@@ -45,6 +47,7 @@ class Exposure(Interceptor):
         lane = CURRENT.get()
         who = "somebody" if lane is None else lane.name
         self._in_hand[call.run_id, call.item_id] = (who, call.node)
+        self.bodies.add((call.run_id, call.item_id, call.node))
         about = f"{call.node} of {call.run_id}"
         self._tale.say(f"{who} runs {about} (turn {self.turn_of(call.run_id, call.item_id)})")
         try:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from floxide_amqp.testing.simulation.cluster import Simulation, WorkerProcess
 from floxide_amqp.testing.simulation.process import Death
+from floxide_amqp.testing.simulation.storage import StoreServer
 
 HOUR_MS = 3_600_000
 
@@ -37,6 +38,11 @@ class Faults:
     def _anyone(self) -> WorkerProcess | None:
         up = [worker for worker in self._world.working() if worker.process.lane.is_running]
         return self._chance.choice(up) if up else None
+
+    def _server(self) -> StoreServer:
+        """Return the store's server; of several, one."""
+        servers = list(self._world.servers.values())
+        return servers[0] if len(servers) == 1 else self._chance.choice(servers)
 
     # --- processes
 
@@ -122,42 +128,42 @@ class Faults:
 
     async def store_away(self) -> None:
         """Nobody reaches the store for a while."""
-        weather = self._world.store.weather
+        weather = self._server().weather
         weather.is_away = True
         await asyncio.sleep(self._chance.choice([0.3, 3.0, 10.0, 30.0]))
         weather.is_away = False
 
     async def store_slow(self) -> None:
         """Calls take seconds."""
-        weather = self._world.store.weather
+        weather = self._server().weather
         weather.slow, weather.slow_seconds = self._chance.choice([(0.05, 5.0), (0.3, 1.0), (1.0, 5.0)])
         await asyncio.sleep(10.0)
         weather.slow = 0.0
 
     async def store_refuses(self) -> None:
         """Some calls are refused."""
-        weather = self._world.store.weather
+        weather = self._server().weather
         weather.refused = self._chance.choice([0.03, 0.3])
         await asyncio.sleep(5.0)
         weather.refused = 0.0
 
     async def store_forgets_replies(self) -> None:
         """Some replies are lost, of commits applied whole, in part or not at all."""
-        weather = self._world.store.weather
+        weather = self._server().weather
         weather.lost_replies = self._chance.choice([0.05, 0.3])
         await asyncio.sleep(5.0)
         weather.lost_replies = 0.0
 
     async def store_full(self) -> None:
         """Commits are refused for want of space."""
-        weather = self._world.store.weather
+        weather = self._server().weather
         weather.is_full = True
         await asyncio.sleep(self._chance.choice([0.2, 4.0]))
         weather.is_full = False
 
     async def store_crash(self) -> None:
         """The store crashes and loses what it has not synced; processes that see it come back with less begin anew."""
-        server = self._world.store
+        server = self._server()
         server.keeps_tail = True
         try:
             await asyncio.sleep(self._chance.choice([0.02, 0.2, 1.0]))
@@ -170,24 +176,26 @@ class Faults:
 
     async def store_clock(self) -> None:
         """The store's clock jumps: for good ahead, or back and then ahead again."""
-        jump, clock = self._chance.choice([-HOUR_MS, HOUR_MS]), self._world.store.clock
+        jump, clock = self._chance.choice([-HOUR_MS, HOUR_MS]), self._server().clock
         self._world.story.fault("store's clock jumped", "store", jump)
-        self._world.skip_ms(jump)
+        clock.skew_ms += jump
         if jump < 0:
             try:
                 await asyncio.sleep(4.0)
             finally:
                 self._world.story.note("store", "clock back", clock.now_ms())
-                self._world.skip_ms(-jump)
+                clock.skew_ms -= jump
 
     async def cut_from_store(self) -> None:
         """One process does not reach the store, though others do."""
         worker = self._anyone()
         if worker is not None:
             self._world.story.fault("cut from the store", worker.name)
-            worker.process.store.is_cut = True
+            links = list(worker.process.links.values())
+            link = links[0] if len(links) == 1 else self._chance.choice(links)
+            link.is_cut = True
             await asyncio.sleep(self._chance.choice([1.0, 12.0, 20.0]))
-            worker.process.store.is_cut = False
+            link.is_cut = False
 
     # --- the broker
 

@@ -35,7 +35,8 @@ HINDERS_NOBODY = frozenset(
     {
         "broker wiped", "came back too often", "cancel", "conflicting start", "delayed", "disconnect", "dropped",
         "duplicated", "garbage", "given up", "letter kept", "lost confirm", "pause", "publisher waits", "purge",
-        "refused", "reordered", "returned", "run pruned", "run pruned beside others", "unroutable",
+        "refused", "reordered", "retry", "returned", "run pruned", "run pruned beside others", "terminate",
+        "unroutable",
     }
 )  # fmt: skip
 """Faults that keep no process from reaching the store: after any other, somebody may be late for good reason."""
@@ -49,13 +50,24 @@ class MessageWatch:
         watch: What the store holds.
         story: Violations are noted there.
         is_working: Tells whether a process runs and is not asked to end.
+        may_be_let_go: Tells whether a worker may leave the messages of a run to the probes, since the run's server is
+            out of reach and another one of the store is not.
     """
 
-    def __init__(self, broker: BrokerServer, watch: Watch, story: Story, is_working: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        broker: BrokerServer,
+        watch: Watch,
+        story: Story,
+        *,
+        is_working: Callable[[str], bool],
+        may_be_let_go: Callable[[str], bool],
+    ) -> None:
         self._broker = broker
         self._watch = watch
         self._story = story
         self._is_working = is_working
+        self._may_be_let_go = may_be_let_go
         self._context = context_of(None)
         self._tail_lost_at = -math.inf
         watch.on_start_over = self._tail_lost
@@ -82,7 +94,7 @@ class MessageWatch:
         run = None if envelope is None else self._counting_on(envelope)
         if envelope is None or run is None or self._broker.late or self._broker.has_another(body):
             return
-        if run.status in ALIVE:
+        if run.status in ALIVE and not self._may_be_let_go(run.run_id):
             self._violated(f"P: {who} acknowledged {_named(envelope)}, which the store still counts on")
 
     def told(self, who: str, messages: Sequence[Message], outcomes: Sequence[PublishOutcome]) -> None:

@@ -6,11 +6,12 @@ It stands on the bytes that were written and on nothing the engine says of itsel
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo
-from floxide_amqp.core.records import TimerKind, WorkItem
+from floxide_amqp.core.records import InputKind, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.stores import record_codec as codec
 
@@ -25,6 +26,11 @@ WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED, WorkItemStatus.H
 """Statuses in which an item that is alive waits: one held without a wake is not alive."""
 
 
+def _nobody(_item: WorkItem) -> bool:
+    """The default of `MirroredRun.is_called_back`."""
+    return False
+
+
 @dataclass(slots=True)
 class MirroredRun:
     """One run.
@@ -35,8 +41,11 @@ class MirroredRun:
         messages, owners, parked: Entries that lead to an item.
         timers: Entries that wake an item, with its turn at that time.
         resumes: Entries that bring the pending items of the whole run on their way.
+        undos: Entries that bring on what the run undoes next.
         ended: Items in the run's history.
         failures: Why it failed, each time it did.
+        sweeps: Scopes that were closed, and of which what is left is about to be cancelled.
+        is_called_back: Tells whether something outside the run will wake an item that is held.
         touched: Items that must be looked at again.
         is_touched: Whether all of them must be.
         counts: How many items are alive, and how many of these wait.
@@ -53,9 +62,12 @@ class MirroredRun:
     parked: dict[Place, str] = field(default_factory=dict[Place, str])
     timers: dict[Place, tuple[str, int]] = field(default_factory=dict[Place, "tuple[str, int]"])
     resumes: dict[Place, None] = field(default_factory=dict[Place, None])
+    undos: dict[Place, None] = field(default_factory=dict[Place, None])
     ended: dict[str, WorkItemStatus] = field(default_factory=dict[str, WorkItemStatus])
     failures: list[ErrorInfo] = field(default_factory=list[ErrorInfo])
+    sweeps: set[str] = field(default_factory=set[str])
 
+    is_called_back: Callable[[WorkItem], bool] = _nobody
     touched: dict[str, None] = field(default_factory=dict[str, None])
     is_touched: bool = False
     counts: tuple[int, int] = (0, 0)
@@ -71,6 +83,8 @@ class MirroredRun:
         """An item was written."""
         self.items[item_id], self.turns[item_id] = item, turn
         self.touched[item_id] = None
+        if item.input.kind is InputKind.SWEEP:
+            (self.sweeps.discard if item.status is WorkItemStatus.COMPLETED else self.sweeps.add)(item.input.opener)
         if item.kept is not None:
             self._kept_by.setdefault(item.kept, []).append(item_id)
             self.touched[item.kept] = None
@@ -106,6 +120,8 @@ class MirroredRun:
             self._woken.setdefault(item_id, {})[place] = turn
         elif kind == "resume":
             self.resumes[place] = None
+        elif kind == "undo":
+            self.undos[place] = None
         else:
             (self.owners if kind == "owner" else self.parked)[place] = item_id
             self._held[item_id] += 1
@@ -120,6 +136,8 @@ class MirroredRun:
         elif place in self.timers:
             item_id, _ = self.timers.pop(place)
             del self._woken[item_id][place]
+        elif place in self.undos:
+            del self.undos[place]
         elif place in self.resumes:
             del self.resumes[place]
             self.is_touched = True
@@ -141,7 +159,7 @@ class MirroredRun:
         item = self.items.get(item_id)
         if item is None or item_id not in self.live or item.status is WorkItemStatus.FAILED:
             return False
-        return item.status is not WorkItemStatus.HELD or item.due_ms > 0
+        return item.status is not WorkItemStatus.HELD or item.has_wake
 
     def unreachable(self) -> list[WorkItem]:
         """Return the items among those touched since the last call that are alive and that nothing leads to."""
@@ -152,18 +170,37 @@ class MirroredRun:
         for item_id in looked_at:
             is_alive = self.is_alive(item_id)
             self._count(item_id, is_alive=is_alive)
-            if is_alive and not self.is_led_to(item_id):
+            if is_alive and self.counts_on(item_id) and not self.is_led_to(item_id):
                 lost.append(self.items[item_id])
         return lost
+
+    def counts_on(self, item_id: str) -> bool:
+        """Whether a live item must be led to: while a run undoes what it did, only what undoes, or is waited for."""
+        item = self.items[item_id]
+        if self.status is not RunStatus.COMPENSATING or item.input.kind is InputKind.UNDO:
+            return True
+        return item.begun and item.status is WorkItemStatus.IN_PROGRESS
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the run undoes what it did, and neither a compensation nor a timer brings it on."""
+        if self.status is not RunStatus.COMPENSATING or self.undos:
+            return False
+        live = (self.items[item_id] for item_id in self.live if item_id in self.items)
+        return not any(item.input.kind is InputKind.UNDO for item in live)
 
     def is_led_to(self, item_id: str) -> bool:
         """Whether an entry leads to a live item: an owner's, a timer's, a message's at the end of its walk."""
         if self._held[item_id] or (item_id in self._woken and self.turns[item_id] in self._woken[item_id].values()):
             return True
         status = self.items[item_id].status
+        if self.sweeps.intersection(self.items[item_id].scope):
+            return True
         if status is WorkItemStatus.PENDING and (self.resumes or self.status is RunStatus.PAUSED):
             return True
         if status is WorkItemStatus.IN_PROGRESS and self.resumes:
+            return True
+        if status is WorkItemStatus.HELD and self.is_called_back(self.items[item_id]):
             return True
         return self._starts[item_id] > 0 or any(map(self._is_walked_from, self._kept_by.get(item_id, ())))
 

@@ -32,6 +32,7 @@ from floxide_amqp.testing.simulation.faults import KINDS
 from floxide_amqp.testing.simulation.plan import Plan, draw_plan
 from floxide_amqp.testing.simulation.report import Totals
 from floxide_amqp.testing.simulation.seeds import Drama, Played, RunSpec, play
+from floxide_amqp.testing.simulation.undone import check_bodies_undone
 from floxide_amqp.testing.simulation.verdict import Verdict, check_what_is_left, let_all_end
 from floxide_amqp.testing.simulation.windows import LaterFaults
 
@@ -140,6 +141,7 @@ def simulate(
     seeds: Iterable[int] = DEFAULT_SEEDS,
     faults: Sequence[str] = OWN_FAULTS,
     cancels: bool = False,
+    storms: bool = False,
     retry: RetryPolicy = NO_RETRY,
     is_told: bool = False,
 ) -> Totals:
@@ -162,6 +164,7 @@ def simulate(
         seeds: The seeds to play.
         faults: Kinds of faults that may happen; see `floxide_amqp.testing.simulation.faults.KINDS`.
         cancels: Whether runs are cancelled on the way, besides being paused and resumed.
+        storms: Whether runs are paused, resumed, cancelled, terminated and retried all the time.
         retry: Policy of nodes for which neither they nor their workflow have one, as of `Floxide`.
         is_told: Whether the story of each seed is written to the standard output.
 
@@ -188,7 +191,7 @@ def simulate(
         raise ConfigurationError("simulate(..., seeds=...) has no seed, so nothing would be played: seeds=range(100).")
     own = _OwnWorkflow(
         workflow=workflow, inputs=inputs, check=check or _results, resources=resources, faults=tuple(faults),
-        cancels=cancels, retry=retry,
+        cancels=cancels, storms=storms, retry=retry,
     )  # fmt: skip
     totals = Totals()
     for seed in chosen:
@@ -210,6 +213,7 @@ class _OwnWorkflow(Generic[OutT]):
     resources: Callable[[], Mapping[type, object]]
     faults: tuple[str, ...]
     cancels: bool
+    storms: bool
     retry: RetryPolicy
 
     def play_seed(self, seed: int, *, is_told: bool) -> Played:
@@ -224,7 +228,7 @@ class _OwnWorkflow(Generic[OutT]):
         ended: list[EndedRun[OutT]] = []
         runs = [_spec(number, given) for number, given in enumerate(self.inputs)]
         drama = Drama(
-            world, plan, self.workflow, random.Random(chance.random()), runs, judge=_Witness(ended).judge,
+            world, plan, self.workflow, random.Random(chance.random()), runs, judge=_Witness(ended, exposure).judge,
             later=LaterFaults(world, random.Random(chance.random()), self.workflow, runs, self.faults),
         )  # fmt: skip
         with _drawn_from(seed):
@@ -256,7 +260,10 @@ class _OwnWorkflow(Generic[OutT]):
             retention=Retention(),
             limits=replace(plan.settings.limits, deaths=NO_POISON),
         )
-        return replace(plan, settings=settings, skews_ms=(0,), may_cancel=self.cancels and plan.may_cancel)
+        if self.storms:
+            plan = replace(plan, steering=12, is_stormy=True, may_cancel=True, seconds=max(plan.seconds, 2.0))
+        may_cancel = (self.cancels or self.storms) and plan.may_cancel
+        return replace(plan, settings=settings, skews_ms=(0,), may_cancel=may_cancel)
 
     def _failure(self, played: Played, violations: Sequence[str], tale: Sequence[str]) -> SimulationFailedError:
         name = self.workflow.__name__
@@ -274,6 +281,7 @@ class _Witness(Generic[OutT]):
     """Waits for the end of all runs, and notes how each ended."""
 
     ended: list[EndedRun[OutT]]
+    exposure: Exposure
 
     async def judge(self, world: Simulation, workflow: Any, runs: Sequence[RunSpec]) -> Verdict:
         """Note how the runs ended; what does not hold of any workflow goes into the story."""
@@ -288,6 +296,7 @@ class _Witness(Generic[OutT]):
                     world.story.violation(f"run {run.run_id} was cancelled, and is {ended.status.value} all the same")
                 self.ended.append(ended)
             await check_what_is_left(world, client, workflow, runs)
+            await check_bodies_undone(world, client, graph_of(workflow), self.exposure.bodies)
         return verdict
 
     async def _look(self, client: Orchestrator, workflow: Any, run: RunSpec) -> EndedRun[OutT]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
-from floxide_amqp.testing.simulation.cluster import QUICK, Settings
+from floxide_amqp.testing.simulation.cluster import ALONE, QUICK, Settings
 from floxide_amqp.testing.simulation.faults import KINDS, WEIGHTS
+from floxide_amqp.testing.simulation.servers import names_drawn
 
 LONG = frozenset({"freeze", "hang", "namesake", "cut from store"})
 """Faults that are something else once they have lasted longer than a worker may be silent."""
@@ -19,6 +20,10 @@ LONG_SILENCE = 25.0
 
 PRUNED_SHARE = 0.15
 """Share of the plans in which runs are deleted soon after they have ended."""
+
+
+SPREAD_SHARE = 0.15
+"""Share of the plans in which the store has several servers: their rounds and heartbeats cost time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,11 @@ class Plan:
         clients: Orchestrator processes that start the runs, each all of them.
         client_deaths: How many of the first orchestrators die on the way.
         steering: Pauses, resumes and cancels, all in all.
+        is_stormy: Whether runs are terminated and retried as well.
         skews_ms: How far wall clocks are ahead; drawn from in turn.
         faults: What befalls the world, in order.
         seconds: How long until everything is calm.
+        servers: The names of the store's servers; with more than one, one of them is away for a while once all is calm.
     """
 
     settings: Settings
@@ -52,9 +59,11 @@ class Plan:
     runs: int = 2
     steering: int = 0
     may_cancel: bool = False
+    is_stormy: bool = False
     skews_ms: Sequence[int] = (0,)
     faults: Sequence[Planned] = ()
     seconds: float = 5.0
+    servers: Sequence[str] = ALONE
 
 
 def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> Plan:
@@ -88,6 +97,11 @@ def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> P
         seconds = chance.choice([0.0, 0.5, 3.0])
         plan = replace(plan, settings=replace(plan.settings, retention=Retention(completed=seconds, cancelled=seconds)))
     return plan
+
+
+def draw_servers(chance: random.Random) -> Sequence[str]:
+    """Draw the servers of a store."""
+    return names_drawn(chance.randrange, chance.choice([2, 2, 3])) if chance.random() < SPREAD_SHARE else ALONE
 
 
 def draw_faults(chance: random.Random, kinds: Sequence[str], count: int, seconds: float) -> tuple[Planned, ...]:

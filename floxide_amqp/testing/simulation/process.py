@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkerRecord
 from floxide_amqp.core.transition import Transition
+from floxide_amqp.drivers.sharded import ShardedKeyValueStore
 from floxide_amqp.exceptions import StoreError, WorkerNameLostError, WorkerNameTakenError
+from floxide_amqp.ports.key_value import KeyValueStore
 from floxide_amqp.runtime.heartbeat import TaskHeartbeat
 from floxide_amqp.runtime.interceptors import Interceptor, StepCall
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.sharded_session import session_with
 from floxide_amqp.testing.simulation.broker import BrokerServer
 from floxide_amqp.testing.simulation.broker_link import QueueLink
 from floxide_amqp.testing.simulation.clocks import MachineClock
@@ -41,7 +44,7 @@ class World(Protocol):
 
     loop: SeededLoop
     story: Story
-    store: StoreServer
+    servers: Mapping[str, StoreServer]
     broker: BrokerServer
     bus: BusServer
     body_to_die_in: int
@@ -72,6 +75,8 @@ class Process:
 
     Attributes:
         life: Tells it from others of its name.
+        links: Its connections to the servers of the store, by their names.
+        store: The driver it works with, over these.
         main: What it runs; done when it has ended by itself.
         is_stopping: Whether it was asked to end.
         is_closed: Whether nothing runs in it any more, and nothing will.
@@ -85,7 +90,13 @@ class Process:
         self.pulse = Lane(f"{name}.heartbeat")
         self.life = chance.randbytes(8).hex()
         self.clock = MachineClock(world.loop.time, skew_ms)
-        self.store = StoreLink(world.store, name, random.Random(chance.random()), world.loop)
+        self.links = {
+            server: StoreLink(each, name, random.Random(chance.random()), world.loop)
+            for server, each in world.servers.items()
+        }
+        self.store: KeyValueStore = (
+            ShardedKeyValueStore(self.links) if len(self.links) > 1 else next(iter(self.links.values()))
+        )
         self.queue = QueueLink(world.broker, self.lane, random.Random(chance.random()), world.loop)
         self.bus = BusLink(world.bus, self.lane)
         self.main: asyncio.Task[Any] | None = None
@@ -94,13 +105,14 @@ class Process:
         self._calls: dict[str, int] = {}
         self._death: Death | None = None
         self.lane.on_death = self._died
-        for link in (self.store, self.queue, self.bus):
+        for link in self.links.values():
             link.on_io = self._io
+        self.queue.on_io = self.bus.on_io = self._io
 
     def session(self, *, patience: float = 60.0) -> Session:
         """Return a session of its own with the store, everything about it drawn from the seed."""
         chance = self.chance
-        return Session(
+        return session_with(
             self.store, self.clock, patience_seconds=patience, chance=random.Random(chance.random()),
             token_prefix=chance.randbytes(8),
         )  # fmt: skip
@@ -173,6 +185,12 @@ class Process:
             self.world.story.note(self.name, "goes on")
             self.lane.thaw(self.world.loop)
             self.pulse.thaw(self.world.loop)
+
+    def heal(self) -> None:
+        """Let everything pass between it and the servers and the broker."""
+        for link in self.links.values():
+            link.is_cut = False
+        self.queue.is_cut = False
 
     def cut_from_broker(self) -> None:
         """Let nothing pass between it and the broker."""

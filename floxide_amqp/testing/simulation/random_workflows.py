@@ -5,77 +5,37 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from floxide_amqp import (
     Abort,
     BatchNode,
-    Context,
+    Concurrency,
     GraphBuilder,
     Hold,
     NextAll,
     RetryPolicy,
-    Sum,
-    Union,
     WorkflowCtx,
     gather,
     node,
     repeat,
 )
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.path import Path
-
-Chain = Path[Any, Any]
-MODULUS = 1_000_003
-
-
-class Tally(Context):
-    """What a random workflow keeps: how many steps counted, and who was held before."""
-
-    steps: Annotated[int, Sum()] = 0
-    seen: Annotated[set[str], Union()] = set()  # noqa: RUF012 - defaults are copied per run
-
-
-class BrokenError(Exception):
-    """What a node that fails on purpose raises."""
-
-
-class UnseenError(Exception):
-    """A node did not see what the node before it wrote."""
-
-
-@dataclass(frozen=True)
-class Marked:
-    """A number, and the item whose mark must be in the context wherever it comes to."""
-
-    by: str
-    x: int
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of so many parts of a number that wait for each other."""
-
-    group: str
-    number: int
-    size: int
-    x: int
-
-
-@dataclass
-class Told:
-    """What a piece does to a number: the value it passes on (None: the branch ends), and steps that count."""
-
-    value: int | None
-    steps: int
-
-
-@dataclass
-class Piece:
-    """A part of a workflow with one way in and one way out."""
-
-    chain: Chain
-    tell: Callable[[int], Told]
+from floxide_amqp.testing.simulation.random_children import calling, calling_in_vain
+from floxide_amqp.testing.simulation.random_joins import some_join
+from floxide_amqp.testing.simulation.random_pieces import (
+    MODULUS,
+    BrokenError,
+    Chain,
+    Marked,
+    Part,
+    Piece,
+    Tally,
+    Told,
+    UnseenError,
+    folded,
+)
+from floxide_amqp.testing.simulation.random_signals import asking, asking_outside, competing
 
 
 @dataclass
@@ -86,6 +46,10 @@ class Recipe:
     edges: list[Chain] = field(default_factory=list[Chain])
     made: int = 0
     least: dict[str, int] = field(default_factory=dict[str, int])
+
+    def inner(self) -> Recipe:
+        """Return a recipe for a workflow of its own, drawn from this one's."""
+        return Recipe(random.Random(self.chance.random()))
 
     def look(self, ctx: WorkflowCtx[Tally]) -> None:
         """Make sure that a node sees the steps that lead to it, on whatever worker they ran.
@@ -102,11 +66,17 @@ class Recipe:
         self.made += 1
         return f"{word}{self.made}"
 
+    def limit(self) -> Concurrency | None:
+        """Return, for each third node, a limit that others of its workflow share; it draws nothing."""
+        kind = self.made % 2
+        return None if self.made % 3 else Concurrency(f"some{kind}", limit=1 + kind)
+
     def add(self, amount: int, word: str = "add") -> Chain:
         """Return a node that does arithmetic, on one of two task queues."""
-        pause = self.chance.choice([0, 0, 0, 0.02, 1.0])
+        limit = self.limit()
+        pause = self.chance.choice([0, 0, 0, 0.02, 1.0]) or (0.05 if limit else 0)
 
-        @node(queue=self.chance.choice(["", "", "", "other"]))
+        @node(queue=self.chance.choice(["", "", "", "other"]), concurrency=limit)
         async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
             self.look(ctx)
             await ctx.sleep(pause)
@@ -114,6 +84,11 @@ class Recipe:
             return (x * 3 + amount) % MODULUS
 
         return plain.named(self.name(word))
+
+    @staticmethod
+    def plain(x: int, amount: int) -> int:
+        """What a node of `add` makes of a number."""
+        return (x * 3 + amount) % MODULUS
 
     def step(self) -> Piece:
         """Return one plain node."""
@@ -126,7 +101,7 @@ class Recipe:
         backoff = self.chance.choice([0.0, 0.05, 1.0])
         policy = RetryPolicy(max_attempts=failures + 1, initial_backoff=backoff)
 
-        @node(retry=policy)
+        @node(retry=policy, concurrency=self.limit())
         async def flaky(ctx: WorkflowCtx[Tally], x: int) -> int:
             self.look(ctx)
             ctx.state.steps += 1
@@ -139,7 +114,7 @@ class Recipe:
     def isolated(self) -> Piece:
         """Return a node that runs again where the context changed meanwhile."""
 
-        @node(isolated=True)
+        @node(isolated=True, concurrency=self.limit())
         async def isolated(ctx: WorkflowCtx[Tally], x: int) -> int:
             await ctx.sleep(0.01)
             ctx.state.steps += 1
@@ -151,7 +126,7 @@ class Recipe:
         """Return a node that waits once before it goes on."""
         seconds = self.chance.choice([0.0, 0.1, 3.0])
 
-        @node
+        @node(concurrency=self.limit())
         async def holding(ctx: WorkflowCtx[Tally], x: int) -> int | Hold:
             if ctx.item_id in ctx.state.seen:
                 ctx.state.steps += 1
@@ -169,11 +144,13 @@ class Recipe:
         async def marking(ctx: WorkflowCtx[Tally], x: int) -> Marked:
             ctx.state.steps += 1
             ctx.state.seen.add(f"mark of {ctx.item_id}")
+            ctx.set_attribute("mark", ctx.item_id)
             return Marked(ctx.item_id, x + 1)
 
         @node(queue=self.chance.choice(["", "other"]))
         async def looking(ctx: WorkflowCtx[Tally], marked: Marked) -> int:
             ctx.state.steps += 1
+            ctx.set_attribute("looks", ctx.attempt)
             if f"mark of {marked.by}" not in ctx.state.seen:
                 raise UnseenError(f"P3: the mark of {marked.by} is not to be seen")
             return marked.x
@@ -338,15 +315,17 @@ class Recipe:
 
     def some(self, depth: int) -> Piece:
         """Return some piece, with others in it up to a depth."""
-        simple = [
+        simple: list[Callable[[], Piece]] = [
             self.step, self.step, self.flaky, self.isolated, self.holding, self.failing, self.looping, self.marking,
-            self.merging,
+            self.merging, lambda: calling_in_vain(self), lambda: asking(self), lambda: competing(self),
         ]  # fmt: skip
         if depth > 0 and self.chance.random() < 0.6:
             deep: list[Callable[[], Piece]] = [
                 lambda: self.fanning(depth),
                 lambda: self.branching(depth),
                 self.batching,
+                lambda: some_join(self, depth),
+                lambda: calling(self, depth),
             ]
             return self.chance.choice(deep)()
         return self.chance.choice(simple)()
@@ -372,28 +351,30 @@ class Recipe:
         return Piece(chain, tell)
 
 
-def folded(xs: list[int]) -> int:
-    """A number that tells lists apart, their order included."""
-    total = len(xs)
-    for x in xs:
-        total = (total * 31 + x) % MODULUS
-    return total
+def random_workflow(seed: int, *, hears_outside: bool = False) -> tuple[Any, Callable[[int], Told]]:
+    """Return a workflow and what it does.
 
-
-def random_workflow(seed: int) -> tuple[Any, Callable[[int], Told]]:
-    """Return a workflow and what it does."""
+    With `hears_outside` some end with a wait for so many signals as the workflow's ``outside_votes`` says.
+    """
     recipe = Recipe(random.Random(seed))
     first = recipe.add(1, "first")
     body = recipe.line(2, recipe.chance.randint(1, 3))
     assert body is not None
+    votes = recipe.chance.choice([0, 0, 0, 1, 3]) if hears_outside else 0
+    outside = asking_outside(recipe, votes) if votes else None
     builder = GraphBuilder(first, output=int, name=f"Random{seed}", context=Tally)
-    builder.add(first >> body.chain, *recipe.edges)
+    builder.add(first >> body.chain if outside is None else first >> body.chain >> outside.chain, *recipe.edges)
 
     def tell(x: int) -> Told:
         told = body.tell((x * 3 + 1) % MODULUS)
+        if outside is not None:
+            assert told.value is not None
+            last = outside.tell(told.value)
+            told = Told(last.value, told.steps + last.steps)
         return Told(told.value, told.steps + 1)
 
     workflow: Any = builder.build()
+    workflow.outside_votes = votes
     recipe.least.update(least_steps(workflow.graph))
     return workflow, tell
 

@@ -8,7 +8,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from floxide_amqp.exceptions import (
@@ -20,9 +21,12 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.testing.simulation.cluster import Simulation
-from floxide_amqp.testing.simulation.plan import Plan, draw_plan
+from floxide_amqp.testing.simulation.outage import play_outage
+from floxide_amqp.testing.simulation.plan import Plan, draw_plan, draw_servers
 from floxide_amqp.testing.simulation.process import Death, Process
-from floxide_amqp.testing.simulation.random_workflows import Told, random_workflow
+from floxide_amqp.testing.simulation.random_pieces import Told
+from floxide_amqp.testing.simulation.random_signals import OUTSIDE
+from floxide_amqp.testing.simulation.random_workflows import random_workflow
 from floxide_amqp.testing.simulation.verdict import Verdict, check_end
 from floxide_amqp.testing.simulation.verdict import judge as judge_known
 from floxide_amqp.testing.simulation.windows import LaterFaults, let_faults_happen
@@ -108,6 +112,8 @@ class Drama:
         for task in background:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 world.story.violation(f"{task.get_name()}: {task.exception()!r}")
+        if len(world.servers) > 1:
+            await play_outage(world, random.Random(self.chance.random()), self.workflow, self.runs)
         if self.later is not None:
             await self.later.play()
         verdict = await self.judge(world, self.workflow, self.runs)
@@ -152,13 +158,16 @@ class Drama:
             for run in self.runs:
                 while not await self._start(client, run):  # noqa: ASYNC110 - time is virtual
                     await asyncio.sleep(0.5)
+            await self._send_all(client)
             for run in self.runs:
                 while not await self._wait(client, run):  # noqa: ASYNC110 - time is virtual
                     await asyncio.sleep(0.5)
 
     async def _start(self, client: Orchestrator, run: RunSpec) -> bool:
         try:
-            await client.start(self.workflow, run.input, context=run.context, run_id=run.run_id)
+            await client.start(
+                self.workflow, run.input, context=run.context, run_id=run.run_id, attributes={"run": run.run_id}
+            )
         except RunDeletedError:
             return True
         except FloxideError:
@@ -167,6 +176,21 @@ class Drama:
         if run.told is not None and self.chance.random() < 0.1:
             await self._start_another(client, run)
         return True
+
+    async def _send_all(self, client: Orchestrator) -> None:
+        """Send every run what its workflow waits for from outside, early, late, and some of it twice."""
+        sent = [
+            (run, number)
+            for run in self.runs
+            for number in range(getattr(self.workflow, "outside_votes", 0))
+            for _ in range(self.chance.choice([1, 1, 2]))
+        ]
+        self.chance.shuffle(sent)
+        for run, number in sent:
+            await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.05, 1.0]))
+            with suppress(FloxideError):  # the judge sends again what did not arrive
+                if await client.signal(run.run_id, OUTSIDE, number, signal_id=f"outside-{number}"):
+                    self.simulation.story.fault("signal", run.run_id)
 
     async def _start_another(self, client: Orchestrator, run: RunSpec) -> None:
         try:
@@ -212,7 +236,8 @@ class Drama:
     async def _steer_one(self, client: Orchestrator, run: RunSpec, chance: random.Random) -> None:
         story = self.simulation.story
         try:
-            match chance.choice(["pause", "pause", "resume", "cancel" if self.plan.may_cancel else "pause"]):
+            deeds = ["pause", "pause", "resume", "cancel" if self.plan.may_cancel else "pause"]
+            match chance.choice([*deeds, *(("terminate", "retry", "cancel") if self.plan.is_stormy else ())]):
                 case "pause":
                     await client.pause(run.run_id)
                     story.fault("pause", "operator", run.run_id)
@@ -220,11 +245,14 @@ class Drama:
                     await client.resume(run.run_id)
                 case "resume":
                     await client.resume(run.run_id)
-                case _:
+                case "retry":
+                    await client.retry(run.run_id)
+                    story.fault("retry", "operator", run.run_id)
+                case deed:
                     run.may_be_cancelled = True
-                    if await client.cancel(run.run_id):
+                    if await (client.terminate if deed == "terminate" else client.cancel)(run.run_id):
                         run.must_be_cancelled = True
-                        story.fault("cancel", "operator", run.run_id)
+                        story.fault(deed, "operator", run.run_id)
         except (RunNotFoundError, InvalidRunStateError):
             return
         except FloxideError as error:
@@ -234,7 +262,7 @@ class Drama:
 @functools.lru_cache(maxsize=RECIPES)
 def recipe(number: int) -> tuple[Any, Callable[[int], Told]]:
     """Return a random workflow, the same each time."""
-    return random_workflow(number)
+    return random_workflow(number, hears_outside=True)
 
 
 def play_seed(
@@ -255,10 +283,12 @@ def play_seed(
     began = time.perf_counter()
     chance = random.Random(seed)
     workflow, tell = recipe(chance.randrange(RECIPES))
-    plan = change(draw_plan(chance, kinds=kinds))
+    spread = random.Random(f"servers of seed {seed}")  # not of `chance`: nothing else is redrawn
+    plan = change(replace(draw_plan(chance, kinds=kinds), servers=draw_servers(spread)))
     world = Simulation(
-        [workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled, is_told=is_told
-    )
+        [workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled, is_told=is_told,
+        servers=plan.servers,
+    )  # fmt: skip
     runs = [RunSpec(f"run-{n}", x := chance.randint(0, 1000), tell(x)) for n in range(plan.runs)]
     return play(seed, Drama(world, plan, workflow, random.Random(chance.random()), runs), began)
 

@@ -10,6 +10,7 @@ A call that was sent reaches the server even if its process dies at that moment,
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -69,19 +70,24 @@ class StoreServer(MemoryKeyValueStore):
     Args:
         clock: Its wall clock.
         story: What happens is noted there.
+        name: Its name, where the store has several.
 
     Attributes:
+        name: As given.
         applied: The writes of the batch applied last, those of `When` included only where they applied.
         on_batch: Told of every batch that was applied.
         on_tail_lost: Told that the content has gone back.
         keeps_tail: Whether what is applied from now on is not synced, and may be lost.
         incarnation: Rises with each crash of the server: what was sent before does not arrive after it.
+        troubled_at: When a call did not get through last, or found no space, by the loop's clock.
     """
 
-    def __init__(self, clock: MachineClock, story: Story) -> None:
+    def __init__(self, clock: MachineClock, story: Story, name: str = "") -> None:
         super().__init__(clock)
         self.clock = clock
         self.story = story
+        self.name = f"{NAME} {name}" if name else NAME
+        self.troubled_at = -math.inf
         self.weather = StoreWeather()
         self.applied: list[tuple[Write, ...]] = []
         self.on_batch: Callable[[Batch], None] = _ignore
@@ -98,7 +104,8 @@ class StoreServer(MemoryKeyValueStore):
         """
         if self.weather.is_full:
             self.story.fault("full disk", who)
-            raise StoreFullError(store=NAME, reason="no space left")
+            self.note_trouble()
+            raise StoreFullError(store=self.name, reason="no space left")
         outcomes: list[Outcome] = []
         for batch in batches:
             self.applied = []
@@ -125,6 +132,14 @@ class StoreServer(MemoryKeyValueStore):
     def serve_records(self, slot: Slot, partition: str | None, after: bytes, limit: int) -> RecordPage:
         """List records now."""
         return self._record_page(slot, partition, after, limit)
+
+    def listen(self, on_batch: Callable[[Batch], None], on_tail_lost: Callable[[], None]) -> None:
+        """Have somebody told of every batch that was applied, and when the content has gone back."""
+        self.on_batch, self.on_tail_lost = on_batch, on_tail_lost
+
+    def note_trouble(self) -> None:
+        """A call did not get through, or found no space."""
+        self.troubled_at = self.clock.elapsed_ms() / 1000
 
     def sync(self) -> None:
         """Make sure of what was applied so far, and of what will be."""
@@ -240,11 +255,11 @@ class StoreLink:
             applied = batches[: self._chance.randint(0, len(batches))]
             self._server.story.fault("lost reply", self._who, len(applied), len(batches))
             await self._call(lambda: self._server.serve_commit(self._who, applied))
-            raise CommitOutcomeUnknownError(store=NAME, reason="the reply was lost")
+            raise CommitOutcomeUnknownError(store=self._server.name, reason="the reply was lost")
         reply = await self._call(lambda: self._server.serve_commit(self._who, batches))
         if self.is_cut or self._server.weather.is_away:
             self._server.story.fault("lost reply", self._who, len(batches), len(batches))
-            raise CommitOutcomeUnknownError(store=NAME, reason="the connection broke")
+            raise CommitOutcomeUnknownError(store=self._server.name, reason="the connection broke")
         if self.on_io("committed"):
             await never()
         return reply
@@ -282,12 +297,14 @@ class StoreLink:
         weather = self._server.weather
         if weather.refused and self._chance.random() < weather.refused:
             self._server.story.fault("store refused", self._who)
-            raise StoreUnavailableError(store=NAME, reason="refused")
+            self._server.note_trouble()
+            raise StoreUnavailableError(store=self._server.name, reason="refused")
 
     def _check(self, what: str) -> None:
         if self.is_cut or self._server.weather.is_away:
             self._server.story.fault("store out of reach", self._who, what)
-            raise StoreUnavailableError(store=NAME, reason="out of reach")
+            self._server.note_trouble()
+            raise StoreUnavailableError(store=self._server.name, reason="out of reach")
 
     async def _call(self, serve: Callable[[], T]) -> T:
         reply: asyncio.Future[T] = self._loop.create_future()

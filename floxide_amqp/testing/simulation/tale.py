@@ -43,6 +43,7 @@ WORDS = {
     "name lost": "{who} ends: another process has taken its name over",
     "worker's clock jumped": "{who}'s clock jumps by an hour",
     "store's clock jumped": "the store's clock jumps by an hour",
+    "server away": "{who} is away, while the other servers are there",
     "store out of reach": "{who} does not reach the store",
     "store refused": "the store refuses a call of {who}",
     "slow store": "the store keeps {who} waiting",

@@ -17,6 +17,7 @@ from floxide_amqp.exceptions import (
     ResultTimeoutError,
     RunCancelledError,
     RunDeletedError,
+    RunNotFoundError,
 )
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import graph_of
@@ -24,6 +25,8 @@ from floxide_amqp.stores.encoding import decode_payload
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.names import misnamed
 from floxide_amqp.testing.simulation.pruned import check_pruned
+from floxide_amqp.testing.simulation.random_signals import OUTSIDE
+from floxide_amqp.testing.simulation.undone import check_undone
 
 MOST_SECONDS = 600.0
 """Virtual time within which every run ends once nothing goes wrong any more."""
@@ -33,6 +36,9 @@ LOOK_SECONDS = 2.0
 
 LOSING = frozenset({"purge", "broker wiped", "lost tail"})
 """Faults that take away what was in a queue, or in the store, for good."""
+
+POISON = ("PoisonError", "OutcomeUnknownError")
+"""What a run may fail with here: workers died on one of its items again and again, or on one of a child's."""
 
 SETTLE_SECONDS = 120.0
 """Virtual time within which nothing leads anywhere any more once all runs have ended."""
@@ -118,6 +124,7 @@ async def let_all_go_on(
     """In a calm world, start the runs that nobody was told of and resume those that are paused."""
     for run in runs:
         await _make_sure_it_goes_on(world, client, workflow, run, resumes_failed=resumes_failed)
+        await _send_again(client, workflow, run)
     await requeue_letters(world, client)
 
 
@@ -126,10 +133,21 @@ async def check_what_is_left(world: Simulation, client: Orchestrator, workflow: 
     left = await world.settle(SETTLE_SECONDS)
     if left:
         world.story.violation(f"I9: left behind: {left}")
+    check_children(world)
+    for line in world.watch.limits.left_over():
+        world.story.violation(f"I14: when all is over, somebody {line}")
     for run in runs:
         await _check_counts(world, client, run)
         _check_names(world, workflow, run)
+        await check_undone(world, client, RunId(run.run_id))
     await _check_quarantine(world, client)
+
+
+def check_children(world: Simulation) -> None:
+    """I1: when all that was started has ended, so have the runs that these have started."""
+    for run in world.watch.runs.values():
+        if run.status is not None and not run.status.is_terminal:
+            world.story.violation(f"I1: run {run.run_id} is {run.status.value} although every run has ended")
 
 
 async def check_end(world: Simulation) -> None:
@@ -156,6 +174,13 @@ async def _make_sure_it_goes_on(
         await client.resume(run.run_id)
     except (InvalidRunStateError, RunDeletedError):
         return
+
+
+async def _send_again(client: Orchestrator, workflow: Any, run: Started) -> None:
+    """Send a run what it waits for from outside: what it has accepted it does not accept twice."""
+    for number in range(getattr(workflow, "outside_votes", 0)):
+        with suppress(InvalidRunStateError, RunNotFoundError):
+            await client.signal(run.run_id, OUTSIDE, number, signal_id=f"outside-{number}")
 
 
 async def requeue_letters(world: Simulation, client: Orchestrator) -> None:
@@ -232,7 +257,8 @@ def _check_failures(world: Simulation, run: Expected) -> None:
     """A run fails by no node of its own here: only if workers died on one of its items again and again."""
     mirrored = world.watch.runs.get(run.run_id)
     for error in [] if mirrored is None else mirrored.failures:
-        if not any(kind.endswith(("PoisonError", "OutcomeUnknownError")) for kind in error.kinds):
+        in_child = "ChildRunFailedError" in error.kinds[0] and any(poison in error.message for poison in POISON)
+        if not in_child and not any(kind.endswith(POISON) for kind in error.kinds):
             world.story.violation(f"I1: run {run.run_id} failed: {error.message}")
 
 
@@ -243,7 +269,7 @@ async def _check_counts(world: Simulation, client: Orchestrator, run: Started) -
     if found is None or found.state.status is not RunStatus.COMPLETED:
         return
     counters = world.store.counters(run.run_id, slot_of(run_id))
-    open_scopes = {name: value for name, value in counters.items() if name.startswith("n:")}
+    open_scopes = {name: value for name, value in counters.items() if name.startswith(("n:", "jw:")) and value}
     if open_scopes or found.counts.live or found.counts.waiting:
         world.story.violation(f"I3: run {run_id} is completed and counts {open_scopes}, {found.counts}")
     mirrored = world.watch.runs.get(run_id)

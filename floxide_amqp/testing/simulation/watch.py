@@ -5,6 +5,7 @@ Only the runs that a batch touched are looked at, so the cost follows the batch 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from floxide_amqp.core.ids import RunId, slot_of
@@ -14,6 +15,10 @@ from floxide_amqp.ports.key_value import Append, Batch, Clear, Delete, Enter, Ke
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.dead_letters import decode_letter
+from floxide_amqp.testing.simulation import attribute_watch
+from floxide_amqp.testing.simulation.attribute_watch import AttributeWatch
+from floxide_amqp.testing.simulation.kin_watch import LETTERS_OF_ANY, KinWatch, is_of_letters
+from floxide_amqp.testing.simulation.limit_watch import LimitWatch
 from floxide_amqp.testing.simulation.mirror import (
     PREFIX_LENGTH,
     Led,
@@ -23,10 +28,14 @@ from floxide_amqp.testing.simulation.mirror import (
     led_by_place,
     led_by_timer,
 )
-from floxide_amqp.testing.simulation.storage import StoreServer
+from floxide_amqp.testing.simulation.servers import SimulatedStore
+from floxide_amqp.testing.simulation.signal_watch import SignalWatch
 
 OVER = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 """Statuses after which nothing of a run may change: a failed one may be resumed."""
+
+OF_RUNS = {TimerKind.RESUME: "resume", TimerKind.UNDO: "undo"}
+"""What timers of a whole run bring on."""
 
 LETTERS = "letters"
 """Where the mirror of a run notes letters that are kept, as if that were an index."""
@@ -36,13 +45,17 @@ MAX_SHOWN = 20
 
 
 class Watch:
-    """Looks at every batch that a store server applies.
+    """Looks at every batch that a store applies.
 
     Args:
-        server: The server.
+        server: The store's server, or all of them.
 
     Attributes:
         runs: What the store holds of each run.
+        attributes: Checks what runs are listed under.
+        kin: Knows what leads to items that wait for other runs.
+        signals: Checks who waits for signals, and what values become of.
+        limits: Checks who holds concurrency keys, and who waits for them.
         deleted: Runs that were removed since they ended.
         outputs: What runs that completed had put out, also where they are deleted by now.
         on_start_over: Told that the store's content has gone back.
@@ -50,7 +63,7 @@ class Watch:
         on_status: Told which status a run has got.
     """
 
-    def __init__(self, server: StoreServer) -> None:
+    def __init__(self, server: SimulatedStore) -> None:
         self._server = server
         self.runs: dict[str, MirroredRun] = {}
         self.deleted: set[str] = set()
@@ -59,8 +72,11 @@ class Watch:
         self.on_item: Callable[[str, WorkItem | None, WorkItem], None] = _nothing
         self.on_status: Callable[[str, RunStatus], None] = _nothing
         self._places: dict[Place, Led] = {}
-        server.on_batch = self.batch_applied
-        server.on_tail_lost = self.start_over
+        self.attributes = AttributeWatch(self._violated)
+        self.kin = KinWatch(self.runs)
+        self.signals = SignalWatch(self._violated)
+        self.limits = LimitWatch(self.runs, self._violated)
+        server.listen(self.batch_applied, self.start_over)
 
     def start_over(self) -> None:
         """Look at the whole store: its content has changed without a batch."""
@@ -68,12 +84,25 @@ class Watch:
         self.deleted.clear()
         self.runs.clear()
         self._places.clear()
+        self.signals.start_over()
+        self.limits.start_over()
         server = self._server
         for key, value, version in server.cells():
             self._take_cell(key, value, version)
+        for name, entries in server.index_entries("in:").items():
+            for entry, value in entries:
+                self.signals.entered(name, entry)
+                self.limits.entered(name, entry, value)
         for name, entries in server.index_entries("live:", "messages:", "owned:", "parked:", "timers").items():
             for entry, value in entries:
                 self._enter(name, entry, value)
+        indexes = server.index_entries(LETTERS_OF_ANY.partition(":")[0])
+        self.kin.start_over({name: entries for name, entries in indexes.items() if is_of_letters(name)})
+        lists = server.index_entries(attribute_watch.LISTS)
+        self.attributes.start_over(
+            [(key, value) for key, value, _ in server.cells()],
+            [(name, entry) for name, entries in lists.items() for entry, _ in entries],
+        )
         for run_id, run in self.runs.items():
             for line in server.log(keys.history(RunId(run_id)), slot_of(RunId(run_id))):
                 found = codec.decode_history(line)
@@ -84,6 +113,7 @@ class Watch:
     def batch_applied(self, batch: Batch) -> None:
         """Take a batch's writes over and check the runs they touch."""
         touched: dict[str, MirroredRun] = {}
+        self.attributes.batch_applied(self._server.applied)
         for writes in self._server.applied:
             for write in writes:
                 if isinstance(write, Put):
@@ -101,6 +131,7 @@ class Watch:
                     touched.pop(write.partition, None)
         for run in touched.values():
             self.check(run)
+        self.signals.check_touched()
 
     def check(self, run: MirroredRun) -> None:
         """Check what must hold of a run after every commit."""
@@ -110,7 +141,10 @@ class Watch:
         if lost:
             shown = ", ".join(f"{item.item_id} ({item.node}, {item.status.value})" for item in lost)
             self._violated(f"I11: nothing leads to {shown} of run {run.run_id}")
-        self._check_counters(run)
+        if run.is_stuck:
+            self._violated(f"I12: run {run.run_id} undoes what it did, and nothing brings it on")
+        if run.status is not RunStatus.COMPENSATING:  # the item it failed with is counted until somebody resumes it
+            self._check_counters(run)
 
     def _check_counters(self, run: MirroredRun) -> None:
         run_id = RunId(run.run_id)
@@ -124,6 +158,7 @@ class Watch:
 
     def _put(self, key: Key, value: bytes, touched: dict[str, MirroredRun]) -> None:
         name = key.name
+        self.limits.put(key, value)
         if key.partition in self.deleted and key != keys.tombstone(RunId(key.partition)):
             self._violated(f"I7: {name} of run {key.partition} was written although the run is deleted")
         if name.startswith("i:"):
@@ -133,8 +168,11 @@ class Watch:
             self._check_item(run, item_id, run.items.get(item_id), item)
             self.on_item(run.run_id, run.items.get(item_id), item)
             run.put(item_id, item, run.turns.get(item_id, 0) + 1)
+            self.signals.item_written(key.partition, item)
         elif name.startswith("d:"):
             self._put_letter(self._run(key.partition, touched), name[2:], value)
+        elif name == "header":
+            self.kin.header_written(value)
         elif name == "state":
             run = self._run(key.partition, touched)
             state = codec.decode_state(value)
@@ -145,6 +183,8 @@ class Watch:
                 self._violated(f"run {run.run_id} went from {was.value} to {status.value}")
             if status is not was:
                 self.on_status(run.run_id, status)
+            if status.is_terminal and (parent := self.kin.parent_of(run.run_id)) is not None:
+                touched[parent.run_id] = parent
             if status is RunStatus.COMPLETED:
                 name = keys.arrivals(RunId(run.run_id), "")
                 found = self._server.index_entries(name).get(name, [])
@@ -208,12 +248,16 @@ class Watch:
             self.deleted.add(key.partition)
             goes_on = any(run.status is not None and not run.status.is_terminal for run in self.runs.values())
             self._server.story.fault("run pruned beside others" if goes_on else "run pruned", key.partition)
+            self.signals.forget(key.partition)
             self.runs.pop(key.partition, None)
             touched.pop(key.partition, None)
 
     def _enter(self, index: str, entry: str, value: bytes) -> str | None:
         kind, _, rest = index.partition(":")
         place = (index, entry)
+        self.kin.entered(index, entry, value)
+        self.signals.entered(index, entry)
+        self.limits.entered(index, entry, value)
         if kind == "live":
             self._of(rest).list_item(entry, is_live=True)
             return rest
@@ -223,10 +267,10 @@ class Watch:
             led, way = led_by_place(entry), "owner" if kind == "owned" else "parked"
         elif kind.startswith(keys.TIMERS):
             led = led_by_timer(entry if index == keys.TIMERS else entry[PREFIX_LENGTH:], value)
-            way = "resume" if led.kind is TimerKind.RESUME else "timer"
+            way = OF_RUNS.get(led.kind, "timer") if led.kind is not None else "timer"
         else:
             return None
-        if led.item_id or way == "resume":
+        if led.item_id or way != "timer":
             self._of(led.run_id).lead(place, way, led.item_id, led.turn)
             self._places[place] = led
         return led.run_id
@@ -237,6 +281,10 @@ class Watch:
             if run_id in self.runs:
                 self.runs[run_id].list_item(entry, is_live=False)
             return run_id
+        self.signals.left(index, entry)
+        waiting = self.kin.left(index, entry) or self.limits.left(index, entry)
+        if waiting is not None:
+            return waiting
         led = self._places.pop((index, entry), None)
         run = None if led is None else self.runs.get(led.run_id)
         if led is None or run is None:
@@ -247,13 +295,18 @@ class Watch:
     # --- small parts
 
     def _take_cell(self, key: Key, value: bytes, version: int) -> None:
+        self.limits.put(key, value)
         if key == keys.tombstone(RunId(key.partition)):
             self.deleted.add(key.partition)
         elif key.name.startswith("i:"):
             run = self._of(key.partition)
-            run.put(key.name[2:], codec.decode_item(value), version)
+            item = codec.decode_item(value)
+            run.put(key.name[2:], item, version)
+            self.signals.item_written(key.partition, item)
         elif key.name.startswith("d:"):
             self._put_letter(self._of(key.partition), key.name[2:], value)
+        elif key.name == "header":
+            self.kin.header_written(value)
         elif key.name == "state":
             run = self._of(key.partition)
             run.status, run.epoch = codec.decode_state(value).status, version
@@ -261,8 +314,13 @@ class Watch:
     def _of(self, run_id: str) -> MirroredRun:
         run = self.runs.get(run_id)
         if run is None:
-            run = self.runs[run_id] = MirroredRun(run_id)
+            called_back = functools.partial(self._is_called_back, run_id)
+            run = self.runs[run_id] = MirroredRun(run_id, is_called_back=called_back)
         return run
+
+    def _is_called_back(self, run_id: str, item: WorkItem) -> bool:
+        watches = (self.kin.is_called_back, self.signals.is_listed, self.limits.is_listed)
+        return any(is_listed(run_id, item) for is_listed in watches)
 
     def _run(self, run_id: str, touched: dict[str, MirroredRun]) -> MirroredRun:
         run = touched[run_id] = self._of(run_id)

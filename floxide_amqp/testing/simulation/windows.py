@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.testing.simulation.cluster import Simulation
-from floxide_amqp.testing.simulation.faults import KINDS, Faults
+from floxide_amqp.testing.simulation.faults import KINDS, Fault, Faults
 from floxide_amqp.testing.simulation.plan import Planned, draw_faults
 from floxide_amqp.testing.simulation.verdict import MOST_SECONDS, Started, let_all_go_on, requeue_letters
 
@@ -39,7 +39,7 @@ async def let_faults_happen(world: Simulation, chance: random.Random, planned: S
         for fault in planned:
             await asyncio.sleep(max(0.0, began + fault.at - world.loop.time()))
             world.story.note("world", "planned", fault.kind)
-            at_work.append(asyncio.create_task(_do(KINDS[fault.kind](faults))))
+            at_work.append(asyncio.create_task(_do(KINDS[fault.kind], faults)))
         if at_work:
             await asyncio.wait(at_work)
     finally:
@@ -116,5 +116,5 @@ class LaterFaults:
         return all(run is not None and run.status in ENDED for run in found)
 
 
-async def _do(fault: Coroutine[Any, Any, None]) -> None:
-    await fault
+async def _do(fault: Fault, faults: Faults) -> None:
+    await fault(faults)

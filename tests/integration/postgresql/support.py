@@ -82,7 +82,7 @@ def schema_of(url: str) -> str:
     return url.partition("schema=")[2].partition("&")[0]
 
 
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 15.0) -> Any:
+async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 90.0) -> Any:
     """Wait until something is true, and return it."""
     async with asyncio.timeout(seconds):
         while not (found := await holds()):  # noqa: ASYNC110 - the server makes it so

@@ -13,8 +13,6 @@ from floxide_amqp.exceptions import InvalidBatchError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Add, Batch, Clear, Committed, IndexRange, Read
 from tests.integration.postgresql.support import COUNTER, SLOT, counted, guarded, once, opened, schema_of, until_waiting
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Forgetful:
     """A connection that forgets its session at the end of each transaction, and does nothing outside of one."""

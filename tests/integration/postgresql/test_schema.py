@@ -19,8 +19,6 @@ from floxide_amqp.exceptions import StoreAccessRefusedError, StoreSchemaError
 from floxide_amqp.ports.key_value import Durability
 from tests.integration.postgresql.support import commit, connected, counted, once, opened, schema_of
 
-pytestmark = pytest.mark.timeout(60)
-
 FUTURE: Mapping[int, str] = {
     1: schema.migrations()[1],
     2: "ALTER TABLE {schema}.cells ADD COLUMN note text NOT NULL DEFAULT 'from version 2'",

@@ -12,7 +12,6 @@ from floxide_amqp.testing.private_postgresql import PrivatePostgreSQL
 
 
 @pytest.mark.xdist_group("own_postgresql")
-@pytest.mark.timeout(90)
 def test_a_private_server_keeps_its_data_where_it_is_told_to() -> None:
     with tempfile.TemporaryDirectory() as disk:
         Path(disk).chmod(0o755)  # run by root, the server is another user's

@@ -57,11 +57,11 @@ async def opened(url: str, **parameters: str) -> AsyncGenerator[RedisKeyValueSto
         await store.aclose()
 
 
-def session_with(store: KeyValueStore, patience_seconds: float = 20.0) -> Session:
+def session_with(store: KeyValueStore, patience_seconds: float = 90.0) -> Session:
     return Session(store, SystemClock(), patience_seconds=patience_seconds)
 
 
-async def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 90.0) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - a server makes it so
             await asyncio.sleep(0.002)

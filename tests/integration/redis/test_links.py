@@ -21,7 +21,7 @@ from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.redis_servers import PrivateRedis, Redis
 from tests.integration.redis.support import KEY, SLOT, batch, opened, put, value
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("own_redis")]
+pytestmark = pytest.mark.xdist_group("own_redis")
 
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 

@@ -10,7 +10,7 @@ from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.redis_servers import ExternalRedis, Redis, forget
 from tests.integration.redis.support import opened, put, value
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("own_redis")]
+pytestmark = pytest.mark.xdist_group("own_redis")
 
 
 async def test_a_paused_server_answers_once_it_goes_on(own_redis: Redis) -> None:

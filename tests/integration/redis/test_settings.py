@@ -22,7 +22,7 @@ from floxide_amqp.ports.key_value import Durability, Put
 from floxide_amqp.testing.redis_servers import PrivateRedis, Redis
 from tests.integration.redis.support import KEY, batch, opened, put, value
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("own_redis")]
+pytestmark = pytest.mark.xdist_group("own_redis")
 
 DEFAULTS: dict[str, Any] = {
     "appendonly": "yes",

@@ -14,7 +14,7 @@ from floxide_amqp.testing.redis_servers import Redis
 from tests.integration.test_workers import PATIENCE, SUM, Bench, check_squares
 from tests.integration.worker_app import ITEMS, Squares
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("own_redis"), pytest.mark.rabbitmq]
+pytestmark = [pytest.mark.xdist_group("own_redis"), pytest.mark.rabbitmq]
 
 
 @pytest_asyncio.fixture
@@ -46,7 +46,7 @@ async def test_runs_outlive_a_store_in_redis_that_is_killed_and_started_again(be
         runs = [await orchestrator.start(Squares, 1, run_id=f"run-{n}") for n in range(5)]
         await bench.noted("work", ITEMS)
         await asyncio.to_thread(own_redis.kill)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # while it is dead
         await asyncio.to_thread(own_redis.start)
         assert [await run.result(PATIENCE) for run in runs] == [SUM] * 5
         for run in runs:
@@ -57,7 +57,7 @@ async def test_runs_outlive_a_store_in_redis_that_is_killed_and_started_again(be
 async def test_workers_end_when_their_store_is_emptied_and_new_ones_work(bench: Bench, own_redis: Redis) -> None:
     workers = [await bench.start_worker() for _ in range(2)]
     own_redis.command("FLUSHALL")
-    assert [await asyncio.wait_for(worker.wait(), 20) for worker in workers] == [1, 1]
+    assert [await asyncio.wait_for(worker.wait(), PATIENCE) for worker in workers] == [1, 1]
     await bench.start_worker()
     async with bench.app().orchestrator() as orchestrator:
         run = await orchestrator.start(Squares, 1, run_id="run")

@@ -1,4 +1,4 @@
-"""Sixteen ways in which this engine could be wrong, each as a switch that makes it so.
+"""Ways in which this engine could be wrong, each as a switch that makes it so.
 
 They are the mistakes that engines of this kind are known for. The simulation must notice every one of them by what it
 checks of any run: a bug that is planted and not found means that the simulation is too weak.
@@ -14,19 +14,22 @@ from typing import Any
 import pytest
 
 from floxide_amqp.core import changes as c
-from floxide_amqp.core import decide, letter_moves, moves, plan
+from floxide_amqp.core import dead_letter_moves, decide, kin_letters, moves, plan
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import WorkItemId, slot_of
+from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.records import TimerKind
 from floxide_amqp.core.reducers import Sum, Union
+from floxide_amqp.core.signal_changes import MailboxIs, MailIsThere, SignalIsNew, WaitersAre
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
 from floxide_amqp.runtime import admission, frontier, lost_messages, publishing, settlement
 from floxide_amqp.runtime.admission_reads import AdmissionReads
 from floxide_amqp.runtime.cache import CachedRun
+from floxide_amqp.runtime.limit_letters import ReleaseKeys
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.runtime.settlement import Settlement
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, writes
 from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.writes import BatchWriter
 from floxide_amqp.testing.simulation import Plan, Planned
@@ -215,6 +218,26 @@ def hold_without_check(patch: Patch) -> None:
     patch.setattr(decide, "_hold", unchecked)
 
 
+def wait_without_check(patch: Patch) -> None:
+    """An item is put to sleep until a signal comes, although one has come since its body looked."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, MailboxIs))
+
+
+def kept_without_check(patch: Patch) -> None:
+    """A signal that found nobody waiting is kept, although an item has begun to wait meanwhile."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, WaitersAre))
+
+
+def taken_without_check(patch: Patch) -> None:
+    """A step takes a value without asking whether another one has taken it since."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, MailIsThere))
+
+
+def accepted_twice(patch: Patch) -> None:
+    """A signal that is sent again is accepted again."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, SignalIsNew))
+
+
 def deleted_in_part(patch: Patch) -> None:
     """What arrived at the joins of a deleted run stays in the store."""
 
@@ -239,13 +262,23 @@ def deleted_id_is_free(patch: Patch) -> None:
 
 def kept_without_a_letter(patch: Patch) -> None:
     """An item whose message the broker gives up again and again is set aside, and nobody is told."""
-    keep = letter_moves.keep
+    keep = dead_letter_moves.keep
 
     def in_silence(*facts: Any) -> Decision:
         decision = keep(*facts)
-        return replace(decision, changes=_left(decision.changes, lambda change: isinstance(change, c.PutLetter)))
+        return replace(decision, changes=_left(decision.changes, lambda change: isinstance(change, c.PutDeadLetter)))
 
-    patch.setattr(letter_moves, "keep", in_silence)
+    patch.setattr(dead_letter_moves, "keep", in_silence)
+
+
+def letter_in_memory(patch: Patch) -> None:
+    """That a child has ended its parent is told from the memory of the worker that ended it, not by a letter."""
+    write = writes.letter_writes
+
+    def in_memory(letter: Letter) -> Any:
+        return () if letter.kind == kin_letters.ENDED else write(letter)
+
+    patch.setattr(writes, "letter_writes", in_memory)
 
 
 def many_letters(plan: Plan) -> Plan:
@@ -254,6 +287,37 @@ def many_letters(plan: Plan) -> Plan:
     settings = replace(settings, limits=replace(settings.limits, dead_letters=1))
     faults = tuple(Planned(at, "dead letters") for at in (0.0, 0.5, 1.0))
     return replace(plan, faults=faults, seconds=15.0, settings=settings)
+
+
+def held_for_a_server(patch: Patch) -> None:
+    """A worker keeps the messages of a server that is out of reach, until its hands are full of them."""
+    patch.setattr(Services, "is_out_of_reach", lambda *_: False)
+
+
+def one_clock_for_all(patch: Patch) -> None:
+    """What is about a run is written by the clock of whichever server is ahead, and compared with that of its own."""
+    patch.setattr(Services, "now_ms", lambda self, *_: self.session.now_ms())
+
+
+def over_three_servers(plan: Plan) -> Plan:
+    """A store of three servers, and few hands."""
+    settings = replace(plan.settings, limits=replace(plan.settings.limits, concurrency=1))
+    return replace(plan, servers=("a1", "b2", "c3"), runs=3, workers=1, settings=settings)
+
+
+def clocks_apart(plan: Plan) -> Plan:
+    """A store of three servers, whose clocks go apart, and messages that are lost."""
+    faults = (Planned(0.0, "store clock"), Planned(0.05, "purge"), Planned(0.3, "broker wiped"))
+    return replace(plan, servers=("a1", "b2", "c3"), runs=3, faults=faults, seconds=6.0)
+
+
+def keys_kept(patch: Patch) -> None:
+    """A run that ends with steps at work, or in line, does not give back their concurrency keys."""
+
+    async def nothing(*_given: Any) -> bool:
+        return True
+
+    patch.setattr(ReleaseKeys, "deliver", nothing)
 
 
 BUGS = (
@@ -270,7 +334,15 @@ BUGS = (
     Bug("stale context cache", stale_context_cache, within=60, change=hand_to_hand),
     Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=60, change=many_deaths),
     Bug("hold without mailbox check", hold_without_check, within=60),
+    Bug("wait for a signal without mailbox check", wait_without_check, change=hand_to_hand),
+    Bug("signal kept without asking who waits", kept_without_check, change=hand_to_hand),
+    Bug("value taken without asking who has it", taken_without_check, within=60, change=hand_to_hand),
+    Bug("signal accepted twice", accepted_twice, change=hand_to_hand),
     Bug("set aside without a letter", kept_without_a_letter, change=many_letters),
+    Bug("letter in memory only", letter_in_memory, within=60),
+    Bug("concurrency keys kept by a run that is cancelled", keys_kept, change=many_controls),
+    Bug("messages held for a server that is away", held_for_a_server, within=60, change=over_three_servers),
+    Bug("one clock for all servers", one_clock_for_all, change=clocks_apart),
     Bug("deleted in part", deleted_in_part, change=soon_deleted),
     Bug("id of a deleted run is free at once", deleted_id_is_free, change=soon_deleted),
 )

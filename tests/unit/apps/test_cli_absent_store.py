@@ -28,7 +28,7 @@ LOOKING_AND_STEERING = [
     ("quarantine", "list", "APP"), ("quarantine", "show", "APP", "id"), ("dead-letters", "list", "APP"),
     ("dead-letters", "show", "APP", "id"), ("dead-letters", "requeue", "APP", "id"),
     ("dead-letters", "drop", "APP", "id", "--yes"), ("cancel", "APP", "run"), ("pause", "APP", "run"),
-    ("resume", "APP", "run"), ("delete", "APP", "run", "--yes"),
+    ("resume", "APP", "run"), ("delete", "APP", "run", "--yes"), ("signal", "APP", "approval", "true", "run"),
 ]  # fmt: skip
 
 

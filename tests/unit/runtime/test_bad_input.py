@@ -25,6 +25,7 @@ from floxide_amqp.runtime.unreadable import LEFT_TO_OTHERS_SECONDS
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import quarantine as quarantines
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.context_records import decode_snapshot, encode_snapshot
 from tests.fuzz.hostile import damaged
 from tests.unit.runtime.cluster import Cluster
 
@@ -249,7 +250,7 @@ async def test_a_page_of_a_fan_out_that_is_missing_fails_the_run_with_its_name(
 
 
 @pytest.mark.parametrize(
-    "bad", [b"", b"\x93\x01\x02\xc4\x01\xc1", codec.encode_snapshot(99, b"\x80"), codec.encode_snapshot(1, b"\xc1")]
+    "bad", [b"", b"\x93\x01\x02\xc4\x01\xc1", encode_snapshot(99, b"\x80"), encode_snapshot(1, b"\xc1")]
 )
 async def test_a_damaged_snapshot_of_the_context_is_made_again_from_its_log(cluster: MakeCluster, bad: bytes) -> None:
     here = cluster(Summing)
@@ -262,10 +263,10 @@ async def test_a_damaged_snapshot_of_the_context_is_made_again_from_its_log(clus
     context = await here.client().context(Summing, "run")
     assert isinstance(context, Told)
     assert context.steps == 4
-    assert codec.decode_snapshot(await bytes_of(here, "run", key))[0] == 4
+    assert decode_snapshot(await bytes_of(here, "run", key))[0] == 4
 
 
-@pytest.mark.parametrize("damage", [b"\xff", codec.encode_snapshot(99, b"\x80"), codec.encode_snapshot(6, b"\xc1")])
+@pytest.mark.parametrize("damage", [b"\xff", encode_snapshot(99, b"\x80"), encode_snapshot(6, b"\xc1")])
 async def test_where_the_newer_snapshot_is_damaged_the_older_one_and_the_log_after_it_are_enough(
     cluster: MakeCluster, damage: bytes
 ) -> None:
@@ -274,7 +275,7 @@ async def test_where_the_newer_snapshot_is_damaged_the_older_one_and_the_log_aft
     handle = await here.client().start(Summing, 8, run_id="run")
     await handle.result(timeout=60)
     cells = keys.context_snapshots(RunId("run"))
-    positions = [codec.decode_snapshot(await bytes_of(here, "run", key))[0] for key in cells]
+    positions = [decode_snapshot(await bytes_of(here, "run", key))[0] for key in cells]
     log = here.store._slots[slot_of(RunId("run"))].logs[keys.context_log(RunId("run"))]
     assert 0 < min(positions) == log.first < max(positions)
     newer = cells[positions.index(max(positions))]

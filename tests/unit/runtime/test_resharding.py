@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from floxide_amqp import NextAll, Workflow, gather, node
+from floxide_amqp import NextAll, Schedule, Workflow, gather, node
 from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -199,7 +199,7 @@ async def _play(seed: int) -> None:
         client = here.client()
         for _ in range(5):
             run_ids.append(f"run-{len(run_ids)}")
-            await client.start(workflow, 7, run_id=run_ids[-1])
+            await client.start(workflow, 7, run_id=run_ids[-1], attributes={"tenant": "acme", "run": run_ids[-1]})
             await asyncio.sleep(chance.choice([0, 0.01, 0.1, 0.5]))
         with suppress(InvalidRunStateError):
             await client.pause(chance.choice(run_ids))
@@ -241,7 +241,8 @@ async def _play(seed: int) -> None:
         assert isinstance(context, Tally)
         assert context.steps == told.steps
         await here.check_completed(run_id)
-    assert sorted(info.run_id for info in (await client.list_runs(limit=100)).runs) == sorted(run_ids)
+    listed = await client.list_runs(limit=100, attributes={"tenant": "acme"})  # their children have no attributes
+    assert sorted(info.run_id for info in listed.runs) == sorted(run_ids)
     await here.close()
 
 
@@ -594,3 +595,46 @@ async def test_a_store_of_one_server_is_not_opened_as_one_of_several() -> None:
     here = await scene()
     with pytest.raises(ConfigurationError, match="is a store of its own, and it was named as shard 'x' of x, y"):
         await identity({"x": here.disks[ALONE], "y": GuardedStore()})
+
+
+# --- schedules
+
+
+class Doubled(Workflow[int, int]):
+    start = slow
+
+
+async def test_schedules_move_with_the_slots_of_their_names_and_go_on_wherever_the_move_dies() -> None:
+    here = MovingCluster(Doubled)
+    names = [f"schedule {n}" for n in range(6)]
+    client = here.client()
+    for name in names:
+        await client.schedules.put(Schedule(name, Doubled, 0, every=60, overlap="allow", catch_up=3600))
+    await client.schedules.pause(names[0], reason="moving")
+    await client.schedules.trigger(names[0], trigger_id="before")
+    before = {each.name: each for each in await client.schedules.list()}
+    a, b = GuardedStore(), GuardedStore()
+    way = {"a": a, "b": b}
+    for commits in itertools.count(0, 3):
+        if await move_and_die(here.disks, way, commits):
+            break
+    assert left_on(here.disks[ALONE]) == ["Key(partition='floxide', name='shard')"]
+    here.disks = dict(way)
+    client = here.client()
+    assert {each.name: each for each in await client.schedules.list()} == before
+    homes = {client.services.session.beside(keys.schedule_partition(name)).shard for name in names}
+    assert homes == {"a", "b"}
+    await here.start_worker()
+    await asyncio.sleep(121)
+    for name in names[1:]:
+        info = await client.schedules.get(name)
+        assert info.started >= 2
+        assert info.missed == 0
+        await client.schedules.pause(name)
+    assert (await client.schedules.get(names[0])).started == 1
+    run_ids = [info.run_id for info in (await client.list_runs(limit=100)).runs]
+    assert len(run_ids) == sum(each.started for each in await client.schedules.list())
+    for name in names:
+        assert await client.schedules.delete(name)
+    assert await here.settle() == {}
+    await here.close()

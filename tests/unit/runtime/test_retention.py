@@ -40,7 +40,7 @@ from floxide_amqp.runtime.runs_set_aside import FIRST_PAUSE_MS
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import WAITED_FOR
-from floxide_amqp.testing.faults import StoreFaults
+from floxide_amqp.testing.faults import FaultyKeyValueStore, StoreFaults
 from tests.unit.runtime.cluster import Cluster, GuardedStore
 
 MakeCluster = Callable[..., Cluster]
@@ -426,6 +426,23 @@ async def test_only_ended_runs_can_be_deleted_by_hand_and_twice_is_fine(cluster:
     for act in (handle.status, handle.cancel, handle.pause, handle.resume):
         with pytest.raises(RunDeletedError):
             await act()
+    assert [entry for entry in remains(here.store, "run") if "tombstone" not in entry] == []
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_run_whose_deletion_lost_its_reply_was_there_and_counts_once(cluster: MakeCluster, lost: int) -> None:
+    here = cluster(Squares)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(Squares, 3, run_id="run")
+    await handle.result(timeout=60)
+    deleting = here.client()
+    store = deleting.services.session._store
+    assert isinstance(store, FaultyKeyValueStore)
+    store.lose_next_replies(lost)
+    assert await deleting.delete("run") is True
+    assert await deleting.delete("run") is False
+    assert deleting.services.figures.runs_deleted == 1
     assert [entry for entry in remains(here.store, "run") if "tombstone" not in entry] == []
 
 

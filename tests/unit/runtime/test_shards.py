@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from floxide_amqp import NoContext, RunStatus, Workflow, WorkflowCtx, node
+from floxide_amqp import Hold, NoContext, RunStatus, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
@@ -25,6 +25,7 @@ from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.sharded_session import session_with
 from floxide_amqp.testing.faults import FaultyKeyValueStore, FaultyWorkQueue, QueueFaults
+from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.virtual_time import VirtualClock
 from tests.unit.runtime.cluster import QUICK, Cluster, GuardedStore, Member
 
@@ -305,3 +306,65 @@ class TestIdentity:
         began = asyncio.get_running_loop().time()
         assert await identity_of(self.session(disks)) == made
         assert asyncio.get_running_loop().time() - began < 10
+
+
+HELD: set[str] = set()
+
+
+@node
+async def hold_once(ctx: WorkflowCtx[NoContext], x: int) -> int | Hold:
+    if ctx.run_id in HELD:
+        return x
+    HELD.add(ctx.run_id)
+    return Hold(for_=5.0)
+
+
+class Holding(Workflow[int, int]):
+    start = hold_once
+
+
+HOUR_MS = 3_600_000
+
+
+class AnHourApart(ShardedCluster):
+    """Workers on three servers of which one's clock is an hour ahead, and one's an hour behind."""
+
+    def __init__(self) -> None:
+        super().__init__(Small, Holding)
+        for shard, skew_ms in (("anna", HOUR_MS), ("bert", -HOUR_MS)):
+            self.disks[shard]._clock = MachineClock(asyncio.get_running_loop().time, skew_ms)
+
+
+@pytest_asyncio.fixture
+async def apart() -> AsyncIterator[AnHourApart]:
+    cluster = AnHourApart()
+    yield cluster
+    await cluster.close()
+
+
+@pytest.mark.asyncio
+async def test_what_waits_on_a_server_is_due_by_that_servers_clock(apart: AnHourApart) -> None:
+    client = apart.client()
+    run_ids = [run_id for shard in SHARDS for run_id in apart.ids_on(shard, 2)]
+    HELD.clear()
+    first = await apart.start_worker()
+    await asyncio.sleep(QUICK.heartbeat)
+    began = asyncio.get_running_loop().time()
+    handles = [await client.start(Holding, 1, run_id=run_id) for run_id in run_ids]
+    await asyncio.sleep(1)
+    await apart.kill(first)  # and with it the timers that it would have fired to the millisecond
+    await apart.start_worker()
+    assert [await handle.result(timeout=60) for handle in handles] == [1] * len(handles)
+    assert asyncio.get_running_loop().time() - began >= 5
+    assert await apart.settle() == {}
+
+
+@pytest.mark.asyncio
+async def test_a_lost_message_is_found_on_a_server_whose_clock_is_behind(apart: AnHourApart) -> None:
+    client = apart.client()
+    assert isinstance(client.services.queue, FaultyWorkQueue)
+    client.services.queue.faults = QueueFaults(dropped=1.0)
+    handles = [await client.start(Small, 1, run_id=run_id) for shard in SHARDS for run_id in apart.ids_on(shard, 2)]
+    await apart.start_worker()
+    assert [await handle.result(timeout=120) for handle in handles] == [3] * len(handles)
+    assert await apart.settle() == {}

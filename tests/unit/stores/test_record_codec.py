@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.kin import ChildRecord, OnClose, ParentLink
+from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.records import (
     Envelope,
     ErrorRecord,
@@ -27,9 +29,13 @@ from floxide_amqp.core.records import (
     WorkerRecord,
     WorkItem,
 )
+from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.children import decode_child, encode_child
+from floxide_amqp.stores.letters import decode_letter as letter_of
+from floxide_amqp.stores.letters import encode_letter
 
 text = st.text(max_size=8)
 ids = st.text(min_size=1, max_size=8)
@@ -60,7 +66,24 @@ workers = st.builds(
 headers = st.builds(
     RunHeader, run_id=ids, workflow=text, version=text, input=st.binary(), input_digest=text, context=st.binary(),
     created_at_ms=whole, deadline_ms=st.none() | whole, reply_to=text, start_item=ids,
+    parent=st.none() | st.builds(ParentLink, run_id=ids, item_id=ids),
 )  # fmt: skip
+children = st.builds(
+    ChildRecord, run_id=ids, workflow=text, version=text, item_id=ids, node=text, attempt=whole, turn=whole,
+    epoch=whole, started_at_ms=whole, ended_at_ms=whole, is_closing=st.booleans(), output=st.binary(max_size=8),
+    error=st.none() | errors, failed_node=text, reason=text,
+    status=st.none() | st.sampled_from((RunStatus.COMPLETED, RunStatus.FAILED)), on_close=st.sampled_from(OnClose),
+)  # fmt: skip
+letters = st.builds(
+    Letter, letter_id=st.just("letter"), kind=text, to_run=ids, from_run=ids, posted_at_ms=whole,
+    body=st.binary(max_size=8), payload=st.binary(max_size=8),
+)  # fmt: skip
+
+
+def decode_letter(data: bytes) -> Letter:
+    return letter_of("letter", data)
+
+
 pages = st.lists(st.builds(Routed, edge=text, payload=st.binary(max_size=4), suffix=st.tuples(whole))).map(tuple)
 
 ROUND_TRIPS: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable[[bytes], Any]]] = [
@@ -69,6 +92,8 @@ ROUND_TRIPS: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable
     (items, codec.encode_item, codec.decode_item),
     (st.builds(Scope, scope_id=ids, parent=words, then=items), codec.encode_scope, codec.decode_scope),
     (pages, codec.encode_page, codec.decode_page),
+    (children, encode_child, decode_child),
+    (letters, encode_letter, decode_letter),
     (
         st.builds(ErrorRecord, item_id=ids, node=text, attempt=whole, at_ms=whole, error=errors, worker=text,
                   will_retry=st.booleans()),

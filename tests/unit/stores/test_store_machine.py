@@ -36,8 +36,7 @@ from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.sqlite import SqliteKeyValueStore, Synchronous
 from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.ports.key_value import Batch, Committed, Conflict, KeyValueStore, Outcome
-from floxide_amqp.stores import contexts, keys
-from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores import context_snapshots, contexts, keys
 from floxide_amqp.stores.checkpoints import CheckpointStore
 from floxide_amqp.stores.contexts import ContextStore, apply_page
 from floxide_amqp.stores.encoding import pack
@@ -425,18 +424,18 @@ async def believe_the_worst(self: Session, batch: Batch) -> Outcome:
     return (await self._commit_group([batch]))[0]  # type: ignore[return-value]
 
 
-def one_too_many(position: int, context: bytes) -> bytes:
-    return ENCODE_SNAPSHOT(position + 1, context)
+def one_too_many(position: int, *rest: Any) -> bytes:
+    return ENCODE_SNAPSHOT(position + 1, *rest)
 
 
 async def drop_the_last(self: IndexStore, queue: str, *, after: str = "", limit: int = 500) -> list[Any]:
     return (await MESSAGES(self, queue, after=after, limit=limit + 1))[:-1]
 
 
-ENCODE_SNAPSHOT, MESSAGES = codec.encode_snapshot, IndexStore.messages
+ENCODE_SNAPSHOT, MESSAGES = context_snapshots.encode_snapshot, IndexStore.messages
 MUTANTS: dict[str, tuple[object, str, object]] = {
     "that a lost reply is not looked into": (Session, "_settle", believe_the_worst),
-    "that a snapshot reaches further than it says": (codec, "encode_snapshot", one_too_many),
+    "that a snapshot reaches further than it says": (context_snapshots, "encode_snapshot", one_too_many),
     "that a page lacks its last entry": (IndexStore, "messages", drop_the_last),
 }
 

@@ -9,7 +9,9 @@ from floxide_amqp.core import changes as c
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
-from floxide_amqp.core.records import RunHeader, RunState, Scope, ScopePath, Timer, TimerKind, WorkItem
+from floxide_amqp.core.joins import JoinInstance
+from floxide_amqp.core.joins import waiting as waiting_joins
+from floxide_amqp.core.records import InputKind, RunHeader, RunState, Scope, ScopePath, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
 
 RUN = RunId("run")
@@ -19,7 +21,7 @@ WORKER = WorkerId("worker")
 OF_A_LIVE_RUN = (c.AppendHistory, c.AppendDelta, c.Arrive, c.Count, c.CountScope, c.PutRun)
 """Changes that nothing makes once a run is completed or cancelled."""
 
-OF_A_STEP = (c.AppendHistory, c.AppendDelta, c.Arrive, c.PutPage, c.DropPage)
+OF_A_STEP = (c.AppendHistory, c.AppendDelta, c.Arrive, c.ArriveAt, c.PutPage, c.DropPage)
 """What the end of a step changes, which is void once the run has failed."""
 
 
@@ -36,9 +38,13 @@ class World:
     items: dict[WorkItemId, WorkItem] = field(default_factory=dict)
     turns: dict[WorkItemId, int] = field(default_factory=dict)
     scopes: dict[ScopeId, Scope] = field(default_factory=dict)
+    closed: set[ScopeId] = field(default_factory=set)
     scope_counts: dict[ScopePath, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     arrivals: dict[str, dict[tuple[tuple[int, ...], str], bytes]] = field(default_factory=dict)
+    joins: dict[str, int] = field(default_factory=dict)
+    joined: dict[WorkItemId, list[tuple[int, bytes]]] = field(default_factory=dict)
+    awaited: dict[ScopePath, list[JoinInstance]] = field(default_factory=dict)
     pages: dict[tuple[str, int], object] = field(default_factory=dict)
     listed: set[WorkItemId] = field(default_factory=set)
     messages: dict[str, WorkItemId] = field(default_factory=dict)
@@ -67,26 +73,29 @@ class World:
             case c.NotDeleted():
                 holds = True
             case c.ScopeIsOpen(scope_id):
-                holds = scope_id in self.scopes
+                holds = scope_id in self.scopes and scope_id not in self.closed
             case c.ContextLengthIs(length):
                 holds = self.context_length == length
+            case _:
+                raise AssertionError(f"no random run checks this: {condition}")
         if not holds:
             raise ConflictError(condition)
 
     def _apply(self, changes: Iterable[c.Change]) -> None:
-        whens: list[c.WhenScope | c.WhenCount] = []
+        whens: list[c.WhenScope | c.WhenCount | c.WhenJoins] = []
         changes = tuple(changes)
         if self.run is not None and self.status is RunStatus.PAUSED:
             self._check_nothing_begins(changes)
         for change in changes:
-            if isinstance(change, c.WhenScope | c.WhenCount):
+            if isinstance(change, c.WhenScope | c.WhenCount | c.WhenJoins):
                 whens.append(change)
             else:
                 self._change(change)
         for when in whens:
-            value = (
-                self.scope_counts.get(when.scope, 0) if isinstance(when, c.WhenScope) else self.counts.get(when.name, 0)
-            )
+            if isinstance(when, c.WhenScope):
+                value = self.scope_counts.get(when.scope, 0)
+            else:
+                value = (self.counts if isinstance(when, c.WhenCount) else self.joins).get(when.name, 0)
             self._apply(when.then if value == when.equals else when.otherwise)
 
     def _check_nothing_begins(self, changes: tuple[c.Change, ...]) -> None:
@@ -101,7 +110,7 @@ class World:
                 assert before is not None, "begun while its run is paused"
                 assert item.anchored or before.status is item.status, "claimed while its run is paused"
 
-    def _change(self, change: c.Change) -> None:  # noqa: C901 - one line per kind of change
+    def _change(self, change: c.Change) -> None:  # noqa: C901, PLR0915 - one line per kind of change
         match change:
             case c.PutItem(item, is_listed):
                 self._put(item)
@@ -117,14 +126,25 @@ class World:
             case c.OpenScope(scope):
                 assert scope.scope_id not in self.scopes
                 self.scopes[scope.scope_id] = scope
+            case c.CloseScope(scope):
+                assert scope.scope_id not in self.closed
+                self.closed.add(scope.scope_id)
             case c.CountScope(path, amount):
                 self.scope_counts[path] = self.scope_counts.get(path, 0) + amount
             case c.Count(name, amount):
                 self.counts[name] = self.counts.get(name, 0) + amount
             case c.Arrive(opener, order, item_id, payload):
-                place = self.arrivals.setdefault(opener, {})
-                assert (order, item_id) not in place
-                place[order, item_id] = payload
+                arrived = self.arrivals.setdefault(opener, {})
+                assert (order, item_id) not in arrived
+                arrived[order, item_id] = payload
+            case c.CountJoins(name, amount):
+                self.joins[name] = self.joins.get(name, 0) + amount
+            case c.ArriveAt(join_id, position, _, payload):
+                place = self.joined.setdefault(join_id, [])
+                assert position not in [known for known, _ in place], "a source gave two values"
+                place.append((position, payload))
+            case c.AwaitJoin(scope, join):
+                self.awaited.setdefault(scope, []).append(join)
             case c.PutPage(opener, number, routes):
                 self.pages[opener, number] = routes
             case c.DropPage(opener, number):
@@ -151,6 +171,8 @@ class World:
                 self.parked.discard(item_id)
             case c.AppendError() | c.WhenScope() | c.WhenCount():
                 pass
+            case _:
+                raise AssertionError(f"no random run does this: {change}")
 
     def _put(self, item: WorkItem) -> None:
         before = self.items.get(item.item_id)
@@ -185,7 +207,13 @@ class World:
         if self.status is not RunStatus.FAILED:
             for item in alive:
                 assert self.reaches(item), item
+        for scope, joins in self.awaited.items():
+            if self.closed.intersection(scope):
+                continue
+            unresolved = [join for join in joins if join.join_id not in self.items]
+            assert self.joins.get(waiting_joins(scope), 0) == len(unresolved), "joins that wait are miscounted"
         if self.status is RunStatus.COMPLETED:
+            assert not any(self.joins.get(waiting_joins(scope), 0) for scope in self.awaited)
             assert not alive
             assert not self.pages
             assert not self.owned
@@ -197,13 +225,20 @@ class World:
         # the deepest first: an open scope stands for its opener in the scope around it
         for path in sorted({*expected, *self.scope_counts}, key=len, reverse=True):
             assert self.scope_counts.get(path, 0) == expected.get(path, 0), path
-            if path and self.scope_counts.get(path, 0):
+            if path and self.scope_counts.get(path, 0) and path[-1] not in self.closed:
                 parent = self.scopes[path[-1]].parent
                 expected[parent] = expected.get(parent, 0) + 1
+
+    def is_swept(self, item: WorkItem) -> bool:
+        """Whether an item is left in a scope that was closed, and another stands for cancelling it."""
+        live = [self.items[item_id] for item_id in self.listed]
+        return any(each.input.kind is InputKind.SWEEP and each.input.opener in item.scope for each in live)
 
     def reaches(self, item: WorkItem) -> bool:
         """Whether something leads to an item: a message's entry, an owner entry, a timer, a list."""
         if item.item_id in self.owned or item.item_id in self.parked:
+            return True
+        if self.is_swept(item):
             return True
         turn = self.turns[item.item_id]
         if any(timer.item_id == item.item_id and timer.turn == turn for timer in self.timers):
