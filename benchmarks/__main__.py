@@ -1,8 +1,9 @@
 """``python -m benchmarks``: measure what the engine costs.
 
 ``throughput`` and ``flatness`` measure steps; without a name, both are measured. ``growth``, ``context`` and
-``codecs`` measure what is stored. ``--smoke`` is for CI. Every output is checked. Results are printed and written to
-benchmarks/results, except those of ``--smoke``.
+``codecs`` measure what is stored, ``waking`` how long it takes to wake many at once, ``fan-in`` a very large fan-out
+and its join, ``cancelling`` how long it takes to stop many steps in flight. ``--smoke`` is for CI. Every output is
+checked. Results are printed and written to benchmarks/results, except those of ``--smoke``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks import codecs, context, growth
+from benchmarks import cancelling, codecs, context, fan_in, growth, waking
 from benchmarks.flatness import CONCURRENCY, LIMIT, measure_flatness, ratios
 from benchmarks.machine import describe_machine
 from benchmarks.own_stores import KINDS
@@ -28,13 +29,19 @@ SIZES = (1_000, 10_000)
 STEPS = ("all", "throughput", "flatness")
 """What is measured of steps."""
 
+OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling")
+"""What else is measured."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; return 1 if something is not flat."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    is_named = any(each in (*STEPS, "growth", "context", "codecs", "-h", "--help") for each in given[:1])
+    is_named = any(each in (*STEPS, *OTHERS, "-h", "--help") for each in given[:1])
     options = parser().parse_args(given if is_named else ["all", *given])
-    measured = {"growth": measure_growth, "context": measure_context, "codecs": measure_codecs}
+    measured = {
+        "growth": measure_growth, "context": measure_context, "codecs": measure_codecs, "waking": measure_waking,
+        "fan-in": measure_fan_in, "cancelling": measure_cancelling,
+    }  # fmt: skip
     return asyncio.run(measured.get(options.which, measure)(options))
 
 
@@ -62,6 +69,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--events", type=int, default=50_000, help="how many (default: 50,000)")
     one.add_argument("--steps", type=int, default=5_000, help="of how many steps (default: 5,000)")
     which.add_parser("codecs", parents=[common, rounds, stored], help="what compression and encryption cost")
+    one = which.add_parser("waking", parents=[common, stored, stores], help="many signals, and many timers, at once")
+    one.add_argument("--runs", type=int, default=10_000, help="how many (default: 10,000)")
+    one = which.add_parser("cancelling", parents=[common, stored], help="a cancel with many steps in flight")
+    one.add_argument("--items", type=int, default=1_000, help="how many (default: 1,000)")
+    one = which.add_parser("fan-in", parents=[common, stored], help="a very large fan-out and its join")
+    one.add_argument(
+        "--store", action="append", choices=("memory", "sqlite"), help="where; may be repeated (default: both)"
+    )
+    one.add_argument("--items", type=int, default=100_000, help="how many (default: 100,000)")
     return parser
 
 
@@ -147,6 +163,45 @@ async def measure_codecs(options: argparse.Namespace) -> int:
     keep(options, "codecs", machine, rows, text)
     if options.json:
         print_json(machine, rows)
+    else:
+        print(f"\n{text}")
+    return 0
+
+
+async def measure_waking(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    results: list[waking.Waking] = []
+    for kind in options.store or ["sqlite"]:
+        found = await waking.measure_waking(kind, 40 if options.smoke else options.runs)
+        results += found
+        keep(options, f"waking in {kind}", machine, [each.plain() for each in found], waking.waking_table(found))
+    if options.json:
+        print_json(machine, [each.plain() for each in results])
+    else:
+        print(f"\n{waking.waking_table(results)}")
+    return 0
+
+
+async def measure_fan_in(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    items = 1_500 if options.smoke else options.items
+    found = await fan_in.measure_fan_in(options.store or ["memory", "sqlite"], items)
+    text = fan_in.fan_in_table(found)
+    keep(options, "fan-in", machine, [each.plain() for each in found], text)
+    if options.json:
+        print_json(machine, [each.plain() for each in found])
+    else:
+        print(f"\n{text}")
+    return 0
+
+
+async def measure_cancelling(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    found = await cancelling.measure_cancelling(30 if options.smoke else options.items)
+    text = cancelling.cancelling_table(found)
+    keep(options, "cancelling", machine, [found.plain()], text)
+    if options.json:
+        print_json(machine, [found.plain()])
     else:
         print(f"\n{text}")
     return 0

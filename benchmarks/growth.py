@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,14 @@ from benchmarks.flatness import LIMIT
 from benchmarks.own_stores import OwnStore, own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
-from benchmarks.stored import FAILING, STEPS_PER_PARCEL, STORED_WORKFLOWS, Parcels, Receipt, fails, parcel
+from benchmarks.stored import FAILING, STEPS_PER_PARCEL, STORED_WORKFLOWS, Parcel, Parcels, Receipt, fails, parcel
 from benchmarks.throughput import check
-from floxide_amqp import Floxide, Limits, Orchestrator, Retention, RunFailedError, RunStatus, Start, Timeouts
+from floxide_amqp import Floxide, Limits, Orchestrator, Retention, RunFailedError, RunPage, RunStatus, Start, Timeouts
 from floxide_amqp.apps.cli.store_stats import in_units
 from floxide_amqp.ports.key_value import IndexRange
 from floxide_amqp.runtime.retention import RUNS_PER_ROUND
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.attributes import attribute_index
 from floxide_amqp.stores.statistics import LISTS, Amount, survey
 
 SMALL = 1_000
@@ -40,6 +41,12 @@ BATCHES_AT_ONCE = 6
 
 PAGE = 50
 """Runs on a page; the small store has twice as many failed ones."""
+
+TENANTS = 3
+"""Runs are of so many tenants in turn, each with some of the failed ones."""
+
+PAGE_OF_TENANT = 25
+"""Runs on a page of one tenant; the small store has 33 failed ones of each."""
 
 PAGES_READ = 40
 
@@ -67,6 +74,7 @@ class Growth:
         emptied, left: The same after the runs were deleted, and after the server had tidied up once more.
         kinds: What the store's records are, with all runs.
         page_ms: For each size, how long a page of the newest failed runs took, each time.
+        tenant_page_ms: The same of the newest failed runs of one tenant.
     """
 
     store: str
@@ -80,6 +88,7 @@ class Growth:
     left: dict[str, int]
     kinds: dict[str, Amount]
     page_ms: dict[int, list[float]]
+    tenant_page_ms: dict[int, list[float]]
     prune_seconds: float
 
     @property
@@ -90,8 +99,12 @@ class Growth:
     @property
     def ratio(self) -> float:
         """The page in the large store by the page in the small one."""
-        small, large = (statistics.median(times) for _, times in sorted(self.page_ms.items()))
-        return round(large / small, 2)
+        return ratio_of(self.page_ms)
+
+    @property
+    def tenant_ratio(self) -> float:
+        """The same of the pages of one tenant."""
+        return ratio_of(self.tenant_page_ms)
 
     def bytes_per_run(self, measure: str) -> float:
         return (self.tidied[measure] - self.empty[measure]) / self.runs
@@ -115,9 +128,19 @@ class Growth:
             "page_range_ms": {
                 size: [round(min(times), 2), round(max(times), 2)] for size, times in self.page_ms.items()
             },
-            "page_ratio": self.ratio, "prune_seconds": round(self.prune_seconds, 1),
+            "page_ratio": self.ratio, "tenant_page_of": PAGE_OF_TENANT, "tenant_page_ratio": self.tenant_ratio,
+            "tenant_page_median_ms": {size: middle(times) for size, times in self.tenant_page_ms.items()},
+            "tenant_page_range_ms": {
+                size: [round(min(times), 2), round(max(times), 2)] for size, times in self.tenant_page_ms.items()
+            },
+            "prune_seconds": round(self.prune_seconds, 1),
             "prune_paced_seconds": round(self.paced_seconds, 1),
         }  # fmt: skip
+
+
+def ratio_of(times: dict[int, list[float]]) -> float:
+    small, large = (statistics.median(each) for _, each in sorted(times.items()))
+    return round(large / small, 2)
 
 
 def middle(times: Sequence[float]) -> float:
@@ -139,7 +162,9 @@ async def measure_growth(kind: str, runs: int) -> Growth:
         check(kinds["headers"].records, 2 * runs)
         large.tidy()
         tidied = await _sizes(large)
-        page_ms = await list_in_turns({small: little, runs: large}, f"{kind}: pages")
+        stores = {small: little, runs: large}
+        page_ms = await list_in_turns(stores, f"{kind}: pages", list_once)
+        tenant_page_ms = await list_in_turns(stores, f"{kind}: pages of a tenant", list_tenant_once)
         prune_seconds = await prune(large, runs, f"{kind}: deleted")
         emptied = await _sizes(large)
         await check_is_empty(large, runs)
@@ -147,7 +172,8 @@ async def measure_growth(kind: str, runs: int) -> Growth:
         left = await _sizes(large)
     return Growth(
         store=kind, runs=runs, tidying=large.tidying, fill_seconds=fill_seconds, empty=empty, full=full, tidied=tidied,
-        emptied=emptied, left=left, kinds=kinds, page_ms=page_ms, prune_seconds=prune_seconds,
+        emptied=emptied, left=left, kinds=kinds, page_ms=page_ms, tenant_page_ms=tenant_page_ms,
+        prune_seconds=prune_seconds,
     )  # fmt: skip
 
 
@@ -193,9 +219,17 @@ async def fill(store: OwnStore, runs: int, name: str) -> None:
                 group.create_task(_run_batches(orchestrator, batches, count))
 
 
+def start_of(number: int) -> Start[Parcel]:
+    return Start(parcel(number), attributes={"tenant": tenant(number)})
+
+
+def tenant(number: int) -> str:
+    return f"tenant {number % TENANTS}"
+
+
 async def _run_batches(orchestrator: Orchestrator, batches: Iterator[range], count: Callable[[int], None]) -> None:
     for numbers in batches:
-        handles = await orchestrator.start_many(Parcels, [Start(parcel(number)) for number in numbers])
+        handles = await orchestrator.start_many(Parcels, [start_of(number) for number in numbers])
         results = await asyncio.gather(*(handle.result(timeout=FOREVER) for handle in handles), return_exceptions=True)
         for number, result in zip(numbers, results, strict=True):
             if fails(number):
@@ -208,8 +242,10 @@ async def _run_batches(orchestrator: Orchestrator, batches: Iterator[range], cou
 # --- looking
 
 
-async def list_in_turns(stores: dict[int, OwnStore], name: str) -> dict[int, list[float]]:
-    """Read the page of the newest failed runs of each store, in turns; return the milliseconds it took each time."""
+async def list_in_turns(
+    stores: dict[int, OwnStore], name: str, list_once: Callable[[Orchestrator, int], Awaitable[float]]
+) -> dict[int, list[float]]:
+    """Read a page of the newest failed runs of each store, in turns; return the milliseconds it took each time."""
     times: dict[int, list[float]] = {size: [] for size in stores}
     async with AsyncExitStack() as stack:
         opened = [application(store).orchestrator(with_worker=False) for store in stores.values()]
@@ -217,21 +253,35 @@ async def list_in_turns(stores: dict[int, OwnStore], name: str) -> dict[int, lis
         with phase(name, PAGES_READ) as on_progress:
             for turn in range(PAGES_READ + 1):
                 for size, client in zip(stores, clients, strict=True):
-                    took = await _list_once(client, min(PAGE, -(-size // FAILING)))
+                    took = await list_once(client, size)
                     if turn:  # the first one opens connections
                         times[size].append(took)
                 on_progress(turn)
     return times
 
 
-async def _list_once(client: Orchestrator, expected: int) -> float:
+async def list_once(client: Orchestrator, size: int) -> float:
     began = time.perf_counter()
     page = await client.list_runs(status=RunStatus.FAILED, limit=PAGE)
     took = (time.perf_counter() - began) * 1e3
+    check_page(page, min(PAGE, -(-size // FAILING)))
+    return took
+
+
+async def list_tenant_once(client: Orchestrator, size: int) -> float:
+    attributes = {"tenant": tenant(0)}
+    began = time.perf_counter()
+    page = await client.list_runs(status=RunStatus.FAILED, attributes=attributes, limit=PAGE_OF_TENANT)
+    took = (time.perf_counter() - began) * 1e3
+    check_page(page, min(PAGE_OF_TENANT, -(-size // (FAILING * TENANTS))))
+    check([run.attributes for run in page.runs], [attributes] * len(page.runs))
+    return took
+
+
+def check_page(page: RunPage, expected: int) -> None:
     created = [run.created_at for run in page.runs]
     check((len(page.runs), {run.status for run in page.runs}), (expected, {RunStatus.FAILED}))
     check(created, sorted(created, reverse=True))
-    return took
 
 
 # --- deleting
@@ -269,6 +319,7 @@ async def check_is_empty(store: OwnStore, runs: int) -> None:
     async with application(store).orchestrator(with_worker=False) as client:
         session = client.services.session
         lists = {*LISTS, keys.runs_of_workflow("Parcels"), keys.messages("default")}
+        lists |= {attribute_index("tenant", tenant(number)) for number in range(TENANTS)}
         for index in sorted(lists - {keys.TOMBSTONES, keys.WORKERS}):
             check([index, *await session.scan(IndexRange(index, limit=1))], [index])
 
@@ -299,7 +350,8 @@ def times_table(results: Sequence[Growth]) -> str:
     small, large = sorted(results[0].page_ms)
     header = (
         "store", f"filled with {large:,} runs", f"page of {PAGE} failed, {small:,} runs", f"the same, {large:,} runs",
-        "ratio", f"flat (≤ {LIMIT})", "all deleted", "at the default pace, at least",
+        "ratio", f"flat (≤ {LIMIT})", f"page of {PAGE_OF_TENANT} failed of one tenant, {small:,} runs",
+        f"the same, {large:,} runs", "ratio", f"flat (≤ {LIMIT})", "all deleted", "at the default pace, at least",
     )  # fmt: skip
     return table(
         header,
@@ -307,6 +359,8 @@ def times_table(results: Sequence[Growth]) -> str:
             (
                 each.store, f"{each.fill_seconds:.1f} s", *(_time(each.page_ms[size]) for size in (small, large)),
                 each.ratio, "yes" if each.ratio <= LIMIT else "NO",
+                *(_time(each.tenant_page_ms[size]) for size in (small, large)), each.tenant_ratio,
+                "yes" if each.tenant_ratio <= LIMIT else "NO",
                 f"{each.prune_seconds:.1f} s", f"{each.paced_seconds:.0f} s",
             )
             for each in results

@@ -31,7 +31,7 @@ async def wait_for(name: str) -> str | Hold:
     return Hold(for_=timedelta(days=1)) if name == "Godot" else f"{name} came"
 
 
-class Waiting(Workflow[str, str], timeout=0.05):
+class Waiting(Workflow[str, str], timeout=0.5):
     start = wait_for
 
 

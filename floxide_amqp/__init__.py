@@ -2,14 +2,23 @@
 
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.local import GraphBuilder, Workflow
+from floxide_amqp.core.attributes import Attributes, AttributeValue
+from floxide_amqp.core.child_workflow import ChildWorkflow
+from floxide_amqp.core.compensation import Cancelled, Compensation
 from floxide_amqp.core.compose import BatchNode, CompositeNode, SplitNode, collect
 from floxide_amqp.core.context import Context, Fixed, NoContext
+from floxide_amqp.core.edge_joins import all_of, all_of_each, any_of, n_of
 from floxide_amqp.core.event_log import EventLog
 from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.kin import OnClose
+from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.node import Node, node, with_retry
-from floxide_amqp.core.path import Path, fan_out, gather, repeat
+from floxide_amqp.core.path import Path, fan_out, first, gather, repeat
+from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.reducers import Append, LastWrite, Max, Min, Reducer, Sum, Union
 from floxide_amqp.core.retry import NO_RETRY, Backoff, BackoffStrategy, RetryPolicy
+from floxide_amqp.core.schedules import Occasion, Overlap
+from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
@@ -18,12 +27,18 @@ from floxide_amqp.drivers.codecs.encryption import Encryption
 from floxide_amqp.exceptions import (
     AlreadyCompletedError,
     BrokerError,
+    ChildRunFailedError,
     CodecError,
     ConfigurationError,
     DeadLetterError,
     DefinitionError,
     FloxideError,
+    ForkError,
+    HoldTimeoutError,
+    InvalidAttributeError,
     InvalidRunStateError,
+    JoinIncompleteError,
+    MailboxFullError,
     MissingKeyError,
     NodeCancelledError,
     NodeError,
@@ -37,22 +52,50 @@ from floxide_amqp.exceptions import (
     RunFailedError,
     RunNotFoundError,
     RunTimeoutError,
+    ScheduleNotFoundError,
+    SignalConflictError,
     StoreError,
+    UnknownSignalError,
+    WorkItemNotFoundError,
 )
 from floxide_amqp.ports.codec import Codec
+from floxide_amqp.runtime.bulk import BulkFailure, BulkReport
 from floxide_amqp.runtime.health import WorkerHealth
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
+from floxide_amqp.runtime.kin_views import ChildInfo, ChildPage
+from floxide_amqp.runtime.limit_views import LimitInfo
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
 from floxide_amqp.runtime.pool import WorkerPool
+from floxide_amqp.runtime.run_events import (
+    AttemptFailed,
+    ItemCancelled,
+    ItemCompleted,
+    ItemEnded,
+    ItemFailed,
+    ItemHeld,
+    RunEnded,
+    RunEvent,
+    RunSignalled,
+    RunStarted,
+    RunSteered,
+)
+from floxide_amqp.runtime.run_filter import RunFilter
+from floxide_amqp.runtime.run_view import RunView
+from floxide_amqp.runtime.schedule import Schedule
+from floxide_amqp.runtime.schedule_views import ScheduleEvent, ScheduleInfo
+from floxide_amqp.runtime.schedules import Schedules
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
+from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.source import Channel, Source
 from floxide_amqp.runtime.views import (
+    AuditEntry,
     DeadLetterInfo,
     DeadLetterKind,
     Liveness,
     RunInfo,
     RunMetrics,
     RunPage,
+    UndoInfo,
     WorkerInfo,
     WorkItemInfo,
 )
@@ -63,15 +106,28 @@ __all__ = [
     "Abort",
     "AlreadyCompletedError",
     "Append",
+    "AttemptFailed",
+    "AttributeValue",
+    "Attributes",
+    "AuditEntry",
     "Backoff",
     "BackoffStrategy",
     "BatchNode",
     "BrokerError",
+    "BulkFailure",
+    "BulkReport",
+    "Cancelled",
     "Channel",
+    "ChildInfo",
+    "ChildPage",
+    "ChildRunFailedError",
+    "ChildWorkflow",
     "Codec",
     "CodecError",
+    "Compensation",
     "CompositeNode",
     "Compression",
+    "Concurrency",
     "ConfigurationError",
     "Context",
     "DeadLetterError",
@@ -84,14 +140,25 @@ __all__ = [
     "Fixed",
     "Floxide",
     "FloxideError",
+    "ForkError",
     "GraphBuilder",
     "Hold",
+    "HoldTimeoutError",
     "Interceptor",
+    "InvalidAttributeError",
     "InvalidRunStateError",
+    "ItemCancelled",
+    "ItemCompleted",
+    "ItemEnded",
+    "ItemFailed",
+    "ItemHeld",
+    "JoinIncompleteError",
     "LastWrite",
+    "LimitInfo",
     "Limits",
     "Liveness",
     "LoggingInterceptor",
+    "MailboxFullError",
     "Max",
     "Min",
     "MissingKeyError",
@@ -103,8 +170,12 @@ __all__ = [
     "NodeError",
     "NodeTimeoutError",
     "NotStartedError",
+    "Occasion",
+    "OnClose",
     "Orchestrator",
+    "Overlap",
     "Path",
+    "ReduceNode",
     "Reducer",
     "ResultTimeoutError",
     "Retention",
@@ -112,15 +183,30 @@ __all__ = [
     "RunCancelledError",
     "RunConflictError",
     "RunDeletedError",
+    "RunEnded",
     "RunError",
+    "RunEvent",
     "RunFailedError",
+    "RunFilter",
     "RunHandle",
     "RunInfo",
     "RunMetrics",
     "RunNotFoundError",
     "RunPage",
+    "RunSignalled",
+    "RunStarted",
     "RunStatus",
+    "RunSteered",
     "RunTimeoutError",
+    "RunView",
+    "Schedule",
+    "ScheduleEvent",
+    "ScheduleInfo",
+    "ScheduleNotFoundError",
+    "Schedules",
+    "Signal",
+    "SignalConflictError",
+    "SignalReport",
     "Source",
     "SplitNode",
     "Start",
@@ -130,8 +216,11 @@ __all__ = [
     "Sum",
     "Timeouts",
     "Transition",
+    "UndoInfo",
     "Union",
+    "UnknownSignalError",
     "WorkItemInfo",
+    "WorkItemNotFoundError",
     "WorkItemStatus",
     "Worker",
     "WorkerHealth",
@@ -139,9 +228,14 @@ __all__ = [
     "WorkerPool",
     "Workflow",
     "WorkflowCtx",
+    "all_of",
+    "all_of_each",
+    "any_of",
     "collect",
     "fan_out",
+    "first",
     "gather",
+    "n_of",
     "node",
     "repeat",
     "with_retry",

@@ -9,14 +9,16 @@
         RunNotFoundError  RunDeletedError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
         InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
-        DeadLetterIncompleteError  RunChangedError  RunImportError
+        DeadLetterIncompleteError  RunChangedError  RunImportError  SignalConflictError  UnknownSignalError
+        MailboxFullError  WorkItemNotFoundError  ForkError  ScheduleNotFoundError
       NodeError                 raised inside a step
-        NodeTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError  ResourceNotFoundError
-        OutcomeUnknownError  PoisonError  DeadLetterError
-        UndeclaredTransitionError  UnroutedValueError  ContextChangeError
+        NodeTimeoutError  HoldTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError
+        ResourceNotFoundError  OutcomeUnknownError  PoisonError  DeadLetterError
+        UndeclaredTransitionError  UnroutedValueError  ContextChangeError  ChildRunFailedError
+        JoinIncompleteError
       CodecError                bytes or values that cannot be encoded or decoded
         PayloadTooLargeError  PayloadMismatchError  NewerFormatError  UnknownKeyError
-        RunFileError
+        InvalidAttributeError  RunFileError
       BrokerError
         BrokerUnavailableError  BrokerConnectionLostError  BrokerAccessRefusedError
         TopologyClashError  ConsumerStoppedError
@@ -182,6 +184,7 @@ class RunFailedError(RunError):
         node, item_id: The work item that failed for good.
         error_type, error_message, traceback_text: Its last error; the traceback is text from the worker.
         attempts: How often it was tried.
+        was_undone: Whether what the run did has been undone, so that it cannot be resumed.
     """
 
     run_id: str
@@ -191,6 +194,7 @@ class RunFailedError(RunError):
     error_message: str
     traceback_text: str
     attempts: int
+    was_undone: bool
 
     def __init__(
         self,
@@ -202,11 +206,15 @@ class RunFailedError(RunError):
         error_message: str,
         traceback_text: str,
         attempts: int,
+        was_undone: bool = False,
     ) -> None:
         times = "once" if attempts == 1 else f"{attempts} times"
+        cure = "resume the run: it goes on from there."
+        if was_undone:
+            cure = "start another run: what this one did has been undone."
         super().__init__(
             f"Run {run_id!r} failed: node {node!r} (item {item_id}) was tried {times} and raised {error_type}: "
-            f"{_ended(error_message)} Fix the cause and resume the run: it goes on from there.",
+            f"{_ended(error_message)} Fix the cause and {cure}",
             run_id=run_id,
             node=node,
             item_id=item_id,
@@ -214,6 +222,7 @@ class RunFailedError(RunError):
             error_message=error_message,
             traceback_text=traceback_text,
             attempts=attempts,
+            was_undone=was_undone,
         )
 
 
@@ -350,6 +359,49 @@ class InvalidRunIdError(RunError):
         )
 
 
+class WorkItemNotFoundError(RunError):
+    """The run has no such item, or it has ended, or it is the engine's own."""
+
+    run_id: str
+    item_id: str
+
+    def __init__(self, *, run_id: str, item_id: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} has no item {item_id!r} that waits for an output. `floxide items` lists its items.",
+            run_id=run_id,
+            item_id=item_id,
+        )
+
+
+class ScheduleNotFoundError(RunError):
+    """There is no schedule of this name in the store."""
+
+    name: str
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(
+            f"There is no schedule {name!r} in this store. `floxide schedules list` shows those there are.", name=name
+        )
+
+
+class ForkError(RunError):
+    """No run can begin at this item of a run; the sentence says why, and what can be done."""
+
+    run_id: str
+    item_id: str
+    problem: str
+    cure: str
+
+    def __init__(self, *, run_id: str, item_id: str, problem: str, cure: str) -> None:
+        super().__init__(
+            f"Cannot fork run {run_id!r} from item {item_id!r}: {problem}. {cure}",
+            run_id=run_id,
+            item_id=item_id,
+            problem=problem,
+            cure=cure,
+        )
+
+
 class UnknownWorkflowError(RunError):
     """This application does not have the workflow."""
 
@@ -422,6 +474,59 @@ class RunImportError(RunError):
         )
 
 
+class SignalConflictError(RunError):
+    """The run has accepted another signal under this id."""
+
+    run_id: str
+    signal_id: str
+
+    def __init__(self, *, run_id: str, signal_id: str) -> None:
+        super().__init__(
+            f"Run {run_id!r} has accepted a signal with the id {signal_id!r} already, with another name or value. "
+            "Give each signal an id of its own, and repeat one only as it was.",
+            run_id=run_id,
+            signal_id=signal_id,
+        )
+
+
+class UnknownSignalError(RunError):
+    """The run's workflow says which signals it takes, and this is none of them."""
+
+    run_id: str
+    workflow: str
+    signal: str
+    known: tuple[str, ...]
+
+    def __init__(self, *, run_id: str, workflow: str, signal: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Run {run_id!r} is of workflow {workflow!r}, which takes no signal {signal!r}: it takes "
+            f"{', '.join(known) or 'none'}. Send one of these, or add it to the workflow's signals = (...,).",
+            run_id=run_id,
+            workflow=workflow,
+            signal=signal,
+            known=known,
+        )
+
+
+class MailboxFullError(RunError):
+    """The run has too many values of signals that no step has taken."""
+
+    retryable = True
+
+    run_id: str
+    unread: int
+    limit: int
+
+    def __init__(self, *, run_id: str, unread: int, limit: int) -> None:
+        super().__init__(
+            f"Run {run_id!r} has {unread} signals that no step has received, and keeps at most {limit} "
+            "(Limits.mailbox). Send more once it has, or make sure that a node receives what is sent.",
+            run_id=run_id,
+            unread=unread,
+            limit=limit,
+        )
+
+
 class NodeError(FloxideError):
     """Something inside one step."""
 
@@ -440,6 +545,64 @@ class NodeTimeoutError(NodeError):
             node=node,
             timeout_seconds=timeout_seconds,
         )
+
+
+class ChildRunFailedError(NodeError):
+    """The run that a `ChildWorkflow` node has started did not complete; the attributes tell what became of it.
+
+    Attributes:
+        node: The node that started it.
+        run_id, workflow: The child.
+        status: ``failed`` or ``cancelled``.
+        failed_node: Where it failed; empty where no node of it did.
+        error_type, error_message: Its error; of one that was cancelled, the reason that was given, which may be empty.
+    """
+
+    retryable = True
+
+    node: str
+    run_id: str
+    workflow: str
+    status: str
+    failed_node: str
+    error_type: str
+    error_message: str
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        run_id: str,
+        workflow: str,
+        status: str,
+        failed_node: str = "",
+        error_type: str = "",
+        error_message: str = "",
+    ) -> None:
+        where = f" at node {failed_node!r}" if failed_node else ""
+        why = ": ".join(filter(None, (error_type, error_message)))
+        because = f" ({why.rstrip('.')})" if why else ""
+        super().__init__(
+            f"Run {run_id!r} of workflow {workflow!r}, which node {node!r} has started, "
+            f"{'was cancelled' if status == 'cancelled' else status}{where}{because}. "
+            "The node's retry policy and on_failure edges say what follows.",
+            node=node,
+            run_id=run_id,
+            workflow=workflow,
+            status=status,
+            failed_node=failed_node,
+            error_type=error_type,
+            error_message=error_message,
+        )
+
+
+class HoldTimeoutError(NodeError):
+    """What the node was held for did not come in time; its ``on_timeout`` edge is taken."""
+
+    node: str
+
+    def __init__(self, *, node: str) -> None:
+        super().__init__(f"What node {node!r} was held for did not come within the timeout of its hold.", node=node)
 
 
 class NodeCancelledError(NodeError):
@@ -480,6 +643,26 @@ class IterationLimitError(NodeError):
             node=node,
             target=target,
             limit=limit,
+        )
+
+
+class JoinIncompleteError(NodeError):
+    """Something that a join needs did not come, and cannot come any more: its edge was not taken."""
+
+    node: str
+    needed: int
+    arrived: int
+    missing: tuple[str, ...]
+
+    def __init__(self, *, node: str, needed: int, arrived: int, missing: tuple[str, ...]) -> None:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        super().__init__(
+            f"Node {node!r} joins {needed} values, and {arrived} came: nothing else is at work that could bring one of "
+            f'{shown}. Let the join go on without, with missing="skip", or lead every way to it.',
+            node=node,
+            needed=needed,
+            arrived=arrived,
+            missing=missing,
         )
 
 
@@ -686,6 +869,21 @@ class PayloadTooLargeError(CodecError):
         """Return the same error with the place of the value, as the subject of its sentence."""
         return PayloadTooLargeError(
             what=what, size_bytes=self.size_bytes, limit_bytes=self.limit_bytes, limit=self.limit
+        )
+
+
+class InvalidAttributeError(CodecError):
+    """A name or a value cannot be an attribute of a run."""
+
+    name: str
+    problem: str
+
+    def __init__(self, *, name: str, problem: str) -> None:
+        super().__init__(
+            f"The run attribute {name!r} cannot be set or looked for: {problem}. "
+            "What is larger or has another type belongs into the run's input or context.",
+            name=name,
+            problem=problem,
         )
 
 

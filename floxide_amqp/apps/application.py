@@ -46,6 +46,8 @@ from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
+from floxide_amqp.runtime.schedule import Schedule
+from floxide_amqp.runtime.schedules import check_declared
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.threads import THREAD_NAME
@@ -78,6 +80,7 @@ class Floxide:
         codec: What inputs, outputs, contexts and error texts go through on their way to the store: a codec or several,
             such as ``[Compression(), Encryption(keys)]``. What was stored before stays readable.
         broker_settings: Deadlines and security of the broker's connections.
+        schedules: What its workers start again and again: each worker puts them into the store when it begins.
 
     Raises:
         ConfigurationError: A URL cannot be understood, a broker comes without a shared store, two workflows have the
@@ -99,8 +102,10 @@ class Floxide:
         retention: Retention | None = None,
         codec: Codec | Sequence[Codec] = (),
         broker_settings: AmqpSettings = DEFAULT_SETTINGS,
+        schedules: Iterable[Schedule[Any]] = (),
     ) -> None:
         self.registry = Registry(workflows)
+        self._schedules = check_declared(schedules, self.registry)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.retention = retention or Retention()
@@ -292,7 +297,7 @@ class Floxide:
             timeouts=self._timeouts_here(), retention=self.retention, retry=self._retry,
             interceptors=self._interceptors, executor=executor,
             dead_letters=dead_letters, connections=lambda: _connections(queue, bus, dead_letters),
-            sealing=self._sealing,
+            sealing=self._sealing, declared=self._schedules,
         )  # fmt: skip
 
     async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:

@@ -156,3 +156,10 @@ def _within(edges: Edges, start: int, ranks: Sequence[int], low: int, high: int)
                 seen.add(target)
                 todo.append(target)
     return seen
+
+
+def postdominators(forward: Edges, ends: Sequence[int]) -> list[int]:
+    """Return for each node the nearest other one on every way from it to an end; for an end the number behind all."""
+    sink = len(forward)
+    backwards = [*predecessors(forward), list(ends)]
+    return dominators(backwards, sink)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from floxide_amqp.core.conditions import EdgeCondition, ValueCondition
+from floxide_amqp.core.joins import ALL_THERE_ARE, Gathering, JoinGroup
 from floxide_amqp.core.options import NodeOptions
 from floxide_amqp.core.signature import NodeSignature
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
@@ -80,6 +81,9 @@ class DraftEdge:
         condition: When it is taken.
         is_gather: Whether the target receives the list of all that arrive.
         max_iterations: Bound of an edge that leads back.
+        group: The join of edges that the target is; None where each value enters it alone.
+        position: The edge's place among the sources of that join.
+        gathering: Of an edge to a gather, when that closes its fan-out.
     """
 
     source: str
@@ -87,6 +91,9 @@ class DraftEdge:
     condition: EdgeCondition
     is_gather: bool = False
     max_iterations: int | None = None
+    group: JoinGroup | None = None
+    position: int = 0
+    gathering: Gathering = ALL_THERE_ARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.ids import ScopeId, WorkerId, WorkItemId
+from floxide_amqp.core.joins import JoinInstance
+from floxide_amqp.core.kin_changes import KinChange, KinCondition
+from floxide_amqp.core.letters import Letter
+from floxide_amqp.core.limit_changes import LimitChanged
+from floxide_amqp.core.moments import Moment
 from floxide_amqp.core.records import (
+    AuditRecord,
+    Compensable,
     DeadLetter,
     ErrorRecord,
     HistoryEntry,
@@ -19,6 +27,7 @@ from floxide_amqp.core.records import (
     Timer,
     WorkItem,
 )
+from floxide_amqp.core.signal_changes import SignalChange, SignalCondition
 from floxide_amqp.core.statuses import RunStatus
 
 
@@ -50,13 +59,37 @@ class ScopeIsOpen:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributesAre:
+    """Nobody changed the run's attributes since this version; 0 where none was ever set."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContextLengthIs:
     """Nobody appended to the run's context since this length."""
 
     length: int
 
 
-Condition: TypeAlias = TurnIs | EpochIs | NotDeleted | ScopeIsOpen | ContextLengthIs
+@dataclass(frozen=True, slots=True)
+class LetterIsNew:
+    """This run has not marked a letter of this id as received; goes with `MarkReceived`."""
+
+    letter_id: str
+
+
+Condition: TypeAlias = (
+    TurnIs
+    | EpochIs
+    | NotDeleted
+    | ScopeIsOpen
+    | ContextLengthIs
+    | AttributesAre
+    | LetterIsNew
+    | SignalCondition
+    | KinCondition
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +108,14 @@ class PutHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class PutAttributes:
+    """Give a run other attributes in place of those it had."""
+
+    before: Attributes
+    after: Attributes
+
+
+@dataclass(frozen=True, slots=True)
 class PutRun:
     """Write a run's state and move it from the list of its former status, if it had one."""
 
@@ -85,6 +126,13 @@ class PutRun:
 @dataclass(frozen=True, slots=True)
 class OpenScope:
     """Create a scope."""
+
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class CloseScope:
+    """Close a scope: no step of an item in it can commit any more."""
 
     scope: Scope
 
@@ -152,6 +200,41 @@ class AppendHistory:
     """Append an ended item to the run's history."""
 
     entry: HistoryEntry
+
+
+@dataclass(frozen=True, slots=True)
+class AppendMoment:
+    """Append something that happened to what the run notes of itself."""
+
+    moment: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAudit:
+    """Append what somebody did to the run's audit log."""
+
+    record: AuditRecord
+
+
+@dataclass(frozen=True, slots=True)
+class EnterBegun:
+    """Note that the body of a step with a compensation may run from now on."""
+
+    step: Compensable
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveBegun:
+    """Forget that note: the step has completed, or was undone."""
+
+    item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class AppendCompensable:
+    """Append a completed step to the run's log of those that are to be undone."""
+
+    step: Compensable
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +310,68 @@ class LeaveParked:
 
 
 @dataclass(frozen=True, slots=True)
-class PutLetter:
+class PutDeadLetter:
     """Write and list the dead letter of an item, in place of an earlier one."""
 
     letter: DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
-class DropLetter:
+class DropDeadLetter:
     """Forget the dead letter of an item."""
 
     letter_id: str
     item_id: WorkItemId
+
+
+@dataclass(frozen=True, slots=True)
+class PostLetter:
+    """Write a letter, in the batch that causes it; the run is its sender."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReceived:
+    """Note that a letter was applied to this run, where nothing else tells it; kept as long as the run is."""
+
+    letter_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArriveAt:
+    """Record a value that reached a join of edges."""
+
+    join_id: WorkItemId
+    position: int
+    item_id: WorkItemId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitJoin:
+    """Note, of the first of several values that a join of edges needs, that the join waits for more."""
+
+    scope: ScopePath
+    join: JoinInstance
+
+
+@dataclass(frozen=True, slots=True)
+class CountJoins:
+    """Add to one of the counters of joins of edges (see `floxide_amqp.core.joins`)."""
+
+    name: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class WhenJoins:
+    """After the batch's own counts: if a counter of joins of edges equals this, change more."""
+
+    name: str
+    equals: int
+    then: tuple[Change, ...]
+    otherwise: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +397,10 @@ class WhenCount:
 Change: TypeAlias = (
     PutItem
     | PutHeader
+    | PutAttributes
     | PutRun
     | OpenScope
+    | CloseScope
     | CountScope
     | Count
     | Arrive
@@ -274,6 +409,11 @@ Change: TypeAlias = (
     | AppendDelta
     | AppendError
     | AppendHistory
+    | AppendMoment
+    | AppendAudit
+    | EnterBegun
+    | LeaveBegun
+    | AppendCompensable
     | EnterMessage
     | LeaveMessage
     | EnterOwner
@@ -282,8 +422,17 @@ Change: TypeAlias = (
     | DropTimer
     | EnterParked
     | LeaveParked
-    | PutLetter
-    | DropLetter
+    | PutDeadLetter
+    | DropDeadLetter
+    | PostLetter
+    | MarkReceived
+    | KinChange
+    | SignalChange
+    | LimitChanged
+    | ArriveAt
+    | AwaitJoin
+    | CountJoins
+    | WhenJoins
     | WhenScope
     | WhenCount
 )

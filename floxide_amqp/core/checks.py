@@ -38,6 +38,9 @@ def check_start(layout: Layout) -> None:
     declared, takes = layout.declared.input, layout.signatures[start].input
     if start in layout.gathers:
         raise layout.error(f"its start {start!r} is also entered with gather(...). Start with another node.")
+    if start in layout.joins:
+        word = layout.joins[start].word
+        raise layout.error(f"its start {start!r} is also entered with {word}(...). Start with another node.")
     if not assignable(declared, takes):
         has, wants = describe_both(declared, takes)
         raise layout.error(
@@ -93,11 +96,11 @@ def check_edges(layout: Layout) -> None:
 def _check_value_edge(layout: Layout, edge: DraftEdge, condition: ValueCondition) -> None:
     output = layout.signatures[edge.source].output
     carried = taken_type(condition, output, layout.conditions(edge.source))
-    wanted = layout.element(edge.target) if edge.is_gather else layout.signatures[edge.target].input
+    wanted = layout.accepted(edge)
     if assignable(carried, wanted):
         return
     gives, takes = describe_both(carried, wanted)
-    verb = "gathers" if edge.is_gather else "takes"
+    verb = "gathers" if edge.is_gather else "joins" if edge.group is not None else "takes"
     label = spell_condition(condition)
     source = f"{edge.source}{label} gives" if label else f"{edge.source!r} returns"
     raise layout.error(
@@ -108,7 +111,7 @@ def _check_value_edge(layout: Layout, edge: DraftEdge, condition: ValueCondition
 
 def _check_fallback(layout: Layout, edge: DraftEdge) -> None:
     given = layout.signatures[edge.source].input
-    wanted = layout.element(edge.target) if edge.is_gather else layout.signatures[edge.target].input
+    wanted = layout.accepted(edge)
     if assignable(given, wanted):
         return
     gives, takes = describe_both(given, wanted)

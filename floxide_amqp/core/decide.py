@@ -26,21 +26,42 @@ from floxide_amqp.core.changes import (
     PutPage,
     SetTimer,
 )
-from floxide_amqp.core.decisions import PAGE_SIZE, Decision, Effects, Failed, Held, Outcome, PageRead, Step, Succeeded
+from floxide_amqp.core.child_moves import call_child
+from floxide_amqp.core.compensation import after_undoing, complete, end_without_output, next_timer
+from floxide_amqp.core.decisions import (
+    PAGE_SIZE,
+    CallsChild,
+    Decision,
+    Effects,
+    Failed,
+    Folded,
+    Held,
+    JoinsRead,
+    Outcome,
+    PageRead,
+    Step,
+    Succeeded,
+    Swept,
+)
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo, describe_error
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import ScopeId, WorkItemId
 from floxide_amqp.core.plan import Plan, conditions_of
 from floxide_amqp.core.records import (
+    OF_THE_ENGINE,
     ErrorRecord,
     InputKind,
+    ItemInput,
     Routed,
     RunFailure,
     Scope,
     Timer,
     TimerKind,
 )
+from floxide_amqp.core.resolving import resolve_joins
+from floxide_amqp.core.signal_moves import exchanging, hold_for_signal
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.sweeping import sweep
 from floxide_amqp.exceptions import IterationLimitError
 
 
@@ -56,13 +77,21 @@ def decide(step: Step, outcome: Outcome) -> Decision:
             exceeded = _exceeded_repeat(step, outcome.routes)
             if exceeded is not None:
                 return _fail(step, Failed(error=exceeded, is_final=True))
-            return _succeed(step, outcome)
+            return exchanging(step, _succeed(step, outcome))
         case Held():
-            return _hold(step, outcome)
+            return exchanging(step, _hold(step, outcome))
         case Failed():
             return _fail(step, outcome)
         case PageRead():
             return _expand(step, outcome)
+        case CallsChild():
+            return call_child(step, outcome, _succeed)
+        case JoinsRead():
+            return resolve_joins(step, outcome)
+        case Folded():
+            return _fold_on(step, outcome)
+        case Swept():
+            return sweep(step, outcome)
 
 
 # --- success
@@ -70,7 +99,11 @@ def decide(step: Step, outcome: Outcome) -> Decision:
 
 def _succeed(step: Step, outcome: Succeeded) -> Decision:
     plan = Plan(step)
+    if step.item.input.kind is InputKind.UNDO:
+        return _undone(plan, outcome.delta)
     plan.start_run()
+    if step.item.begun or step.graph.nodes[step.item.node].options.compensation is not None:
+        plan.changes += complete(step.item, outcome.routes[0].payload, step.graph.nodes)
     fan_out = step.graph.nodes[step.item.node].fan_out
     join = fan_out.join if fan_out else None
     wave = fan_out.wave if fan_out else None
@@ -93,12 +126,34 @@ def _completed(plan: Plan, delta: bytes | None) -> Decision:
     return plan.decision()
 
 
+def _undone(plan: Plan, delta: bytes | None) -> Decision:
+    """A compensation is done: the next one follows, or the run's end."""
+    step = plan.step
+    plan.append_delta(delta)
+    plan.tally(completed=1, busy_us=step.duration_us)
+    plan.finish(WorkItemStatus.COMPLETED, attempts=step.item.attempt + 1)
+    return _after_undoing(plan, undone=True)
+
+
+def _after_undoing(plan: Plan, *, undone: bool) -> Decision:
+    step = plan.step
+    following = after_undoing(step.header, step.run, step.epoch, step.item, step.now_ms, undone=undone)
+    return Decision(
+        conditions=conditions_of(step, check_context=step.is_isolated),
+        changes=(*plan.changes, *following, *plan.move_anchor(None)),
+        effects=Effects(finished=step.run.ends_as),
+        epoch_after=step.epoch,
+        undoing=Effects(timer=next_timer(step.header.run_id, step.epoch, step.item, step.now_ms)),
+    )
+
+
 def _open_scope(plan: Plan, routes: Sequence[Routed], join: str) -> None:
     """A fan-out that ends in a join: its items live in a scope of their own, which stands for it in the parent."""
     item = plan.step.item
     scope_id = ScopeId(item.item_id)
     child = (*item.scope, scope_id)
-    created = plan.create(routes, child, failure=item.failure)
+    plan.create(routes, child, failure=item.failure)
+    created = plan.open(child, plan.step.graph.nodes[join].gathering.first)
     joined = plan.joining_item(item, join, item.scope)
     if created == 0:
         plan.created.append(joined)
@@ -143,7 +198,8 @@ def _expand(step: Step, outcome: PageRead) -> Decision:
             if is_last
             else plan.engine_item(item, number + 1, pages, item.scope)
         )
-        created = plan.create(outcome.routes, child, failure=item.failure)
+        plan.create(outcome.routes, child, failure=item.failure)
+        created = plan.open(child, fan_out.first)
         if created == 0:
             plan.created.append(following)
         else:
@@ -163,21 +219,34 @@ def _expand(step: Step, outcome: PageRead) -> Decision:
     return plan.decision()
 
 
+def _fold_on(step: Step, outcome: Folded) -> Decision:
+    """The next page of what a join folds is the next item of the same chain, with what the pages before came to."""
+    plan = Plan(step)
+    plan.start_run()
+    plan.created.append(plan.folding_item(outcome.payload, outcome.number))
+    plan.tally(busy_us=step.duration_us)
+    plan.finish(WorkItemStatus.COMPLETED, attempts=step.item.attempt + 1, node=f"{step.item.node}[{outcome.number}]")
+    return plan.decision()
+
+
 # --- hold
 
 
 def _hold(step: Step, outcome: Held) -> Decision:
+    due = outcome.due_ms if outcome.for_ms is None else step.now_ms + outcome.for_ms
+    if outcome.until:
+        return hold_for_signal(step, outcome, due or 0)
     step = replace(step, keep=frozenset())  # a held item has no pointer by which a kept join could be found again
     plan = Plan(step)
     plan.start_run()
     plan.append_delta(outcome.delta)
     plan.tally(busy_us=step.duration_us)
-    if outcome.for_ms is not None:
-        due = step.now_ms + outcome.for_ms
+    held = replace(step.item, mail=None, timed_out=False, note="")
+    if due is not None:
         timer = Timer(
             due_ms=due, run_id=step.header.run_id, item_id=step.item.item_id, kind=TimerKind.HOLD, turn=step.turn + 1
         )
-        plan.suspend(replace(step.item, status=WorkItemStatus.HELD, due_ms=due, note=""))
+        plan.suspend(replace(held, status=WorkItemStatus.HELD, due_ms=due))
         plan.tally(waiting=1)
         plan.changes += (SetTimer(timer), *plan.move_anchor(None))
         return Decision(
@@ -186,7 +255,7 @@ def _hold(step: Step, outcome: Held) -> Decision:
             effects=Effects(timer=timer),
             epoch_after=plan.epoch_after,
         )
-    plan.suspend(replace(step.item, status=WorkItemStatus.HELD, due_ms=0, note=""))
+    plan.suspend(replace(held, status=WorkItemStatus.HELD, due_ms=0))
     plan.count(step.item.scope, -1, may_close=True)
     plan.tally(live=-1, held=1)
     decision = plan.decision()
@@ -216,9 +285,14 @@ def _fail(step: Step, outcome: Failed) -> Decision:
     plan.tally(failed=1, busy_us=step.duration_us)
     if will_retry:
         return _retry(plan, attempts)
+    if item.input.kind is InputKind.UNDO:
+        plan.finish(WorkItemStatus.FAILED, attempts=attempts)
+        return _after_undoing(plan, undone=False)
     edges = _failure_edges(step, outcome)
     if edges:
         return _fall_back(plan, outcome, edges, attempts)
+    if outcome.collected:
+        return _collect(plan, outcome, attempts)
     failure = RunFailure(node=item.node, item_id=item.item_id, error=outcome.error, attempts=attempts)
     plan.suspend(replace(item, status=WorkItemStatus.FAILED, attempt=attempts, note=outcome.error.message[:200]))
     plan.changes += (*plan.end_run(RunStatus.FAILED, failure), *plan.move_anchor(None))
@@ -227,7 +301,19 @@ def _fail(step: Step, outcome: Failed) -> Decision:
         changes=tuple(plan.changes),
         effects=Effects(finished=RunStatus.FAILED),
         epoch_after=step.epoch + 1,
+        undoing=plan.undoing,
     )
+
+
+def _collect(plan: Plan, outcome: Failed, attempts: int) -> Decision:
+    """The failure arrives at the gather around the item, in place of what it would have come to."""
+    step = plan.step
+    plan.start_run()
+    plan.collect(step.graph.nodes[step.item.node].collected_by or "", outcome.collected)
+    plan.count(step.item.scope, -1, may_close=True)
+    plan.tally(live=-1)
+    plan.finish(WorkItemStatus.FAILED, attempts=attempts)
+    return plan.decision()
 
 
 def _retry(plan: Plan, attempts: int) -> Decision:
@@ -256,11 +342,15 @@ def _fall_back(plan: Plan, outcome: Failed, edges: Sequence[Edge], attempts: int
     failure = FailureInfo(
         node=item.node, error_type=outcome.error.error_type, message=outcome.error.message, attempts=attempts
     )
+    plan.changes += end_without_output(item, plan.step.graph.nodes)
+    input_ = item.input
+    if input_.kind is InputKind.FOLD:
+        input_ = ItemInput(kind=InputKind.ARRIVALS, opener=input_.opener)
     payload = item.input.payload if item.input.kind is InputKind.PAYLOAD else outcome.payload
     routes = [
         Routed(edge=edge.id, payload=payload, suffix=(n,) if len(edges) > 1 else ()) for n, edge in enumerate(edges)
     ]
-    created = plan.create(routes, item.scope, failure=failure, input_=item.input)
+    created = plan.create(routes, item.scope, failure=failure, input_=input_)
     plan.count(item.scope, created - 1, may_close=created == 0)
     plan.tally(live=created - 1)
     plan.finish(WorkItemStatus.FAILED, attempts=attempts)
@@ -272,7 +362,7 @@ def _fall_back(plan: Plan, outcome: Failed, edges: Sequence[Edge], attempts: int
 
 def _failure_edges(step: Step, outcome: Failed) -> Sequence[Edge]:
     """Return the edges that take over, without loops that have run as often as their edge allows."""
-    if step.item.input.kind is InputKind.PAGE:
+    if step.item.input.kind in OF_THE_ENGINE:
         return ()
     counts = dict(step.item.loops)
     edges = step.graph.route_failure(step.item.node, outcome.error.kinds)

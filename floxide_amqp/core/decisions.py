@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core.changes import (
@@ -12,7 +13,11 @@ from floxide_amqp.core.changes import (
 from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import WorkerId, WorkItemId
+from floxide_amqp.core.joins import JoinInstance
+from floxide_amqp.core.kin import ChildRecord
+from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.records import (
+    Mail,
     Routed,
     RunHeader,
     RunState,
@@ -61,6 +66,9 @@ class Step:
         jitter: A random number in [0, 1) for the backoff.
         duration_us: Time the node's body took, microseconds.
         keep_input: Whether the item keeps its input when it is completed.
+        mailbox: Version of the run's mailbox as the body saw it.
+        taken: What the body received of it.
+        letters: What the body sends to other runs.
     """
 
     graph: Graph
@@ -80,6 +88,10 @@ class Step:
     jitter: float = 0.0
     duration_us: int = 0
     keep_input: bool = True
+    mailbox: int = 0
+    taken: tuple[Mail, ...] = ()
+    letters: tuple[Letter, ...] = ()
+    cancelled: tuple[WorkItemId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +104,20 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The node returned `Hold`; without `for_ms` nothing but a change of the context lets it run again."""
+    """The node returned `Hold`; without anything that wakes it, only a change of the context lets it run again.
+
+    Attributes:
+        for_ms: How long; with `until`, how long at most.
+        due_ms: Until when, store time, in place of `for_ms`.
+        until: Signals of which one is waited for.
+        mail: A value of one of them that is there already, and ends the wait at once.
+    """
 
     for_ms: int | None = None
     delta: bytes | None = None
+    due_ms: int | None = None
+    until: tuple[str, ...] = ()
+    mail: Mail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +127,13 @@ class Failed:
     Attributes:
         is_final: Never retried (an `Abort`, or an error its policy gives up on).
         payload: The node's input, encoded, for a fallback that is a join.
+        collected: The `FailureInfo` that arrives, encoded, where the gather around collects what fails.
     """
 
     error: ErrorInfo
     is_final: bool = False
     payload: bytes = b""
+    collected: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +143,78 @@ class PageRead:
     routes: tuple[Routed, ...]
 
 
-Outcome: TypeAlias = Succeeded | Held | Failed | PageRead
+@dataclass(frozen=True, slots=True)
+class JoinsRead:
+    """The item stands for the joins of its scope that wait for what cannot come any more.
+
+    Attributes:
+        joins: Those to be resolved now, each with the number of its arrivals.
+        has_more: Whether others of them are to be resolved at once too.
+        lost: How many joins are counted that wait, and are not there.
+    """
+
+    joins: tuple[tuple[JoinInstance, int], ...] = ()
+    has_more: bool = False
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallsChild:
+    """The node starts a run of another workflow, or waits for one that it has started.
+
+    Attributes:
+        child: What is known of it from now on.
+        version: Of what is known of it so far; 0 for a new one.
+        letter: What starts it; None where it goes on already.
+        routes: Where its id goes; None where the item waits for its end.
+    """
+
+    child: ChildRecord
+    version: int
+    letter: Letter | None
+    routes: tuple[Routed, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A step of a fold came to something, and there may be more to fold.
+
+    Attributes:
+        payload: What the values so far came to, and behind which arrival the next step goes on.
+        number: How many values that were.
+    """
+
+    payload: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """An item that is left in a scope that was closed: what is known of it, and what else leads to it."""
+
+    item: WorkItem
+    turn: int
+    leads: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """The item stands for what is left in a scope that was closed.
+
+    Attributes:
+        left: Items of it that are to be cancelled now.
+        counts: How many items each of the scopes around them counts.
+        waiting: How many joins wait in each of these.
+        has_more: Whether there may be others.
+    """
+
+    left: tuple[Left, ...] = ()
+    counts: tuple[tuple[ScopePath, int], ...] = ()
+    waiting: tuple[tuple[ScopePath, int], ...] = ()
+    has_more: bool = False
+
+
+Outcome: TypeAlias = Succeeded | Held | Failed | PageRead | JoinsRead | CallsChild | Folded | Swept
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +241,32 @@ class Effects:
         keep: The successor to go on with.
         timer: A timer that was set, for the local heap.
         finished: The terminal status the run reached.
+        letters: Letters that the commit has written, to be delivered at once.
+        cancelled: Items of the run that the commit has cancelled: their bodies may be at work somewhere.
     """
 
     publish: tuple[Outgoing, ...] = ()
     keep: WorkItem | None = None
     timer: Timer | None = None
     finished: RunStatus | None = None
+    letters: tuple[Letter, ...] = ()
+    cancelled: tuple[WorkItemId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firing:
+    """A join of edges that a commit may let run: it did if the counter is in a range once the commit stands.
+
+    Attributes:
+        name: The counter of its arrivals.
+        least, most: The range, both included.
+        effects: Performed as well, if so.
+    """
+
+    name: str
+    least: int
+    most: int
+    effects: Effects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +278,11 @@ class Decision:
         closing: The scope whose count this commit may bring to zero; None where it cannot.
         closing_effects: Performed instead, if the commit brought it to zero.
         epoch_after: The run's epoch once the commit stands (unless it ended the run).
+        undoing: Performed instead of the end of a run that fails or is cancelled, where something is to be undone.
+        firing: Joins of edges that it may let run.
+        resolving: Performed instead, if the scope came to zero while joins in it wait.
+        closed: Performed instead, if so much arrived at the gather of this scope that it was closed.
+        closed_scope: That scope.
     """
 
     conditions: tuple[Condition, ...]
@@ -171,6 +291,39 @@ class Decision:
     closing: ScopePath | None = None
     closing_effects: Effects = Effects()
     epoch_after: int = 0
+    undoing: Effects | None = None
+    firing: tuple[Firing, ...] = ()
+    resolving: Effects | None = None
+    closed: Effects | None = None
+    closed_scope: ScopePath = RUN_ITSELF
+
+    @property
+    def may_keep(self) -> WorkItem | None:
+        """The item that the worker goes on with, if the commit puts it: there is one such at most."""
+        kept = self.effects.keep or self.closing_effects.keep or (self.closed and self.closed.keep)
+        return kept or next((fired.effects.keep for fired in self.firing if fired.effects.keep is not None), None)
+
+    @property
+    def has_letters(self) -> bool:
+        """Whether the commit may write letters."""
+        either = (self.effects, self.closing_effects, self.undoing, self.resolving, self.closed)
+        return any(effects is not None and effects.letters for effects in either)
+
+    def with_effects(self, change: Callable[[Effects], Effects]) -> Decision:
+        """Return the decision with whichever of its effects are to be performed changed, but for those on top."""
+        return replace(
+            self,
+            effects=change(self.effects),
+            closing_effects=change(self.closing_effects),
+            undoing=None if self.undoing is None else change(self.undoing),
+            resolving=None if self.resolving is None else change(self.resolving),
+            closed=None if self.closed is None else change(self.closed),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether only the commit's reply tells which of its effects are to be performed."""
+        return self.closing is not None or bool(self.firing) or self.closed is not None
 
 
 def message_entry(now_ms: int, item_id: WorkItemId, turn: int) -> str:

@@ -32,6 +32,10 @@ def draft_paths(start: AnyNode, paths: Iterable[Path[Any, Any]]) -> Draft:
             _add_link(draft, link, known)
         for out in connections.exits:
             draft.add_node(out.node)
+            if out.group is not None:
+                raise DefinitionError(
+                    f"{out.group.word}(...) leads nowhere. Say what it is for: {out.group.word}(...) >> node."
+                )
             if isinstance(out.condition, OnFailure):
                 raise DefinitionError(
                     f"{out.spell()} leads nowhere. Say what follows the failure: {out.spell()} >> refund."
@@ -49,12 +53,16 @@ def _add_link(draft: Draft, link: Link, known: dict[tuple[str, str], list[DraftE
         condition=link.source.condition,
         is_gather=link.target.is_gather,
         max_iterations=link.target.max_iterations,
+        group=link.source.group,
+        position=link.source.position,
+        gathering=link.target.gathering,
     )
     twins = known.setdefault((edge.source, edge.target), [])
     for twin in twins:
         if twin == edge:
             return
-        if twin.condition == edge.condition and twin.is_gather == edge.is_gather:
+        is_alike = twin.condition == edge.condition and twin.is_gather == edge.is_gather
+        if is_alike and twin.gathering == edge.gathering and twin.group is edge.group is None:
             raise DefinitionError(
                 f"{link.source.spell()} leads to {edge.target!r} twice, with different bounds "
                 f"({_bound(twin)} and {_bound(edge)}). Keep one of them."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from floxide_amqp.core.compensation import is_undoing
 from floxide_amqp.core.conditions import OnFailure
 from floxide_amqp.core.graph import Edge, Graph, GraphNode
 
@@ -19,7 +20,7 @@ def draw_dot(graph: Graph) -> str:
         '  "<start>" [shape=circle, style=filled, fillcolor=black, label="", width=0.2];',
         f'  "<start>" -> {_quote(graph.start)} [label={_quote(graph.input.description)}];',
     ]
-    for node in graph.nodes.values():
+    for node in drawn(graph):
         label = "\\n".join(_escape(line) for line in _caption(node))
         lines.append(f'  {_quote(node.name)} [label="{label}"{_dot_shape(node)}];')
     lines += (
@@ -36,7 +37,7 @@ def draw_mermaid(graph: Graph) -> str:
         "  start(( ))",
         f"  start -->|{_mermaid_text(graph.input.description)}| {ids[graph.start]}",
     ]
-    for node in graph.nodes.values():
+    for node in drawn(graph):
         opened, closed = _mermaid_shape(node)
         label = "<br/>".join(_mermaid_text(line, quoted=False) for line in _caption(node))
         lines.append(f'  {ids[node.name]}{opened}"{label}"{closed}')
@@ -48,9 +49,16 @@ def draw_mermaid(graph: Graph) -> str:
     return "\n".join([*lines, ""])
 
 
+def drawn(graph: Graph) -> list[GraphNode]:
+    """Return the nodes that edges lead to; a compensation is named in the node that it undoes."""
+    return [node for node in graph.nodes.values() if not is_undoing(node.name)]
+
+
 def _caption(node: GraphNode) -> list[str]:
     """Return the lines that stand in a node."""
     lines = [node.name, f"{node.input.description} -> {node.output.description}"]
+    if node.options.compensation is not None:
+        lines.append(f"undone by {node.options.compensation.name}")
     if node.fan_out is not None and node.fan_out.wave is not None:
         lines.append(f"at most {node.fan_out.wave} at a time")
     return lines

@@ -30,6 +30,8 @@ class Edge:
         target: Name of the node it enters.
         condition: When it is taken.
         repeat: The bound, where it leads back; else None.
+        position: Its place among the sources of the join it enters; 0 where it enters none.
+        number: Its place among the edges that values, or errors, take out of its source.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Edge:
     target: str
     condition: EdgeCondition = ALWAYS
     repeat: Repeat | None = None
+    position: int = 0
+    number: int = 0
 
     @property
     def label(self) -> str:

@@ -7,18 +7,20 @@ turned into these before, so that whatever runs a graph needs no special case bu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from floxide_amqp.core.blueprint import AnyNode
 from floxide_amqp.core.conditions import EdgeCondition
 from floxide_amqp.core.edges import Edge, Repeat
+from floxide_amqp.core.joins import ALL_THERE_ARE, EdgeJoin, Gathering
 from floxide_amqp.core.options import NodeOptions, WorkflowOptions
 from floxide_amqp.core.routing import FailureRouter, Router
 
 if TYPE_CHECKING:  # these know the graph themselves, or are heavy to import
     from floxide_amqp.core.context import Context
     from floxide_amqp.core.payload import PayloadType
+    from floxide_amqp.core.signals import Signal
 
 __all__ = ["Edge", "FanOut", "Graph", "GraphNode", "NodeOptions", "Repeat", "WorkflowOptions"]
 
@@ -30,10 +32,12 @@ class FanOut:
     Attributes:
         join: Name of the gather that closes it; None where nothing does.
         wave: At most so many of its elements in flight at a time; None for all. Only with `join`.
+        first: So many arrivals at `join` close it; 0 where it ends when nothing in it is live.
     """
 
     join: str | None = None
     wave: int | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,10 @@ class GraphNode:
         output: Type of one value it passes on: of `NextAll`, one element.
         options: With queue and retry resolved against the workflow.
         is_gather: Whether it runs once for all that arrived.
+        gathering: Of a gather, when it closes its fan-out.
+        collected_by: The gather that a failure of this node arrives at; None where it fails the run.
+        folds: Whether it is given what it gathers a page at a time.
+        join: Set where it runs once for what came along several edges; else None.
         fan_out: Set where more than one item may follow; else None.
         success: Edges taken by values, in the order written.
         failure: Edges taken by errors, in the order written.
@@ -63,6 +71,10 @@ class GraphNode:
     output: PayloadType
     options: NodeOptions
     is_gather: bool = False
+    gathering: Gathering = ALL_THERE_ARE
+    collected_by: str | None = None
+    folds: bool = False
+    join: EdgeJoin | None = None
     fan_out: FanOut | None = None
     success: tuple[Edge, ...] = ()
     failure: tuple[Edge, ...] = ()
@@ -86,7 +98,15 @@ class Graph:
         many_outputs: Whether the result is the list of all outputs.
         context: The run's context class.
         options: What holds for whole runs and for nodes that say nothing themselves.
+        signals: The signals that its runs take, by name; empty where that is not said.
         fingerprint: Digest of the graph's shape and types, the same in every process; 32 hexadecimal characters.
+        has_compensations: Whether a node of it undoes another.
+        has_children: Whether a node of it starts runs of other workflows.
+        has_limits: Whether a node of it needs a concurrency key.
+        on_cancel: Name of the node that runs first when a run is cancelled; None where there is none.
+        has_joins: Whether there are joins of edges.
+        closes_early: Whether a gather closes its fan-out while something in it may be live.
+        joins_wait: Whether some of them need more than one arrival, so that some may wait when nothing else is live.
     """
 
     workflow: str
@@ -100,6 +120,14 @@ class Graph:
     context: type[Context]
     options: WorkflowOptions
     fingerprint: str
+    has_compensations: bool = False
+    has_children: bool = False
+    has_limits: bool = False
+    on_cancel: str | None = None
+    has_joins: bool = False
+    joins_wait: bool = False
+    closes_early: bool = False
+    signals: Mapping[str, Signal[Any]] = field(default_factory=dict[str, "Signal[Any]"])
 
     def route(self, node: str, value: object) -> tuple[Edge, ...]:
         """Return the edges a value takes out of a node; none where its branch ends there.

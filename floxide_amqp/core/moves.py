@@ -7,15 +7,18 @@ item's turn, and the run's epoch where the run's status matters.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from floxide_amqp.core.changes import (
+    Arrive,
     Change,
     Count,
     CountScope,
-    DropLetter,
+    DropDeadLetter,
     DropTimer,
+    EnterBegun,
     EnterMessage,
     EnterOwner,
     EnterParked,
@@ -30,15 +33,24 @@ from floxide_amqp.core.changes import (
     SetTimer,
     TurnIs,
 )
+from floxide_amqp.core.compensation import begin, end_or_undo, undo_timer
 from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, MessageAnchor, Outgoing, message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.kin import waits_for_child
 from floxide_amqp.core.plan import drop_deadline
-from floxide_amqp.core.records import RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.records import BY_HAND, Compensable, RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.signal_waits import leave_waits
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 
+if TYPE_CHECKING:
+    from floxide_amqp.core.graph import GraphNode
 
-def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decision:
-    """A new run with its first item; refused where the run exists."""
+
+def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId, *, hook: Compensable | None = None) -> Decision:
+    """A new run with its first item; refused where the run exists.
+
+    `hook` stands for the node that is to run first, should the run be cancelled.
+    """
     now = header.created_at_ms
     out = Outgoing(item, 1, message_entry(now, item.item_id, 1))
     changes: list[Change] = [
@@ -47,12 +59,20 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId) -> Decisio
         PutItem(item, is_listed=True),
         CountScope(RUN_ITSELF, 1),
         Count("live", 1),
-        EnterMessage(item.queue, out.entry, item.item_id, 1, publisher),
     ]
+    effects = Effects(publish=(out,))
+    if item.due_ms:  # it begins later
+        timer = Timer(due_ms=item.due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.HOLD, turn=1)
+        effects = Effects(timer=timer)
+        changes += (SetTimer(timer), Count("waiting", 1))
+    else:
+        changes.append(EnterMessage(item.queue, out.entry, item.item_id, 1, publisher))
+    if hook is not None:
+        changes += (EnterBegun(hook), Count("hooks", 1))
     if header.deadline_ms is not None:
         changes.append(SetTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
     conditions = (TurnIs(item.item_id, 0), EpochIs(0), NotDeleted())
-    return Decision(conditions=conditions, changes=tuple(changes), effects=Effects(publish=(out,)), epoch_after=1)
+    return Decision(conditions=conditions, changes=tuple(changes), effects=effects, epoch_after=1)
 
 
 def claim(
@@ -64,6 +84,7 @@ def claim(
     at_most_once: bool = False,
     spared: bool = False,
     lead: Sequence[Change] = (),
+    nodes: Mapping[str, GraphNode] | None = None,
 ) -> Decision:
     """A worker becomes the owner of an item before it runs it, held by the message in its hands.
 
@@ -73,14 +94,17 @@ def claim(
     its owner was lost to know that the body may have run.
 
     With `spared` the death of this owner will not count: the item is suspect, but not alone.
+
+    By `nodes`, of its graph, it is noted what undoes the item, since its body may run from now on; None if it will not.
     """
     deaths = max(item.deaths, 1) if at_most_once else item.deaths
     owned = replace(
         item, status=WorkItemStatus.IN_PROGRESS, owner=worker, anchored=False, note="", deaths=deaths, spared=spared
     )
+    owned, begun = (owned, ()) if nodes is None else begin(owned, nodes)
     return Decision(
         conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
-        changes=(PutItem(owned, is_listed=True), *lead),
+        changes=(PutItem(owned, is_listed=True), *begun, *lead),
         effects=Effects(keep=owned),
         epoch_after=epoch,
     )
@@ -129,15 +153,17 @@ def give_back(
         deaths=item.deaths + (died and not item.spared), lost=item.lost + died,
     )  # fmt: skip
     cleanup = (LeaveOwner(item.owner, item.item_id), *forget) if item.owner else tuple(forget)
-    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
+    return repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
 
 
 def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
     """A waiting item becomes pending because its timer is due."""
-    pending = replace(item, status=WorkItemStatus.PENDING, due_ms=0, note="")
-    return _repend(
-        item, pending, timer.turn, run, epoch, now_ms, publisher, cleanup=(DropTimer(timer), Count("waiting", -1))
-    )
+    pending = replace(
+        item, status=WorkItemStatus.PENDING, due_ms=0, waits_for="", parked_ms=0, note="",
+        timed_out=bool(item.waits_for),
+    )  # fmt: skip
+    cleanup: list[Change] = [DropTimer(timer), Count("waiting", -1), *leave_waits(item)]
+    return repend(item, pending, timer.turn, run, epoch, now_ms, publisher, cleanup=cleanup)
 
 
 def unpark(
@@ -147,11 +173,11 @@ def unpark(
     epoch: int,
     now_ms: int,
     publisher: WorkerId,
-    leave: LeaveParked | DropLetter,
+    leave: LeaveParked | DropDeadLetter,
 ) -> Decision:
     """A parked item becomes pending: a worker has its node, or somebody requeued its dead letter."""
     pending = replace(item, status=WorkItemStatus.PENDING, note="", parked_ms=0)
-    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=(leave, Count("waiting", -1)))
+    return repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=(leave, Count("waiting", -1)))
 
 
 def reset(
@@ -159,6 +185,7 @@ def reset(
 ) -> Decision:
     """An item of a run that is resumed becomes pending again; its attempts start from zero if it had failed."""
     failed = item.status is WorkItemStatus.FAILED
+    child = "" if failed or waits_for_child(item.waits_for) is None else item.waits_for  # it may have ended well
     pending = replace(
         item,
         status=WorkItemStatus.PENDING,
@@ -167,6 +194,7 @@ def reset(
         spared=False,
         lost=0 if failed else item.lost,
         due_ms=0,
+        waits_for=child,
         parked_ms=0,
         note="",
         attempt=0 if failed else item.attempt,
@@ -174,7 +202,7 @@ def reset(
     )
     cleanup: list[Change] = []
     if item.status in (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED) or (
-        item.status is WorkItemStatus.HELD and item.due_ms
+        item.status is WorkItemStatus.HELD and item.has_wake
     ):
         cleanup.append(Count("waiting", -1))
         kind = TimerKind.HOLD if item.status is WorkItemStatus.HELD else TimerKind.RETRY
@@ -183,10 +211,11 @@ def reset(
         cleanup += (Count("held", -1), Count("live", 1), CountScope(item.scope, 1))
     if item.owner:
         cleanup.append(LeaveOwner(item.owner, item.item_id))
-    return _repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
+    cleanup += leave_waits(item)
+    return repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
 
 
-def _repend(
+def repend(
     item: WorkItem,
     pending: WorkItem,
     turn: int,
@@ -200,7 +229,7 @@ def _repend(
     """Put an item pending, with a message unless its run is paused (then resuming the run publishes it)."""
     changes: list[Change] = [PutItem(pending, is_listed=True), *cleanup]
     publish: tuple[Outgoing, ...] = ()
-    if run.status in (RunStatus.PENDING, RunStatus.RUNNING):
+    if run.is_at_work_on(pending):
         out = Outgoing(pending, turn + 1, message_entry(now_ms, item.item_id, turn + 1))
         changes.append(EnterMessage(pending.queue, out.entry, item.item_id, out.turn, publisher))
         publish = (out,)
@@ -331,7 +360,7 @@ def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, aga
     changes: list[Change] = [SetTimer(timer)]
     deadline_ms = run.deadline_ms
     if run.status is RunStatus.FAILED and header.deadline_ms is not None:
-        deadline_ms = now_ms + header.deadline_ms - header.created_at_ms
+        deadline_ms = now_ms + header.deadline_ms - header.begins_at_ms
         changes.append(SetTimer(Timer(due_ms=deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
     state = RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms)
     decision = _control(run, epoch, state, changes)
@@ -339,15 +368,61 @@ def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, aga
 
 
 def cancel_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
-    """The run ends; late commits are refused."""
+    """The run ends, once what was done is undone; late commits are refused."""
     state = RunState(status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason)
+    return _end_or_undo(header, run, epoch, state)
+
+
+def terminate_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
+    """The run ends as it is, and nothing is undone; late commits are refused."""
+    state = RunState(
+        status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason,
+        was_undone=run.was_undone or run.status is RunStatus.COMPENSATING,
+    )  # fmt: skip
     return _control(run, epoch, state, drop_deadline(header.run_id, run))
 
 
-def fail_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, failure: RunFailure) -> Decision:
-    """The run fails for a reason that is not an item's own: its timeout."""
-    state = RunState(status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure)
+def fail_run(
+    header: RunHeader, run: RunState, epoch: int, now_ms: int, failure: RunFailure, *, undoes: bool = True
+) -> Decision:
+    """The run fails for a reason that is not an item's own: its timeout.
+
+    Without `undoes` it fails as it is, and resuming it goes on with what it was about, be it to undo what was done.
+    """
+    state = RunState(
+        status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure, ends_as=run.ends_as
+    )
+    if undoes and run.ends_as is None:
+        return _end_or_undo(header, run, epoch, state)
     return _control(run, epoch, state, drop_deadline(header.run_id, run))
+
+
+def resume_undoing(header: RunHeader, run: RunState, epoch: int, now_ms: int) -> Decision:
+    """A run that has failed while it undid what was done goes on with that."""
+    state = replace(run, status=RunStatus.COMPENSATING, updated_at_ms=now_ms, finished_at_ms=None)
+    timer = undo_timer(header.run_id, epoch + 1, now_ms)
+    return replace(_control(run, epoch, state, (SetTimer(timer),)), effects=Effects(timer=timer))
+
+
+def complete_run(
+    header: RunHeader, run: RunState, epoch: int, now_ms: int, outputs: Sequence[bytes], reason: str
+) -> Decision:
+    """The run is completed with outputs that somebody gives it, whatever its items came to."""
+    state = RunState(
+        status=RunStatus.COMPLETED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason, is_by_hand=True
+    )
+    arrived = [Arrive(BY_HAND, (n,), header.start_item, payload) for n, payload in enumerate(outputs)]
+    return _control(run, epoch, state, (*arrived, *drop_deadline(header.run_id, run)))
+
+
+def _end_or_undo(header: RunHeader, run: RunState, epoch: int, state: RunState) -> Decision:
+    return Decision(
+        conditions=(EpochIs(epoch),),
+        changes=end_or_undo(header, run, state, epoch, drop_deadline(header.run_id, run)),
+        effects=Effects(finished=state.status),
+        epoch_after=epoch + 1,
+        undoing=Effects(timer=undo_timer(header.run_id, epoch + 1, state.updated_at_ms)),
+    )
 
 
 def _control(run: RunState, epoch: int, state: RunState, more: Sequence[Change] = ()) -> Decision:

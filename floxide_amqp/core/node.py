@@ -17,7 +17,9 @@ from typing_extensions import TypeIs, TypeVar
 
 from floxide_amqp.core.blueprint import AnyNode, Draft
 from floxide_amqp.core.class_signature import read_class
+from floxide_amqp.core.compensation import Compensation
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.node_names import OPTION_NAMES, DefaultName, check_name, refuse_reserved_names
 from floxide_amqp.core.options import NodeOptions, check_node_options
 from floxide_amqp.core.path import Connections, Entry, Exit, Path
@@ -64,6 +66,8 @@ class Node(Path[I_contra, O_co]):
     isolated: ClassVar[bool]
     at_most_once: ClassVar[bool]
     requires: ClassVar[tuple[type, ...]]
+    compensation: ClassVar[Node[Any, Any] | None]
+    concurrency: ClassVar[Concurrency | None]
 
     _names: ClassVar[EnclosingNames | None] = None
     _needs_arguments: ClassVar[bool] = True
@@ -317,6 +321,28 @@ class _Decorate(Protocol):
         ...
 
 
+class _DecorateCompensated(Protocol[I, O]):
+    """What `node` with a compensation returns: the compensation says what the function takes and returns."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[[WorkflowCtx[C], I], Coroutine[Any, Any, O | Transition[O]]], /
+    ) -> FunctionNode[C, I, O, Coroutine[Any, Any, O | Transition[O]]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[I], Coroutine[Any, Any, O | Transition[O]]], /
+    ) -> FunctionNode[Context, I, O, Coroutine[Any, Any, O | Transition[O]]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[[WorkflowCtx[C], I], O | Transition[O]], /
+    ) -> FunctionNode[C, I, O, O | Transition[O]]: ...
+    @overload
+    def __call__(self, fn: Callable[[I], O | Transition[O]], /) -> FunctionNode[Context, I, O, O | Transition[O]]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Make a node of a function."""
+        ...
+
+
 @overload
 def node(
     fn: Callable[[WorkflowCtx[C], I], Awaitable[Transition[O]]], /
@@ -356,7 +382,20 @@ def node(
     isolated: bool = False,
     at_most_once: bool = False,
     requires: tuple[type, ...] = (),
+    concurrency: Concurrency | None = None,
 ) -> _Decorate: ...
+@overload
+def node(
+    *,
+    compensation: Node[Compensation[I, O], Any],
+    queue: str = "",
+    retry: RetryPolicy | None = None,
+    timeout: timedelta | float | None = None,
+    isolated: bool = False,
+    at_most_once: bool = False,
+    requires: tuple[type, ...] = (),
+    concurrency: Concurrency | None = None,
+) -> _DecorateCompensated[I, O]: ...
 def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options are described one by one
     """Make a node of a function; use it bare or with options.
 
@@ -371,6 +410,9 @@ def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options
         isolated: Commit only if no other step changed the context meanwhile; else run again.
         at_most_once: Never start the body twice, even after a crash.
         requires: Types of resources that must be there when a worker starts.
+        compensation: A node that takes ``Compensation[In, Out]`` and undoes what this one did, if the run fails or is
+            cancelled later.
+        concurrency: How many steps of one key are at work at once, over all workers; None for no limit.
 
     Raises:
         DefinitionError: The function cannot be a node, or an option is wrong; names the cure.

@@ -10,7 +10,9 @@ from floxide_amqp.exceptions import DefinitionError
 MAX_NAME_LENGTH: Final = 200
 """Characters of a node's name: names are parts of ids, queues and drawings."""
 
-OPTION_NAMES: Final = ("queue", "retry", "timeout", "isolated", "at_most_once", "requires")
+OPTION_NAMES: Final = (
+    "queue", "retry", "timeout", "isolated", "at_most_once", "requires", "compensation", "concurrency",
+)  # fmt: skip
 
 RESERVED_NAMES: Final = frozenset(
     (

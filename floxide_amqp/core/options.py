@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
+from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.exceptions import DefinitionError
 
@@ -31,6 +32,8 @@ class NodeOptions:
         isolated: Commit only if no other step changed the context meanwhile; else run again.
         at_most_once: Never start the body twice, even after a crash: the step then fails as *outcome unknown*.
         requires: Types of the resources that must be there when a worker starts.
+        compensation: The node that undoes what it did, if its run fails or is cancelled; None where nothing does.
+        concurrency: How many steps of one key are at work at once; None for no limit.
     """
 
     queue: str = ""
@@ -39,6 +42,8 @@ class NodeOptions:
     isolated: bool = False
     at_most_once: bool = False
     requires: tuple[type, ...] = ()
+    concurrency: Concurrency | None = None
+    compensation: Any = None  # `AnyNode | None`, which knows the options itself
 
     def within(self, outer: WorkflowOptions | NodeOptions) -> NodeOptions:
         """Return these options with what they leave open taken from `outer`: the nearest wins."""
@@ -103,6 +108,8 @@ def check_node_options(
     isolated: object = False,
     at_most_once: object = False,
     requires: object = (),
+    compensation: object = None,
+    concurrency: object = None,
 ) -> NodeOptions:
     """Return the options of a node; each error names `where` and the option."""
     policy = check_retry(retry, where=where)
@@ -121,7 +128,21 @@ def check_node_options(
         isolated=bool(isolated),
         at_most_once=bool(at_most_once),
         requires=_check_requires(requires, where=where),
+        compensation=_check_compensation(compensation, where=where),
+        concurrency=_check_concurrency(concurrency, where=where),
     )
+
+
+def _check_compensation(given: object, *, where: str) -> Any:
+    if given is None or (not isinstance(given, type) and isinstance(getattr(given, "options", None), NodeOptions)):
+        return given
+    raise DefinitionError(f"{where}: compensation={given!r} must be a node: put @node above the function that undoes.")
+
+
+def _check_concurrency(given: object, *, where: str) -> Concurrency | None:
+    if given is None or isinstance(given, Concurrency):
+        return given
+    raise DefinitionError(f"{where}: concurrency={given!r} must be a Concurrency: Concurrency('mail', limit=5).")
 
 
 def _check_requires(given: object, *, where: str) -> tuple[type, ...]:

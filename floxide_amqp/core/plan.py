@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from floxide_amqp.core.arrivals import Arriving, count_arrivals, fire, join_item
 from floxide_amqp.core.changes import (
     AppendDelta,
     AppendHistory,
     Arrive,
     Change,
+    CloseScope,
     Condition,
     ContextLengthIs,
     Count,
+    CountJoins,
     CountScope,
     DropTimer,
     EnterMessage,
@@ -25,12 +28,24 @@ from floxide_amqp.core.changes import (
     ScopeIsOpen,
     TurnIs,
     WhenCount,
+    WhenJoins,
     WhenScope,
 )
-from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, Outgoing, OwnerAnchor, Step, message_entry
+from floxide_amqp.core.compensation import begin, end_or_undo, undo_timer
+from floxide_amqp.core.decisions import (
+    RUN_ITSELF,
+    Decision,
+    Effects,
+    Firing,
+    Outgoing,
+    OwnerAnchor,
+    Step,
+    message_entry,
+)
 from floxide_amqp.core.failure import FailureInfo, describe_error
 from floxide_amqp.core.graph import Edge
-from floxide_amqp.core.ids import RunId, WorkerId, derive_item_id
+from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
+from floxide_amqp.core.joins import closed, gathered, instance_of, resolved, waiting
 from floxide_amqp.core.records import (
     HistoryEntry,
     InputKind,
@@ -55,10 +70,13 @@ class Plan:
         self.step = step
         self.changes: list[Change] = []
         self.created: list[WorkItem] = []
-        self.may_publish = step.run.status in (RunStatus.PENDING, RunStatus.RUNNING)
+        self.may_publish = step.run.is_at_work_on(step.item)
         self.status_now = step.run.status
         self.epoch_after = step.epoch
         self.closing: ScopePath | None = None
+        self.arriving: dict[WorkItemId, Arriving] = {}
+        self.gathered = 0
+        self.gathered_in: ScopePath = RUN_ITSELF
 
     # --- what the step creates
 
@@ -71,19 +89,67 @@ class Plan:
         input_: ItemInput | None = None,
     ) -> int:
         """Turn routes into items, arrivals and outputs of a scope; return how many items."""
-        item, before = self.step.item, len(self.created)
+        item, before, nodes = self.step.item, len(self.created), self.step.graph.nodes
         for route in routes:
             order = item.order + route.suffix
             edge = self.step.graph.edge(route.edge) if route.edge else None
             if edge is None:
                 if scope == RUN_ITSELF:
                     self.changes += (Arrive("", order, item.item_id, route.payload), Count("outputs", 1))
-            elif self.step.graph.nodes[edge.target].is_gather:
+            elif nodes[edge.target].is_gather:
                 opener = scope[-1].partition(".")[0]
                 self.changes.append(Arrive(opener, order, item.item_id, route.payload))
+                self._gather(edge.target, scope)
+            elif nodes[edge.target].join is not None:
+                self._arrive(edge, route, scope, order)
             else:
                 self.created.append(self._successor(edge, route, scope, order, failure, input_))
         return len(self.created) - before
+
+    def _gather(self, gather: str, scope: ScopePath) -> None:
+        """Count what arrives at a gather that closes its fan-out with so many."""
+        if self.step.graph.nodes[gather].gathering.first:
+            self.gathered += 1
+            self.gathered_in = scope
+
+    def collect(self, gather: str, payload: bytes) -> None:
+        """Bring the failure of the own item to the gather around it."""
+        item = self.step.item
+        self.changes.append(Arrive(item.scope[-1].partition(".")[0], item.order, item.item_id, payload))
+        self._gather(gather, item.scope)
+
+    def open(self, scope: ScopePath, first: int) -> int:
+        """Return how many items are live in a scope that this step opens, with what has arrived in it already.
+
+        Args:
+            scope: The scope.
+            first: So many arrivals close it; 0 where it ends when nothing in it is live.
+        """
+        if first and self.gathered >= first:
+            self.created.clear()
+            self.arriving.clear()
+        elif self.gathered:
+            self.changes.append(CountJoins(gathered(scope), self.gathered))
+        self.gathered = 0
+        if not self.created and self.arriving:  # nothing is live but what waits at joins
+            self.created.append(self.resolving_item(scope))
+        return len(self.created)
+
+    def _arrive(self, edge: Edge, route: Routed, scope: ScopePath, order: Order) -> None:
+        """Bring a value to a join of edges."""
+        step = self.step
+        join = step.graph.nodes[edge.target].join
+        if join is None:
+            return
+        base = step.item.order if scope != step.item.scope else step.scope.then.order if step.scope is not None else ()
+        instance = instance_of(step.header.run_id, edge.target, join, step.item, order, scope, base)
+        known = self.arriving.get(instance.join_id)
+        if known is None:
+            item = join_item(
+                step.graph, instance, join, scope, step.item.item_id, number=join.need, payload=route.payload
+            )  # fmt: skip
+            known = self.arriving[instance.join_id] = Arriving(instance=instance, join=join, scope=scope, item=item)
+        known.values.append((edge.position, route.payload))
 
     def _successor(
         self,
@@ -118,6 +184,37 @@ class Plan:
             input=ItemInput(kind=InputKind.PAGE, opener=origin, number=number, pages=pages),
             scope=scope,
             parent=opener.item_id,
+        )
+
+    def resolving_item(self, scope: ScopePath) -> WorkItem:
+        """Return the item that resolves the joins of a scope that wait when nothing else in it is live."""
+        opener = self.step.item
+        return replace(
+            _fresh(opener),
+            item_id=derive_item_id(self.step.header.run_id, opener.item_id, "joins"),
+            input=ItemInput(kind=InputKind.JOINS, opener=scope[-1] if scope else ""),
+            scope=scope,
+            parent=opener.item_id,
+        )
+
+    def sweeping_item(self, opener: WorkItem, scope: ScopePath, number: int = 0) -> WorkItem:
+        """Return the item that cancels what is left in a scope that was closed; it is in the scope around it."""
+        return replace(
+            _fresh(opener),
+            item_id=derive_item_id(self.step.header.run_id, scope[-1], "sweep", (number,)),
+            input=ItemInput(kind=InputKind.SWEEP, opener=scope[-1], number=number),
+            scope=scope[:-1],
+            parent=opener.item_id,
+        )
+
+    def folding_item(self, payload: bytes, number: int) -> WorkItem:
+        """Return the item of the next step of a fold."""
+        item = self.step.item
+        return replace(
+            _fresh(item),
+            item_id=derive_item_id(self.step.header.run_id, item.item_id, "fold"),
+            input=ItemInput(kind=InputKind.FOLD, payload=payload, opener=item.input.opener, number=number),
+            parent=item.item_id,
         )
 
     def joining_item(self, opener: WorkItem, join: str, scope: ScopePath) -> WorkItem:
@@ -157,8 +254,11 @@ class Plan:
         created = self.created
         if self.closing is not None and self.closing != RUN_ITSELF and step.scope is not None:
             created = [step.scope.then]
-        kept = next((item.item_id for item in created if self.may_publish and item.queue in step.keep), None)
-        drops = status is WorkItemStatus.COMPLETED and not step.keep_input
+        if self.arriving or self.gathered or (self.closing is not None and step.graph.joins_wait):
+            created, kept = self._possible_successors(created)
+        else:
+            kept = next((item.item_id for item in created if self._may_keep(item)), None)
+        drops = status is WorkItemStatus.COMPLETED and not (step.keep_input or step.item.begun)
         done = replace(
             step.item,
             status=status,
@@ -169,6 +269,8 @@ class Plan:
             kept=kept,
             attempt=attempts,
             note="",
+            mail=None,
+            timed_out=False,
         )
         history = HistoryEntry(
             item_id=done.item_id,
@@ -179,8 +281,39 @@ class Plan:
             duration_us=step.duration_us,
             worker=step.worker,
             parent=done.parent,
+            context_length=step.context_length,
         )
         self.changes += (PutItem(done, is_listed=False), AppendHistory(history))
+
+    def _may_keep(self, item: WorkItem) -> bool:
+        if not self.may_publish or item.queue not in self.step.keep:
+            return False
+        return self.step.graph.nodes[item.node].options.concurrency is None  # else it needs its key first
+
+    def _kept_join(self) -> Arriving | None:
+        """Return the join that this worker goes on with, if the commit lets it run and puts nothing else to go on with.
+
+        There is only one such, or the pointer of the own item would not lead to what was kept.
+        """
+        if any(map(self._may_keep, self.created)):
+            return None
+        return next((arriving for arriving in self.arriving.values() if self._may_keep(arriving.item)), None)
+
+    def _possible_successors(self, created: list[WorkItem]) -> tuple[list[WorkItem], WorkItemId | None]:
+        """Return the items that this commit may put, and the one that the worker goes on with if it does."""
+        join = self._kept_join()
+        kept = next((item.item_id for item in created if self._may_keep(item)), None)
+        if join is not None:
+            kept = join.instance.join_id
+        possible = [*created, *(arriving.item for arriving in self.arriving.values())]
+        if self.closing is not None and self.step.graph.joins_wait:
+            possible.append(self.resolving_item(self.closing))
+        if self.gathered and self.step.scope is not None:
+            rest = self.sweeping_item(self.step.item, self.gathered_in)
+            possible += (self.step.scope.then, rest)
+            if join is None and not self.created:
+                kept = rest.item_id if self._may_keep(rest) else None
+        return possible, kept
 
     def suspend(self, item: WorkItem) -> None:
         """Write the own item as waiting for something; it keeps its place in the list of live items."""
@@ -195,13 +328,16 @@ class Plan:
 
     # --- putting items, and what becomes of the chain
 
-    def put(self, items: Sequence[WorkItem]) -> tuple[list[Change], Effects]:
-        """Put new items: keep the first this worker may go on with, note a message for each of the others."""
+    def put(self, items: Sequence[WorkItem], *, keeps: bool = True) -> tuple[list[Change], Effects]:
+        """Put new items: keep the first this worker may go on with, note a message for each of the others.
+
+        Without `keeps` all get a message, and what holds the chain is left alone.
+        """
         changes: list[Change] = []
         outgoing: list[Outgoing] = []
         keep: WorkItem | None = None
         for item in items:
-            if keep is None and self.may_publish and item.queue in self.step.keep:
+            if keeps and keep is None and self._may_keep(item):
                 keep = replace(
                     item,
                     status=WorkItemStatus.IN_PROGRESS,
@@ -209,14 +345,16 @@ class Plan:
                     anchored=isinstance(self.step.anchor, OwnerAnchor),
                     deaths=int(self.step.graph.nodes[item.node].options.at_most_once),
                 )
-                changes.append(PutItem(keep, is_listed=True))
+                keep, noted = begin(keep, self.step.graph.nodes)
+                changes += (PutItem(keep, is_listed=True), *noted)
                 continue
             changes.append(PutItem(item, is_listed=True))
             if self.may_publish:
                 out = Outgoing(item, 1, message_entry(self.step.now_ms, item.item_id, 1))
                 changes.append(EnterMessage(item.queue, out.entry, item.item_id, 1, self.step.worker))
                 outgoing.append(out)
-        changes += self.move_anchor(keep)
+        if keeps:
+            changes += self.move_anchor(keep)
         return changes, Effects(publish=tuple(outgoing), keep=keep)
 
     def move_anchor(self, keep: WorkItem | None) -> list[Change]:
@@ -240,10 +378,21 @@ class Plan:
             self.epoch_after += 1
 
     def end_run(self, status: RunStatus, failure: RunFailure | None = None) -> list[Change]:
-        """Return the changes that end the run."""
-        now = self.step.now_ms
+        """Return the changes that end the run; one that fails undoes first what has been done."""
+        now, header = self.step.now_ms, self.step.header
         state = RunState(status=status, updated_at_ms=now, finished_at_ms=now, failure=failure)
-        return [PutRun(state, self.status_now), *drop_deadline(self.step.header.run_id, self.step.run)]
+        forget = drop_deadline(header.run_id, self.step.run)
+        if failure is None or not self.step.graph.has_compensations:
+            return [PutRun(state, self.status_now), *forget]
+        run = replace(self.step.run, status=self.status_now)
+        return list(end_or_undo(header, run, state, self.epoch_after, forget))
+
+    @property
+    def undoing(self) -> Effects | None:
+        """What follows instead of a failed run's end, where something is to be undone first."""
+        if not self.step.graph.has_compensations:
+            return None
+        return Effects(timer=undo_timer(self.step.header.run_id, self.epoch_after + 1, self.step.now_ms))
 
     def complete_run(self) -> tuple[Change, ...]:
         """Return the changes for a run without live items: completed, unless it only holds and has no output."""
@@ -254,19 +403,36 @@ class Plan:
     # --- the result
 
     def decision(self) -> Decision:
-        """Return the commit, with what happens if its scope closes."""
-        created, effects = self.put(self.created)
+        """Return the commit, with what happens if its scope closes or lets joins run."""
+        join = self._kept_join() if self.arriving else None
+        created, effects = self.put(self.created, keeps=join is None)
+        firing = self._fire(join)
         conditions = conditions_of(self.step, check_context=self.step.is_isolated)
+        closed: Effects | None = None
+        if self.gathered:
+            created, closed = self._close(created, may_keep=join is None)
         if self.closing is None:
             return Decision(
-                conditions=conditions, changes=(*self.changes, *created), effects=effects, epoch_after=self.epoch_after
+                conditions=conditions,
+                changes=(*self.changes, *created),
+                effects=effects,
+                epoch_after=self.epoch_after,
+                firing=firing,
+                closed=closed,
+                closed_scope=self.gathered_in,
             )
+        anchor = self.move_anchor(None) if join is None else []
         if self.closing == RUN_ITSELF or self.step.scope is None:
-            then: list[Change] = [*self.complete_run(), *self.move_anchor(None)]
+            then: list[Change] = [*self.complete_run(), *anchor]
             closing_effects = Effects(finished=RunStatus.COMPLETED)
         else:
-            then, closing_effects = self.put([self.step.scope.then])
-            then.append(Count("live", 1))
+            keeps = join is None and not self.gathered
+            then, closing_effects = self.put([self.step.scope.then], keeps=keeps)
+            then += [Count("live", 1), *(() if keeps else anchor)]
+        resolving: Effects | None = None
+        if self.step.graph.joins_wait:
+            instead, resolving = self._resolve(self.closing)
+            then = [WhenJoins(waiting(self.closing), 0, tuple(then), (*instead, *anchor))]
         when = WhenScope(self.closing, 0, tuple(then), tuple(created))
         return Decision(
             conditions=conditions,
@@ -275,7 +441,54 @@ class Plan:
             closing=self.closing,
             closing_effects=closing_effects,
             epoch_after=self.epoch_after,
+            undoing=self.undoing,
+            firing=firing,
+            resolving=resolving,
+            closed=closed,
+            closed_scope=self.gathered_in,
         )
+
+    def _fire(self, kept: Arriving | None) -> tuple[Firing, ...]:
+        """Count what arrives at joins; what they do then comes before what the scope does, which they may keep open."""
+        firing: list[Firing] = []
+        for arriving in self.arriving.values():
+            self.changes += count_arrivals(arriving, self.step.item.item_id)
+            is_kept = arriving is kept
+            put, effects = self.put([arriving.item], keeps=is_kept)
+            when, fired = fire(arriving, put, effects, self.move_anchor(None) if is_kept else ())
+            self.changes.append(when)
+            firing.append(fired)
+        return tuple(firing)
+
+    def _close(self, created: Sequence[Change], *, may_keep: bool) -> tuple[list[Change], Effects]:
+        """Return what happens if so much has arrived at the gather of a scope that it is closed, else `created`.
+
+        Its join is put, and an item that cancels what is left in it, which this worker goes on with: bodies that are to
+        be interrupted may take every place in which it could run. What this step has created in it is not put.
+        """
+        step, scope = self.step, self.gathered_in
+        if step.scope is None:
+            return list(created), Effects()
+        keeps = may_keep and not self.created
+        join, more = self.put([step.scope.then], keeps=False)
+        sweep, effects = self.put([self.sweeping_item(step.item, scope)], keeps=keeps)
+        anchor = self.move_anchor(None) if may_keep and not keeps else []
+        number = len(self.created)
+        close = (
+            CloseScope(step.scope), *join, *sweep, *anchor, CountScope(scope[:-1], 1), CountScope(scope, -number),
+            Count("live", 2 - number), CountJoins(closed(scope), 1),
+        )  # fmt: skip
+        first = step.graph.nodes[step.scope.then.node].gathering.first
+        self.changes.append(CountJoins(gathered(scope), self.gathered))
+        reached = range(max(first, self.gathered), first + self.gathered)
+        whens: list[Change] = [WhenJoins(gathered(scope), count, close) for count in reached]
+        whens.append(WhenJoins(closed(scope), 0, tuple(created)))
+        return whens, replace(effects, publish=(*effects.publish, *more.publish))
+
+    def _resolve(self, scope: ScopePath) -> tuple[list[Change], Effects]:
+        """Return the changes of a scope in which nothing is live, but joins wait for what did not come."""
+        put, effects = self.put([self.resolving_item(scope)], keeps=False)
+        return [*put, CountScope(scope, 1), Count("live", 1), CountJoins(resolved(scope), 1)], effects
 
 
 def conditions_of(step: Step, *, check_context: bool = False) -> tuple[Condition, ...]:
@@ -310,6 +523,12 @@ def _fresh(opener: WorkItem) -> WorkItem:
         kept=None,
         token=b"",
         note="",
+        waits_for="",
+        begun=False,
+        given=None,
+        mail=None,
+        timed_out=False,
+        ticket="",
     )
 
 

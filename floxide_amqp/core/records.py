@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
+from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 
 ScopePath: TypeAlias = tuple[ScopeId, ...]
 """The scopes around an item, outermost first; empty for the run itself."""
+
+BY_HAND: Final = "hand"
+"""What outputs arrive at that somebody gives a run, in place of a join."""
 
 Order: TypeAlias = tuple[int, ...]
 """Where an item stands among those of its fan-outs; tuples compare in fan-out order."""
@@ -32,6 +36,9 @@ class RunHeader:
         deadline_ms: When the run fails by timeout if it is never resumed, store time; None for never.
         reply_to: Routing key of the client that waits for its end.
         start_item: The first item's id.
+        parent: The run that started it, if one did.
+        starts_at_ms: When it begins if that was put off, store time; 0 of one that begins at once.
+        forked_from: The run and the item of it that this one began with, if it was forked.
     """
 
     run_id: RunId
@@ -44,6 +51,14 @@ class RunHeader:
     deadline_ms: int | None
     reply_to: str
     start_item: WorkItemId
+    parent: ParentLink | None = None
+    starts_at_ms: int = 0
+    forked_from: ParentLink | None = None
+
+    @property
+    def begins_at_ms(self) -> int:
+        """When it begins, store time: its timeout counts from then on."""
+        return self.starts_at_ms or self.created_at_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +78,9 @@ class RunState:
     Attributes:
         deadline_ms: When the run fails by timeout, store time: the header's, or a new one after it failed and was
             resumed; None for never, and of a run that is over.
+        ends_as: Of a run whose steps are being undone, how it ends then.
+        was_undone: Whether what its steps did has been undone since, all or some of it.
+        is_by_hand: Whether somebody gave it its outputs.
     """
 
     status: RunStatus
@@ -71,6 +89,19 @@ class RunState:
     failure: RunFailure | None = None
     reason: str = ""
     deadline_ms: int | None = None
+    ends_as: RunStatus | None = None
+    was_undone: bool = False
+    is_by_hand: bool = False
+
+    def is_over_for(self, item: WorkItem) -> bool:
+        """Whether nothing of an item counts any more: the run is over, or undoes what others of its items did."""
+        return self.status.is_terminal or (
+            self.status is RunStatus.COMPENSATING and item.input.kind is not InputKind.UNDO
+        )
+
+    def is_at_work_on(self, item: WorkItem) -> bool:
+        """Whether a pending item is to be published: the run is neither paused nor over for it."""
+        return self.status is not RunStatus.PAUSED and not self.is_over_for(item)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +133,21 @@ class InputKind(Enum):
     """The arrivals of the fan-out that `opener` opened, in fan-out order."""
     PAGE = 2
     """Not for a node: the page `number` of `pages` of the outputs of `opener`, to be turned into items."""
+    JOIN = 3
+    """What arrived at the join of edges `opener`, the item itself; `number` says how many of the arrivals count."""
+    JOINS = 4
+    """Not for a node: the joins of the scope around it that wait for what cannot come any more are resolved."""
+    SWEEP = 5
+    """Not for a node: what is left in the scope `opener`, which was closed, is cancelled; `number` counts the pages."""
+    FOLD = 6
+    """Not all at once: the arrivals of the fan-out that `opener` opened, behind `number` of them; `payload` is what the
+    first ones came to."""
+    UNDO = 10
+    """What the item `opener` took, and its output in `payload` if `pages` is 1; `number` is its place in the log."""
+
+
+OF_THE_ENGINE = frozenset({InputKind.PAGE, InputKind.JOINS, InputKind.SWEEP})
+"""Kinds of input of items that run no node: the engine does something of its own in their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +159,25 @@ class ItemInput:
     opener: str = ""
     number: int = 0
     pages: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A value that a signal brought to a run.
+
+    Attributes:
+        signal_id: Tells it from all others of the run.
+        name: The signal's.
+        payload: The value, encoded.
+        sent_at_ms: When it was sent, store time.
+        number: Tells those apart that one sender sent in the same millisecond, in their order.
+    """
+
+    signal_id: str
+    name: str
+    payload: bytes
+    sent_at_ms: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +198,14 @@ class WorkItem:
         kept: The successor that the same worker went on with.
         token: The commit that last wrote it.
         note: Why it is where it is, for people: a returned publish, a missing node.
-        parked_ms: Since when a parked item is, store time; of no account in any other.
+        parked_ms: Since when a parked item is, or one waits that is held for a signal, store time.
+        waits_for: What wakes a held item besides its timer, as ``kind:name``: ``child:<run>``,
+            ``signal:<name>,<name>``; empty where nothing does.
+        begun: Of a node with a compensation, whether its body may have run.
+        given: An output that somebody gave by hand, encoded, in place of what the body would return.
+        mail: The value of the signal that woke it, its own until its next commit that is no failure.
+        timed_out: Whether it woke because its time was over before what it waited for came.
+        ticket: What it holds a concurrency key by, or waits for one; empty where it does neither.
     """
 
     item_id: WorkItemId
@@ -158,6 +230,17 @@ class WorkItem:
     token: bytes = b""
     note: str = ""
     parked_ms: int = 0
+    waits_for: str = ""
+    begun: bool = False
+    given: bytes | None = None
+    mail: Mail | None = None
+    timed_out: bool = False
+    ticket: str = ""
+
+    @property
+    def has_wake(self) -> bool:
+        """Whether something wakes it if it is held: then it is live, and it waits. One without is held for good."""
+        return self.due_ms > 0 or bool(self.waits_for)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,8 +318,48 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compensable:
+    """A step that is to be undone if its run fails or is cancelled.
+
+    Attributes:
+        item_id: The item.
+        node: The graph's node that undoes it.
+        queue: That node's task queue.
+        output: What the step returned, encoded; None where nobody knows whether and how it ended.
+    """
+
+    item_id: WorkItemId
+    node: str
+    queue: str
+    output: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """Something that somebody did to a run.
+
+    Attributes:
+        at_ms: When, store time.
+        action: What, as one word of `Orchestrator`: ``cancel``, ``edit_context``.
+        by: Who, in the caller's words; the process where nobody said.
+        reason: Why; may be empty.
+        detail: To what: items, names of fields; may be empty.
+    """
+
+    at_ms: int
+    action: str
+    by: str
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One line of a run's history: an item that ended."""
+    """One line of a run's history: an item that ended.
+
+    Attributes:
+        context_length: What of the context's log its body had seen; -1 where an older release did not say.
+    """
 
     item_id: WorkItemId
     node: str
@@ -246,6 +369,7 @@ class HistoryEntry:
     duration_us: int
     worker: str
     parent: str
+    context_length: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,11 +450,13 @@ class TimerKind(Enum):
     REPUBLISH = "republish"
     RUN_TIMEOUT = "run timeout"
     RESUME = "resume"
+    UNDO = "undo"
+    SCHEDULE = "schedule"
 
     @property
     def is_of_run(self) -> bool:
-        """Whether it is about a run as a whole, not about one of its items."""
-        return self in (TimerKind.RUN_TIMEOUT, TimerKind.RESUME)
+        """Whether it is about a run as a whole, or about a schedule, not about one of a run's items."""
+        return self in (TimerKind.RUN_TIMEOUT, TimerKind.RESUME, TimerKind.UNDO, TimerKind.SCHEDULE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,8 +464,10 @@ class Timer:
     """A durable wake: fires when store time reaches `due_ms`, if the item still has the turn.
 
     Attributes:
-        turn: The item's; of a resume the epoch in which the run goes on.
-        after: Of a resume that has begun: the items up to this one are on their way.
+        turn: The item's; of a resume or an undoing the epoch in which the run goes on; of a schedule the number of its
+            state.
+        after: Of a resume that has begun: the items up to this one are on their way. Of an undoing: from which entry
+            of the log on, as a number, everything is undone.
     """
 
     due_ms: int
@@ -408,6 +536,9 @@ class RunCounts:
         outputs: Outputs that have arrived.
         completed, failed, retried: Items completed, attempts failed, retries made.
         busy_us: Time spent in node bodies, microseconds.
+        to_undo: Steps that are to be undone if the run fails or is cancelled, and are not yet.
+        undone, undo_failed: Steps that were undone, and those that could not be.
+        hooks: 1 if a node is to run first when the run is cancelled, and has not yet.
     """
 
     live: int = 0
@@ -418,6 +549,10 @@ class RunCounts:
     failed: int = 0
     retried: int = 0
     busy_us: int = 0
+    to_undo: int = 0
+    undone: int = 0
+    undo_failed: int = 0
+    hooks: int = 0
 
 
 COUNT_NAMES = tuple(RunCounts.__dataclass_fields__)

@@ -91,6 +91,10 @@ class FailureRouter:
 
     edges: tuple[tuple[Edge, frozenset[str]], ...] = ()
 
+    def names(self, error: type[Exception]) -> bool:
+        """Say whether an edge is for just this class."""
+        return any(kind_of(error) in wanted for _, wanted in self.edges)
+
     def route(self, kinds: tuple[str, ...]) -> tuple[Edge, ...]:
         """Return the edges an error with these ``module.Class`` names, most derived first, takes."""
         for kind in kinds:

@@ -35,6 +35,7 @@ class NodeSignature:
         is_async: Whether calling it gives an awaitable.
         may_fan_out: Whether it may return `NextAll`.
         may_hold: Whether it may return `Hold`.
+        starts_run: Whether it runs as a run of another workflow.
     """
 
     input: Any
@@ -44,6 +45,7 @@ class NodeSignature:
     is_async: bool = True
     may_fan_out: bool = False
     may_hold: bool = False
+    starts_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The states of a run and of a work item, and which may follow which.
 
 The tables are the documentation's source (`docs/state-machine.md`) and are checked on every transition the engine
-makes in tests. WAITING and CANCELLED (of an item) are derived when read, never stored: see each member.
+makes in tests. WAITING is derived when read, never stored, and so is CANCELLED of most items: see each member.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ class RunStatus(StrEnum):
     """Derived: every live item waits for a retry, a timer, a worker that has its node, or somebody's decision."""
     PAUSED = "paused"
     """No new step begins; what was in flight was committed."""
+    COMPENSATING = "compensating"
+    """It has failed or was cancelled: what its steps did is undone, one by one, before it ends so."""
     COMPLETED = "completed"
     """Ended with its output."""
     FAILED = "failed"
-    """An item failed for good; `resume` continues from there."""
+    """An item failed for good; `resume` continues from there, unless what was done has been undone."""
     CANCELLED = "cancelled"
     """Stopped on request; late commits are refused."""
 
@@ -53,7 +55,7 @@ class WorkItemStatus(StrEnum):
     FAILED = "failed"
     """Failed for good; where it has successors, its fallback took over."""
     CANCELLED = "cancelled"
-    """Derived: it was live when its run was cancelled."""
+    """Its fan-out was closed before it had ended; else derived: it was live when its run was cancelled."""
 
     @property
     def is_final(self) -> bool:
@@ -65,12 +67,17 @@ _R, _I = RunStatus, WorkItemStatus
 
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
     {
-        _R.PENDING: frozenset({_R.RUNNING, _R.WAITING, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
-        _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
-        _R.WAITING: frozenset({_R.PENDING, _R.RUNNING, _R.PAUSED, _R.FAILED, _R.CANCELLED}),
-        _R.PAUSED: frozenset({_R.RUNNING, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
+        _R.PENDING: frozenset(
+            {_R.RUNNING, _R.WAITING, _R.PAUSED, _R.COMPENSATING, _R.COMPLETED, _R.FAILED, _R.CANCELLED}
+        ),
+        _R.RUNNING: frozenset({_R.WAITING, _R.PAUSED, _R.COMPENSATING, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
+        _R.WAITING: frozenset(
+            {_R.PENDING, _R.RUNNING, _R.PAUSED, _R.COMPENSATING, _R.COMPLETED, _R.FAILED, _R.CANCELLED}
+        ),
+        _R.PAUSED: frozenset({_R.RUNNING, _R.COMPENSATING, _R.COMPLETED, _R.FAILED, _R.CANCELLED}),
+        _R.COMPENSATING: frozenset({_R.FAILED, _R.CANCELLED}),
         _R.COMPLETED: frozenset(),
-        _R.FAILED: frozenset({_R.RUNNING}),
+        _R.FAILED: frozenset({_R.RUNNING, _R.COMPENSATING, _R.COMPLETED}),
         _R.CANCELLED: frozenset(),
     }
 )

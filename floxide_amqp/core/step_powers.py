@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
 
 from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.signals import Signal
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class StepFacts:
         attempt: 1 for the first.
         failure: In a fallback branch, why it runs.
         deadline: When this attempt must have ended; None where nothing limits it.
+        timed_out: Whether the step was held for something that did not come in time.
     """
 
     run_id: str
@@ -62,6 +64,7 @@ class StepFacts:
     attempt: int = 1
     failure: FailureInfo | None = None
     deadline: datetime | None = None
+    timed_out: bool = False
 
 
 class StepPowers(Protocol):
@@ -73,6 +76,14 @@ class StepPowers(Protocol):
         Raises:
             ResourceNotFoundError: There is none.
         """
+        ...
+
+    def received(self, signal: Signal[T]) -> T | None:
+        """Return the next value of a signal that was sent to the run; None where there is none."""
+        ...
+
+    def send(self, run_id: str, signal: Signal[T], value: T, signal_id: str) -> None:
+        """Send a run a value once the step's commit stands."""
         ...
 
     def is_cancelled(self) -> bool:

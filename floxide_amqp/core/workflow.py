@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, cast
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.blueprint import Draft
+from floxide_amqp.core.compensation import Cancelled
 from floxide_amqp.core.compiler import compile_graph
 from floxide_amqp.core.context import Context, NoContext
 from floxide_amqp.core.draft import draft_paths
@@ -27,6 +28,7 @@ from floxide_amqp.core.options import (
 )
 from floxide_amqp.core.path import Path
 from floxide_amqp.core.retry import RetryPolicy
+from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.signature import EnclosingNames, resolve_annotations
 from floxide_amqp.core.type_args import arguments_for, free_type_vars, plain_type
 from floxide_amqp.core.type_names import describe_type
@@ -49,11 +51,15 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
     Attributes:
         start: The node that receives the run's input.
         edges: Paths; together they are the graph. A path with ``when`` and without ``>>`` ends the branch there.
+        signals: The signals that its runs take, so that senders are told of a wrong one; empty to take any.
+        on_cancel: A node that runs first when a run is cancelled, before compensations; it takes `Cancelled`.
         graph: The compiled graph.
     """
 
     start: Path[WI, Any]
     edges: ClassVar[tuple[Path[Any, Any], ...]] = ()
+    signals: ClassVar[tuple[Signal[Any], ...]] = ()
+    on_cancel: ClassVar[Node[Cancelled, Any] | None] = None
     graph: ClassVar[Graph]
 
     _draft: ClassVar[Draft]
@@ -91,6 +97,8 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
             output=annotations[1],
             context=_check_context(annotations[2], where),
             options=WorkflowOptions(retry=cls._retry, timeout=cls._timeout, queue=cls._queue or DEFAULT_QUEUE),
+            on_cancel=_check_on_cancel(cls.on_cancel, where),
+            signals=_check_signals(cls.signals, where),
         )
         cls._draft = draft_paths(_check_start(start, where), _check_edges(cls.edges, where))
         cls.graph = compile_graph(declared, cls._draft)
@@ -152,6 +160,22 @@ def _check_start(start: object, where: str) -> Node[Any, Any]:
     raise DefinitionError(
         f"{where}: start is {shown}; it must be one node. Write start = charge, and in edges: charge >> (a, b)."
     )
+
+
+def _check_signals(given: object, where: str) -> dict[str, Signal[Any]]:
+    if not isinstance(given, tuple) or not all(isinstance(each, Signal) for each in cast("tuple[object, ...]", given)):
+        raise DefinitionError(f"{where}: signals is {given!r}; it must be a tuple of signals: signals = (APPROVAL,).")
+    signals = cast("tuple[Signal[Any], ...]", given)
+    named = {signal.name: signal for signal in signals}
+    if len(named) < len(signals):
+        raise DefinitionError(f"{where}: two of its signals have one name. Each needs a name of its own.")
+    return named
+
+
+def _check_on_cancel(given: object, where: str) -> Node[Any, Any] | None:
+    if given is None or is_node(given):
+        return given
+    raise DefinitionError(f"{where}: on_cancel is {given!r}; it must be a node that takes Cancelled.")
 
 
 def _check_edges(edges: object, where: str) -> Iterable[Path[Any, Any]]:

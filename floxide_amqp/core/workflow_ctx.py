@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Self, cast, overload
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.core.attributes import AttributeValue, checked_attribute, checked_name
 from floxide_amqp.core.context import Context, NoContext
 from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.step_powers import StepFacts, StepLogger, StepPowers
 from floxide_amqp.exceptions import NodeCancelledError, ResourceNotFoundError
 
@@ -25,9 +27,9 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Context)
 C_co = TypeVar("C_co", bound=Context, covariant=True)
 
-_FACTS_FOR_TEST: Final = ("attempt", "failure", "deadline")
+_FACTS_FOR_TEST: Final = ("attempt", "failure", "deadline", "timed_out")
 _ARGUMENTS_FOR_TEST: Final = (
-    "resources", *_FACTS_FOR_TEST, "run_id", "item_id", "node", "workflow", "worker_id", "is_cancelled",
+    "resources", *_FACTS_FOR_TEST, "run_id", "item_id", "node", "workflow", "worker_id", "is_cancelled", "signals",
 )  # fmt: skip
 
 
@@ -37,9 +39,11 @@ class WorkflowCtx(Generic[C_co]):
     Everything but `state` is the same however often the body runs; `attempt` counts how often it did.
     """
 
-    __slots__ = ("_facts", "_logger", "_powers", "_state")
+    __slots__ = ("_attributes", "_facts", "_logger", "_powers", "_sent", "_state")
 
     def __init__(self, facts: StepFacts, powers: StepPowers, state: C_co) -> None:
+        self._attributes: dict[str, AttributeValue | None] = {}
+        self._sent: list[tuple[str, Signal[Any], object]] = []
         self._facts = facts
         self._powers = powers
         self._state = state
@@ -107,6 +111,27 @@ class WorkflowCtx(Generic[C_co]):
         now = datetime.fromtimestamp(self._powers.now_ms() / 1000, UTC)
         return max(self._facts.deadline - now, timedelta())
 
+    def set_attribute(self, name: str, value: AttributeValue | None) -> None:
+        """Set an attribute of the run, by which it is found from then on, in the commit of this step.
+
+        Like changes of the state it is dropped where the step fails. The last step to set one decides. A run has up
+        to 32 attributes; a step that would give it more fails.
+
+        Args:
+            name: 1 to 64 letters, digits, underscores, dots and hyphens.
+            value: A text of up to 200 characters, a number, a bool or an aware instant; None takes it away.
+
+        Raises:
+            InvalidAttributeError: The name or the value cannot be one.
+        """
+        name = checked_name(name)
+        self._attributes[name] = None if value is None else checked_attribute(name, value)
+
+    @property
+    def attributes_set(self) -> Mapping[str, AttributeValue | None]:
+        """What `set_attribute` was given in this step so far."""
+        return self._attributes
+
     @property
     def log(self) -> StepLogger:
         """A logger that has the run, the item, the node and the attempt bound."""
@@ -121,6 +146,53 @@ class WorkflowCtx(Generic[C_co]):
             ResourceNotFoundError: It provides none.
         """
         return self._powers.resource(kind)
+
+    def received(self, signal: Signal[T]) -> T | None:
+        """Return the oldest value of a signal that no step has taken; None where there is none.
+
+        Called again it returns the next one. What it returned is taken from the run's mailbox when the step goes on
+        or holds, not where it fails: the next attempt receives it again. So each value goes to one step. Where two
+        work on a run at the same time and receive the same value, it is the one's that commits first, and the other's
+        body runs again.
+
+        Only a node that is annotated to return `Hold` as well may ask: for the others the mailbox is not read.
+
+        Args:
+            signal: The signal, as it was sent: of the same name and type.
+
+        Raises:
+            CodecError: What was sent under this name is not of the signal's type.
+            DefinitionError: The node is not annotated to return `Hold`.
+        """
+        return self._powers.received(signal)
+
+    def signal(self, run_id: str, signal: Signal[T], value: T, *, signal_id: str = "") -> None:
+        """Send another run a value, or the own one, in the commit of this step: exactly if the step goes on or holds.
+
+        Like changes of the state it is dropped where the step fails. It arrives soon after the commit. A run that is
+        over, unknown, or that does not take this signal by then gets nothing, and the log says so.
+
+        Args:
+            run_id: The run.
+            signal: Which signal.
+            value: Its value.
+            signal_id: As of `Orchestrator.signal`; left out, every call sends another signal.
+
+        Raises:
+            CodecError: The value is not of the signal's type.
+        """
+        self._powers.send(run_id, signal, value, signal_id)
+        self._sent.append((run_id, signal, value))
+
+    @property
+    def signals_sent(self) -> Sequence[tuple[str, Signal[Any], object]]:
+        """What `signal` was given in this step so far: runs, signals and values."""
+        return self._sent
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the step was held for something that did not come within the ``timeout``."""
+        return self._facts.timed_out
 
     @property
     def is_cancelled(self) -> bool:
@@ -172,6 +244,8 @@ class WorkflowCtx(Generic[C_co]):
         state: C,
         *,
         resources: Mapping[type[Any], object] | None = None,
+        signals: Sequence[tuple[Signal[Any], object]] = (),
+        timed_out: bool = False,
         attempt: int = 1,
         failure: FailureInfo | None = None,
         run_id: str = "test-run",
@@ -189,6 +263,8 @@ class WorkflowCtx(Generic[C_co]):
         state: None = None,
         *,
         resources: Mapping[type[Any], object] | None = None,
+        signals: Sequence[tuple[Signal[Any], object]] = (),
+        timed_out: bool = False,
         attempt: int = 1,
         failure: FailureInfo | None = None,
         run_id: str = "test-run",
@@ -205,6 +281,7 @@ class WorkflowCtx(Generic[C_co]):
         state: Context | None = None,
         *,
         resources: Mapping[type[Any], object] | None = None,
+        signals: Sequence[tuple[Signal[Any], object]] = (),
         is_cancelled: bool = False,
         run_id: str = "test-run",
         item_id: str = "test-item",
@@ -218,6 +295,8 @@ class WorkflowCtx(Generic[C_co]):
         Args:
             state: The run's context; none means `NoContext`.
             resources: What `resource` returns, by type.
+            signals: What `received` returns: signals with their values, the oldest first.
+            timed_out: Play that a hold's ``timeout`` is over.
             attempt: Which attempt to play.
             failure: What a fallback node is told.
             run_id, item_id, node, workflow, worker_id: Any text.
@@ -233,15 +312,23 @@ class WorkflowCtx(Generic[C_co]):
             hint = f"Did you mean {close[0]}?" if close else f"It takes state, {', '.join(_ARGUMENTS_FOR_TEST)}."
             raise TypeError(f"WorkflowCtx.for_test() has no argument {unknown[0]!r}. {hint}")
         step = StepFacts(run_id=run_id, item_id=item_id, node=node, workflow=workflow, worker_id=worker_id, **facts)
-        powers = FakePowers(node=node, resources=resources or {}, is_cancelled=is_cancelled)
+        powers = FakePowers(node=node, resources=resources or {}, is_cancelled=is_cancelled, signals=signals)
         return WorkflowCtx(step, powers, NoContext() if state is None else state)
 
 
 class FakePowers:
     """Powers for tests: time stands still except for sleeps, which pass at once."""
 
-    def __init__(self, *, node: str, resources: Mapping[type[Any], object], is_cancelled: bool) -> None:
+    def __init__(
+        self,
+        *,
+        node: str,
+        resources: Mapping[type[Any], object],
+        is_cancelled: bool,
+        signals: Sequence[tuple[Signal[Any], object]] = (),
+    ) -> None:
         self._node = node
+        self._signals = list(signals)
         self._resources = resources
         self._cancelled = asyncio.Event()
         self._slept_ms = 0
@@ -257,6 +344,19 @@ class FakePowers:
             return fitting[0]
         known = tuple(known.__name__ for known in self._resources)
         raise ResourceNotFoundError(node=self._node, resource=kind.__name__, known=known)
+
+    def received(self, signal: Signal[T]) -> T | None:
+        """Return the next of the given values of a signal."""
+        for number, (sent, value) in enumerate(self._signals):
+            if sent == signal:
+                del self._signals[number]
+                return cast(T, value)
+        return None
+
+    def send(self, run_id: str, signal: Signal[T], value: T, signal_id: str) -> None:
+        """Make sure that the value is of the signal's type; `WorkflowCtx.signals_sent` has it."""
+        del run_id, signal_id
+        signal.payload.dump(value)
 
     def is_cancelled(self) -> bool:
         """Say whether `cancel_run` was called."""

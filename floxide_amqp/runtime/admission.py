@@ -7,14 +7,16 @@ here. A completed item is walked, along the successors its worker went on with, 
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, EnterMessage, LeaveMessage
-from floxide_amqp.core.decisions import MessageAnchor, Outgoing, message_entry
+from floxide_amqp.core.decisions import Decision, MessageAnchor, Outgoing, message_entry
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import WorkerId
+from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.limit_moves import runs_limited, with_ticket
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
@@ -41,6 +43,9 @@ _log = get_logger("floxide_amqp.admission")
 
 MAX_TRIES = 20
 """Conflicts in a row before an admission gives the message back: somebody else is at the item all the time."""
+
+PRIORITY = 5
+"""Of tickets for concurrency keys."""
 
 LOST_PER_DEATH = 10
 """An item that lost this many times more owners than may die on it is poison, even if it never died alone."""
@@ -84,10 +89,22 @@ Admission: TypeAlias = Admitted | Dismissed
 
 
 class Admissions:
-    """Admits messages."""
+    """Admits messages.
 
-    def __init__(self, services: Services, deaths: DeathWatches) -> None:
+    Args:
+        services: The process's parts.
+        deaths: Know who is gone.
+        limit_of: Returns the id of the concurrency key that a step needs, if it needs one, or why it cannot be told.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        deaths: DeathWatches,
+        limit_of: Callable[[Services, Admitted], Awaitable[str | Exception | None]],
+    ) -> None:
         self._services = services
+        self._limit_of = limit_of
         self._deaths = deaths
         self._reads = AdmissionReads(services)
 
@@ -114,8 +131,8 @@ class Admissions:
             _log.warning("work_item.unknown", run_id=envelope.run_id, item_id=envelope.item_id)
             return Dismissed(reason="item unknown")
         message = MessageAnchor(envelope.queue, envelope.entry)
-        if found.state.status.is_terminal:
-            return Dismissed(reason=f"run {found.state.status.value}")
+        if found.state.is_over_for(stored.item):
+            return await self._in_vain(found, stored, message)
         walked = stored.item.status in ENDED
         republish = functools.partial(self._republish_successors, found.header, redelivered=redelivered)
         stored = await find_frontier(self._services.items, envelope.run_id, stored, on_ended=republish)
@@ -124,6 +141,15 @@ class Admissions:
         if found.state.status is RunStatus.PAUSED and stored.item.status is not WorkItemStatus.IN_PROGRESS:
             return Dismissed(reason="run paused")  # resuming publishes it; what somebody claimed is not left to that
         return await self._frontier(found, stored, envelope, message, redelivered=redelivered or walked)
+
+    async def _in_vain(self, found: Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
+        """Nothing of the item counts any more. What is to be undone waits until its body has ended, or its owner."""
+        status = found.state.status
+        if not status.is_terminal:
+            frontier = await find_frontier(self._services.items, found.header.run_id, stored)
+            if frontier is not None and frontier.item.status is WorkItemStatus.IN_PROGRESS:
+                return await self._in_progress(found, frontier, message)
+        return Dismissed(reason=f"run {status.value}")
 
     async def _frontier(
         self, found: Found, stored: StoredItem, envelope: Envelope, message: MessageAnchor, *, redelivered: bool
@@ -144,9 +170,22 @@ class Admissions:
         if lacked is not None:
             return await self._park(found, item, turn, message, lacked)
         is_first = bool(message.entry) and not (redelivered or envelope.recovered or item.deaths)
-        if not is_first or graph.nodes[item.node].options.at_most_once:
+        options = graph.nodes[item.node].options
+        if options.concurrency is not None and found.broken is None and runs_limited(item):
+            return await self._limited(found, item, turn, graph, message)
+        if not is_first or options.at_most_once or options.compensation is not None:
             return await self._claim(found, item, turn, graph, message)
         return await self._admitted(found, item, turn, graph, found.broken)
+
+    async def _limited(
+        self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+    ) -> Admission | None:
+        """Claim an item whose node needs a concurrency key, with a ticket for it."""
+        admitted = await self._admitted(found, item, turn, graph)
+        limit = await self._limit_of(self._services, admitted)
+        if isinstance(limit, Exception):
+            return replace(admitted, verdict=limit)
+        return await self._claim(found, item, turn, graph, message, limit)
 
     async def _anchor_for(
         self, found: Found, item: WorkItem, turn: int, owner: WorkerId, message: MessageAnchor
@@ -170,7 +209,7 @@ class Admissions:
                 return Dismissed(reason="owned")
             return await self._anchor_for(found, item, turn, item.owner, message)
         decision = moves.give_back(
-            item, turn, found.state, found.epoch, self._services.now_ms(), self._services.name,
+            item, turn, found.state, found.epoch, self._services.now_ms(found.header.run_id), self._services.name,
             died=verdict is Verdict.DEAD, forget=(LeaveMessage(message.queue, message.entry),) if message.entry else (),
         )  # fmt: skip
         if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
@@ -179,7 +218,13 @@ class Admissions:
         return Dismissed(reason="given back", forget=False)
 
     async def _claim(
-        self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+        self,
+        found: Found,
+        item: WorkItem,
+        turn: int,
+        graph: Graph,
+        message: MessageAnchor,
+        limit_id: str | None = None,
     ) -> Admission | None:
         once, limit = graph.nodes[item.node].options.at_most_once, self._services.limits.deaths
         verdict: Exception | None = found.broken
@@ -188,24 +233,50 @@ class Admissions:
         elif item.deaths >= limit or item.lost >= limit * LOST_PER_DEATH:
             verdict = PoisonError(node=item.node, item_id=item.item_id, deaths=max(item.deaths, item.lost))
         if verdict is None and 0 < item.deaths >= limit - 1:
-            return await self._claim_suspect(found, item, turn, graph, message)
-        anchor, lead = self._led(item, turn, message)
-        decision = moves.claim(item, turn, found.epoch, self._services.name, at_most_once=once, lead=lead)
+            return await self._claim_suspect(found, item, turn, graph, message, limit_id)
+        anchor, lead = self._led(found.header.run_id, item, turn, message)
+        waits = limit_id is not None and verdict is None  # perhaps: its body does not run before it has the key
+        nodes = graph.nodes if verdict is None and item.given is None and not waits else None
+        decision = moves.claim(
+            item, turn, found.epoch, self._services.name, at_most_once=once and not waits, spared=once and waits,
+            lead=lead, nodes=nodes,
+        )  # fmt: skip
+        if waits:
+            decision = self._with_ticket(decision, found, item, turn, limit_id)
         with self._services.inflight.reserved(found.header.run_id, item.item_id):
             if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
                 return None
             admitted = await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
             return replace(admitted, anchor=anchor)
 
-    def _led(self, item: WorkItem, turn: int, message: MessageAnchor) -> tuple[MessageAnchor, tuple[Change, ...]]:
+    def _with_ticket(
+        self, decision: Decision, found: Found, item: WorkItem, turn: int, limit_id: str | None
+    ) -> Decision:
+        if limit_id is None:
+            return decision
+        run_id = found.header.run_id
+        return with_ticket(
+            decision, run_id, item, found.epoch, turn, now_ms=self._services.now_ms(run_id), limit_id=limit_id,
+            priority=PRIORITY,
+        )  # fmt: skip
+
+    def _led(
+        self, run_id: RunId, item: WorkItem, turn: int, message: MessageAnchor
+    ) -> tuple[MessageAnchor, tuple[Change, ...]]:
         """The claim enters the message's entry: a copy may have had none, or lost it with the chain of another copy."""
         services = self._services
-        entry = message.entry or message_entry(services.now_ms(), item.item_id, turn + 1)
+        entry = message.entry or message_entry(services.now_ms(run_id), item.item_id, turn + 1)
         enter = EnterMessage(message.queue, entry, item.item_id, turn + 1, services.name)
         return MessageAnchor(message.queue, entry), (enter,)
 
     async def _claim_suspect(
-        self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
+        self,
+        found: Found,
+        item: WorkItem,
+        turn: int,
+        graph: Graph,
+        message: MessageAnchor,
+        limit_id: str | None = None,
     ) -> Admission | None:
         """Workers have died on the item: it runs alone if it can, and else its owner's death is not counted."""
         services, place = self._services, (found.header.run_id, item.item_id)
@@ -214,8 +285,12 @@ class Admissions:
         admission: Admission | None = None
         try:
             is_alone = await services.solitude.alone(services.timeouts.early_acknowledge)
-            anchor, lead = self._led(item, turn, message)
-            decision = moves.claim(item, turn, found.epoch, services.name, spared=not is_alone, lead=lead)
+            anchor, lead = self._led(found.header.run_id, item, turn, message)
+            decision = moves.claim(
+                item, turn, found.epoch, services.name, spared=not is_alone, lead=lead,
+                nodes=graph.nodes if limit_id is None else None,
+            )  # fmt: skip
+            decision = self._with_ticket(decision, found, item, turn, limit_id)
             with services.inflight.reserved(*place):
                 if isinstance(await services.commit(_writer(found.header), decision), Committed):
                     owned = decision.effects.keep or item
@@ -229,7 +304,8 @@ class Admissions:
     async def _put_off(self, found: Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
         """Another suspect is at work here: a timer publishes this one again."""
         services = self._services
-        due_ms = moves.next_try_ms(item, services.now_ms(), round(1000 * services.timeouts.publish_retry))
+        now_ms = services.now_ms(found.header.run_id)
+        due_ms = moves.next_try_ms(item, now_ms, round(1000 * services.timeouts.publish_retry))
         decision = moves.repeat_publish(Outgoing(item, turn, message.entry), due_ms, found.header, services.name)
         if isinstance(await services.commit(_writer(found.header), decision), Conflict):
             return None
@@ -264,7 +340,7 @@ class Admissions:
             is_parked = await park_for_key(self._services, header, item, turn, found.epoch, lacked, message)
             return Dismissed(reason="parked", forget=False) if is_parked else None
         kind = (header.workflow, header.version, item.node)
-        note, now_ms = missing_node(header, item), self._services.now_ms()
+        note, now_ms = missing_node(header, item), self._services.now_ms(header.run_id)
         decision = moves.park(item, turn, found.epoch, kind, message, note=note, now_ms=now_ms)
         if isinstance(await self._services.commit(_writer(header), decision), Conflict):
             return None

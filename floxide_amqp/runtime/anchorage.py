@@ -108,7 +108,7 @@ class Anchorage:
         services, run_id, item_id = self._services, admitted.run.header.run_id, admitted.item.item_id
         if check.key == keys.state(run_id):
             stored = await services.runs.find(run_id)
-            if stored is None or stored.state.status.is_terminal:
+            if stored is None or stored.state.is_over_for(admitted.item):
                 return None
             return replace(admitted, state=stored.state, epoch=stored.epoch)
         if check.key != keys.item(run_id, item_id):

@@ -15,11 +15,13 @@ from typing import Any
 from floxide_amqp.core.context import Context, ContextState, NoContext
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, ScopeId
+from floxide_amqp.core.kin import ALONE, Kin
 from floxide_amqp.core.records import RunHeader, Scope
 from floxide_amqp.exceptions import StoreError
 from floxide_amqp.ports.key_value import LogPage
 from floxide_amqp.runtime.settings import LEAST_TOMBSTONE_SECONDS
-from floxide_amqp.stores.contexts import ContextStore, Snapshots, apply_page, bytes_after
+from floxide_amqp.stores.context_snapshots import Snapshots
+from floxide_amqp.stores.contexts import ContextStore, apply_page, bytes_after
 from floxide_amqp.stores.encoding import unpack
 from floxide_amqp.stores.sealed_records import delta_opener
 from floxide_amqp.stores.sealing import PLAIN, Sealing
@@ -45,7 +47,8 @@ class CachedRun:
         self._opened = delta_opener(sealing, header.run_id)
         self.header = header
         self.graph = graph
-        self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow)
+        kin = Kin(header.parent, graph.has_children, graph.has_limits)
+        self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, ALONE if kin == ALONE else kin)
         self.position = 0
         self.asked_for_at = asyncio.get_running_loop().time()
         self.serial = asyncio.Lock()

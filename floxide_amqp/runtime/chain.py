@@ -17,6 +17,7 @@ from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions, Admitted, Dismissed
 from floxide_amqp.runtime.anchorage import Anchorage
 from floxide_amqp.runtime.inflight import StepHandle
+from floxide_amqp.runtime.limits import Keys
 from floxide_amqp.runtime.long_steps import LongSteps
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settlement import Again, Settlement
@@ -64,6 +65,7 @@ class Chain:
         self._keep = keep
         self._anchorage = Anchorage(services, delivery, envelope, on_long)
         self._long_steps = LongSteps(services, self._anchorage)
+        self._keys = Keys(services)
         self._settlement = Settlement(services, admissions, self._anchorage, self._queues_to_keep)
         self._steps = 0
         self._until = asyncio.get_running_loop().time() + services.timeouts.chain
@@ -106,6 +108,11 @@ class Chain:
         inflight = self._services.inflight
         inflight.add(handle)
         try:
+            if item.ticket and admitted.verdict is None:
+                taken = await self._keys.take(admitted, self._anchorage)
+                if taken is None:
+                    return None
+                admitted = taken
             return await self._until_committed(admitted, handle)
         finally:
             inflight.remove(handle)

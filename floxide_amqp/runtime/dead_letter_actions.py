@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from floxide_amqp.core import letter_moves
+from floxide_amqp.core import dead_letter_moves
 from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import Decision, Failed, MessageAnchor, Step
 from floxide_amqp.core.failure import describe_error
@@ -81,8 +81,8 @@ async def requeue_letter(services: Services, letter_id: str) -> None:
     while True:
         letter, run, found = await _open_letter(services, letter_id)
         _check_not_over(run, "requeue a dead letter of")
-        now = services.now_ms()
-        decision = letter_moves.requeue(found.item, letter, run.state, run.epoch, now, services.name)
+        now = services.now_ms(letter.run_id)
+        decision = dead_letter_moves.requeue(found.item, letter, run.state, run.epoch, now, services.name)
         if isinstance(await services.commit(run.writer, decision), Committed):
             await publish(services, run.header, decision.effects.publish)
             return
@@ -104,14 +104,16 @@ async def drop_letter(services: Services, letter_id: str) -> None:
     while True:
         letter, run, found = await _open_letter(services, letter_id)
         if run.state.status is RunStatus.FAILED:  # nothing waits for it, and a resumed run starts its items anew
-            await services.letters.remove(LetterPlace(letter.letter_id, letter.run_id, letter.item_id))
+            await services.dead_letter_store.remove(LetterPlace(letter.letter_id, letter.run_id, letter.item_id))
             return
-        decision = letter_moves.give_up(await _failure(services, letter, run, found), letter)
+        decision = dead_letter_moves.give_up(await _failure(services, letter, run, found), letter)
         outcome = await services.commit(run.writer, decision)
         if not isinstance(outcome, Committed):
             continue
         effects = effects_of(run.header.run_id, decision, outcome)
         await publish(services, run.header, effects.publish)
+        if effects.timer is not None:
+            services.on_timer(effects.timer)
         if effects.finished is not None:
             await services.announce_end(run.header, effects.finished)
         return
@@ -127,7 +129,7 @@ async def _failure(services: Services, letter: DeadLetter, run: StoredRun, found
     step = Step(
         graph=graph, header=header, run=run.state, epoch=run.epoch, item=item, turn=found.turn,
         scope=None if not item.scope else await services.items.scope(header.run_id, item.scope[-1]),
-        anchor=MessageAnchor(item.queue, ""), worker=services.name, now_ms=services.now_ms(),
+        anchor=MessageAnchor(item.queue, ""), worker=services.name, now_ms=services.now_ms(header.run_id),
         retry=policy_of(services, graph.nodes[item.node]),
     )  # fmt: skip
     return decide(step, Failed(describe_error(error), is_final=True))
@@ -149,7 +151,7 @@ async def _publish_as_it_is(services: Services, unreadable: Quarantined) -> None
 
 
 async def _open_letter(services: Services, letter_id: str) -> tuple[DeadLetter, StoredRun, StoredItem]:
-    letter = await services.letters.get(letter_id)
+    letter = await services.dead_letter_store.get(letter_id)
     if letter is None:
         raise DeadLetterNotFoundError(letter_id=letter_id)
     run, found = await services.runs.find_with_item(letter.run_id, letter.item_id)
@@ -175,7 +177,7 @@ def _check_not_over(run: StoredRun, action: str) -> None:
 
 async def _page(services: Services, after: str, limit: int) -> list[DeadLetter | Quarantined]:
     """Return up to `limit` letters of both kinds in the order of their ids, which is that of time."""
-    letters = await services.letters.page(after=after, limit=limit)
+    letters = await services.dead_letter_store.page(after=after, limit=limit)
     unreadable = await services.quarantine.list(after=after, limit=limit)
     both: list[DeadLetter | Quarantined] = [*letters, *unreadable]
     return sorted(both, key=_id_of)[:limit]

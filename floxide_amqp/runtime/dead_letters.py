@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from floxide_amqp.core import letter_moves
+from floxide_amqp.core import dead_letter_moves
 from floxide_amqp.core.decisions import Decision, MessageAnchor
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import DeadLetter, Envelope, Probe
@@ -206,8 +206,8 @@ class DeadLetterDesk:
 
     async def _letter(self, delivery: DeadDelivery, message: Envelope, found: StoredItem) -> DeadLetter:
         """Return the letter to store: the item's own with one more count, or a new one."""
-        item, now = found.item, self._services.now_ms()
-        known = await self._services.letters.find(message.run_id, item.item_id)
+        item, now = found.item, self._services.now_ms(message.run_id)
+        known = await self._services.dead_letter_store.find(message.run_id, item.item_id)
         if known is not None and known.turn == found.turn:
             return replace(
                 known, count=known.count + 1, reason=delivery.reason, last_at_ms=now, due_ms=0, body=delivery.body
@@ -224,13 +224,15 @@ class DeadLetterDesk:
         note = f"the broker gave up on its message {times}: {explain(letter.reason)}"
         if letter.count > services.limits.dead_letters:
             kept = kept_letter(found.item, note)
-            return letter_moves.keep(found.item, found.turn, run.epoch, letter, anchor, kept), "kept"
+            return dead_letter_moves.keep(found.item, found.turn, run.epoch, letter, anchor, kept), "kept"
         if letter.count == 1:
-            decision = letter_moves.publish_at_once(found.item, letter, services.now_ms(), services.name, anchor)
+            now_ms = services.now_ms(letter.run_id)
+            decision = dead_letter_moves.publish_at_once(found.item, letter, now_ms, services.name, anchor)
             return decision, "published again"
         pause = services.timeouts.publish_retry * 2 ** (letter.count - 2) * services.random.uniform(0.75, 1.25)
-        later = replace(letter, due_ms=services.now_ms() + round(1000 * pause))
-        return letter_moves.publish_later(found.item, found.turn, later, run.header, anchor, note), "published again"
+        later = replace(letter, due_ms=services.now_ms(letter.run_id) + round(1000 * pause))
+        decision = dead_letter_moves.publish_later(found.item, found.turn, later, run.header, anchor, note)
+        return decision, "published again"
 
     async def _quarantine(self, delivery: DeadDelivery, problem: str) -> None:
         reason = f"{problem} The broker had given it up: {explain(delivery.reason)}."
@@ -247,20 +249,22 @@ class DeadLetterDesk:
 
     async def tidy(self) -> None:
         """Forget letters whose item has gone on without them: those of one page, and the next time of the next one."""
-        places = await self._services.letters.places(after=self._tidied, limit=PAGE)
+        places = await self._services.dead_letter_store.places(after=self._tidied, limit=PAGE)
         await work_off(self._tidy_one, places)
         self._tidied = places[-1].letter_id if len(places) == PAGE else ""
 
     async def _tidy_one(self, place: LetterPlace) -> None:
-        letter = await self._services.letters.find(place.run_id, place.item_id)
+        letter = await self._services.dead_letter_store.find(place.run_id, place.item_id)
         run, stored = await self._services.runs.find_with_item(place.run_id, place.item_id)
         if letter is None or letter.letter_id != place.letter_id or not is_open(letter, run, stored):
-            await self._services.letters.remove(place)
+            await self._services.dead_letter_store.remove(place)
 
 
 def is_open(letter: DeadLetter, run: StoredRun | None, stored: StoredItem | None) -> bool:
     """Whether a letter still says something about its item: it stands as it stood when the letter was written."""
     if run is None or stored is None or run.state.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+        return False
+    if run.state.status is RunStatus.COMPENSATING and run.state.is_over_for(stored.item):
         return False
     waits_as = WorkItemStatus.PARKED if letter.is_kept else WorkItemStatus.PENDING
     return stored.turn == letter.turn and stored.item.status is waits_as
@@ -280,7 +284,7 @@ def _is_missed(run: StoredRun, found: StoredItem, message: Envelope) -> bool:
 
 def _waits(run: StoredRun | None, found: StoredItem | None) -> bool:
     """Whether an item waits for a message; if it has gone on since this one was sent, for another one."""
-    if run is None or found is None or run.state.status.is_terminal or run.state.status is RunStatus.PAUSED:
+    if run is None or found is None or not run.state.is_at_work_on(found.item):
         return False
     return found.item.status is WorkItemStatus.PENDING
 
@@ -301,6 +305,6 @@ def _outcome(run: StoredRun | None, found: StoredItem | None) -> str:
     """Why a letter needs no new message, for the log."""
     if run is None:
         return "run unknown"
-    if run.state.status.is_terminal or run.state.status is RunStatus.PAUSED:
+    if found is not None and not run.state.is_at_work_on(found.item):
         return f"run {run.state.status.value}"
     return "done" if found is None else found.item.status.value

@@ -47,6 +47,8 @@ class Figures:
         publishes: Messages published, by what became of them.
         timers_fired: Due timers dealt with.
         timers_set_aside: Due timers that could not be fired, each time.
+        letters_delivered: Letters between runs delivered.
+        letters_put_off: Letters that could not be delivered, each time.
         runs_deleted: Ended runs deleted.
         republished: Messages sent again because they were lost.
         given_back: Items made pending again because their owner was gone.
@@ -67,6 +69,8 @@ class Figures:
         self.publishes: Counter[str] = Counter()
         self.timers_fired = 0
         self.timers_set_aside = 0
+        self.letters_delivered = 0
+        self.letters_put_off = 0
         self.runs_deleted = 0
         self.republished = 0
         self.given_back = 0

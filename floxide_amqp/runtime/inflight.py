@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 
+from floxide_amqp.core.compensation import is_undoing
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import WorkItem
 
@@ -140,12 +141,23 @@ class InFlight:
             return get_context().get(CURRENT_STEP)
         return next((step for step in (*self, *self.left_behind) if step.task is task), None)
 
-    def interrupt(self, run_id: RunId) -> int:
-        """Interrupt every step of a run; return how many."""
-        steps = list(self._by_run.get(run_id, ()))
+    def interrupt(self, run_id: RunId, *, but_undoing: bool = False) -> int:
+        """Interrupt every step of a run, or all but those that undo others; return how many."""
+        steps = [step for step in self._by_run.get(run_id, ()) if not (but_undoing and is_undoing(step.node))]
         for step in steps:
             step.interrupt()
         return len(steps)
+
+    def interrupt_items(self, run_id: RunId, item_ids: Collection[WorkItemId]) -> None:
+        """Interrupt the steps of some items of a run."""
+        wanted = frozenset(item_ids)
+        for step in list(self._by_run.get(run_id, ())):
+            if step.item_id in wanted:
+                step.interrupt()
+
+    def items(self, run_id: RunId) -> list[WorkItemId]:
+        """The items of a run that are at work."""
+        return [step.item_id for step in self._by_run.get(run_id, ())]
 
     def runs(self) -> tuple[RunId, ...]:
         """The runs with steps at work."""

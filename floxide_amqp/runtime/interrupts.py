@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, FloxideError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.messages import ControlKind, decode_control
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.runs import StoredRun
 
 _log = get_logger("floxide_amqp.worker")
 
@@ -39,6 +41,11 @@ class Interrupts:
             except CodecError as error:
                 _log.warning("control.unreadable", error=str(error))
                 continue
+            if message.kind is ControlKind.FOLLOW:
+                self._services.followers.follow(message.runs, message.key)
+                continue
+            for run_id in message.runs:  # what a client did to it; what workers commit they tell of themselves
+                self._services.followers.note(run_id)
             if message.kind in INTERRUPTING:
                 await self._check_runs_in_flight(message.runs)
             elif message.kind is ControlKind.DRAIN:
@@ -69,5 +76,22 @@ class Interrupts:
         except FloxideError as error:  # the store is out of reach: long steps are asked about again and again
             _log.warning("worker.check_failed", run_id=run_id, error=str(error))
             return
-        if run is not None and run.state.status.is_terminal:
-            self._services.inflight.interrupt(run_id)
+        if run is not None and (run.state.status.is_terminal or run.state.status is RunStatus.COMPENSATING):
+            self._services.inflight.interrupt(run_id, but_undoing=not run.state.status.is_terminal)
+        elif run is not None:
+            await self._check_items(run)
+
+    async def _check_items(self, run: StoredRun) -> None:
+        """Interrupt the steps of items that were cancelled since, because their fan-out was closed."""
+        services, run_id = self._services, run.header.run_id
+        graph = services.registry.find(run.header.workflow, run.header.version)
+        if graph is None or not graph.closes_early:
+            return
+        ids = services.inflight.items(run_id)
+        try:
+            found = await services.items.find(run_id, ids)
+        except FloxideError as error:
+            _log.warning("worker.check_failed", run_id=run_id, error=str(error))
+            return
+        cancelled = [one.item.item_id for one in found if one and one.item.status is WorkItemStatus.CANCELLED]
+        services.inflight.interrupt_items(run_id, cancelled)

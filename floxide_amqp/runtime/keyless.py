@@ -46,8 +46,8 @@ async def park_for_key(
     is_claimed = item.status is WorkItemStatus.IN_PROGRESS
     once = is_claimed and graph is not None and graph.nodes[item.node].options.at_most_once
     kind = keys.kind_of_key(lacked.codec, lacked.key_id)
-    note = missing_key(item, lacked.codec, lacked.key_id)
-    decision = moves.park(item, turn, epoch, kind, message, note=note, now_ms=services.now_ms(), at_most_once=once)
+    note, now_ms = missing_key(item, lacked.codec, lacked.key_id), services.now_ms(header.run_id)
+    decision = moves.park(item, turn, epoch, kind, message, note=note, now_ms=now_ms, at_most_once=once)
     outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision)
     if isinstance(outcome, Conflict):
         return False
@@ -73,7 +73,7 @@ async def park_where_it_stands(services: Services, envelope: Envelope, error: Mi
         if run is None or run.state.status.is_terminal:
             return True
         stored = await find_frontier(services.items, envelope.run_id, stored)
-        if stored is None:
+        if stored is None or run.state.is_over_for(stored.item):
             return True
         item, run_id = stored.item, envelope.run_id
         is_ours = item.owner == services.name and not services.inflight.has(run_id, item.item_id)

@@ -21,7 +21,7 @@ from floxide_amqp.core.changes import LeaveMessage
 from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import Probe
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
@@ -172,7 +172,7 @@ class LostMessages:
             await self._forget(note)
         elif found.item.status is WorkItemStatus.IN_PROGRESS:  # also of a paused run: resuming it does not look for it
             await self._recover_owned(run, found, note)
-        elif found.item.status is WorkItemStatus.PENDING and run.state.status is not RunStatus.PAUSED:
+        elif found.item.status is WorkItemStatus.PENDING and run.state.is_at_work_on(found.item):
             await self._republish(run, found, note)
         else:
             await self._forget(note)

@@ -3,9 +3,10 @@
 Every worker is a candidate; a lease in the store, renewed by each finished round, names the leader. The lease only
 saves work: every action is a checked commit, so two leaders do no harm.
 
-The parts have names of their own: `DueTimers` fires what is due, `DeadWorkers` returns what the dead held,
-`LostMessages` finds what a broker lost, `ParkedItems` takes what waited for this worker, `DeadLetterDesk` deals with
-what a broker gave up on.
+The parts have names of their own: `DueTimers` fires what is due, `LeftLetters` delivers what nobody has delivered,
+`DeadWorkers` returns what the dead held, `LostMessages` finds what a broker lost, `ParkedItems` takes what waited for
+this worker, `DeclaredSchedules` puts what the application declares, `DeadLetterDesk` deals with what a broker gave up
+on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from floxide_amqp.runtime.dead_workers import DeadWorkers
 from floxide_amqp.runtime.deaths import DeathWatch, DeathWatches
 from floxide_amqp.runtime.due_timers import DueTimers
 from floxide_amqp.runtime.lease import Lease
+from floxide_amqp.runtime.letter_kinds import KINDS
+from floxide_amqp.runtime.letters import LeftLetters
 from floxide_amqp.runtime.lost_messages import LostMessages, ignore_probe
 from floxide_amqp.runtime.parked import ParkedItems
 from floxide_amqp.runtime.retention import Pruning
+from floxide_amqp.runtime.schedules import DeclaredSchedules
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import report
 from floxide_amqp.stores.indexes import MessageNote
@@ -46,7 +50,7 @@ class Maintenance:
     def __init__(self, services: Services, deaths: DeathWatches, queues: Sequence[str]) -> None:
         self._session = services.session
         self._parts = {
-            part.shard: ShardMaintenance(services.with_part(part), watch, queues)
+            part.shard: ShardMaintenance(services.with_part(part), services, watch, queues)
             for part, watch in zip(services.session.parts, deaths.parts, strict=True)
         }
         self.dead_letters = DeadLetterDesk(services, services.dead_letters, self._recover, lambda: self.is_leader)
@@ -96,6 +100,7 @@ class ShardMaintenance:
 
     Args:
         services: The process's parts, with this server's part of the session.
+        whole: The same with the whole session.
         deaths: Watches the heartbeats on this server.
         queues: The task queues this worker serves.
 
@@ -105,15 +110,17 @@ class ShardMaintenance:
         is_leader: Whether this process led the last round.
     """
 
-    def __init__(self, services: Services, deaths: DeathWatch, queues: Sequence[str]) -> None:
+    def __init__(self, services: Services, whole: Services, deaths: DeathWatch, queues: Sequence[str]) -> None:
         self._services = services
         self._deaths = deaths
         self._lease = Lease(services, deaths)
         self._timers = DueTimers(services)
+        self._letters = LeftLetters(services, whole, KINDS)
         self.workers = DeadWorkers(services, deaths)
         self.messages = LostMessages(services, deaths, queues)
         self._pruning = Pruning(services)
         self._parked = ParkedItems(services, queues)
+        self._declared = DeclaredSchedules(services)
         self.is_leader = False
 
     async def run(self) -> None:
@@ -138,10 +145,12 @@ class ShardMaintenance:
         """
         if not self._deaths.has_own_beat:
             return
-        await _each(self._parked.take, self.workers.take_back_own, self.messages.sweep)
+        await _each(self._parked.take, self.workers.take_back_own, self.messages.sweep, self._declared.put)
         self.is_leader = await self._lease.take()
         if self.is_leader:
-            await _each(self._timers.fire, self.workers.bury, self.messages.look, self._pruning.prune)
+            await _each(
+                self._timers.fire, self.workers.bury, self.messages.look, self._letters.deliver, self._pruning.prune
+            )
 
 
 async def _each(*parts: Callable[[], Awaitable[None]]) -> None:

@@ -19,7 +19,7 @@ MAX_CONTROL_RUNS: Final = 1_000
 
 CONTROL = Shape(
     "control message", 4, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, kind=STR, runs=ARRAY, workflow=STR,
-    version=STR,
+    version=STR, key=STR,
 )  # fmt: skip
 EVENT = Shape("event", 2, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, run_id=STR, status=STR)
 
@@ -34,6 +34,8 @@ class ControlKind(Enum):
     STOP = "stop"
     """The run failed elsewhere: its steps in flight need not go on."""
     DRAIN = "drain"
+    FOLLOW = "follow"
+    """Somebody wants to be told whenever something of the run is committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +44,19 @@ class ControlMessage:
 
     Attributes:
         workflow: Of a start: what is about to arrive.
+        key: Routing key of whoever wants to be told.
     """
 
     kind: ControlKind
     runs: tuple[RunId, ...] = ()
     workflow: str = ""
     version: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunEvent:
-    """A run reached a status."""
+class RunNews:
+    """A run reached a status; to those who follow it also that something of it was committed, as RUNNING."""
 
     run_id: RunId
     status: RunStatus
@@ -60,7 +64,7 @@ class RunEvent:
 
 def encode_control(message: ControlMessage) -> bytes:
     """Encode a control message."""
-    return pack_record(CONTROL, message.kind.value, message.runs, message.workflow, message.version)
+    return pack_record(CONTROL, message.kind.value, message.runs, message.workflow, message.version, message.key)
 
 
 def decode_control(data: bytes) -> ControlMessage:
@@ -69,20 +73,21 @@ def decode_control(data: bytes) -> ControlMessage:
     Raises:
         CodecError: The bytes are none.
     """
-    kind, runs, workflow, version = unpack_record(CONTROL, data)[:4]
+    kind, runs, workflow, version, *later = unpack_record(CONTROL, data)
     if kind not in _KINDS:
         raise CodecError(f"Unknown control message {kind[:40]!r}.")
     return ControlMessage(
-        kind=_KINDS[kind], runs=texts(runs, "list of runs of a control message"), workflow=workflow, version=version
-    )
+        kind=_KINDS[kind], runs=texts(runs, "list of runs of a control message"), workflow=workflow, version=version,
+        key=later[0] if later else "",
+    )  # fmt: skip
 
 
-def encode_event(event: RunEvent) -> bytes:
+def encode_event(event: RunNews) -> bytes:
     """Encode an event."""
     return pack_record(EVENT, event.run_id, event.status.value)
 
 
-def decode_event(data: bytes) -> RunEvent:
+def decode_event(data: bytes) -> RunNews:
     """Decode an event.
 
     Raises:
@@ -91,7 +96,7 @@ def decode_event(data: bytes) -> RunEvent:
     run_id, status = unpack_record(EVENT, data)[:2]
     if status not in _STATUSES:
         raise CodecError(f"Unknown run status {status[:40]!r}.")
-    return RunEvent(run_id=RunId(run_id), status=_STATUSES[status])
+    return RunNews(run_id=RunId(run_id), status=_STATUSES[status])
 
 
 _KINDS = {kind.value: kind for kind in ControlKind}

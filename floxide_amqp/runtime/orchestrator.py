@@ -7,27 +7,49 @@ runs.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.runtime import control_actions, dead_letter_actions, queries, resuming, retention, starting, views
+from floxide_amqp.runtime import (
+    control_actions,
+    dead_letter_actions,
+    queries,
+    resuming,
+    retention,
+    run_events,
+    signals,
+    starting,
+    views,
+)
+from floxide_amqp.runtime.kin_views import ChildPage, list_children
+from floxide_amqp.runtime.letter_kinds import KINDS
+from floxide_amqp.runtime.letters import delivering
+from floxide_amqp.runtime.limit_views import LimitKeys
 from floxide_amqp.runtime.registry import graph_of
+from floxide_amqp.runtime.run_events import RunEvent
+from floxide_amqp.runtime.run_filter import RunFilter
 from floxide_amqp.runtime.run_handle import RunHandle
+from floxide_amqp.runtime.run_view import RunView, view_of
+from floxide_amqp.runtime.schedules import Schedules
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.signals import SignalReport
+from floxide_amqp.runtime.start_times import StartTimes
+from floxide_amqp.runtime.steering import Steering
 from floxide_amqp.runtime.waiting import Waiters
-from floxide_amqp.runtime.waits import what_it_waits_for
 from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
 from floxide_amqp.stores.exporting import RunExport
 from floxide_amqp.stores.importing import RunImport
@@ -38,18 +60,28 @@ __all__ = ["Orchestrator", "RunHandle", "Start"]
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 C = TypeVar("C", bound=Context)
+SentT = TypeVar("SentT")
 
 
 @dataclass(frozen=True, slots=True)
 class Start(Generic[InT]):
-    """One run for `Orchestrator.start_many`: input, and optionally context and id."""
+    """One run for `Orchestrator.start_many`: input, and optionally context, id, attributes and times."""
 
     input: InT
     context: Context | None = None
     run_id: str | None = None
+    attributes: Attributes | None = None
+    delay: timedelta | float | None = None
+    start_at: datetime | None = None
+    timeout: timedelta | float | None = None
+
+    @property
+    def times(self) -> StartTimes:
+        """When the run begins, and how long it may take."""
+        return StartTimes(delay=self.delay, start_at=self.start_at, timeout=self.timeout)
 
 
-class Orchestrator:
+class Orchestrator(Steering):
     """Starts and steers runs. Get one from ``Floxide.orchestrator()``.
 
     Args:
@@ -62,10 +94,20 @@ class Orchestrator:
         self.services = services
         self._waiters = Waiters(services, key or f"client.{uuid.uuid4().hex}", hears_all=hears_all)
 
+    @property
+    def limits(self) -> LimitKeys:
+        """Concurrency keys: who holds them, who waits, and how many may."""
+        return LimitKeys(self.services)
+
+    @property
+    def schedules(self) -> Schedules:
+        """What is started again and again: put it, pause it, trigger it, look at it."""
+        return Schedules(self.services)
+
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Orchestrator]:
-        """Listen for the ends of runs while the block is open."""
-        async with self._waiters.listening():
+        """Listen for the ends of runs, and deliver letters that are written here, while the block is open."""
+        async with self._waiters.listening(), delivering(self.services, KINDS):
             yield self
 
     # --- starting
@@ -77,6 +119,10 @@ class Orchestrator:
         *,
         context: C | None = None,
         run_id: str | None = None,
+        attributes: Attributes | None = None,
+        delay: timedelta | float | None = None,
+        start_at: datetime | None = None,
+        timeout: timedelta | float | None = None,
     ) -> RunHandle[OutT]:
         """Store a run and send its first message; returns once the run is as durable as the store.
 
@@ -88,6 +134,13 @@ class Orchestrator:
             input: Its input.
             context: The run's initial state; may be left out where every field has a default.
             run_id: The caller's id, 1 to 200 printable characters; a random one if left out.
+            attributes: What the run may be found by (`list_runs`), such as ``{"tenant": "acme"}``: up to 32 texts,
+                numbers, bools and instants. They are stored as they are, also where payloads are encrypted. A repeated
+                start leaves them as they are.
+            delay: How long the run waits before it begins, `timedelta` or seconds; it is there at once, and waits
+                without occupying anybody. A repeated start leaves its times as they are.
+            start_at: When it begins, aware, in place of `delay`; a time that is over is now.
+            timeout: How long the run may take once it has begun, in place of what its workflow says.
 
         Raises:
             RunConflictError: A run with this id was started with something else.
@@ -95,8 +148,11 @@ class Orchestrator:
                 be sure that it ran may take this for a yes; who wants it to run once more uses another id.
             InvalidRunIdError: The id cannot be one.
             CodecError: The input is not of the workflow's type.
+            InvalidAttributeError: An attribute cannot be one.
+            DefinitionError: A time is out of range or has no time zone.
         """
-        (handle,) = await self.start_many(workflow, [Start(input, context, run_id)])
+        one = Start(input, context, run_id, attributes, delay=delay, start_at=start_at, timeout=timeout)
+        (handle,) = await self.start_many(workflow, [one])
         return handle
 
     async def start_many(
@@ -109,11 +165,20 @@ class Orchestrator:
             RunDeletedError: One of the runs ended and was deleted not long ago; the others are started all the same.
         """
         services, graph = self.services, graph_of(workflow)
+        named = [(RunId(each.run_id or uuid.uuid4().hex), each) for each in starts]
+        await services.session.learn_times(run_id for run_id, _ in named)
         requests = [
             starting.prepare(
-                services, graph, each.input, each.context, RunId(each.run_id or uuid.uuid4().hex), self._waiters.key
+                services,
+                graph,
+                each.input,
+                each.context,
+                run_id,
+                self._waiters.key,
+                attributes=each.attributes,
+                times=each.times,
             )
-            for each in starts
+            for run_id, each in named
         ]
         await starting.store_all(services, graph, requests)
         return [RunHandle(services, self._waiters, request.header.run_id, graph) for request in requests]
@@ -139,27 +204,30 @@ class Orchestrator:
 
     # --- steering
 
-    async def cancel(self, run_id: str, *, reason: str = "") -> bool:
+    async def cancel(self, run_id: str, *, reason: str = "", by: str = "") -> bool:
         """Cancel a run: steps in flight are interrupted, queued ones never run, late commits are refused.
 
+        What nodes with a compensation have done is undone before the run is over. That goes for a run that has failed,
+        too, where something is left to undo.
+
         Returns:
-            Whether it was alive; cancelling a run that is over does nothing.
+            Whether it was alive; cancelling a run that is over, or undoes what it did, does nothing.
 
         Raises:
             RunNotFoundError: There is no such run.
         """
-        return await control_actions.cancel_run(self.services, RunId(run_id), reason=reason)
+        return await control_actions.cancel_run(self.services, RunId(run_id), reason=reason, by=by)
 
-    async def pause(self, run_id: str, *, reason: str = "") -> None:
+    async def pause(self, run_id: str, *, reason: str = "", by: str = "") -> None:
         """Pause a run: steps in flight end and are committed, nothing new begins.
 
         Raises:
             RunNotFoundError: There is no such run.
-            InvalidRunStateError: The run is over.
+            InvalidRunStateError: The run is over, or undoes what it did.
         """
-        await control_actions.pause_run(self.services, RunId(run_id), reason=reason)
+        await control_actions.pause_run(self.services, RunId(run_id), reason=reason, by=by)
 
-    async def resume(self, run_id: str) -> bool:
+    async def resume(self, run_id: str, *, reason: str = "", by: str = "") -> bool:
         """Let a paused or failed run go on; failed items become pending again, their attempts reset.
 
         Returns:
@@ -168,9 +236,54 @@ class Orchestrator:
 
         Raises:
             RunNotFoundError: There is no such run.
-            InvalidRunStateError: The run is completed or cancelled.
+            InvalidRunStateError: The run is completed or cancelled, or what it did has been undone.
         """
-        return await resuming.resume_run(self.services, RunId(run_id))
+        request = control_actions.Request(by=by, reason=reason)
+        return await resuming.resume_run(self.services, RunId(run_id), request=request)
+
+    async def signal(self, run_id: str, signal: Signal[SentT], value: SentT, *, signal_id: str = "") -> bool:
+        """Send a run a value; it is as durable as the store once this returns.
+
+        It goes to the item that waits for this signal (``Hold(until=signal)``), the one that has waited longest; where
+        none does, it is kept until a node receives it.
+
+        Args:
+            run_id: The run; it need not have begun.
+            signal: Which signal.
+            value: Its value.
+            signal_id: Tells this signal from all others of the run, so that it may be repeated: at most 200 printable
+                characters; a random one if left out.
+
+        Returns:
+            Whether it is new; one whose id the run has accepted before changes nothing.
+
+        Raises:
+            RunNotFoundError: There is no such run; a `RunDeletedError` if it was deleted.
+            InvalidRunStateError: The run is over.
+            UnknownSignalError: Its workflow says which signals it takes, and this is none of them.
+            SignalConflictError: The run has accepted another value under this id.
+            MailboxFullError: The run has too many values that no node has received.
+            CodecError: The value is not of the signal's type.
+        """
+        return await signals.send(self.services, signals.prepare(self.services, run_id, signal, value, signal_id))
+
+    async def signal_many(
+        self, signal: Signal[SentT], values: Mapping[str, SentT], *, signal_id: str = ""
+    ) -> SignalReport:
+        """Send many runs a value each, in grouped commits; what keeps one from getting it is reported.
+
+        Args:
+            signal: Which signal.
+            values: The value for each run, by its id.
+            signal_id: The id in each of the runs; with one, sending again what was cut short is safe.
+
+        Raises:
+            CodecError: A value is not of the signal's type; those before it were sent.
+        """
+        sendings = (
+            signals.prepare(self.services, run_id, signal, value, signal_id) for run_id, value in values.items()
+        )
+        return await signals.send_all(self.services, sendings)
 
     async def delete(self, run_id: str) -> bool:
         """Delete a run that has ended, with everything the store has of it.
@@ -229,21 +342,87 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is no such run.
         """
-        run = await self.services.runs.load(RunId(run_id))
-        return views.run_info(run, await what_it_waits_for(self.services, run))
+        return await queries.run_info(self.services, RunId(run_id))
 
     async def list_runs(
-        self, *, status: RunStatus | None = None, workflow: str | None = None, limit: int = 50, cursor: str = ""
+        self,
+        *,
+        status: RunStatus | None = None,
+        workflow: str | None = None,
+        attributes: Attributes | None = None,
+        started_after: datetime | None = None,
+        started_before: datetime | None = None,
+        limit: int = 50,
+        cursor: str = "",
     ) -> views.RunPage:
         """Return runs, newest first, one page at a time; each page costs the same however many runs there are.
+
+        A page that finds little among much ends early: it has fewer runs than asked for, even none, and the next one
+        goes on behind them. Only an empty `next_cursor` is the end.
 
         Args:
             status: Only runs with this status.
             workflow: Only runs of this workflow.
+            attributes: Only runs that have all of these, such as ``{"tenant": "acme"}``.
+            started_after: Only runs started then or later; an aware instant.
+            started_before: Only runs started earlier; the same.
             limit: Runs on the page, 1 to 1,000.
-            cursor: `next_cursor` of the page before.
+            cursor: `next_cursor` of the page before, with the same filters.
+
+        Raises:
+            InvalidAttributeError: No run can have such an attribute.
+            DefinitionError: An instant has no time zone.
         """
-        return await queries.list_runs(self.services, status=status, workflow=workflow, limit=limit, cursor=cursor)
+        where = RunFilter(
+            status=status, workflow=workflow, attributes=attributes or {}, started_after=started_after,
+            started_before=started_before,
+        )  # fmt: skip
+        return await queries.list_runs(self.services, where, limit=limit, cursor=cursor)
+
+    async def query(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> RunView[C]:
+        """Return a run seen from all sides: status, context, attributes, what it waits for, counters, live items.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        return await view_of(self.services, RunId(run_id), cast("type[C]", graph_of(workflow).context))
+
+    def events(self, run_id: str, *, after: str = "", follow: bool = True) -> AsyncGenerator[RunEvent]:
+        """Go through what happens to a run, from its start until it has ended, as it happens.
+
+            async for event in orchestrator.events("order-17"):
+                match event:
+                    case ItemCompleted(node="ship"):
+                        print("shipped at", event.at)
+                    case RunEnded(status=status):
+                        print("it has", status)
+
+        Events come once each and in the order of their commits; where workers' clocks differ, those of different
+        kinds may be out of order by as much. A failed run ends the events; taken up again, it goes on behind them.
+
+        Args:
+            run_id: The run.
+            after: `RunEvent.position` of the last event seen, to go on behind it, also in another process.
+            follow: Whether to wait for what is yet to happen; else it ends with what has happened so far.
+
+        Raises:
+            RunNotFoundError: There is no such run, any more.
+            DefinitionError: `after` is no position.
+        """
+        return run_events.events(self.services, self._waiters, RunId(run_id), after=after, follow=follow)
+
+    async def children(self, run_id: str, *, limit: int = 100, cursor: str = "") -> ChildPage:
+        """Return the runs that a run has started, in that order, one page at a time.
+
+        Args:
+            run_id: The parent.
+            limit: Children on the page, 1 to 1,000.
+            cursor: `next_cursor` of the page before.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        return await list_children(self.services, RunId(run_id), limit=limit, cursor=cursor)
 
     async def metrics(self, run_id: str) -> views.RunMetrics:
         """Return a run's counters.

@@ -89,7 +89,7 @@ class ParkedItems:
                 raise
             run, found = None, None
         is_parked = found is not None and found.item.status is WorkItemStatus.PARKED
-        if run is None or found is None or not is_parked or run.state.status.is_terminal:
+        if run is None or found is None or not is_parked or run.state.is_over_for(found.item):
             await services.session.commit(BatchWriter(place.run_id, 0).batch((), (leave,)))
             return
         decision = moves.unpark(found.item, found.turn, run.state, run.epoch, services.now_ms(), services.name, leave)

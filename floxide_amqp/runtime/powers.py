@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
+from floxide_amqp.core.signals import Signal
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.control_actions import cancel_run
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.step_mail import StepMail
 
 T = TypeVar("T")
 
@@ -16,16 +18,25 @@ T = TypeVar("T")
 class Powers:
     """The runtime's side of one step's `WorkflowCtx`."""
 
-    __slots__ = ("_attempt", "_handle", "_services")
+    __slots__ = ("_attempt", "_handle", "_mail", "_services")
 
-    def __init__(self, services: Services, handle: StepHandle, attempt: int) -> None:
+    def __init__(self, services: Services, handle: StepHandle, attempt: int, mail: StepMail) -> None:
         self._services = services
         self._handle = handle
         self._attempt = attempt
+        self._mail = mail
 
     def resource(self, kind: type[T]) -> T:
         """Return the lifespan's resource of a type."""
         return self._services.resources.find(kind, node=self._handle.node)
+
+    def received(self, signal: Signal[T]) -> T | None:
+        """Return the next value of a signal that was sent to the run."""
+        return self._mail.received(signal)
+
+    def send(self, run_id: str, signal: Signal[T], value: T, signal_id: str) -> None:
+        """Send a run a value, in the commit of the step."""
+        self._mail.send(run_id, signal, value, signal_id)
 
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled or is over."""
@@ -47,7 +58,7 @@ class Powers:
 
     def now_ms(self) -> int:
         """The store's time."""
-        return self._services.now_ms()
+        return self._services.now_ms(self._handle.run_id)
 
     def logger(self) -> Any:
         """A logger with the step's ids bound."""

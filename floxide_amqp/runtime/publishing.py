@@ -57,9 +57,11 @@ async def publish(
     await _publish(services, [(header, out) for out in outgoing], position)
 
 
-async def publish_many(services: Services, starts: Sequence[tuple[RunHeader, Outgoing]]) -> None:
-    """Publish first messages of many runs in one go."""
-    await _publish(services, starts, 0)
+async def publish_many(
+    services: Services, outgoing: Sequence[tuple[RunHeader, Outgoing]], *, position: int | None = 0
+) -> None:
+    """Publish messages of many runs in one go; by default their first ones, before which no context was changed."""
+    await _publish(services, outgoing, position)
 
 
 async def _publish(services: Services, outgoing: Sequence[tuple[RunHeader, Outgoing]], position: int | None) -> None:
@@ -108,7 +110,7 @@ async def _send(services: Services, messages: Sequence[Message]) -> tuple[Sequen
 
 async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome, reason: str) -> None:
     """Note why the item is not on its way, and set a timer that publishes it again."""
-    now_ms = services.now_ms()
+    now_ms = services.now_ms(header.run_id)
     due_ms = moves.next_try_ms(out.item, now_ms, round(1000 * services.timeouts.publish_retry))
     if outcome is PublishOutcome.UNKNOWN:
         decision = moves.repeat_publish(out, due_ms, header, services.name)

@@ -13,10 +13,11 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.runtime import views
 from floxide_amqp.runtime.deaths import is_gone
+from floxide_amqp.runtime.run_filter import RunFilter
+from floxide_amqp.runtime.searching import find_runs
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Timeouts
 from floxide_amqp.runtime.waits import what_it_waits_for
-from floxide_amqp.stores import keys
 from floxide_amqp.stores.runs import StoredRun
 
 STALE_BEATS = 3
@@ -26,30 +27,24 @@ MAX_PAGE = 1_000
 """Runs, items or errors on one page at most."""
 
 
-async def list_runs(
-    services: Services, *, status: RunStatus | None, workflow: str | None, limit: int, cursor: str
-) -> views.RunPage:
+async def list_runs(services: Services, where: RunFilter, *, limit: int, cursor: str) -> views.RunPage:
     """Return runs, newest first, one page at a time; see `Orchestrator.list_runs`."""
-    found: list[views.RunInfo] = []
-    unreadable: list[views.UnreadableRun] = []
-    limit = max(1, min(limit, MAX_PAGE))
-    after = cursor
-    while len(found) < limit:
-        entries = await services.runs.list_ids(status=status, workflow=workflow, after=after, limit=limit)
-        runs = await asyncio.gather(*(_find_or_why(services, keys.run_of(entry)) for entry, _ in entries))
-        for (entry, _), run in zip(entries, runs, strict=True):
-            after = entry
-            if isinstance(run, views.UnreadableRun):
-                unreadable.append(run)
-                continue
-            fits = run is not None and status in (None, run.status) and workflow in (None, run.header.workflow)
-            if run is not None and fits:
-                found.append(views.run_info(run, await _waits_of(services, run)))
-            if len(found) == limit:
-                return views.RunPage(runs=found, next_cursor=after, unreadable=unreadable)
-        if len(entries) < limit:
-            return views.RunPage(runs=found, next_cursor="", unreadable=unreadable)
-    return views.RunPage(runs=found, next_cursor=after, unreadable=unreadable)
+    found = await find_runs(services, where, limit=max(1, min(limit, MAX_PAGE)), cursor=cursor)
+    return views.RunPage(
+        runs=[views.run_info(each.run, await _waits_of(services, each.run), each.attributes) for each in found.runs],
+        next_cursor=found.next_cursor,
+        unreadable=[views.UnreadableRun(run_id=run_id, problem=problem) for run_id, problem in found.unreadable],
+    )
+
+
+async def run_info(services: Services, run_id: RunId) -> views.RunInfo:
+    """Return what is to be said of a run.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+    """
+    run, attributes = await services.runs.load_with_attributes(run_id)
+    return views.run_info(run, await what_it_waits_for(services, run), attributes.values)
 
 
 async def work_items(services: Services, run_id: RunId, *, start: int, limit: int) -> Sequence[views.WorkItemInfo]:
@@ -98,13 +93,6 @@ def _liveness(timeouts: Timeouts, silent_ms: int, *, gone: bool) -> views.Livene
 
 async def _waits_of(services: Services, run: StoredRun) -> tuple[views.WaitInfo, ...]:
     return await what_it_waits_for(services, run) if run.status is RunStatus.WAITING else ()
-
-
-async def _find_or_why(services: Services, run_id: RunId) -> StoredRun | views.UnreadableRun | None:
-    try:
-        return await services.runs.find(run_id)
-    except UnreadableRecordError as error:
-        return views.UnreadableRun(run_id=run_id, problem=error.problem)
 
 
 async def _live_or_why(services: Services, run: StoredRun, item_id: WorkItemId, letters: bytes) -> views.WorkItemInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
+from floxide_amqp.core.child_workflow import children_of
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ConfigurationError, UnknownWorkflowError
@@ -20,7 +21,7 @@ class Registry:
     def __init__(self, workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]]) -> None:
         self._graphs: dict[tuple[str, str], Graph] = {}
         self._classes: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
-        for workflow in check_workflows(workflows):
+        for workflow in _with_children(check_workflows(workflows)):
             graph = workflow.graph
             key = (graph.workflow, graph.version)
             if key in self._graphs and self._graphs[key] is not graph:
@@ -39,6 +40,11 @@ class Registry:
     def find(self, workflow: str, version: str) -> Graph | None:
         """Return the graph of a workflow's version, or None."""
         return self._graphs.get((workflow, version))
+
+    def latest(self, name: str) -> Graph | None:
+        """Return the graph of a workflow by name, the version registered last; None where there is none."""
+        workflow = self._classes.get(name)
+        return None if workflow is None else workflow.graph
 
     def workflow(self, name: str) -> type[WorkflowDefinition[Any, Any, Any]]:
         """Return a workflow's class by name: the one registered last, if there are several versions.
@@ -84,6 +90,26 @@ def check_workflows(given: Any) -> Iterable[type[WorkflowDefinition[Any, Any, An
             )
         graph_of(workflow)
         yield workflow
+
+
+def _with_children(
+    workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]],
+) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
+    """Yield workflows, and those whose runs their nodes start: who runs the one can run the other.
+
+    Those that are given come last, so that they are what their names stand for.
+    """
+    given = list(workflows)
+    left, seen = list(given), set(given)
+    others: list[type[WorkflowDefinition[Any, Any, Any]]] = []
+    while left:
+        for child in children_of(left.pop().graph):
+            if child.workflow not in seen:
+                seen.add(child.workflow)
+                left.append(child.workflow)
+                others.append(child.workflow)
+    yield from others
+    yield from given
 
 
 def _is_list(given: object) -> bool:

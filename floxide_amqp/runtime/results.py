@@ -6,7 +6,7 @@ from typing import Any
 
 from floxide_amqp.core.failure import kind_of
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.records import RunHeader, RunState
+from floxide_amqp.core.records import BY_HAND, RunHeader, RunState
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import (
     RunCancelledError,
@@ -33,11 +33,16 @@ async def result_of(services: Services, graph: Graph, run: StoredRun) -> Any:
         raise failure_of(run.header, run.state)
     if run.state.status is RunStatus.CANCELLED:
         raise RunCancelledError(run_id=run.header.run_id, reason=run.state.reason)
-    payloads = await services.runs.all_arrivals(run.header.run_id, "")
+    payloads = await outputs_of(services, run)
     if not graph.many_outputs and len(payloads) != 1:
         raise RunOutputError(run_id=run.header.run_id, workflow=run.header.workflow, outputs=len(payloads))
     values = [decode_payload(graph.output, payload) for payload in payloads]
     return values if graph.many_outputs else values[0]
+
+
+async def outputs_of(services: Services, run: StoredRun) -> list[bytes]:
+    """Return the outputs of a run that completed, encoded."""
+    return await services.runs.all_arrivals(run.header.run_id, BY_HAND if run.state.is_by_hand else "")
 
 
 def failure_of(header: RunHeader, state: RunState) -> RunError:
@@ -46,9 +51,10 @@ def failure_of(header: RunHeader, state: RunState) -> RunError:
     if failure is None:
         return RunError(f"Run {header.run_id!r} failed; no reason was recorded.")
     if failure.error.kinds and failure.error.kinds[0] == kind_of(RunTimeoutError):
-        seconds = ((header.deadline_ms or header.created_at_ms) - header.created_at_ms) / 1000
+        seconds = ((header.deadline_ms or header.begins_at_ms) - header.begins_at_ms) / 1000
         return RunTimeoutError(run_id=header.run_id, timeout_seconds=seconds)
     return RunFailedError(
         run_id=header.run_id, node=failure.node, item_id=failure.item_id, error_type=failure.error.error_type,
         error_message=failure.error.message, traceback_text=failure.error.traceback, attempts=failure.attempts,
+        was_undone=state.was_undone,
     )  # fmt: skip

@@ -6,6 +6,8 @@ from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import InvalidRunStateError, RunDeletedError
 from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.letter_kinds import KINDS
+from floxide_amqp.runtime.letters import deliver_letters_of
 from floxide_amqp.runtime.runs_set_aside import RunsSetAside
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import ENDS
@@ -98,6 +100,8 @@ class Pruning:
         kept_ms = services.retention.keeps_ms(ended.status, run.header.workflow)
         if kept_ms is None or ended.ended_at_ms + kept_ms > services.now_ms():
             return  # noted by a release that did not say whose it is
+        if await services.letters.has_any(ended.run_id):
+            return  # whoever they are for may look at the run: once they are delivered, its time comes again
         if await services.removal.condemn(run, services.now_ms()):
             _note_deletion(services, run)
 
@@ -153,7 +157,12 @@ async def delete_run(services: Services, run_id: RunId) -> bool:
                 run_id=run_id, action="delete", status=run.status.value,
                 cure="Cancel it first (`floxide cancel`), or wait for its end.",
             )  # fmt: skip
-        if await services.removal.condemn(run, services.now_ms()):
+        if not await deliver_letters_of(services, run_id, KINDS):
+            raise InvalidRunStateError(
+                run_id=run_id, action="delete", status=run.status.value,
+                cure="What it has to tell other runs cannot be delivered yet: repeat it when all servers are up.",
+            )  # fmt: skip
+        if await services.removal.condemn(run, services.now_ms(run_id)):
             _note_deletion(services, run)
             was_there = True
     while not await clear_some(services, run_id, pages=PAGES_PER_ROUND):

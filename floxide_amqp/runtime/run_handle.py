@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from datetime import timedelta
-from typing import Generic, cast
+from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.runtime import control_actions, resuming, retention
+from floxide_amqp.runtime import by_hand, control_actions, resuming, retention, run_events, signals
+from floxide_amqp.runtime.by_hand import NOT_GIVEN, NotGiven
+from floxide_amqp.runtime.control_actions import Request
 from floxide_amqp.runtime.results import result_of
+from floxide_amqp.runtime.run_events import RunEvent
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waiting import Waiters
 
 O_co = TypeVar("O_co", covariant=True)
+SentT = TypeVar("SentT")
 
 
 class RunHandle(Generic[O_co]):
@@ -63,6 +69,10 @@ class RunHandle(Generic[O_co]):
         """Return the run's status now."""
         return (await self._services.runs.load(RunId(self.run_id))).status
 
+    def events(self, *, after: str = "", follow: bool = True) -> AsyncGenerator[RunEvent]:
+        """Go through what happens to the run; see `Orchestrator.events`."""
+        return run_events.events(self._services, self._waiters, RunId(self.run_id), after=after, follow=follow)
+
     async def cancel(self, reason: str = "") -> bool:
         """Cancel the run; see `Orchestrator.cancel`."""
         return await control_actions.cancel_run(self._services, RunId(self.run_id), reason=reason)
@@ -74,6 +84,20 @@ class RunHandle(Generic[O_co]):
     async def resume(self) -> bool:
         """Resume the run; see `Orchestrator.resume`."""
         return await resuming.resume_run(self._services, RunId(self.run_id))
+
+    async def terminate(self, reason: str = "") -> bool:
+        """End the run at once, and undo nothing; see `Orchestrator.terminate`."""
+        return await control_actions.terminate_run(self._services, RunId(self.run_id), reason=reason)
+
+    async def retry(self, *, input: Any | NotGiven = NOT_GIVEN, reason: str = "") -> None:
+        """Let the run, which has failed, go on from what failed; see `Orchestrator.retry`."""
+        await by_hand.retry_run(self._services, RunId(self.run_id), Request(reason=reason), input)
+
+    async def signal(self, signal: Signal[SentT], value: SentT, *, signal_id: str = "") -> bool:
+        """Send the run a value; see `Orchestrator.signal`."""
+        return await signals.send(
+            self._services, signals.prepare(self._services, self.run_id, signal, value, signal_id)
+        )
 
     async def delete(self) -> bool:
         """Delete the run, which has ended; see `Orchestrator.delete`."""

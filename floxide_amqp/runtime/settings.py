@@ -35,9 +35,11 @@ class Limits:
             the worker and the store.
         deaths: Owners that may die on an item before it counts as poison; the last of them with nothing else at work,
             so that nobody is condemned for a neighbour. At least 1.
-        context_snapshot: Changes of a run's context, at least, before another snapshot of it is left in the store and
-            the log of changes is trimmed. A larger context waits for more, so that snapshots cost less than the log
-            does; what a reader has to merge stays below half of the context, or below this many. At least 1.
+        context_snapshot: Changes of a run's context before another snapshot of it is left in the store and the log of
+            changes is trimmed; one of several kilobytes counts as several. What does not lie in event logs and appended
+            lists, if it is large, waits for more, so that snapshots cost less than the log does. At least 1.
+        mailbox: Values of signals that a run keeps at most which no step has taken; more are refused. A step that may
+            hold reads them all. At least 1.
         dead_letters: Times in a row that the broker may give up on an item's message before the item waits for
             somebody to decide; each time it is published again later than the time before. At least 1.
 
@@ -54,6 +56,7 @@ class Limits:
     cached_runs: int = 1_000
     deaths: int = 3
     dead_letters: int = 5
+    mailbox: int = 1_000
     context_snapshot: int = SNAPSHOT_AFTER
 
     def __post_init__(self) -> None:

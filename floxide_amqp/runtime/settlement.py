@@ -5,26 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from floxide_amqp.core.attribute_moves import with_set
+from floxide_amqp.core.compensation import let_go
 from floxide_amqp.core.decide import decide
-from floxide_amqp.core.decisions import Decision, Failed, MessageAnchor, Step
+from floxide_amqp.core.decisions import Decision, Failed, Held, MessageAnchor, Step
 from floxide_amqp.core.failure import describe_error
-from floxide_amqp.core.records import Envelope
-from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.ids import WorkItemId
+from floxide_amqp.core.moment_moves import telling_of_hold
+from floxide_amqp.core.records import Envelope, TimerKind
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, InvalidBatchError
 from floxide_amqp.ports.key_value import CheckLength, Committed
 from floxide_amqp.runtime import step_notes
 from floxide_amqp.runtime.admission import Admissions, Admitted
 from floxide_amqp.runtime.anchorage import Anchorage
+from floxide_amqp.runtime.collected import collected_failure
 from floxide_amqp.runtime.effects import effects_of
 from floxide_amqp.runtime.execution import Interrupted
+from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import Performance, Performed, policy_of
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.signal_writes import is_about_mail
 
 
 class Again:
-    """The context changed since the body saw it: run it again."""
+    """The context or the mailbox changed since the body saw it: run it again."""
 
     __slots__ = ("admitted",)
 
@@ -60,29 +68,41 @@ class Settlement:
             await self._discard(admitted)
             return None
         while True:
-            decision = decide(self._step_of(admitted, performed), performed.outcome)
-            kept = decision.effects.keep or decision.closing_effects.keep
+            step = self._step_of(admitted, performed)
+            decision = decide(step, performed.outcome)
+            if isinstance(performed.outcome, Held):
+                decision = telling_of_hold(decision, step, performed.outcome)
+            kept = decision.may_keep
             kept_id = None if kept is None else kept.item_id
             with self._services.inflight.reserved(admitted.run.header.run_id, kept_id):
                 try:
+                    if performed.attributes and not isinstance(performed.outcome, Failed):
+                        decision = await self._with_attributes(admitted, performed, decision)
                     outcome = await self._services.commit(admitted.run.writer, decision)
                 except (CodecError, InvalidBatchError) as error:  # no store can take it, now or later
                     if isinstance(performed.outcome, Failed):
                         raise
-                    performed = replace(performed, outcome=Failed(describe_error(error), is_final=True))
+                    performed = replace(performed, outcome=_refused(admitted, error))
                     continue
-                if isinstance(outcome, Committed) and (decision.closing is None or outcome.counters):
+                if isinstance(outcome, Committed) and (outcome.counters or not decision.is_open):
                     return await self._follow(admitted, performed, decision, outcome)
             if isinstance(outcome, Committed):
                 return await self._find_frontier(admitted)
-            if isinstance(outcome.check, CheckLength):
+            if isinstance(outcome.check, CheckLength) or is_about_mail(outcome.check):
                 return Again(admitted)
+            if outcome.check.key == keys.attributes(admitted.run.header.run_id):
+                continue  # another step set some meanwhile: what this one set is added to those
             again = await self._anchorage.look_again(admitted, outcome.check)
             if again is None:
                 step_notes.note_late(self._services, admitted, outcome.check)
-                await self._discard(admitted)
+                await self._discard(admitted, is_closed=outcome.check.key.name.startswith(keys.SCOPE_PREFIX))
                 return None
             admitted = again
+
+    async def _with_attributes(self, admitted: Admitted, performed: Performed, decision: Decision) -> Decision:
+        """Add what the body set of the run's attributes, on top of what they are now."""
+        now = await self._services.runs.attributes(admitted.run.header.run_id)
+        return with_set(decision, now.values, now.version, performed.attributes)
 
     def _step_of(self, admitted: Admitted, performed: Performed) -> Step:
         services, run = self._services, admitted.run
@@ -90,14 +110,19 @@ class Settlement:
         return Step(
             graph=run.graph, header=run.header, run=admitted.state, epoch=admitted.epoch, item=admitted.item,
             turn=admitted.turn, scope=admitted.scope, anchor=self._anchorage.anchor, worker=services.name,
-            now_ms=services.now_ms(), retry=policy_of(services, node), context_length=performed.position,
-            is_isolated=node.options.isolated and run.has_context, keep=self._keep(),
+            now_ms=services.now_ms(run.header.run_id), retry=policy_of(services, node),
+            context_length=performed.position, is_isolated=node.options.isolated and run.has_context, keep=self._keep(),
             jitter=services.random.random(), duration_us=performed.duration_us,
             keep_input=services.retention.keep_inputs,
+            mailbox=0 if performed.mail is None else performed.mail.version,
+            taken=() if performed.mail is None else tuple(performed.mail.taken),
+            letters=() if performed.mail is None else tuple(performed.mail.sent),
         )  # fmt: skip
 
-    async def _discard(self, admitted: Admitted) -> None:
+    async def _discard(self, admitted: Admitted, *, is_closed: bool = False) -> None:
         """The step's result is void.
+
+        With `is_closed`, because a scope around it was closed: the item that stands for what is left there cancels it.
 
         Where the run is over, what led to the item is forgotten. Else somebody else changed the item, or the step was
         interrupted in vain: the message goes back, and its next delivery finds out what is left to do.
@@ -105,11 +130,24 @@ class Settlement:
         step_notes.note_discarded(self._services, admitted)
         run_id = admitted.run.header.run_id
         stored = await self._services.runs.find(run_id)
-        if stored is None or not stored.state.status.is_terminal:
+        if is_closed:
+            await self._anchorage.forget(admitted.item.item_id)
+            return
+        if stored is None or not stored.state.is_over_for(admitted.item):
             self._anchorage.must_release = True
             return
+        if admitted.item.begun and stored.state.status is RunStatus.COMPENSATING:
+            await self._let_go(stored, admitted.item.item_id)
         self._services.cache.forget(run_id)
         await self._anchorage.forget(admitted.item.item_id)
+
+    async def _let_go(self, run: StoredRun, item_id: WorkItemId) -> None:
+        """What the body may have done is to be undone: say that it has ended."""
+        services = self._services
+        found = (await services.items.find(run.header.run_id, (item_id,)))[0]
+        is_own = found is not None and found.item.owner == services.name
+        if found is not None and is_own and found.item.status is WorkItemStatus.IN_PROGRESS:
+            await services.commit(run.writer, let_go(found.item, found.turn, run.epoch))
 
     # --- after the commit
 
@@ -123,6 +161,10 @@ class Settlement:
             run.advance(committed.positions.get(keys.context_log(run.header.run_id)), performed.delta)
         if effects.timer is not None:
             self._services.on_timer(effects.timer)
+            if effects.timer.kind is TimerKind.UNDO and decision.epoch_after != admitted.epoch:
+                await self._services.broadcast(ControlKind.STOP, run.header.run_id)
+        if effects.cancelled:
+            await self._services.stop_items(run.header.run_id, effects.cancelled)
         await publish(self._services, run.header, effects.publish, position=run.position if run.has_context else 0)
         if effects.finished is not None:
             self._services.cache.forget(run.header.run_id)
@@ -155,3 +197,10 @@ class Settlement:
         if admission.forget:
             await self._anchorage.forget_message(message)
         return None
+
+
+def _refused(admitted: Admitted, error: Exception) -> Failed:
+    """What no store can take has failed for good."""
+    described = describe_error(error)
+    node = admitted.run.graph.nodes[admitted.item.node]
+    return Failed(described, is_final=True, collected=collected_failure(admitted, node, described))

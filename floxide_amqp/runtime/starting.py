@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from floxide_amqp.core import moves
+from floxide_amqp.core.attribute_moves import started_with
+from floxide_amqp.core.attributes import Attributes, AttributeValue, checked_attributes
+from floxide_amqp.core.changes import Change
+from floxide_amqp.core.compensation import hook_of
 from floxide_amqp.core.context import Context, context_to_plain
 from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
-from floxide_amqp.core.records import ItemInput, RunHeader, WorkItem
+from floxide_amqp.core.records import Compensable, ItemInput, RunHeader, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
     DefinitionError,
@@ -30,7 +34,9 @@ from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.start_times import AT_ONCE, StartTimes
 from floxide_amqp.runtime.views import at
+from floxide_amqp.runtime.waits import its_start
 from floxide_amqp.stores.encoding import encode_payload, pack
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
@@ -43,23 +49,58 @@ ANNOUNCED = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """A run to be started: where it is going to be stored, and its first item."""
+    """A run to be started: where it is going to be stored, its first item, and what it may be found by.
+
+    Attributes:
+        hook: What stands for the node that runs first, should the run be cancelled; None where there is none.
+        more: What is written with its first item.
+    """
 
     header: RunHeader
     item: WorkItem
+    attributes: Attributes = field(default_factory=dict[str, AttributeValue])
+    hook: Compensable | None = None
+    more: tuple[Change, ...] = ()
 
 
 def prepare(
-    services: Services, graph: Graph, input_: Any, context: Context | None, run_id: RunId, reply_to: str
-) -> StartRequest:
+    services: Services, graph: Graph, input_: Any, context: Context | None, run_id: RunId, reply_to: str,
+    *, attributes: Attributes | None = None, times: StartTimes = AT_ONCE,
+) -> StartRequest:  # fmt: skip
     """Return the header and the first item of a run; nothing is stored yet.
 
     Raises:
         InvalidRunIdError: The id cannot be one.
+        CodecError: The input is not of the workflow's input type, or an attribute cannot be one.
+        DefinitionError: The context is missing or of another class.
+    """
+    check_run_id(run_id)
+    payload, state = encoded_start(services, graph, input_, context)
+    now = services.now_ms(run_id)
+    timeout, starts_at_ms = times.longest(graph.options.timeout), times.begins_at_ms(now)
+    start_item = derive_item_id(run_id, "", "start")
+    header = RunHeader(
+        run_id=run_id, workflow=graph.workflow, version=graph.version, input=payload,
+        input_digest=digest_of(services, graph, payload, state), context=state,
+        created_at_ms=now,
+        deadline_ms=None if timeout is None else (starts_at_ms or now) + round(timeout.total_seconds() * 1000),
+        reply_to=reply_to, start_item=start_item, starts_at_ms=starts_at_ms,
+    )  # fmt: skip
+    item = WorkItem(
+        item_id=start_item, node=graph.start, queue=graph.nodes[graph.start].options.queue,
+        status=WorkItemStatus.HELD if starts_at_ms else WorkItemStatus.PENDING, input=ItemInput(payload=payload),
+        due_ms=starts_at_ms, note=its_start() if starts_at_ms else "",
+    )  # fmt: skip
+    return StartRequest(header=header, item=item, attributes=checked_attributes(attributes or {}), hook=hook_of(graph))
+
+
+def encoded_start(services: Services, graph: Graph, input_: Any, context: Context | None) -> tuple[bytes, bytes]:
+    """Return the input and the initial context of a run, encoded.
+
+    Raises:
         CodecError: The input is not of the workflow's input type.
         DefinitionError: The context is missing or of another class.
     """
-    _check_run_id(run_id)
     try:
         payload = encode_payload(graph.input, input_)
     except PayloadMismatchError as error:
@@ -72,25 +113,16 @@ def prepare(
         raise error.at(f"The context of workflow {graph.workflow!r}") from error
     check_payload(payload, services.limits, f"The input of workflow {graph.workflow!r}")
     check_payload(state, services.limits, f"The context of workflow {graph.workflow!r}")
-    now = services.now_ms()
-    timeout = graph.options.timeout
-    start_item = derive_item_id(run_id, "", "start")
-    header = RunHeader(
-        run_id=run_id, workflow=graph.workflow, version=graph.version, input=payload,
-        input_digest=services.sealing.digest(*_parts(graph.workflow, graph.version, payload, state)), context=state,
-        created_at_ms=now,
-        deadline_ms=None if timeout is None else now + round(timeout.total_seconds() * 1000), reply_to=reply_to,
-        start_item=start_item,
-    )  # fmt: skip
-    item = WorkItem(
-        item_id=start_item, node=graph.start, queue=graph.nodes[graph.start].options.queue,
-        status=WorkItemStatus.PENDING, input=ItemInput(payload=payload),
-    )  # fmt: skip
-    return StartRequest(header=header, item=item)
+    return payload, state
+
+
+def digest_of(services: Services, graph: Graph, payload: bytes, state: bytes) -> str:
+    """Return what tells whether two runs were started with the same."""
+    return services.sealing.digest(*start_parts(graph.workflow, graph.version, payload, state))
 
 
 async def store(services: Services, request: StartRequest) -> Outgoing | None:
-    """Store a run; return its first message, or None where the same run exists already and has begun.
+    """Store a run; return its first message, or None where the same run exists and has begun, or begins later.
 
     Whoever stored a run that has not begun may have died before its first message was out, so that is sent again.
 
@@ -99,7 +131,8 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
         RunDeletedError: The same run was started before, ended and was deleted: its id is not free yet.
     """
     header = request.header
-    decision = moves.start_run(header, request.item, services.name)
+    decision = started_with(moves.start_run(header, request.item, services.name, hook=request.hook), request.attributes)
+    decision = replace(decision, changes=(*decision.changes, *request.more))
     first: Outgoing | None = None
 
     async def commit() -> None:
@@ -113,8 +146,10 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
                 first = _unsent(existing, item)
                 return
             await _refuse_deleted(services, header)
-        first = decision.effects.publish[0]
+        first = next(iter(decision.effects.publish), None)
         services.note_deadline(decision)
+        if decision.effects.timer is not None:
+            services.on_timer(decision.effects.timer)
 
     call = StartCall(run_id=header.run_id, workflow=header.workflow, version=header.version)
     await chain_start(services.interceptors, call, commit)()
@@ -170,7 +205,12 @@ async def _refuse_deleted(services: Services, header: RunHeader) -> None:
     )  # fmt: skip
 
 
-def _check_run_id(run_id: str) -> None:
+def check_run_id(run_id: str) -> None:
+    """Refuse what cannot be a run's id.
+
+    Raises:
+        InvalidRunIdError: It cannot.
+    """
     fits = 0 < len(run_id) <= MAX_RUN_ID_LENGTH and run_id == run_id.strip()
     if not fits or any(unicodedata.category(character).startswith("C") for character in run_id):
         raise InvalidRunIdError(run_id=run_id, limit=MAX_RUN_ID_LENGTH)
@@ -191,7 +231,7 @@ def _context_for(graph: Graph, context: Context | None) -> Context:
     return context
 
 
-def _parts(workflow: str, version: str, payload: bytes, state: bytes) -> tuple[bytes, ...]:
+def start_parts(workflow: str, version: str, payload: bytes, state: bytes) -> tuple[bytes, ...]:
     """What makes a start the same as another."""
     return workflow.encode(), version.encode(), payload, state
 
@@ -202,7 +242,8 @@ def _is_same_start(services: Services, digest: str, header: RunHeader) -> bool:
     Raises:
         UnknownKeyError: That cannot be told: the digest was made with a key that this process does not have.
     """
-    return services.sealing.is_digest_of(digest, *_parts(header.workflow, header.version, header.input, header.context))
+    parts = start_parts(header.workflow, header.version, header.input, header.context)
+    return services.sealing.is_digest_of(digest, *parts)
 
 
 def _difference(services: Services, existing: RunHeader, given: RunHeader) -> str:

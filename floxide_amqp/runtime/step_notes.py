@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from floxide_amqp.core.decisions import Effects, Failed
+from floxide_amqp.core.records import TimerKind
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check
@@ -21,13 +22,14 @@ def note_committed(services: Services, admitted: Admitted, performed: Performed,
     figures = services.figures.node(admitted.run.header.workflow, item.node)
     figures.durations.add(performed.duration_us / 1e6)
     if isinstance(performed.outcome, Failed):
+        will_retry = effects.timer is not None and effects.timer.kind is TimerKind.RETRY
         figures.failed += 1
-        figures.retried += effects.timer is not None
+        figures.retried += will_retry
         error = performed.outcome.error
         log = _log.warning if effects.finished is RunStatus.FAILED else _log.info
         log(
             "work_item.attempt_failed", attempt=item.attempt + 1, error_type=error.error_type,
-            message=services.sealing.logged(error.message), will_retry=effects.timer is not None, **facts,
+            message=services.sealing.logged(error.message), will_retry=will_retry, **facts,
         )  # fmt: skip
     else:
         figures.committed += 1

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+from floxide_amqp.core.attributes import AttributeValue
+from floxide_amqp.core.child_workflow import is_child
+from floxide_amqp.core.compensation import HOOK, Cancelled, Compensation, undone_by
 from floxide_amqp.core.context import Context, delta_of
-from floxide_amqp.core.decisions import Failed, Held, Outcome, PageRead, Succeeded
+from floxide_amqp.core.decisions import CallsChild, Failed, Held, Outcome, Succeeded
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import WorkItemId
-from floxide_amqp.core.payload import PayloadType
-from floxide_amqp.core.records import InputKind, Routed
+from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, Routed
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
 from floxide_amqp.exceptions import (
     CodecError,
+    HoldTimeoutError,
+    JoinIncompleteError,
     NewerFormatError,
     PayloadMismatchError,
     PayloadTooLargeError,
@@ -29,15 +33,21 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.admission import Admitted
-from floxide_amqp.runtime.execution import USER_ERRORS, Interrupted, Returned, as_failure, run_body
+from floxide_amqp.runtime.children import call_child
+from floxide_amqp.runtime.collected import collected_failure
+from floxide_amqp.runtime.engine_steps import perform_own
+from floxide_amqp.runtime.execution import USER_ERRORS, BodyResult, Interrupted, Returned, as_failure, run_body
+from floxide_amqp.runtime.folds import next_values, so_far
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.interceptors import StepCall
+from floxide_amqp.runtime.joined_inputs import joined_input
 from floxide_amqp.runtime.payload_limits import change_of, check_outcome, check_payload, value_of
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.step_mail import StepMail, read_mail
 from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
 from floxide_amqp.stores.sealed import Unsealed
-from floxide_amqp.stores.sealed_records import check_failure, input_of
+from floxide_amqp.stores.sealed_records import check_failure, given_of, input_of
 
 _log = get_logger("floxide_amqp.steps")
 
@@ -55,12 +65,16 @@ class Performed:
         position: Log position of the context the body saw.
         duration_us: Time the body took.
         error: The live error, for the retry policy and the log.
+        attributes: What the body set of the run's attributes, if it succeeded.
+        mail: What the body saw and took of the run's mailbox; None where it was not asked.
     """
 
     outcome: Outcome
     position: int
     duration_us: int
     error: BaseException | None = None
+    attributes: Mapping[str, AttributeValue | None] = field(default_factory=dict[str, AttributeValue | None])
+    mail: StepMail | None = None
 
     @property
     def delta(self) -> bytes | None:
@@ -79,97 +93,144 @@ def policy_of(services: Services, node: GraphNode) -> RetryPolicy:
 async def perform(services: Services, admitted: Admitted, handle: StepHandle) -> Performance:
     """Run one step and return what it came to; only the worker's own cancellation escapes."""
     run, item = admitted.run, admitted.item
-    if item.input.kind is InputKind.PAGE:
-        return Performed(outcome=PageRead(await _page(services, admitted)), position=run.position, duration_us=0)
+    if item.input.kind in OF_THE_ENGINE:
+        return Performed(outcome=await perform_own(services, admitted), position=run.position, duration_us=0)
     node = run.graph.nodes[item.node]
     if admitted.verdict is not None:
-        return _failed(services, node, admitted.verdict, run.position, 0)
+        return _failed(services, admitted, node, admitted.verdict, run.position, 0)
     view, position = run.view(f"{item.item_id}:{admitted.turn}")
     try:
         check_failure(services.sealing, run.header.run_id, item)
-        value = await _input(services, admitted, node)
+        if item.given is not None:
+            return _given(services, admitted, node, position)
+        folding = await next_values(services, admitted, node) if node.folds else None
+        value = await input_value(services, admitted, node) if folding is None else folding
+        mail = await read_mail(services, admitted, node)
     except StoreError:  # not the node's fault: the message is given back
         raise
     except NewerFormatError as error:  # nor is this: a newer worker may read it
         place = f"{run.header.run_id}/i:{item.item_id}"
         raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
     except USER_ERRORS as error:  # user types decode here
-        return _failed(services, node, error, position, 0)
-    ctx = _context(services, admitted, view, handle)
+        return _failed(services, admitted, node, error, position, 0)
+    if item.timed_out and node.failure_router.names(HoldTimeoutError):
+        late = HoldTimeoutError(node=node.name)
+        payload = await _join_payload(services, admitted, node)
+        return _failed(services, admitted, node, late, position, 0, payload, aborted=True)
+    ctx = _context(services, admitted, view, Powers(services, handle, item.attempt + 1, mail))
     call = StepCall(
         run_id=run.header.run_id, item_id=item.item_id, workflow=run.graph.workflow, node=item.node,
         attempt=item.attempt + 1, input=value,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     started = loop.time()
-    result = await run_body(services, node, ctx, call, handle)
+    if is_child(node.node):
+        result: CallsChild | BodyResult = await call_child(services, admitted, node, node.node, value)
+    else:
+        result = await run_body(services, node, ctx, call, handle)
     duration_us = round((loop.time() - started) * 1_000_000)
     if isinstance(result, Interrupted):
         return result
+    if isinstance(result, CallsChild):
+        return Performed(outcome=result, position=position, duration_us=duration_us)
     failure: BaseException
     aborted = False
     if isinstance(result, Returned):
         try:
-            outcome = await _outcome(run.graph, node, result.transition, view)
+            if folding is not None and folding.after and isinstance(result.transition, Next):
+                state = so_far(services, admitted, node, folding, result.transition.value)
+                return Performed(outcome=state, position=position, duration_us=duration_us)
+            outcome = await _outcome(run.graph, node, result.transition, view, mail)
             if not isinstance(outcome, Abort):
                 check_outcome(outcome, services.limits, node.name)
                 made = unsealed(outcome) if services.sealing.is_on else outcome
-                return Performed(outcome=made, position=position, duration_us=duration_us)
+                return Performed(
+                    outcome=made, position=position, duration_us=duration_us, attributes=ctx.attributes_set, mail=mail
+                )
             failure, aborted = outcome.error, True
         except USER_ERRORS as raised:  # user guards, user types and context changes are checked here
             failure = raised
     else:
         failure = result.error
     payload = await _join_payload(services, admitted, node)
-    return _failed(services, node, failure, position, duration_us, payload, aborted=aborted)
+    return _failed(services, admitted, node, failure, position, duration_us, payload, aborted=aborted)
+
+
+def _given(services: Services, admitted: Admitted, node: GraphNode, position: int) -> Performed:
+    """The step comes to what somebody gave it by hand; its body does not run."""
+    value = decode_payload(node.output, given_of(services.sealing, admitted.run.header.run_id, admitted.item))
+    outcome = Succeeded(tuple(route_value(admitted.run.graph, node, value, ())))
+    return Performed(
+        outcome=unsealed(outcome) if services.sealing.is_on else outcome, position=position, duration_us=0
+    )  # fmt: skip
 
 
 def _failed(
-    services: Services, node: GraphNode, raised: BaseException, position: int, duration_us: int, payload: bytes = b"",
-    *, aborted: bool = False,
+    services: Services, admitted: Admitted, node: GraphNode, raised: BaseException, position: int, duration_us: int,
+    payload: bytes = b"", *, aborted: bool = False,
 ) -> Performed:  # fmt: skip
     error = as_failure(raised, node.name)
     try:
         is_final = aborted or not policy_of(services, node).is_retryable(error)
     except USER_ERRORS as broken:  # the policy's predicates are user code
         broken.__cause__, error, is_final = error, as_failure(broken, node.name), True
-    outcome = Failed(describe_error(error), is_final=is_final, payload=payload)
+    described = describe_error(error)
+    collected = collected_failure(admitted, node, described)
+    outcome = Failed(described, is_final=is_final, payload=payload, collected=collected)
     return Performed(outcome=outcome, position=position, duration_us=duration_us, error=error)
 
 
-async def _page(services: Services, admitted: Admitted) -> tuple[Routed, ...]:
-    """Read a page of a large fan-out; empty where another copy of the message has expanded it.
-
-    That copy's commit has taken the page away and raised the item's turn, which the commit to come checks.
-    """
-    run_id, item = admitted.run.header.run_id, admitted.item
-    try:
-        return await services.items.page(run_id, item.input.opener, item.input.number)
-    except UnreadableRecordError:
-        found = (await services.items.find(run_id, (item.item_id,)))[0]
-        if found is None or found.turn == admitted.turn:
-            raise
-        return ()
-
-
-async def _input(services: Services, admitted: Admitted, node: GraphNode) -> Any:
+async def input_value(services: Services, admitted: Admitted, node: GraphNode) -> Any:
+    """Return what a step works on, decoded."""
     item = admitted.item
+    if item.input.kind is InputKind.UNDO:
+        return await _undoing(services, admitted)
     if item.input.kind is InputKind.PAYLOAD:
         if not item.input.payload:
             raise CodecError(f"The input of node {node.name!r} could not be kept: what its join got is too large.")
         return decode_payload(node.input, input_of(services.sealing, admitted.run.header.run_id, item))
-    payloads = await services.runs.all_arrivals(admitted.run.header.run_id, item.input.opener)
+    if item.input.kind is InputKind.JOIN:
+        return await joined_input(services, admitted, node)
+    return await _gathered(services, admitted, node if node.is_gather else await _gather_of(services, admitted))
+
+
+async def _gathered(services: Services, admitted: Admitted, gather: GraphNode) -> Any:
+    """Return what arrived at a gather: a list, or the first value."""
+    run_id, first = admitted.run.header.run_id, gather.gathering.first
+    payloads = await services.runs.all_arrivals(run_id, admitted.item.input.opener)
     values: list[Any] = []
-    element = node.element if node.element is not None else await _element_of(services, admitted)
-    for number, payload in enumerate(payloads):
+    for number, payload in enumerate(payloads[:first] if first else payloads):
         if number % YIELD_EVERY == YIELD_EVERY - 1:
             await asyncio.sleep(0)
-        values.append(decode_payload(element, payload))
-    return values
+        values.append(decode_payload(gather.element or gather.input, payload))
+    if not gather.gathering.is_one:
+        return values
+    if not values:
+        raise JoinIncompleteError(node=gather.name, needed=1, arrived=0, missing=("its fan-out",))
+    return values[0]
 
 
-async def _element_of(services: Services, admitted: Admitted) -> PayloadType:
-    """What arrived at a join that failed, for its fallback, which is no join itself."""
+async def _undoing(services: Services, admitted: Admitted) -> Compensation[Any, Any] | Cancelled:
+    """What a compensation receives, or the node that runs first when a run is cancelled."""
+    run, item = admitted.run, admitted.item
+    if item.input.opener == HOOK:
+        return Cancelled(reason=admitted.state.reason)
+    run_id, undone = run.header.run_id, WorkItemId(item.input.opener)
+    found = (await services.items.find(run_id, (undone,)))[0]
+    if found is None:
+        raise UnreadableRecordError(place=f"{run_id}/i:{undone}", problem="It is missing from the store.")
+    node = run.graph.nodes[undone_by(item.node)]
+    output: Any = None
+    if item.input.pages:
+        output = decode_payload(node.output, input_of(services.sealing, run_id, item))
+    return Compensation(
+        input=await input_value(services, replace(admitted, item=found.item), node), output=output,
+        is_completed=bool(item.input.pages), item_id=undone, idempotency_key=f"{run_id}:{undone}",
+    )  # fmt: skip
+
+
+async def _gather_of(services: Services, admitted: Admitted) -> GraphNode:
+    """The gather that failed, for its fallback, which is none itself."""
     run, opener = admitted.run, admitted.item.input.opener
     found = (await services.items.find(run.header.run_id, (WorkItemId(opener),)))[0]
     fan_out = run.graph.nodes[found.item.node].fan_out if found is not None else None
@@ -178,24 +239,27 @@ async def _element_of(services: Services, admitted: Admitted) -> PayloadType:
         raise UnreadableRecordError(
             place=f"{run.header.run_id}/i:{opener}", problem="It opened a fan-out, and is not what it was then."
         )
-    return join.element
+    return join
 
 
-def _context(services: Services, admitted: Admitted, view: Context, handle: StepHandle) -> WorkflowCtx[Any]:
+def _context(services: Services, admitted: Admitted, view: Context, powers: Powers) -> WorkflowCtx[Any]:
     item, header = admitted.item, admitted.run.header
     options = admitted.run.graph.nodes[item.node].options
     ends = [admitted.state.deadline_ms] if admitted.state.deadline_ms is not None else []
     if options.timeout is not None:
-        ends.append(services.now_ms() + round(options.timeout.total_seconds() * 1000))
+        ends.append(services.now_ms(header.run_id) + round(options.timeout.total_seconds() * 1000))
     deadline = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(ends)) if ends else None
     facts = StepFacts(
         run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
         worker_id=services.name, attempt=item.attempt + 1, failure=item.failure, deadline=deadline,
+        timed_out=item.timed_out,
     )  # fmt: skip
-    return WorkflowCtx(facts, Powers(services, handle, item.attempt + 1), view)
+    return WorkflowCtx(facts, powers, view)
 
 
-async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], view: Context) -> Outcome | Abort:
+async def _outcome(
+    graph: Graph, node: GraphNode, transition: Transition[Any], view: Context, mail: StepMail
+) -> Outcome | Abort:
     is_undeclared = (isinstance(transition, NextAll) and not node.node.may_fan_out) or (
         isinstance(transition, Hold) and not node.node.may_hold
     )
@@ -205,10 +269,7 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
         case Abort():
             return transition
         case Hold():
-            plain = delta_of(view)
-            return Held(
-                None if transition.for_ is None else round(transition.for_.total_seconds() * 1000), _packed(plain, node)
-            )
+            return _held(transition, _packed(delta_of(view), node), mail)
         case NextAll():
             routes: list[Routed] = []
             for number, value in enumerate(transition.values):
@@ -217,10 +278,21 @@ async def _outcome(graph: Graph, node: GraphNode, transition: Transition[Any], v
                 routes += route_value(graph, node, value, (number,))
             return Succeeded(tuple(routes), _packed(delta_of(view), node))
         case Next():
-            routed = tuple(route_value(graph, node, transition.value, ()))
+            prefix = (0,) if graph.has_joins and node.node.may_fan_out else ()  # its element, for joins behind it
+            routed = tuple(route_value(graph, node, transition.value, prefix))
             return Succeeded(routed, _packed(delta_of(view), node))
         case _:
             raise TypeError(f"{type(transition).__name__} is not a transition this engine knows.")
+
+
+def _held(hold: Hold, delta: bytes | None, mail: StepMail) -> Held:
+    longest = hold.timeout if hold.until else hold.for_
+    names = tuple(dict.fromkeys(signal.name for signal in hold.until))
+    return Held(
+        for_ms=None if longest is None else round(longest.total_seconds() * 1000), delta=delta,
+        due_ms=None if hold.until_time is None else round(hold.until_time.timestamp() * 1000), until=names,
+        mail=mail.oldest(names) if names else None,
+    )  # fmt: skip
 
 
 def unsealed(outcome: Outcome) -> Outcome:
@@ -244,7 +316,7 @@ def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ..
         return (Routed(edge="", payload=payload, suffix=prefix),)
     if len(edges) == 1:
         return (Routed(edge=edges[0].id, payload=payload, suffix=prefix),)
-    return [Routed(edge=edge.id, payload=payload, suffix=(*prefix, n)) for n, edge in enumerate(edges)]
+    return [Routed(edge=edge.id, payload=payload, suffix=(*prefix, edge.number)) for edge in edges]
 
 
 async def _join_payload(services: Services, admitted: Admitted, node: GraphNode) -> bytes:
@@ -252,10 +324,10 @@ async def _join_payload(services: Services, admitted: Admitted, node: GraphNode)
 
     It is read again: the body may have changed the list it was given.
     """
-    if admitted.item.input.kind is not InputKind.ARRIVALS or not node.failure:
+    if admitted.item.input.kind not in (InputKind.ARRIVALS, InputKind.JOIN) or not node.failure:
         return b""
     try:
-        payload = encode_payload(node.input, await _input(services, admitted, node))
+        payload = encode_payload(node.input, await input_value(services, admitted, node))
         check_payload(payload, services.limits, f"The input of join {node.name!r}")
     except StoreError:
         raise

@@ -12,6 +12,7 @@ import itertools
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import DropTimer
 from floxide_amqp.core.failure import describe_error
+from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import RunFailure, Timer, TimerKind
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import FloxideError, RunTimeoutError, UnreadableRecordError
@@ -20,8 +21,10 @@ from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.control_actions import fail_run
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.resuming import bring_back
+from floxide_amqp.runtime.schedule_firing import fire_schedule
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.undoing import undo_next
 from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
@@ -51,12 +54,14 @@ class TimerQueue:
     def add(self, timer: Timer) -> None:
         """Fire a timer when it is due; where there are too many, those that are due late make room."""
         services = self._services
-        if timer.due_ms - services.now_ms() > max(SOON_MS, 2000 * services.timeouts.maintenance):
+        wait_ms = timer.due_ms - services.now_ms(timer.run_id)
+        if wait_ms > max(SOON_MS, 2000 * services.timeouts.maintenance):
             return
-        if len(self._heap) >= MAX_LOCAL and self._heap[-1][0] > timer.due_ms:
+        due_ms = services.now_ms() + wait_ms  # by one clock: those of several servers may be apart
+        if len(self._heap) >= MAX_LOCAL and self._heap[-1][0] > due_ms:
             self._heap.pop()  # a leaf of the heap: not the very last timer, but none of the next
         if len(self._heap) < MAX_LOCAL:
-            heapq.heappush(self._heap, (timer.due_ms, next(self._numbers), timer))
+            heapq.heappush(self._heap, (due_ms, next(self._numbers), timer))
             self._changed.set()
 
     async def run(self) -> None:
@@ -68,11 +73,14 @@ class TimerQueue:
 
     def _take_due(self) -> list[Timer]:
         """Take what is due; what lies on a server that is out of reach stays with maintenance, which waits for it."""
-        due: list[Timer] = []
-        now = self._services.now_ms()
+        services, due, early = self._services, list[Timer](), list[Timer]()
+        now = services.now_ms()
         while self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[2])
-        return [timer for timer in due if not self._services.is_out_of_reach(timer.run_id)]
+            timer = heapq.heappop(self._heap)[2]
+            (early if timer.due_ms > services.now_ms(timer.run_id) else due).append(timer)
+        for timer in early:  # the one clock has jumped since, and not that of its server
+            self.add(timer)
+        return [timer for timer in due if not services.is_out_of_reach(timer.run_id)]
 
     async def _fire(self, timer: Timer) -> None:
         try:
@@ -104,11 +112,15 @@ async def fire(services: Services, timer: Timer) -> bool:
     if timer.kind is TimerKind.RUN_TIMEOUT:
         await _fail_late_run(services, timer)
         return True
+    if timer.kind is TimerKind.SCHEDULE:
+        return await fire_schedule(services, timer)
+    if timer.kind is TimerKind.UNDO:
+        return await _undo(services, timer)
     if timer.kind.is_of_run:
         await bring_back(services, timer)
         return True
     try:
-        run, found = await services.runs.find_with_item(timer.run_id, timer.item_id)
+        run, found = await services.runs.find_with_item(timer.run_id, timer.item_id, with_counts=False)
     except UnreadableRecordError as error:
         if not await fail_unreadable(services, timer.run_id, timer.item_id, error):
             raise
@@ -118,9 +130,9 @@ async def fire(services: Services, timer: Timer) -> bool:
         return True
     if timer.kind is TimerKind.REPUBLISH:
         tries = await services.indexes.tries(timer.run_id, found.item.queue, moves.entry_of_repeat(timer))
-        decision = moves.publish_again(found.item, timer, services.now_ms(), services.name, tries=tries)
+        decision = moves.publish_again(found.item, timer, services.now_ms(timer.run_id), services.name, tries=tries)
     else:
-        decision = moves.wake(found.item, timer, run.state, run.epoch, services.now_ms(), services.name)
+        decision = moves.wake(found.item, timer, run.state, run.epoch, services.now_ms(timer.run_id), services.name)
     if isinstance(await services.commit(run.writer, decision), Conflict):
         return False
     await publish(services, run.header, decision.effects.publish)
@@ -128,16 +140,26 @@ async def fire(services: Services, timer: Timer) -> bool:
 
 
 def _applies(timer: Timer, run: StoredRun, found: StoredItem) -> bool:
-    if run.state.status.is_terminal or found.turn != timer.turn:
+    if run.state.is_over_for(found.item) or found.turn != timer.turn:
         return False
     if timer.kind is TimerKind.REPUBLISH:
         return found.item.status is WorkItemStatus.PENDING and run.state.status is not RunStatus.PAUSED
     return found.item.status in WAITING
 
 
+async def _undo(services: Services, timer: Timer) -> bool:
+    try:
+        return await undo_next(services, timer)
+    except UnreadableRecordError as error:
+        if not await fail_unreadable(services, timer.run_id, WorkItemId(""), error):
+            raise
+        await _drop(services, timer)
+        return True
+
+
 async def _fail_late_run(services: Services, timer: Timer) -> None:
     def failure(run: StoredRun) -> RunFailure:
-        seconds = ((run.header.deadline_ms or 0) - run.header.created_at_ms) / 1000
+        seconds = ((run.header.deadline_ms or 0) - run.header.begins_at_ms) / 1000
         info = describe_error(RunTimeoutError(run_id=timer.run_id, timeout_seconds=seconds))
         return RunFailure(node="", item_id=run.header.start_item, error=info, attempts=1)
 

@@ -125,7 +125,7 @@ async def fail_unreadable(services: Services, run_id: RunId, item_id: WorkItemId
         return RunFailure(node="", item_id=item_id or run.header.start_item, error=described, attempts=0)
 
     try:
-        if await fail_run(services, run_id, failure):
+        if await fail_run(services, run_id, failure, undoes=False):
             _log.error("run.unreadable", run_id=run_id, item_id=item_id, place=error.place, problem=error.problem)
     except (UnreadableRecordError, RunNotFoundError):
         return False

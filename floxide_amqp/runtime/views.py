@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
+from floxide_amqp.core.attributes import Attributes, AttributeValue
 from floxide_amqp.core.records import (
+    AuditRecord,
     DeadLetter,
     ErrorRecord,
     HistoryEntry,
+    InputKind,
     Quarantined,
     RunCounts,
+    RunState,
     StuckBody,
     WorkerRecord,
     WorkItem,
@@ -54,6 +58,21 @@ class WaitInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UndoInfo:
+    """How far a run is with undoing what its steps did.
+
+    Attributes:
+        left: Steps that have begun and are not undone; of a run that goes on, those that would be.
+        done: Steps that were undone.
+        failed: Steps whose compensation failed for good; the errors of the run say how.
+    """
+
+    left: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """A run as shown.
 
@@ -62,6 +81,10 @@ class RunInfo:
         reason: What was said when it was paused or cancelled; may be empty.
         deadline_at: When it fails by its own timeout; None also of a run that is over.
         waits: What live items wait for; in a list of runs only where the run as a whole is waiting.
+        attributes: What it may be found by, by name.
+        undo: How far it is with undoing what its steps did, if any of them can be undone.
+        forked_from: The run and the item of it that this one began with; empty of one that was not forked.
+        parent: The run that started it; empty of one that no run did.
     """
 
     run_id: str
@@ -75,6 +98,10 @@ class RunInfo:
     failure: str
     reason: str
     waits: tuple[WaitInfo, ...] = ()
+    attributes: Attributes = field(default_factory=dict[str, AttributeValue])
+    undo: UndoInfo = field(default_factory=UndoInfo)
+    forked_from: tuple[str, str] | tuple[()] = ()
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +114,7 @@ class UnreadableRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
-    """A page of runs, newest first; `next_cursor` is empty on the last.
+    """A page of runs, newest first; `next_cursor` is empty on the last, and only there.
 
     Attributes:
         unreadable: Runs of the page of which nothing can be said, because their records are damaged or of a newer
@@ -144,6 +171,24 @@ class WorkItemInfo:
     workers_lost: int = 0
     ended_at: datetime | None = None
     duration: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Something that somebody did to a run.
+
+    Attributes:
+        action: What, as a word of `Orchestrator`: ``cancel``, ``edit_context``.
+        by: Who, in their own words; the process where nobody said.
+        reason: Why; may be empty.
+        detail: To what: an item, fields of the context; may be empty.
+    """
+
+    at: datetime
+    action: str
+    by: str
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,19 +283,26 @@ class WorkerInfo:
     late_commits: int = 0
 
 
-def run_info(run: StoredRun, waits: tuple[WaitInfo, ...] = ()) -> RunInfo:
+def failure_in_words(state: RunState) -> str:
+    """Return why a run failed, in one line; empty where it did not."""
+    if state.failure is None:
+        return ""
+    where = f"{state.failure.node}: " if state.failure.node else ""
+    return f"{where}{state.failure.error.error_type}: {state.failure.error.message}"
+
+
+def run_info(run: StoredRun, waits: tuple[WaitInfo, ...] = (), attributes: Attributes | None = None) -> RunInfo:
     """Return a stored run as shown."""
     header, state = run.header, run.state
-    failure = ""
-    if state.failure is not None:
-        where = f"{state.failure.node}: " if state.failure.node else ""
-        failure = f"{where}{state.failure.error.error_type}: {state.failure.error.message}"
     return RunInfo(
         run_id=header.run_id, workflow=header.workflow, version=header.version, status=run.status,
         created_at=at(header.created_at_ms), updated_at=at(state.updated_at_ms),
         finished_at=None if state.finished_at_ms is None else at(state.finished_at_ms),
         deadline_at=None if state.deadline_ms is None else at(state.deadline_ms),
-        failure=failure, reason=state.reason, waits=waits,
+        failure=failure_in_words(state), reason=state.reason, waits=waits, attributes=attributes or {},
+        undo=UndoInfo(left=run.counts.to_undo, done=run.counts.undone, failed=run.counts.undo_failed),
+        forked_from=() if header.forked_from is None else (header.forked_from.run_id, header.forked_from.item_id),
+        parent="" if header.parent is None else header.parent.run_id,
     )  # fmt: skip
 
 
@@ -266,10 +318,19 @@ def live_item(item: WorkItem, run_status: RunStatus) -> WorkItemInfo:
     """Return an item that has not ended as shown; in a cancelled run it is cancelled."""
     return WorkItemInfo(
         item_id=item.item_id, node=item.node, attempts=item.attempt, owner=item.owner, queue=item.queue,
-        status=WorkItemStatus.CANCELLED if run_status is RunStatus.CANCELLED else item.status,
+        status=WorkItemStatus.CANCELLED if _is_given_up(item, run_status) else item.status,
         parent=item.parent, due_at=at(item.due_ms) if item.due_ms else None, note=item.note,
         workers_lost=item.lost,
     )  # fmt: skip
+
+
+def _is_given_up(item: WorkItem, run_status: RunStatus) -> bool:
+    """Whether an item that has not ended never will: its run was cancelled, is undone, or was completed by hand."""
+    if run_status is RunStatus.COMPLETED:
+        return item.status is not WorkItemStatus.HELD
+    if run_status is RunStatus.COMPENSATING:
+        return item.input.kind is not InputKind.UNDO and item.status is not WorkItemStatus.FAILED
+    return run_status is RunStatus.CANCELLED
 
 
 def unreadable_item(item_id: str, status_letters: bytes, problem: str) -> WorkItemInfo:
@@ -284,6 +345,13 @@ def ended_item(entry: HistoryEntry) -> WorkItemInfo:
     return WorkItemInfo(
         item_id=entry.item_id, node=entry.node, status=entry.status, attempts=entry.attempts, owner=entry.worker,
         parent=entry.parent, ended_at=at(entry.ended_at_ms), duration=timedelta(microseconds=entry.duration_us),
+    )  # fmt: skip
+
+
+def audit_entry(record: AuditRecord) -> AuditEntry:
+    """Return a record of an audit log as shown."""
+    return AuditEntry(
+        at=at(record.at_ms), action=record.action, by=record.by, reason=record.reason, detail=record.detail
     )  # fmt: skip
 
 

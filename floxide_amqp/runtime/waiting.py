@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import chain
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import CodecError, ResultTimeoutError
@@ -30,8 +31,7 @@ class Waiters:
         self._services = services
         self._pattern = "#" if hears_all else key
         self.key = key
-        self._events: dict[RunId, asyncio.Event] = {}
-        self._waiting: dict[RunId, int] = {}
+        self._events: dict[RunId, set[asyncio.Event]] = {}
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
@@ -47,28 +47,28 @@ class Waiters:
     async def _listen(self, events: AsyncIterator[bytes]) -> None:
         async for body in events:
             if body == b"":  # events may have been missed: everybody looks at the store
-                for event in self._events.values():
+                for event in chain.from_iterable(self._events.values()):
                     event.set()
                 continue
             try:
-                found = self._events.get(decode_event(body).run_id)
+                found = self._events.get(decode_event(body).run_id, ())
             except CodecError as error:
                 _log.warning("event.unreadable", error=str(error))
                 continue
-            if found is not None:
-                found.set()
+            for event in found:
+                event.set()
 
     @asynccontextmanager
     async def expecting(self, run_id: RunId) -> AsyncGenerator[asyncio.Event]:
-        """Return an event that is set when something was heard of the run."""
-        event = self._events.setdefault(run_id, asyncio.Event())
-        self._waiting[run_id] = self._waiting.get(run_id, 0) + 1
+        """Return an event of one's own that is set when something was heard of the run."""
+        event, events = asyncio.Event(), self._events.setdefault(run_id, set())
+        events.add(event)
         try:
             yield event
         finally:
-            self._waiting[run_id] -= 1
-            if not self._waiting[run_id]:
-                del self._waiting[run_id], self._events[run_id]
+            events.discard(event)
+            if not events and self._events.get(run_id) is events:
+                del self._events[run_id]
 
     async def wait_for_end(self, run_id: RunId, timeout: timedelta | float | None) -> StoredRun:
         """Wait for a run's end and return it as stored; events wake, the store tells.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from floxide_amqp.core.kin import waits_for_child
 from floxide_amqp.core.records import RunHeader, WorkItem
+from floxide_amqp.core.signal_waits import awaited
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.runtime.services import Services
@@ -30,6 +32,11 @@ def missing_key(item: WorkItem, codec: str, key_id: str) -> str:
     return f"{_WAITS_FOR}a worker that has {needed} to run node {item.node!r}"
 
 
+def its_start() -> str:
+    """Return the note of the first item of a run that begins later."""
+    return f"{_WAITS_FOR}its start"
+
+
 def kept_letter(item: WorkItem, reason: str) -> str:
     """Return the note of an item whose messages the broker drops; `reason` says how often, and why."""
     return f"{_WAITS_FOR}somebody to requeue or drop the dead letter of node {item.node!r} ({reason})"
@@ -48,14 +55,14 @@ async def what_it_waits_for(services: Services, run: StoredRun) -> tuple[WaitInf
         found = await services.items.find(run_id, [item_id for item_id, _ in entries])
     except UnreadableRecordError:
         return ()  # the run's list of items says which, and why
-    return _together(stored.item for stored in found if stored is not None)
+    return _together(stored.item for stored in found if stored is not None and not run.state.is_over_for(stored.item))
 
 
 def _together(items: Iterable[WorkItem]) -> tuple[WaitInfo, ...]:
     """Items of one node that wait for the same are one line."""
     groups: dict[tuple[WorkItemStatus, str, str], list[WorkItem]] = {}
     for item in items:
-        if item.status in _WAITING and (item.due_ms or item.status is not WorkItemStatus.HELD):  # those nothing wakes
+        if item.status in _WAITING and (item.has_wake or item.status is not WorkItemStatus.HELD):  # those nothing wakes
             groups.setdefault((item.status, item.node, _what(item)), []).append(item)
     waits = [
         WaitInfo(
@@ -72,6 +79,13 @@ def _what(item: WorkItem) -> str:
     match item.status:
         case WorkItemStatus.WAITING_RETRY:
             return f"the next try of node {item.node!r}"
+        case WorkItemStatus.HELD if item.note:
+            return item.note.removeprefix(_WAITS_FOR)
+        case WorkItemStatus.HELD if names := awaited(item.waits_for):
+            quoted = " or ".join(map(repr, names))
+            return f"signal {quoted} to node {item.node!r}"
+        case WorkItemStatus.HELD if child := waits_for_child(item.waits_for):
+            return f"run {child!r}, which node {item.node!r} has started"
         case WorkItemStatus.HELD:
             return f"the end of the hold of node {item.node!r}"
         case _:

@@ -19,6 +19,9 @@ from floxide_amqp.runtime.deliveries import Deliveries, is_probe
 from floxide_amqp.runtime.health import WorkerHealth, health_of, vitals_of
 from floxide_amqp.runtime.intake import Intake
 from floxide_amqp.runtime.interrupts import Interrupts
+from floxide_amqp.runtime.letter_kinds import KINDS
+from floxide_amqp.runtime.letters import LetterQueue
+from floxide_amqp.runtime.limits import limit_of
 from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.maintenance import Maintenance
 from floxide_amqp.runtime.services import Services
@@ -75,10 +78,12 @@ class Worker:
         self._heartbeat = heartbeat
         self._timers = TimerQueue(services)
         services.on_timer = self._timers.add
+        self._letters = LetterQueue(services, KINDS)
+        services.on_letters = self._letters.add
         deaths = DeathWatches(services.session, services.timeouts.dead_after, heartbeat.succeeded)
         self.maintenance = Maintenance(services, deaths, queues)
         self._intake = Intake(services.queue, queues, services.limits.concurrency)
-        admissions = Admissions(services, deaths)
+        admissions = Admissions(services, deaths, limit_of)
         self._deliveries = Deliveries(
             services, self._intake, admissions, self.maintenance.probe_returned, queues, deaths.knows_this_process
         )
@@ -176,10 +181,12 @@ class Worker:
                 await stack.enter_async_context(self._in_background(self._interrupts.listen(messages), "control"))
                 await stack.enter_async_context(self._in_background(self.maintenance.run(), "maintenance"))
                 await stack.enter_async_context(self._in_background(self._timers.run(), "timers"))
+                await stack.enter_async_context(self._in_background(self._letters.run(), "letters"))
                 if services.dead_letters is not None:
                     desk = self.maintenance.dead_letters
                     await stack.enter_async_context(self._in_background(desk.run(), "dead letters"))
                 await stack.enter_async_context(self._in_background(self._interrupts.ask(), "interrupts"))
+                await stack.enter_async_context(self._in_background(services.followers.tell(services.bus), "followers"))
             _log.info("worker.started", worker_id=services.name, queues=self.queues)
             yield
         _log.info("worker.stopped", worker_id=services.name, items_done=self._deliveries.done)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, cast
@@ -85,6 +85,18 @@ def pack(plain: object) -> bytes:
     if len(packed) > MAX_DEPTH:  # fewer bytes cannot hold more levels
         _check_limits(packed)
     return packed
+
+
+def pack_list(packed: Sequence[bytes]) -> bytes:
+    """Return the bytes of a list of values that are packed already.
+
+    Raises:
+        CodecError: It is beyond a limit.
+    """
+    together = b"".join((_msgpack.Packer().pack_array_header(len(packed)), *packed))
+    if len(together) > MAX_DEPTH:
+        _check_limits(together)
+    return together
 
 
 def unpack(data: bytes, *, max_bytes: int = MAX_PACKED_BYTES, max_containers: int = MAX_CONTAINERS) -> object:

@@ -122,7 +122,7 @@ class _OneRun:
         self._slot = slot_of(run_id)
         self._writer = writer
         self._unconfirmed: dict[bytes, bool] = {}
-        self._openers = {""}
+        self._openers = set(keys.ALWAYS)
 
     async def write(self) -> bool:
         """Write everything and the end; False if the run changed meanwhile."""

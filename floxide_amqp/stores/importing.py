@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Final
 
 from floxide_amqp.core import changes as c
+from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.kin import waits_for_child
 from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, RunFileError, RunImportError
 from floxide_amqp.ports.key_value import Add, Append, Enter, Key, Put, Trim, Write
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.attributes import attribute_index, decode_attributes
 from floxide_amqp.stores.dead_letters import decode_letter, encode_place
 from floxide_amqp.stores.exporting import EXPORTABLE
 from floxide_amqp.stores.import_commits import ImportCommits
+from floxide_amqp.stores.letters import first_entry
 from floxide_amqp.stores.run_file import (
     ArrivalsFrame,
     CellFrame,
@@ -53,6 +57,7 @@ GAP: Final = 10_000
 
 HEADER: Final = keys.header(RunId("")).name
 STATE: Final = keys.state(RunId("")).name
+ATTRIBUTES: Final = keys.attributes(RunId("")).name
 RESERVED: Final = frozenset({keys.tombstone(RunId("")).name, keys.imported(RunId("")).name})
 """Records that no exported run has."""
 
@@ -84,6 +89,7 @@ class RunImport:
         """Put the run of a file into the store, with the status it had. Return what the file says of itself.
 
         Items that a worker of the other store held, and those that waited for a worker with their node, are pending.
+        So are those that waited for a child, which stays in the other store: they start another one.
 
         Raises:
             RunFileError: The file is none, is damaged, or of a later format; the store was not touched.
@@ -92,7 +98,7 @@ class RunImport:
         """
         reader = RunFileReader(path)
         checked = _CheckedFile(path, reader, (*EXPORTABLE, *(() if self._standing_since_ms is None else OPEN)))
-        one = _OneImport(self._session, checked, self._standing_since_ms or 0)
+        one = _OneImport(self._session, checked, self._standing_since_ms)
         await one.commits.begin()
         for frame in reader.frames():
             await one.put(frame)
@@ -107,6 +113,7 @@ class _CheckedFile:
         self._path = path
         self.head = reader.head()
         self.letters: dict[str, int] = {}
+        self.attributes: Attributes = {}
         self._ends: dict[str, int] = {}
         led: dict[str, CellFrame] = {}
         for frame in reader.frames():
@@ -130,7 +137,10 @@ class _CheckedFile:
     def _check_cell(self, frame: CellFrame) -> None:
         if frame.version < 1 or frame.name in RESERVED:
             raise self._damaged(f"the record {frame.name!r} has version {frame.version}")
-        if frame.name.startswith(keys.LETTER_PREFIX):
+        if frame.name == ATTRIBUTES:
+            with suppress(CodecError):
+                self.attributes = decode_attributes(frame.value)
+        if frame.name.startswith(keys.DEAD_LETTER_PREFIX):
             with suppress(CodecError):
                 letter = decode_letter(frame.value)
                 if letter.is_kept:
@@ -153,10 +163,11 @@ class _CheckedFile:
 class _OneImport:
     """Turns the frames of one file into writes."""
 
-    def __init__(self, session: Session, file: _CheckedFile, standing_since_ms: int) -> None:
+    def __init__(self, session: Session, file: _CheckedFile, standing_since_ms: int | None) -> None:
         self._session = session
         self._file = file
-        self._standing_since_ms = standing_since_ms
+        self._is_alone = standing_since_ms is None  # its children stay where they are
+        self._standing_since_ms = standing_since_ms or 0
         self._is_open = file.state.status in OPEN
         self._run_id = file.header.run_id
         self._writer = BatchWriter(self._run_id, file.header.created_at_ms, file.header.workflow)
@@ -188,6 +199,8 @@ class _OneImport:
                 await add(*(Enter(live, each, PENDING if each in changed else value) for each, value in entries))
             case ArrivalsFrame(opener, entries):
                 index, size = keys.arrivals(run_id, opener), sum(len(value) for _, value in entries)
+                if opener == keys.POSTED:  # with the last commit, for whoever delivers them looks at the run
+                    self._last += (Enter(keys.LETTERS, *first_entry(run_id, *each)) for each in entries)
                 await add(*(Enter(index, entry, value) for entry, value in entries), size=size)
 
     async def end(self) -> None:
@@ -210,6 +223,7 @@ class _OneImport:
             Enter(keys.runs_of_workflow(workflow), entry),
             Enter(keys.runs_with_status(state.status), entry),
         ]
+        writes += [Enter(attribute_index(name, value), entry) for name, value in self._file.attributes.items()]
         if state.finished_at_ms is not None:
             ended = keys.timed_run(state.finished_at_ms, self._run_id)
             writes.append(Enter(keys.ended_runs(state.status), ended, workflow.encode()))
@@ -231,7 +245,7 @@ class _OneImport:
             except CodecError:  # it comes as it is: its step will say so
                 self._lead_to_unreadable()
         with suppress(CodecError):
-            if frame.name.startswith(keys.LETTER_PREFIX):
+            if frame.name.startswith(keys.DEAD_LETTER_PREFIX):
                 letter = decode_letter(frame.value)
                 self._last.append(
                     Enter(keys.DEAD_LETTERS, letter.letter_id, encode_place(self._run_id, letter.item_id))
@@ -243,12 +257,14 @@ class _OneImport:
         item = codec.decode_item(frame.value)
         has_letter = self._file.letters.get(item.item_id) == frame.version
         is_parked = item.status is WorkItemStatus.PARKED and not has_letter
-        if item.status is WorkItemStatus.IN_PROGRESS or is_parked:
-            self._unparked += is_parked
+        is_parted = self._is_alone and item.status is WorkItemStatus.HELD and bool(waits_for_child(item.waits_for))
+        if item.status is WorkItemStatus.IN_PROGRESS or is_parked or is_parted:
+            self._unparked += is_parked or is_parted
             self._pending.add(item.item_id)
             pending = replace(
-                item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False, note=""
-            )
+                item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False, note="",
+                waits_for="" if is_parted else item.waits_for,
+            )  # fmt: skip
             turn = frame.version + 1
             return CellFrame(frame.name, turn, codec.encode_item(pending)), self._message_of(pending, turn)
         if item.status is WorkItemStatus.PENDING:

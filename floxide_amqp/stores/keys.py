@@ -6,11 +6,11 @@ span all runs. Entry keys that must sort by time begin with a fixed-width number
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
-from floxide_amqp.core.records import Order, ScopePath, Timer, TimerKind
+from floxide_amqp.core.records import BY_HAND, Mail, Order, ScopePath, Timer, TimerKind
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.key_value import Key
 
@@ -26,6 +26,12 @@ RUNS_ASIDE = "runs.aside"
 WORKERS = "workers"
 QUARANTINE = "quarantine"
 DEAD_LETTERS = "dead"
+LETTERS = "letters"
+LIMITS = "limits"
+SCHEDULES = "schedules"
+
+SCHEDULE_PREFIX = " schedule:"
+"""What the partitions of schedules begin with; no run's id begins with a blank."""
 
 SCOPE_PREFIX = "s:"
 """What the names of scopes' cells begin with."""
@@ -33,8 +39,39 @@ SCOPE_PREFIX = "s:"
 ITEM_PREFIX = "i:"
 """What the names of items' cells begin with."""
 
-LETTER_PREFIX = "d:"
+DEAD_LETTER_PREFIX = "d:"
 """What the names of dead letters' cells begin with."""
+
+CHILD_PREFIX = "k:"
+"""What the names of cells begin with in which a run keeps what it knows of its children."""
+
+RECEIVED_PREFIX = "g:"
+"""What the names of the marks of received letters begin with."""
+
+MAIL_PREFIX = "ml:"
+"""What the names of the cells of values begin with that nobody has taken."""
+
+BEGUN = "begun"
+"""What steps whose bodies may have run arrive at, in place of a join."""
+
+POSTED = "posted"
+"""What letters arrive at that a run has written, in place of a join, until they are delivered."""
+
+MAIL = "mail"
+"""What values of signals arrive at that nobody has taken yet."""
+
+TICKETS = "tickets"
+"""What items arrive at, in place of a join, that hold a concurrency key or wait for one."""
+
+CHILDREN = "children"
+"""What the runs arrive at that a run has started, in place of a join."""
+
+WAITS = "waits"
+"""What items arrive at that wait for signals."""
+
+ALWAYS: Final[tuple[str, ...]] = ("", BY_HAND, BEGUN, POSTED, MAIL, WAITS, CHILDREN, TICKETS)
+"""What may have arrived in any run: outputs, those given by hand, steps that have begun, letters, signals, who waits
+for one, children, and items with tickets for concurrency keys."""
 
 Kind: TypeAlias = tuple[str, str, str]
 """Workflow, version and node: what a worker must have to run an item."""
@@ -60,7 +97,57 @@ def item(run_id: RunId, item_id: WorkItemId) -> Key:
 
 def dead_letter(run_id: RunId, item_id: WorkItemId) -> Key:
     """The cell of an item's dead letter."""
-    return Key(run_id, f"{LETTER_PREFIX}{item_id}")
+    return Key(run_id, f"{DEAD_LETTER_PREFIX}{item_id}")
+
+
+def letters_of(run_id: RunId) -> str:
+    """The index of letters that a run has written and nobody has delivered yet."""
+    return arrivals(run_id, POSTED)
+
+
+def due_letter(look_at_ms: int, letter_id: str) -> str:
+    """The entry of a letter in the list of all that are not delivered: those to be looked at first come first."""
+    return f"{look_at_ms:014d}:{letter_id}"
+
+
+def child(run_id: RunId, child_id: RunId) -> Key:
+    """The cell of what a run knows of a child."""
+    return Key(run_id, f"{CHILD_PREFIX}{child_id}")
+
+
+def children(run_id: RunId) -> str:
+    """The index of a run's children."""
+    return arrivals(run_id, CHILDREN)
+
+
+def tickets_of(run_id: RunId) -> str:
+    """The index of a run's items that hold a concurrency key or wait for one."""
+    return arrivals(run_id, TICKETS)
+
+
+def queue_of(place: RunId) -> str:
+    """The index of those who wait for a concurrency key, in the partition of the key."""
+    return arrivals(place, TICKETS)
+
+
+def child_entry(epoch: int, started_at_ms: int, child_id: RunId) -> str:
+    """A child's entry: those come first that were started in an earlier epoch of the parent, and earlier within it."""
+    return f"{epoch:012d}:{started_at_ms:014d}:{child_id}"
+
+
+def children_until(epoch: int) -> str:
+    """An entry just after every child started up to an epoch of the parent."""
+    return f"{epoch + 1:012d}"
+
+
+def child_of(entry: str) -> RunId:
+    """The child an entry is about."""
+    return RunId(entry.split(":", 2)[2])
+
+
+def received(run_id: RunId, letter_id: str) -> Key:
+    """What marks a letter as applied to a run."""
+    return Key(run_id, f"{RECEIVED_PREFIX}{letter_id}")
 
 
 def scope(run_id: RunId, scope_id: ScopeId) -> Key:
@@ -98,6 +185,16 @@ def context_snapshots(run_id: RunId) -> tuple[Key, Key]:
     return Key(run_id, "xs"), Key(run_id, "xt")
 
 
+def context_segment(run_id: RunId, number: int) -> Key:
+    """A part of the context that no later snapshot writes again."""
+    return Key(run_id, f"xc:{number}")
+
+
+def joined(run_id: RunId, name: str) -> Key:
+    """A counter of joins of edges, and the log of what is counted: see `floxide_amqp.core.joins`."""
+    return Key(run_id, name)
+
+
 def errors(run_id: RunId) -> Key:
     """The log of failed attempts."""
     return Key(run_id, "e")
@@ -108,6 +205,21 @@ def history(run_id: RunId) -> Key:
     return Key(run_id, "h")
 
 
+def moments(run_id: RunId) -> Key:
+    """The log of what happened to the run that no other log tells."""
+    return Key(run_id, "moments")
+
+
+def audit(run_id: RunId) -> Key:
+    """The log of what somebody did to the run."""
+    return Key(run_id, "a")
+
+
+def compensables(run_id: RunId) -> Key:
+    """The log of completed steps that are to be undone if the run fails or is cancelled."""
+    return Key(run_id, "u")
+
+
 def live_items(run_id: RunId) -> str:
     """The index of the run's live items."""
     return f"live:{run_id}"
@@ -116,6 +228,86 @@ def live_items(run_id: RunId) -> str:
 def arrivals(run_id: RunId, opener: str) -> str:
     """The index of values that reached a join, or with no opener the run's outputs."""
     return f"in:{run_id}:{opener}"
+
+
+def begun(run_id: RunId) -> str:
+    """The index of steps with a compensation whose bodies may have run, and which have not completed."""
+    return arrivals(run_id, BEGUN)
+
+
+def schedule_partition(name: str) -> RunId:
+    """The partition of a schedule's records, which has its place among the slots as a run has."""
+    return RunId(f"{SCHEDULE_PREFIX}{name}")
+
+
+def schedule_of(partition: str) -> str | None:
+    """The name of the schedule whose partition this is; None where it is none."""
+    return partition.removeprefix(SCHEDULE_PREFIX) if partition.startswith(SCHEDULE_PREFIX) else None
+
+
+def schedule_spec(name: str) -> Key:
+    """The cell of what a schedule is to do."""
+    return Key(schedule_partition(name), "spec")
+
+
+def schedule_state(name: str) -> Key:
+    """The cell of how far a schedule is."""
+    return Key(schedule_partition(name), "progress")
+
+
+def mail_of(run_id: RunId) -> str:
+    """The index of values that signals brought to a run and no item has taken: by name, then the oldest first."""
+    return arrivals(run_id, MAIL)
+
+
+def mail_entry(mail: Mail) -> str:
+    """The entry of such a value."""
+    return f"{mail.name}/{mail.sent_at_ms:014d}.{mail.number:06d}:{mail.signal_id}"
+
+
+def waits_of(run_id: RunId) -> str:
+    """The index of a run's items that wait for signals: by name, then those that wait longest first."""
+    return arrivals(run_id, WAITS)
+
+
+def wait_entry(name: str, since_ms: int, item_id: WorkItemId) -> str:
+    """The entry of such an item."""
+    return f"{name}/{since_ms:014d}:{item_id}"
+
+
+def of_signal(name: str) -> tuple[str, str]:
+    """Return `after` and `before` of a signal's entries in these two indexes."""
+    return f"{name}/", f"{name}{chr(ord('/') + 1)}"
+
+
+def waiter_of(entry: str) -> WorkItemId:
+    """The item that an entry of the index of waiting items is about."""
+    return WorkItemId(entry.rpartition(":")[2])
+
+
+def signal_mark(run_id: RunId, signal_id: str) -> Key:
+    """What marks a signal that a run has accepted."""
+    return Key(run_id, f"sm:{signal_id}")
+
+
+def mail(run_id: RunId, signal_id: str) -> Key:
+    """The cell that is there while nobody has taken a value that was kept."""
+    return Key(run_id, f"{MAIL_PREFIX}{signal_id}")
+
+
+def mailbox(run_id: RunId) -> Key:
+    """The cell whose version rises with each value that is kept."""
+    return Key(run_id, "mailbox")
+
+
+def waiters(run_id: RunId, name: str) -> Key:
+    """The cell whose version rises whenever an item begins to wait for a signal."""
+    return Key(run_id, f"w:{name}")
+
+
+def unread(run_id: RunId) -> Key:
+    """The counter of values that are kept."""
+    return Key(run_id, "unread")
 
 
 def arrival_entry(order: Order, item_id: WorkItemId) -> str:
@@ -142,7 +334,7 @@ def timer_entry(timer: Timer) -> str:
     """A timer's entry: earliest first, and of one item one per turn, so that dropping an old one spares the new."""
     target = timer.item_id
     if timer.kind.is_of_run:
-        target = WorkItemId("run" if timer.kind is TimerKind.RUN_TIMEOUT else "resume")
+        target = WorkItemId("run" if timer.kind is TimerKind.RUN_TIMEOUT else timer.kind.value)
     return f"{timer.due_ms:014d}:{target}:{timer.turn}:{timer.run_id}"
 
 
@@ -247,6 +439,32 @@ def runs_with_status(status: RunStatus) -> str:
 def runs_of_workflow(workflow: str) -> str:
     """The index of a workflow's runs."""
     return f"runs.workflow:{workflow}"
+
+
+def attributes(run_id: RunId) -> Key:
+    """The cell of the run's attributes."""
+    return Key(run_id, "attributes")
+
+
+def runs_with_attribute(name: str, lookup: str) -> str:
+    """The index of the runs with an attribute, in the order of the lists of runs; no name has a colon in it."""
+    return f"runs.attribute:{name}:{lookup}"
+
+
+def entries_between(started_from_ms: int | None, started_before_ms: int | None) -> tuple[str, str | None]:
+    """Return `after` and `before` of those entries in lists of runs that were started within a time.
+
+    Args:
+        started_from_ms: Not those started before; None for any.
+        started_before_ms: Only those started before; None for any.
+    """
+    after = "" if started_before_ms is None else _place_in_list(started_before_ms - 1)
+    return after, None if started_from_ms is None or started_from_ms <= 1 else _place_in_list(started_from_ms - 1)
+
+
+def _place_in_list(created_at_ms: int) -> str:
+    """Return a place just before the entries of runs that were started then."""
+    return f"{min(max(_LATEST - created_at_ms, 0), _LATEST - 1):014d}"
 
 
 def worker(worker_id: WorkerId) -> Key:

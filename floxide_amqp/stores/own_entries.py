@@ -23,7 +23,7 @@ async def own_entries(session: Session, run_id: RunId) -> AsyncGenerator[tuple[L
 
     Which joins there are is told by the names of the run's records, so those are removed afterwards.
     """
-    async for leaves in _emptying(session, run_id, [keys.live_items(run_id), keys.arrivals(run_id, "")]):
+    async for leaves in _emptying(session, run_id, _of_every_run(run_id)):
         yield leaves
     async for page in list_run(session, run_id):
         openers = {opener for record in page if (opener := _opener(record))}
@@ -41,6 +41,10 @@ async def _emptying(session: Session, run_id: RunId, names: Sequence[str]) -> As
         for start in range(0, len(leaves), PAGE):
             yield tuple(leaves[start : start + PAGE])
         left = [name for name, entries in pages if entries]
+
+
+def _of_every_run(run_id: RunId) -> list[str]:
+    return [keys.live_items(run_id), *(keys.arrivals(run_id, opener) for opener in keys.ALWAYS)]
 
 
 def _opener(record: RecordInfo) -> str:

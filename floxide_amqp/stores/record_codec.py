@@ -12,12 +12,17 @@ from dataclasses import fields
 from typing import Any, Final, TypeVar
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.joins import JoinInstance
+from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.records import (
+    AuditRecord,
+    Compensable,
     Envelope,
     ErrorRecord,
     HistoryEntry,
     InputKind,
     ItemInput,
+    Mail,
     Probe,
     Routed,
     RunFailure,
@@ -55,11 +60,12 @@ MAX_ENVELOPE_LENGTH: Final = 256
 
 HEADER = Shape(
     "run header", 10, run_id=STR, workflow=STR, version=STR, input=BYTES, input_digest=STR, context=BYTES,
-    created_at_ms=INT, deadline_ms=INT | NONE, reply_to=STR, start_item=STR,
+    created_at_ms=INT, deadline_ms=INT | NONE, reply_to=STR, start_item=STR, parent=ARRAY | NONE,
+    starts_at_ms=INT, forked_from=ARRAY | NONE,
 )  # fmt: skip
 STATE = Shape(
     "run state", 6, status=STR, updated_at_ms=INT, finished_at_ms=INT | NONE, failure=ARRAY | NONE, reason=STR,
-    deadline_ms=INT | NONE,
+    deadline_ms=INT | NONE, ends_as=STR, was_undone=BOOL, is_by_hand=BOOL,
 )  # fmt: skip
 TOMBSTONE = Shape(
     "tombstone", 8, run_id=STR, workflow=STR, version=STR, input_digest=STR, status=STR, ended_at_ms=INT,
@@ -68,19 +74,24 @@ TOMBSTONE = Shape(
 ITEM = Shape(
     "work item", 21, item_id=STR, node=STR, queue=STR, status=INT, input=ARRAY, scope=ARRAY, order=ARRAY, parent=STR,
     attempt=INT, owner=STR, anchored=BOOL, deaths=INT, loops=ARRAY, failure=ARRAY | NONE, due_ms=INT, successors=ARRAY,
-    kept=STR | NONE, token=BYTES, note=STR | BYTES, spared=BOOL, lost=INT, parked_ms=INT,
+    kept=STR | NONE, token=BYTES, note=STR | BYTES, spared=BOOL, lost=INT, parked_ms=INT, waits_for=STR,
+    begun=BOOL, given=BYTES | NONE, mail=ARRAY | NONE, timed_out=BOOL,
+    ticket=STR,
 )  # fmt: skip
 SCOPE = Shape("scope", 3, scope_id=STR, parent=ARRAY, then=ARRAY)
 PAGE = Shape("page of a fan-out", 1, routes=ARRAY)
+JOIN_ARRIVAL = Shape("arrival at a join", 3, position=INT, item_id=STR, payload=BYTES)
+AWAITED_JOIN = Shape("join that waits", 4, join_id=STR, node=STR, order=ARRAY, loops=ARRAY)
 DELTA = Shape("context delta", 2, item_id=STR, delta=BYTES)
-SNAPSHOT = Shape("context snapshot", 2, position=INT, context=BYTES)
 ERROR = Shape(
     "error record", 7, item_id=STR, node=STR, attempt=INT, at_ms=INT, error=ARRAY, worker=STR, will_retry=BOOL
 )
 HISTORY = Shape(
     "history entry", 8, item_id=STR, node=STR, status=INT, attempts=INT, ended_at_ms=INT, duration_us=INT, worker=STR,
-    parent=STR,
+    parent=STR, context_length=INT,
 )  # fmt: skip
+COMPENSABLE = Shape("step to undo", 4, item_id=STR, node=STR, queue=STR, output=BYTES | NONE)
+AUDIT = Shape("audit record", 5, at_ms=INT, action=STR, by=STR, reason=STR, detail=STR)
 WORKER = Shape(
     "worker record", 12, worker_id=STR, beat=INT, at_ms=INT, started_at_ms=INT, host=STR, boot=STR, pid=INT,
     process_started=STR, status=STR, queues=ARRAY, workflows=ARRAY, concurrency=INT, current_items=ARRAY,
@@ -97,12 +108,15 @@ ENVELOPE = Shape(
 PROBE = Shape("probe", 6, kind=STR, queue=STR, number=INT, before=STR, store=STR, shard=STR)
 
 # Parts of records.
+PARENT = Shape("parent of a run", 2, run_id=STR, item_id=STR)
 INPUT = Shape("input of a work item", 5, kind=INT, payload=BYTES, opener=STR, number=INT, pages=INT)
 LOOP = Shape("loop", 2, edge=STR, count=INT)
 FAILURE = Shape("failure of a work item", 4, node=STR, error_type=STR, message=STR | BYTES, attempts=INT)
 RUN_FAILURE = Shape("failure of a run", 4, node=STR, item_id=STR, error=ARRAY, attempts=INT)
 ERROR_INFO = Shape("error", 3, kinds=ARRAY, message=STR | BYTES, traceback=STR | BYTES)
 ROUTE = Shape("route", 3, edge=STR, payload=BYTES, suffix=ARRAY)
+MAIL = Shape("value of a signal", 5, signal_id=STR, name=STR, payload=BYTES, sent_at_ms=INT, number=INT)
+SIGNAL_MARK = Shape("mark of a signal", 2, digest=STR, token=BYTES)
 STUCK = Shape("stuck body", 7, run_id=STR, item_id=STR, node=STR, since_ms=INT, attempt=INT, lost=INT, is_given_up=BOOL)
 
 T = TypeVar("T")
@@ -122,11 +136,17 @@ def _refusing(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
     return decoding
 
 
-def _error_out(error: ErrorInfo) -> tuple[Any, ...]:
+def error_out(error: ErrorInfo) -> tuple[Any, ...]:
+    """Return an error as a part of a record."""
     return (error.kinds, text_out(error.message), text_out(error.traceback))
 
 
-def _error_in(values: Any) -> ErrorInfo:
+def error_in(values: Any) -> ErrorInfo:
+    """Return the error that a part of a record says.
+
+    Raises:
+        CodecError: It is none.
+    """
     kinds, message, traceback = ERROR_INFO.part(values)
     if not kinds:
         raise CodecError("An error is of no class.")
@@ -138,6 +158,8 @@ def encode_header(header: RunHeader) -> bytes:
     return pack_record(
         HEADER, header.run_id, header.workflow, header.version, header.input, header.input_digest, header.context,
         header.created_at_ms, header.deadline_ms, header.reply_to, header.start_item,
+        None if header.parent is None else (header.parent.run_id, header.parent.item_id), header.starts_at_ms,
+        None if header.forked_from is None else (header.forked_from.run_id, header.forked_from.item_id),
     )  # fmt: skip
 
 
@@ -152,15 +174,19 @@ def decode_header(data: bytes) -> RunHeader:
     return RunHeader(
         run_id=v[0], workflow=v[1], version=v[2], input=v[3], input_digest=v[4], context=v[5], created_at_ms=v[6],
         deadline_ms=v[7], reply_to=v[8], start_item=v[9],
+        parent=None if len(v) < 11 or v[10] is None else ParentLink(*PARENT.part(v[10])),
+        starts_at_ms=v[11] if len(v) > 11 else 0,
+        forked_from=None if len(v) < 13 or v[12] is None else ParentLink(*PARENT.part(v[12])),
     )  # fmt: skip
 
 
 def encode_state(state: RunState) -> bytes:
     """Encode a run's state."""
     failure = state.failure
-    failed = None if failure is None else (failure.node, failure.item_id, _error_out(failure.error), failure.attempts)
+    failed = None if failure is None else (failure.node, failure.item_id, error_out(failure.error), failure.attempts)
     return pack_record(
-        STATE, state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason, state.deadline_ms
+        STATE, state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason, state.deadline_ms,
+        "" if state.ends_as is None else state.ends_as.value, state.was_undone, state.is_by_hand,
     )  # fmt: skip
 
 
@@ -172,14 +198,17 @@ def decode_state(data: bytes) -> RunState:
         CodecError: The bytes are none.
     """
     v = unpack_record(STATE, data)
+    ends_as, was_undone, is_by_hand = v[6:9] if len(v) > 8 else ("", False, False)
     failed = v[3]
     failure = None
     if failed is not None:
         node, item_id, error, attempts = RUN_FAILURE.part(failed)
-        failure = RunFailure(node=node, item_id=item_id, error=_error_in(error), attempts=attempts)
+        failure = RunFailure(node=node, item_id=item_id, error=error_in(error), attempts=attempts)
     return RunState(
         status=_known(_RUN_STATUSES, v[0], STATE, "status"), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure,
         reason=v[4], deadline_ms=v[5],
+        ends_as=_known(_RUN_STATUSES, ends_as, STATE, "status") if ends_as else None,
+        was_undone=was_undone, is_by_hand=is_by_hand,
     )  # fmt: skip
 
 
@@ -206,7 +235,8 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
         item.scope, item.order, item.parent, item.attempt, item.owner, item.anchored, item.deaths, item.loops,
         None if failure is None else (failure.node, failure.error_type, text_out(failure.message), failure.attempts),
         item.due_ms, item.successors, item.kept, token or item.token, text_out(item.note), item.spared, item.lost,
-        item.parked_ms,
+        item.parked_ms, item.waits_for, item.begun, item.given, _mail_out(item.mail), item.timed_out,
+        item.ticket,
     )  # fmt: skip
 
 
@@ -221,7 +251,11 @@ def _item_from(v: Sequence[Any]) -> WorkItem:
         scope=texts(v[5], "scope"), order=whole_numbers(v[6], "order"), parent=v[7], attempt=v[8], owner=v[9],
         anchored=v[10], deaths=v[11], loops=tuple([LOOP.part(loop) for loop in v[12]]),
         failure=_failure_in(v[13], v[0]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
-        note=text_in(v[18], v[0]), spared=v[19], lost=v[20], parked_ms=v[21] if len(v) > ITEM.required else 0,
+        note=text_in(v[18], v[0]), spared=v[19], lost=v[20], parked_ms=v[21] if len(v) > 21 else 0,
+        waits_for=v[22] if len(v) > 22 else "", begun=v[23] if len(v) > 23 else False,
+        given=sealed_payload(v[24], v[0]) if len(v) > 24 and v[24] is not None else None,
+        mail=_mail_in(v[25]) if len(v) > 25 and v[25] is not None else None, timed_out=v[26] if len(v) > 26 else False,
+        ticket=v[27] if len(v) > 27 else "",
     )  # fmt: skip
 
 
@@ -230,6 +264,46 @@ def _failure_in(values: Any, item_id: str) -> FailureInfo | None:
         return None
     node, error_type, message, attempts = FAILURE.part(values)
     return FailureInfo(node=node, error_type=error_type, message=text_in(message, item_id), attempts=attempts)
+
+
+def _mail_out(mail: Mail | None) -> tuple[Any, ...] | None:
+    return None if mail is None else (mail.signal_id, mail.name, mail.payload, mail.sent_at_ms, mail.number)
+
+
+def _mail_in(values: Any) -> Mail:
+    signal_id, name, payload, sent_at_ms, number = MAIL.part(values)
+    return Mail(signal_id=signal_id, name=name, payload=payload, sent_at_ms=sent_at_ms, number=number)
+
+
+def encode_mail(mail: Mail) -> bytes:
+    """Encode a value that a run keeps until an item takes it."""
+    return pack_record(MAIL, *(_mail_out(mail) or ()))
+
+
+@_refusing
+def decode_mail(data: bytes) -> Mail:
+    """Decode a value that a run keeps.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    return _mail_in(unpack_record(MAIL, data)[: MAIL.required])
+
+
+def encode_signal_mark(digest: str, token: bytes) -> bytes:
+    """Encode what marks an accepted signal: what tells it from another one, and the commit that accepted it."""
+    return pack_record(SIGNAL_MARK, digest, token)
+
+
+@_refusing
+def decode_signal_mark(data: bytes) -> str:
+    """Decode what marks an accepted signal into its digest.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    digest: str = unpack_record(SIGNAL_MARK, data)[0]
+    return digest
 
 
 def encode_item(item: WorkItem, token: bytes = b"") -> bytes:
@@ -284,6 +358,41 @@ def decode_page(data: bytes) -> tuple[Routed, ...]:
     )
 
 
+def encode_join_arrival(position: int, item_id: str, payload: bytes) -> bytes:
+    """Encode a value that reached a join of edges."""
+    return pack_record(JOIN_ARRIVAL, position, item_id, payload)
+
+
+@_refusing
+def decode_join_arrival(data: bytes) -> tuple[int, str, bytes]:
+    """Decode a value that reached a join of edges: its place among the sources, the item it is from, and it.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    position, item_id, payload = unpack_record(JOIN_ARRIVAL, data)[:3]
+    return position, item_id, payload
+
+
+def encode_awaited_join(join: JoinInstance) -> bytes:
+    """Encode which join of edges waits for more."""
+    return pack_record(AWAITED_JOIN, join.join_id, join.node, join.order, join.loops)
+
+
+@_refusing
+def decode_awaited_join(data: bytes) -> JoinInstance:
+    """Decode which join of edges waits for more.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    join_id, node, order, loops = unpack_record(AWAITED_JOIN, data)[:4]
+    return JoinInstance(
+        join_id=join_id, node=node, order=whole_numbers(order, "order"),
+        loops=tuple([LOOP.part(loop) for loop in loops]),
+    )  # fmt: skip
+
+
 def encode_delta(item_id: str, delta: bytes) -> bytes:
     """Encode an entry of the context log."""
     return pack_record(DELTA, item_id, delta)
@@ -300,28 +409,10 @@ def decode_delta(data: bytes) -> tuple[str, bytes]:
     return item_id, delta
 
 
-def encode_snapshot(position: int, context: bytes) -> bytes:
-    """Encode a snapshot of the context: the log position it reaches, and the merged context, packed."""
-    return pack_record(SNAPSHOT, position, context)
-
-
-@_refusing
-def decode_snapshot(data: bytes) -> tuple[int, bytes]:
-    """Decode a snapshot of the context into the log position it reaches and the packed context.
-
-    Raises:
-        CodecError: The bytes are none.
-    """
-    position, context = unpack_record(SNAPSHOT, data)[:2]
-    if position < 0:
-        raise CodecError("A context snapshot reaches a position before the log.")
-    return position, context
-
-
 def encode_error(record: ErrorRecord) -> bytes:
     """Encode a failed attempt."""
     return pack_record(
-        ERROR, record.item_id, record.node, record.attempt, record.at_ms, _error_out(record.error), record.worker,
+        ERROR, record.item_id, record.node, record.attempt, record.at_ms, error_out(record.error), record.worker,
         record.will_retry
     )  # fmt: skip
 
@@ -335,7 +426,7 @@ def decode_error(data: bytes) -> ErrorRecord:
     """
     v = unpack_record(ERROR, data)
     return ErrorRecord(
-        item_id=v[0], node=v[1], attempt=v[2], at_ms=v[3], error=_error_in(v[4]), worker=v[5], will_retry=v[6]
+        item_id=v[0], node=v[1], attempt=v[2], at_ms=v[3], error=error_in(v[4]), worker=v[5], will_retry=v[6]
     )
 
 
@@ -343,7 +434,7 @@ def encode_history(entry: HistoryEntry) -> bytes:
     """Encode a line of history."""
     return pack_record(
         HISTORY, entry.item_id, entry.node, _ITEM_STATUS_NUMBER[entry.status], entry.attempts, entry.ended_at_ms,
-        entry.duration_us, entry.worker, entry.parent,
+        entry.duration_us, entry.worker, entry.parent, entry.context_length,
     )  # fmt: skip
 
 
@@ -357,8 +448,40 @@ def decode_history(data: bytes) -> HistoryEntry:
     v = unpack_record(HISTORY, data)
     return HistoryEntry(
         item_id=v[0], node=v[1], status=_known(_ITEM_STATUSES, v[2], HISTORY, "status"), attempts=v[3],
-        ended_at_ms=v[4], duration_us=v[5], worker=v[6], parent=v[7],
+        ended_at_ms=v[4], duration_us=v[5], worker=v[6], parent=v[7], context_length=v[8] if len(v) > 8 else -1,
     )  # fmt: skip
+
+
+def encode_compensable(step: Compensable) -> bytes:
+    """Encode a step that is to be undone."""
+    return pack_record(COMPENSABLE, step.item_id, step.node, step.queue, step.output)
+
+
+@_refusing
+def decode_compensable(data: bytes) -> Compensable:
+    """Decode a step that is to be undone.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    item_id, node, queue, output = unpack_record(COMPENSABLE, data)[:4]
+    return Compensable(item_id=item_id, node=node, queue=queue, output=output)
+
+
+def encode_audit(record: AuditRecord) -> bytes:
+    """Encode what somebody did to a run."""
+    return pack_record(AUDIT, record.at_ms, record.action, record.by, record.reason, record.detail)
+
+
+@_refusing
+def decode_audit(data: bytes) -> AuditRecord:
+    """Decode what somebody did to a run.
+
+    Raises:
+        CodecError: The bytes are none.
+    """
+    at_ms, action, by, reason, detail = unpack_record(AUDIT, data)[:5]
+    return AuditRecord(at_ms=at_ms, action=action, by=by, reason=reason, detail=detail)
 
 
 def encode_worker(record: WorkerRecord) -> bytes:

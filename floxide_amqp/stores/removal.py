@@ -19,6 +19,7 @@ from floxide_amqp.core.records import Timer, TimerKind, Tombstone, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
+    ABSENT,
     Batch,
     Check,
     Clear,
@@ -35,6 +36,7 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.attributes import attribute_index, decode_attributes
 from floxide_amqp.stores.dead_letters import decode_letter
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed_records import key_of
@@ -127,7 +129,10 @@ class RunRemoval:
     # --- one run
 
     async def condemn(self, run: StoredRun, now_ms: int) -> bool:
-        """Take an ended run out of the store for everybody; False if something touched it meanwhile."""
+        """Take an ended run out of the store for everybody; False if something touched it meanwhile.
+
+        A commit whose reply was lost conflicts with itself when it is sent again: the tombstone tells that it was this.
+        """
         header, state = run.header, run.state
         ended_at = state.finished_at_ms or state.updated_at_ms
         tombstone = Tombstone(
@@ -135,7 +140,8 @@ class RunRemoval:
             status=state.status, ended_at_ms=ended_at, deleted_at_ms=now_ms,
         )  # fmt: skip
         run_id, run_entry = header.run_id, run.writer.run_entry
-        writes = (
+        attributes, leaves = await self._attribute_leaves(run_id, run_entry)
+        writes: tuple[Write, ...] = (
             Put(keys.tombstone(run_id), codec.encode_tombstone(tombstone)),
             Enter(keys.CONDEMNED, keys.timed_run(now_ms, run_id)),
             Delete(keys.state(run_id)),
@@ -144,11 +150,24 @@ class RunRemoval:
             Leave(keys.runs_of_workflow(header.workflow), run_entry),
             Leave(keys.runs_with_status(state.status), run_entry),
             Leave(keys.ended_runs(state.status), keys.timed_run(ended_at, run_id)),
+            *leaves,
         )
-        checks = (Check(keys.state(run_id), run.epoch),)
-        return isinstance(
-            await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes)), Committed
-        )
+        checks = (Check(keys.state(run_id), run.epoch), Check(keys.attributes(run_id), attributes))
+        outcome = await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes))
+        return isinstance(outcome, Committed) or await self._was_condemned_at(run_id, now_ms)
+
+    async def _was_condemned_at(self, run_id: RunId, now_ms: int) -> bool:
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.tombstone(run_id),)))).cells[0]
+        return cell.version != ABSENT and codec.decode_tombstone(cell.value).deleted_at_ms == now_ms
+
+    async def _attribute_leaves(self, run_id: RunId, run_entry: str) -> tuple[int, list[Leave]]:
+        """Return the version of a run's attributes, and what takes it out of the lists of runs that have them."""
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.attributes(run_id),)))).cells[0]
+        leaves: list[Leave] = []
+        with suppress(CodecError):  # damaged: the entries lead to no run, and are passed over
+            attributes = decode_attributes(cell.value) if cell.version else {}
+            leaves = [Leave(attribute_index(name, value), run_entry) for name, value in attributes.items()]
+        return cell.version, leaves
 
     async def forget_entry(self, ended: EndedRun) -> None:
         """Take an entry away whose run goes on, or ended at another time too."""
@@ -211,7 +230,7 @@ class RunRemoval:
             with suppress(CodecError):  # what leads to an item that nobody can read finds nothing, and is dropped then
                 changes += _led_to(tombstone, codec.decode_item(cell.value), cell.version) if cell.version else ()
             with suppress(CodecError):
-                changes += (c.DropLetter(decode_letter(letter.value).letter_id, item_id),) if letter.version else ()
+                changes += (c.DropDeadLetter(decode_letter(letter.value).letter_id, item_id),) if letter.version else ()
         return (*(Leave(live, item_id) for item_id in ids), *BatchWriter(run_id, 0).writes(changes))
 
     async def _arrivals_page(self, run_id: RunId) -> tuple[Write, ...]:
@@ -219,7 +238,7 @@ class RunRemoval:
         history = keys.history(run_id)
         slot = slot_of(run_id)
         page = (await self._session.read(Read(slot=slot, logs=(LogRange(history, 0, PAGE),)))).logs[0]
-        names = [keys.arrivals(run_id, opener) for opener in ("", *_items_of(page.entries))]
+        names = [keys.arrivals(run_id, opener) for opener in (*keys.ALWAYS, *_items_of(page.entries))]
         first = await self._session.read(Read(slot=slot, indexes=tuple(IndexRange(name, limit=1) for name in names)))
         writes: list[Write] = []
         for name in (name for name, entries in zip(names, first.indexes, strict=True) if entries):
@@ -233,7 +252,8 @@ class RunRemoval:
         return tuple(writes)
 
     async def _log_page(self, run_id: RunId) -> tuple[Write, ...]:
-        logs = (keys.context_log(run_id), keys.errors(run_id))
+        named = (keys.context_log, keys.errors, keys.audit, keys.compensables, keys.moments)
+        logs = [log(run_id) for log in named]
         asked = tuple(LogRange(log, 0, 1) for log in logs)
         pages = (await self._session.read(Read(slot=slot_of(run_id), logs=asked))).logs
         return tuple(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from floxide_amqp.core.ids import RunId, Slot, WorkItemId, slot_of
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.kin import Kin
 from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState, Tombstone
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError, UnreadableRecordError
 from floxide_amqp.ports.key_value import IndexRange, Key, Read, Snapshot
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.attributes import StoredAttributes, stored_attributes
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.items import StoredItem, stored_item
 from floxide_amqp.stores.sealed_places import arrival_place
@@ -48,7 +49,8 @@ class StoredRun:
     @property
     def writer(self) -> BatchWriter:
         """Builds batches for this run."""
-        return BatchWriter(self.header.run_id, self.header.created_at_ms, self.header.workflow)
+        header = self.header
+        return BatchWriter(header.run_id, header.created_at_ms, header.workflow, Kin(header.parent, True, True))
 
 
 class RunStore:
@@ -62,14 +64,41 @@ class RunStore:
         """Return a run, or None where there is none."""
         return self._run(run_id, await self._read(run_id))
 
-    async def find_with_item(self, run_id: RunId, item_id: WorkItemId) -> tuple[StoredRun | None, StoredItem | None]:
-        """Return a run and one of its items as of one moment; None for what is not there."""
+    async def find_with_item(
+        self, run_id: RunId, item_id: WorkItemId, *, with_counts: bool = True
+    ) -> tuple[StoredRun | None, StoredItem | None]:
+        """Return a run and one of its items as of one moment; None for what is not there.
+
+        Without its counts, which are zero then, it takes less to read: for whoever reads thousands.
+        """
         key = keys.item(run_id, item_id)
-        snapshot = await self._read(run_id, key)
+        snapshot = await self._read(run_id, key, names=COUNT_NAMES if with_counts else ())
         return self._run(run_id, snapshot), stored_item(key, snapshot.cells[2], self._sealing)
 
-    async def _read(self, run_id: RunId, *more: Key) -> Snapshot:
-        counters = tuple(keys.count(run_id, name) for name in COUNT_NAMES)
+    async def find_with_attributes(self, run_id: RunId) -> tuple[StoredRun, StoredAttributes] | None:
+        """Return a run and its attributes as of one moment, or None where there is none."""
+        snapshot = await self._read(run_id, keys.attributes(run_id))
+        run = self._run(run_id, snapshot)
+        return None if run is None else (run, stored_attributes(run_id, snapshot.cells[2]))
+
+    async def load_with_attributes(self, run_id: RunId) -> tuple[StoredRun, StoredAttributes]:
+        """Return a run and its attributes as of one moment; raises as `load`."""
+        found = await self.find_with_attributes(run_id)
+        if found is None:
+            raise await self._why_not_found(run_id)
+        return found
+
+    async def attributes(self, run_id: RunId) -> StoredAttributes:
+        """Return the attributes of a run; none where there is no such run.
+
+        Raises:
+            UnreadableRecordError: They cannot be read.
+        """
+        cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.attributes(run_id),)))).cells[0]
+        return stored_attributes(run_id, cell)
+
+    async def _read(self, run_id: RunId, *more: Key, names: tuple[str, ...] = COUNT_NAMES) -> Snapshot:
+        counters = tuple([keys.count(run_id, name) for name in names])
         cells = (keys.header(run_id), keys.state(run_id), *more)
         return await self._session.read(Read(slot=slot_of(run_id), cells=cells, counters=counters))
 
@@ -142,21 +171,8 @@ class RunStore:
             header=read_header(run_id, header.value),
             state=readable_state(self._sealing, run_id, read_state),
             epoch=state.version,
-            counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=True))),
+            counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=bool(snapshot.counters)))),
         )
-
-    async def list_ids(
-        self, *, status: RunStatus | None = None, workflow: str | None = None, after: str = "", limit: int = PAGE
-    ) -> Sequence[tuple[str, Slot]]:
-        """Return entries of a list of runs, newest first: of a status, else of a workflow, else all."""
-        indexes = [keys.RUNS if workflow is None else keys.runs_of_workflow(workflow)]
-        if status is not None:
-            indexes = [keys.runs_with_status(stored) for stored in STORED_AS.get(status, (status,))]
-        slots: dict[str, Slot] = {}
-        for index in indexes:
-            entries = await self._session.scan(IndexRange(index, after=after, limit=limit))
-            slots |= {entry.entry: entry.slot for entry in entries}
-        return sorted(slots.items())[:limit]
 
 
 def read_header(run_id: RunId, data: bytes) -> RunHeader:

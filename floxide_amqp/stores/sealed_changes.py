@@ -7,22 +7,29 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from floxide_amqp.core import changes as c
+from floxide_amqp.core.compensation import undoing_id
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.kin_changes import PutChild
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.sealed import Place, Sealed, SealedText, Unsealed, sealed_payload
 from floxide_amqp.stores.sealed_places import (
+    CHILD,
+    CHILD_OUTPUT,
     DELTA,
     ERROR,
+    GIVEN,
     INPUT,
     ITEM_FAILURE,
+    LETTER,
     NOTE,
     RUN_CONTEXT,
     RUN_FAILURE,
     RUN_INPUT,
     arrival_place,
+    join_place,
     name_of_error,
     page_place,
     text_places,
@@ -41,6 +48,25 @@ def sealed_changes(sealing: Sealing, run_id: RunId, changes: Iterable[c.Change])
     return tuple([table[type(each)](sealing, run_id, each) if type(each) in table else each for each in changes])
 
 
+def bytes_carried(changes: Iterable[c.Change]) -> int:
+    """Return about how many bytes there are to seal: inputs, outputs and changes of contexts, those of errors not."""
+    total = 0
+    for change in changes:
+        if isinstance(change, c.PutItem):
+            total += len(change.item.input.payload)
+        elif isinstance(change, c.AppendDelta):
+            total += len(change.delta)
+        elif isinstance(change, c.Arrive | c.ArriveAt):
+            total += len(change.payload)
+        elif isinstance(change, c.PutPage):
+            total += sum(len(route.payload) for route in change.routes)
+        elif isinstance(change, c.PutHeader):
+            total += len(change.header.input) + len(change.header.context)
+        elif isinstance(change, c.WhenScope | c.WhenCount | c.WhenJoins):
+            total += bytes_carried(change.then) + bytes_carried(change.otherwise)
+    return total
+
+
 def _put_item(sealing: Sealing, run_id: RunId, change: c.PutItem) -> c.Change:
     item = _sealed_item(sealing, run_id, change.item)
     return change if item is change.item else c.PutItem(item, change.is_listed)
@@ -52,9 +78,12 @@ def _sealed_item(sealing: Sealing, run_id: RunId, item: WorkItem) -> WorkItem:
     note = item.note
     if item.status is WorkItemStatus.FAILED:  # the beginning of its error; all other notes are the engine's own
         note = sealing.seal_text(note, Place(run_id, NOTE, item.item_id), item.item_id)
-    if payload is item.input.payload and failure is item.failure and note is item.note:
+    given = item.given
+    if given is not None and sealing.is_on and not isinstance(given, Sealed):
+        given = sealed_payload(sealing.seal(given, Place(run_id, GIVEN, item.item_id)), item.item_id)
+    if payload is item.input.payload and failure is item.failure and note is item.note and given is item.given:
         return item
-    return replace(item, input=replace(item.input, payload=payload), failure=failure, note=note)
+    return replace(item, input=replace(item.input, payload=payload), failure=failure, note=note, given=given)
 
 
 def _sealed_input(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
@@ -125,8 +154,21 @@ def _append_delta(sealing: Sealing, run_id: RunId, change: c.AppendDelta) -> c.C
     return c.AppendDelta(change.item_id, sealing.seal(change.delta, Place(run_id, DELTA, change.item_id)))
 
 
+def _append_compensable(sealing: Sealing, run_id: RunId, change: c.AppendCompensable) -> c.Change:
+    step = change.step
+    if step.output is None:
+        return change
+    place = Place(run_id, INPUT, undoing_id(run_id, step.item_id))  # there it goes as it is, without a key
+    return c.AppendCompensable(replace(step, output=sealing.seal(step.output, place)))
+
+
 def _arrive(sealing: Sealing, run_id: RunId, change: c.Arrive) -> c.Change:
     place = arrival_place(run_id, change.opener, keys.arrival_entry(change.order, change.item_id))
+    return replace(change, payload=sealing.seal(change.payload, place))
+
+
+def _arrive_at(sealing: Sealing, run_id: RunId, change: c.ArriveAt) -> c.Change:
+    place = join_place(run_id, change.join_id, change.position, change.item_id)
     return replace(change, payload=sealing.seal(change.payload, place))
 
 
@@ -141,12 +183,27 @@ def _put_page(sealing: Sealing, run_id: RunId, change: c.PutPage) -> c.Change:
     return c.PutPage(opener, number, routes)
 
 
-def _open_scope(sealing: Sealing, run_id: RunId, change: c.OpenScope) -> c.Change:
+def _post_letter(sealing: Sealing, run_id: RunId, change: c.PostLetter) -> c.Change:
+    letter = change.letter
+    if not letter.payload:
+        return change
+    payload = sealing.seal(letter.payload, Place(run_id, LETTER, letter.letter_id))
+    return c.PostLetter(replace(letter, payload=payload))
+
+
+def _put_child(sealing: Sealing, run_id: RunId, change: PutChild) -> c.Change:
+    child = change.child
+    error = None if child.error is None else _sealed_error(sealing, run_id, CHILD, child.run_id, child.error)
+    output = sealing.seal(child.output, Place(run_id, CHILD_OUTPUT, child.run_id)) if child.output else b""
+    return PutChild(replace(child, output=output, error=error), is_new=change.is_new)
+
+
+def _put_scope(sealing: Sealing, run_id: RunId, change: c.OpenScope | c.CloseScope) -> c.Change:
     then = _sealed_item(sealing, run_id, change.scope.then)
-    return change if then is change.scope.then else c.OpenScope(replace(change.scope, then=then))
+    return change if then is change.scope.then else replace(change, scope=replace(change.scope, then=then))
 
 
-def _when(sealing: Sealing, run_id: RunId, change: c.WhenScope | c.WhenCount) -> c.Change:
+def _when(sealing: Sealing, run_id: RunId, change: c.WhenScope | c.WhenCount | c.WhenJoins) -> c.Change:
     return replace(
         change,
         then=sealed_changes(sealing, run_id, change.then),
@@ -162,14 +219,20 @@ _SEALED: Final = cast(
         c.PutRun: _put_run,
         c.AppendError: _append_error,
         c.AppendDelta: _append_delta,
+        c.AppendCompensable: _append_compensable,
         c.Arrive: _arrive,
+        c.ArriveAt: _arrive_at,
         c.PutPage: _put_page,
-        c.OpenScope: _open_scope,
+        c.OpenScope: _put_scope,
+        c.CloseScope: _put_scope,
+        c.PostLetter: _post_letter,
+        PutChild: _put_child,
         c.WhenScope: _when,
         c.WhenCount: _when,
+        c.WhenJoins: _when,
     },
 )
 _TAKEN_OVER: Final[dict[type, Callable[[Sealing, RunId, Any], c.Change]]] = {
-    kind: _SEALED[kind] for kind in (c.PutItem, c.OpenScope, c.WhenScope, c.WhenCount)
+    kind: _SEALED[kind] for kind in (c.PutItem, c.OpenScope, c.CloseScope, c.WhenScope, c.WhenCount, c.WhenJoins)
 }
 """What matters even where nothing is sealed: an item may take over what was sealed for another one."""

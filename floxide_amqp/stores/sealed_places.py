@@ -22,7 +22,15 @@ ARRIVAL: Final = "arrival"
 PAGE: Final = "page"
 DELTA: Final = "context change"
 SNAPSHOT: Final = "context snapshot"
+SEGMENT: Final = "context segment"
 ERROR: Final = "error"
+SIGNAL: Final = "signal"
+GIVEN: Final = "given output"
+LETTER: Final = "letter"
+CHILD_OUTPUT: Final = "output of the child"
+CHILD: Final = "child"
+SCHEDULED_INPUT: Final = "input of the schedule"
+SCHEDULED_CONTEXT: Final = "context of the schedule"
 
 
 def arrival_place(run_id: RunId, opener: str, entry: str) -> Place:
@@ -30,9 +38,29 @@ def arrival_place(run_id: RunId, opener: str, entry: str) -> Place:
     return Place(run_id, ARRIVAL, f"{opener} {entry}") if opener else Place(run_id, OUTPUT, entry)
 
 
+def join_place(run_id: RunId, join_id: str, position: int, item_id: str) -> Place:
+    """Return where a value belongs that reached a join of edges."""
+    return Place(run_id, ARRIVAL, f"{join_id} at {position} from {item_id}")
+
+
 def page_place(run_id: RunId, opener: str, number: int, place: int) -> Place:
     """Return where one of the outputs on a page of a large fan-out belongs."""
     return Place(run_id, PAGE, f"{opener} {number} {place}")
+
+
+def snapshot_place(run_id: RunId, position: int, segments: int) -> Place:
+    """Return where a snapshot of the context belongs."""
+    return Place(run_id, SNAPSHOT, f"{position} {segments}")
+
+
+def segment_place(run_id: RunId, number: int, path: str, first: int) -> Place:
+    """Return where some elements of a long field of the context belong."""
+    return Place(run_id, SEGMENT, f"{number} {first} {path}")
+
+
+def mail_place(run_id: RunId, name: str, signal_id: str) -> Place:
+    """Return where a value of a signal belongs."""
+    return Place(run_id, SIGNAL, f"{name} {signal_id}")
 
 
 def text_places(run_id: RunId, kind: str, name: str) -> tuple[Place, Place]:

@@ -7,12 +7,16 @@ from dataclasses import replace
 
 from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.kin import ChildRecord
 from floxide_amqp.core.records import ErrorRecord, Routed, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores.sealed import Layer, Place, Sealed, SealedText, Unsealed, unwrap
 from floxide_amqp.stores.sealed_places import (
+    CHILD,
+    CHILD_OUTPUT,
     DELTA,
     ERROR,
+    GIVEN,
     INPUT,
     ITEM_FAILURE,
     NOTE,
@@ -38,6 +42,15 @@ def input_of(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
         return payload
     sealed_for = payload.item_id if isinstance(payload, Sealed) else item.item_id  # another's input, taken over
     return sealing.open(payload, Place(run_id, INPUT, sealed_for))
+
+
+def given_of(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
+    """Return the output that somebody gave an item by hand, opened; empty where nobody did.
+
+    Raises:
+        MissingKeyError, UnreadableRecordError: As `Sealing.open`.
+    """
+    return b"" if item.given is None else sealing.open(item.given, Place(run_id, GIVEN, item.item_id))
 
 
 def check_failure(sealing: Sealing, run_id: RunId, item: WorkItem) -> None:
@@ -78,6 +91,22 @@ def readable_state(sealing: Sealing, run_id: RunId, state: RunState) -> RunState
 def readable_record(sealing: Sealing, run_id: RunId, record: ErrorRecord) -> ErrorRecord:
     """Return a failed attempt with the texts of its error opened."""
     return replace(record, error=_readable_error(sealing, run_id, ERROR, name_of_error(record), record.error))
+
+
+def readable_child(sealing: Sealing, run_id: RunId, child: ChildRecord) -> ChildRecord:
+    """Return what a run knows of a child with the texts of its error opened; its output stays sealed."""
+    if child.error is None:
+        return child
+    return replace(child, error=_readable_error(sealing, run_id, CHILD, child.run_id, child.error))
+
+
+def child_output(sealing: Sealing, run_id: RunId, child: ChildRecord) -> bytes:
+    """Return the output of a child as its parent keeps it, opened.
+
+    Raises:
+        MissingKeyError, UnreadableRecordError: As `Sealing.open`.
+    """
+    return sealing.open(child.output, Place(run_id, CHILD_OUTPUT, child.run_id))
 
 
 def _readable_error(sealing: Sealing, run_id: RunId, kind: str, name: str, error: ErrorInfo) -> ErrorInfo:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, Slot
+from floxide_amqp.core.limit_moves import LIMIT_PREFIX
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError, ReshardingError
 from floxide_amqp.ports.key_value import (
@@ -38,11 +39,14 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.attributes import attribute_index, decode_attributes
 from floxide_amqp.stores.exporting import RunExport
-from floxide_amqp.stores.importing import HEADER, RunImport
+from floxide_amqp.stores.importing import ATTRIBUTES, HEADER, RunImport
+from floxide_amqp.stores.limit_keys import copy_limit
 from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.own_entries import own_entries
 from floxide_amqp.stores.run_file import CellFrame, RunFileReader
+from floxide_amqp.stores.schedules import copied_schedule
 from floxide_amqp.stores.session import Session
 
 PAGE: Final = 500
@@ -55,7 +59,8 @@ OF_THE_DELETED: Final = (keys.CONDEMNED, keys.TOMBSTONES, keys.RUNS_ASIDE)
 """Indexes whose entries go with tombstones."""
 
 KNOWN: Final = (
-    keys.RUNS, *OF_THE_DELETED, keys.TIMERS, keys.SET_ASIDE, keys.DEAD_LETTERS,
+    keys.RUNS, *OF_THE_DELETED, keys.TIMERS, keys.SET_ASIDE, keys.DEAD_LETTERS, keys.SCHEDULES,
+    keys.LIMITS,
     *(index for status in RunStatus for index in (keys.runs_with_status(status), keys.ended_runs(status))),
 )  # fmt: skip
 """Indexes over all runs whose names are known; the others are named after workflows, task queues and workers."""
@@ -140,6 +145,12 @@ class SlotMove:
         return {run_id: each for run_id, each in held.items() if run_id not in self._copied}
 
     async def _copy_one(self, run_id: RunId, lists: Sequence[Write]) -> None:
+        if (schedule := keys.schedule_of(run_id)) is not None:
+            await self._copy_schedule(schedule)
+            return
+        if run_id.startswith(LIMIT_PREFIX):
+            await copy_limit(self.source, self.target, run_id)
+            return
         cells = (keys.header(run_id), keys.state(run_id), keys.tombstone(run_id), keys.imported(run_id))
         header, state, tombstone, mark = await self._cells(self.source, cells)
         there, _, _, its_mark = await self._cells(self.target, cells)
@@ -151,6 +162,14 @@ class SlotMove:
         elif tombstone.version and not mark.version and not is_there:
             writes = (Put(keys.tombstone(run_id), tombstone.value), *lists)
             batch = Batch(slot=self.slot, checks=(Check(keys.tombstone(run_id), ABSENT),), writes=writes)
+            await self.target.commit(batch)  # a conflict tells that it is there
+
+    async def _copy_schedule(self, name: str) -> None:
+        cells = (keys.schedule_spec(name), keys.schedule_state(name))
+        spec, state = await self._cells(self.source, cells)
+        if spec.version and state.version:
+            writes = copied_schedule(name, spec, state)
+            batch = Batch(slot=self.slot, checks=(Check(cells[0], ABSENT),), writes=writes)
             await self.target.commit(batch)  # a conflict tells that it is there
 
     async def _copy_run(self, run_id: RunId, header: Cell, there: Cell | None) -> None:
@@ -176,6 +195,9 @@ class SlotMove:
             with suppress(CodecError):
                 if frame.name == HEADER:
                     self._indexes.add(keys.runs_of_workflow(codec.decode_header(frame.value).workflow))
+                elif frame.name == ATTRIBUTES:
+                    attributes = decode_attributes(frame.value)
+                    self._indexes |= {attribute_index(name, value) for name, value in attributes.items()}
                 elif frame.name.startswith(keys.ITEM_PREFIX):
                     item = codec.decode_item(frame.value)
                     self._note_queue(item.queue)

@@ -31,16 +31,19 @@ OPEN: Final = tuple(status for status in STATUSES if not status.is_terminal)
 
 LISTS: Final = (
     keys.RUNS, *(keys.ended_runs(status) for status in STATUSES if status.is_terminal), keys.CONDEMNED, keys.TOMBSTONES,
-    keys.RUNS_ASIDE, keys.TIMERS, keys.SET_ASIDE, keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS,
+    keys.RUNS_ASIDE, keys.TIMERS, keys.SET_ASIDE, keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS, keys.LETTERS,
+    keys.SCHEDULES,
 )  # fmt: skip
 """Indexes over all runs whose names are known, but those by status."""
 
 EXACT: Final = {
     "header": "headers", "state": "headers", "x": "context", "xs": "context", "xt": "context", "h": "history",
-    "e": "errors", "tombstone": "tombstones",
+    "e": "errors", "tombstone": "tombstones", "attributes": "attributes", "moments": "history",
+    "spec": "schedules", "progress": "schedules",
 }  # fmt: skip
 PREFIXES: Final = {
-    "i": "items", "s": "scopes", "n": "scopes", "c": "counters", "p": "pages of fan-outs", "d": "dead letters"
+    "i": "items", "s": "scopes", "n": "scopes", "c": "counters", "p": "pages of fan-outs", "d": "dead letters",
+    "k": "children", "g": "letters received", "xc": "context",
 }  # fmt: skip
 """What a record of a run is, by its name, or by what its name begins with before a colon."""
 
@@ -223,7 +226,7 @@ def _indexes(record: RecordInfo) -> Iterable[str]:
     """Return the names of indexes that there may be because of a record."""
     run_id, name = RunId(record.key.partition), record.key.name
     if name == "header" and record.kind is RecordKind.CELL:
-        return keys.live_items(run_id), keys.arrivals(run_id, "")
+        return keys.live_items(run_id), *(keys.arrivals(run_id, opener) for opener in keys.ALWAYS)
     if name.startswith(keys.SCOPE_PREFIX):
         return (keys.arrivals(run_id, keys.opener_of(record.key)),)
     return ()

@@ -6,7 +6,22 @@ from collections.abc import Iterable
 
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.joins import arrived, waiting
+from floxide_amqp.core.kin import ALONE, Kin
+from floxide_amqp.core.kin_changes import ChildIs, PutChild
+from floxide_amqp.core.limit_changes import EnterTicket, LeaveTicket
 from floxide_amqp.core.records import RunState
+from floxide_amqp.core.signal_changes import (
+    EnterWait,
+    KeepMail,
+    LeaveWait,
+    MailboxIs,
+    MailIsThere,
+    NoteSignal,
+    SignalIsNew,
+    TakeMail,
+    WaitersAre,
+)
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.ports.key_value import (
     ABSENT,
@@ -26,7 +41,13 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.attributes import attribute_writes
+from floxide_amqp.stores.children import child_writes
 from floxide_amqp.stores.dead_letters import encode_letter, encode_place
+from floxide_amqp.stores.letters import letter_writes
+from floxide_amqp.stores.limit_keys import ticket_write
+from floxide_amqp.stores.moments import encode_moment
+from floxide_amqp.stores.signal_writes import signal_check, signal_writes
 
 STATUS_LETTERS = {status: status.value[0:2].encode() for status in WorkItemStatus}
 """How the list of live items tells an item's status without its record."""
@@ -38,10 +59,12 @@ class BatchWriter:
     Attributes:
         run_entry: The run's entry in the lists of runs, from its header's creation time.
         workflow: Its workflow's name, for the list of ended runs; empty where nothing is written that may end it.
+        kin: Who must be told when it ends.
     """
 
-    def __init__(self, run_id: RunId, created_at_ms: int, workflow: str = "") -> None:
+    def __init__(self, run_id: RunId, created_at_ms: int, workflow: str = "", kin: Kin = ALONE) -> None:
         self.run_id = run_id
+        self.kin = kin
         self.workflow = workflow
         self.run_entry = keys.run_entry(created_at_ms, run_id)
 
@@ -73,7 +96,10 @@ class BatchWriter:
         """Return the operations of some changes, in order."""
         writes: list[Write] = []
         for change in changes:
-            self._change(change, token, writes)
+            if isinstance(change, c.Count):  # as most of them are
+                writes.append(Add(keys.count(self.run_id, change.name), change.amount))
+            else:
+                self._change(change, token, writes)
         return tuple(writes)
 
     def _condition(self, condition: c.Condition) -> Precondition:
@@ -86,8 +112,16 @@ class BatchWriter:
                 return Check(keys.tombstone(self.run_id), ABSENT)
             case c.ScopeIsOpen(scope_id):
                 return Check(keys.scope(self.run_id, scope_id), 1)
+            case c.AttributesAre(version):
+                return Check(keys.attributes(self.run_id), version)
+            case SignalIsNew() | MailIsThere() | MailboxIs() | WaitersAre():
+                return signal_check(self.run_id, condition)
             case c.ContextLengthIs(length):
                 return CheckLength(keys.context_log(self.run_id), length)
+            case ChildIs(child_id, version):
+                return Check(keys.child(self.run_id, child_id), version)
+            case c.LetterIsNew(letter_id):
+                return Check(keys.received(self.run_id, letter_id), ABSENT)
 
     def _change(self, change: c.Change, token: bytes, out: list[Write]) -> None:
         run_id = self.run_id
@@ -101,39 +135,90 @@ class BatchWriter:
                 out.append(Put(keys.header(run_id), codec.encode_header(header)))
                 out.append(Enter(keys.RUNS, self.run_entry))
                 out.append(Enter(keys.runs_of_workflow(header.workflow), self.run_entry))
+            case c.PutAttributes(before, after):
+                out += attribute_writes(run_id, self.run_entry, before, after)
             case c.PutRun(state, was):
                 out.append(Put(keys.state(run_id), codec.encode_state(state)))
                 if was is not state.status:
                     self._move(was, state, out)
-            case c.OpenScope(scope):
+            case c.OpenScope(scope) | c.CloseScope(scope):
                 out.append(Put(keys.scope(run_id, scope.scope_id), codec.encode_scope(scope)))
-            case c.CountScope(path, amount):
-                out.append(Add(keys.scope_count(run_id, path), amount))
-            case c.Count(name, amount):
-                out.append(Add(keys.count(run_id, name), amount))
+            case c.CountScope() | c.Count() | c.CountJoins():
+                out.append(Add(self._counter(change), change.amount))
             case c.Arrive(opener, order, item_id, payload):
                 out.append(Enter(keys.arrivals(run_id, opener), keys.arrival_entry(order, item_id), payload))
-            case c.PutPage(opener, number, routes):
-                out.append(Put(keys.page(run_id, opener, number), codec.encode_page(routes)))
-            case c.DropPage(opener, number):
-                out.append(Delete(keys.page(run_id, opener, number)))
-            case c.AppendDelta() | c.AppendError() | c.AppendHistory():
+            case c.PutPage() | c.DropPage():
+                page = keys.page(run_id, change.opener, change.number)
+                routes = change.routes if isinstance(change, c.PutPage) else None
+                out.append(Delete(page) if routes is None else Put(page, codec.encode_page(routes)))
+            case (
+                c.AppendDelta()
+                | c.AppendError()
+                | c.AppendHistory()
+                | c.AppendMoment()
+                | c.AppendAudit()
+                | c.AppendCompensable()
+                | c.ArriveAt()
+                | c.AwaitJoin()
+            ):
                 out.append(self._append(change))
-            case c.PutLetter(letter):
-                out.append(Put(keys.dead_letter(run_id, letter.item_id), encode_letter(letter)))
-                out.append(Enter(keys.DEAD_LETTERS, letter.letter_id, encode_place(run_id, letter.item_id)))
-            case c.DropLetter(letter_id, item_id):
-                out.append(Delete(keys.dead_letter(run_id, item_id)))
-                out.append(Leave(keys.DEAD_LETTERS, letter_id))
-            case c.WhenScope(path, equals, then, otherwise):
-                out.append(self._when(keys.scope_count(run_id, path), equals, then, otherwise, token))
-            case c.WhenCount(name, equals, then, otherwise):
-                out.append(self._when(keys.count(run_id, name), equals, then, otherwise, token))
+            case NoteSignal() | KeepMail() | TakeMail() | EnterWait() | LeaveWait():
+                out += signal_writes(run_id, change, token)
+            case c.PutDeadLetter() | c.DropDeadLetter() | c.PostLetter() | c.MarkReceived():
+                out += self._letter(change)
+            case EnterTicket() | LeaveTicket():
+                out.append(ticket_write(run_id, change))
+            case PutChild(child, is_new):
+                out += child_writes(run_id, child, is_new=is_new)
+            case c.WhenScope() | c.WhenCount() | c.WhenJoins():
+                then, otherwise = self.writes(change.then, token), self.writes(change.otherwise, token)
+                out.append(When(self._counter(change), change.equals, then, otherwise))
             case _:
                 out.append(self._entry(change))
 
-    def _append(self, change: c.AppendDelta | c.AppendError | c.AppendHistory) -> Write:
+    def _letter(self, change: c.PutDeadLetter | c.DropDeadLetter | c.PostLetter | c.MarkReceived) -> tuple[Write, ...]:
+        run_id = self.run_id
         match change:
+            case c.PutDeadLetter(letter):
+                place = encode_place(run_id, letter.item_id)
+                return (
+                    Put(keys.dead_letter(run_id, letter.item_id), encode_letter(letter)),
+                    Enter(keys.DEAD_LETTERS, letter.letter_id, place),
+                )
+            case c.DropDeadLetter(letter_id, item_id):
+                return Delete(keys.dead_letter(run_id, item_id)), Leave(keys.DEAD_LETTERS, letter_id)
+            case c.PostLetter(posted):
+                return letter_writes(posted)
+            case c.MarkReceived(letter_id):
+                return (Put(keys.received(run_id, letter_id), b""),)
+
+    def _counter(self, change: c.CountScope | c.Count | c.CountJoins | c.WhenScope | c.WhenCount | c.WhenJoins) -> Key:
+        """Return the counter that a change adds to, or asks about."""
+        match change:
+            case c.CountScope(path) | c.WhenScope(path):
+                return keys.scope_count(self.run_id, path)
+            case c.Count(name) | c.WhenCount(name):
+                return keys.count(self.run_id, name)
+            case c.CountJoins(name) | c.WhenJoins(name):
+                return keys.joined(self.run_id, name)
+
+    def _append(
+        self,
+        change: c.AppendDelta | c.AppendError | c.AppendHistory | c.AppendMoment | c.AppendAudit | c.AppendCompensable
+        | c.ArriveAt | c.AwaitJoin,
+    ) -> Write:  # fmt: skip
+        match change:
+            case c.ArriveAt(join_id, position, item_id, payload):
+                arrival = codec.encode_join_arrival(position, item_id, payload)
+                return Append(keys.joined(self.run_id, arrived(join_id)), (arrival,))
+            case c.AwaitJoin(scope, join):
+                return Append(keys.joined(self.run_id, waiting(scope)), (codec.encode_awaited_join(join),))
+            case c.AppendMoment(moment):
+                return Append(keys.moments(self.run_id), (encode_moment(moment),))
+            case c.AppendAudit(record):
+                return Append(keys.audit(self.run_id), (codec.encode_audit(record),))
+            case c.AppendCompensable(step):
+                return Append(keys.compensables(self.run_id), (codec.encode_compensable(step),))
             case c.AppendDelta(item_id, delta):
                 return Append(keys.context_log(self.run_id), (codec.encode_delta(item_id, delta),))
             case c.AppendError(record):
@@ -150,10 +235,16 @@ class BatchWriter:
         | c.SetTimer
         | c.DropTimer
         | c.EnterParked
-        | c.LeaveParked,
+        | c.LeaveParked
+        | c.EnterBegun
+        | c.LeaveBegun,
     ) -> Write:
         run_id = self.run_id
         match change:
+            case c.EnterBegun(step):
+                return Enter(keys.begun(run_id), step.item_id, codec.encode_compensable(step))
+            case c.LeaveBegun(item_id):
+                return Leave(keys.begun(run_id), item_id)
             case c.EnterMessage(queue, entry, item_id, turn, publisher, tries):
                 note = codec.encode_message_note(run_id, item_id, turn, publisher, tries)
                 return Enter(keys.messages(queue), entry, note)
@@ -172,11 +263,6 @@ class BatchWriter:
                 return Enter(keys.parked(queue), keys.parked_entry((workflow, version, node), run_id, item_id))
             case c.LeaveParked(queue, workflow, version, node, item_id):
                 return Leave(keys.parked(queue), keys.parked_entry((workflow, version, node), run_id, item_id))
-
-    def _when(
-        self, counter: Key, equals: int, then: tuple[c.Change, ...], otherwise: tuple[c.Change, ...], token: bytes
-    ) -> When:
-        return When(counter, equals, self.writes(then, token), self.writes(otherwise, token))
 
     def _move(self, was: RunStatus | None, state: RunState, out: list[Write]) -> None:
         if was is not None:

@@ -11,13 +11,17 @@ import typer
 from floxide_amqp.apps.absent import AbsentControlBus, BrokerUse
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError, exit_code_of, say
+from floxide_amqp.apps.cli.filters import SetAttributeOption, attributes_from, instant_from
 from floxide_amqp.apps.cli.inputs import parse_context, parse_input
 from floxide_amqp.apps.cli.options import (
     ContextOption,
+    DelayOption,
     Frame,
     InputOption,
     RunIdArgument,
     RunIdOption,
+    RunTimeoutOption,
+    StartAtOption,
     TimeoutOption,
     WatchOption,
     WorkflowName,
@@ -26,6 +30,7 @@ from floxide_amqp.apps.cli.options import (
 from floxide_amqp.apps.cli.printing import in_words, print_text, result_as_json
 from floxide_amqp.apps.cli.running import Stop, run_to_end
 from floxide_amqp.apps.cli.watch import watch as watch_run
+from floxide_amqp.apps.cli.whoever import By, whoever
 from floxide_amqp.apps.log_setup import LogLevel
 from floxide_amqp.apps.settings import HTTP_VARIABLE
 from floxide_amqp.apps.stores import check_is_there
@@ -141,6 +146,10 @@ def start(
     input: InputOption = None,
     context: ContextOption = None,
     run_id: RunIdOption = None,
+    attribute: SetAttributeOption = None,
+    delay: DelayOption = None,
+    start_at: StartAtOption = None,
+    run_timeout: RunTimeoutOption = None,
     timeout: TimeoutOption = None,
     watch: WatchOption = False,
 ) -> None:
@@ -153,25 +162,33 @@ def start(
     if timeout is not None and not watch:
         raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
     value, state = parse_input(chosen.graph, input), parse_context(chosen.graph.context, context)
+    attributes = attributes_from(attribute)
 
     async def act(orchestrator: Orchestrator) -> str:
-        handle = await orchestrator.start(chosen, value, context=state, run_id=run_id)
+        handle = await orchestrator.start(
+            chosen, value, context=state, run_id=run_id, attributes=attributes, delay=delay,
+            start_at=instant_from(start_at), timeout=run_timeout,
+        )  # fmt: skip
         return await _watched(app, orchestrator, handle, timeout) if watch else handle.run_id
 
     print_text(with_orchestrator(app, act, with_worker=app.is_embedded and watch))
 
 
 @command()
-def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
+def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "", by: By = "") -> None:
     """Cancel a run.
 
-    Steps in flight are interrupted, the others never begin.
+    Steps in flight are interrupted, the others never begin. What steps with a compensation have done is undone first.
     """
 
     async def act(orchestrator: Orchestrator) -> str:
-        if await orchestrator.cancel(run_id, reason=reason):
-            return f"Run {run_id} is cancelled."
+        is_done = await orchestrator.cancel(run_id, reason=reason, by=whoever(by))
         status = await orchestrator.status(run_id)
+        if status is RunStatus.COMPENSATING:
+            then = "is being cancelled" if is_done else "ends already"
+            return f"Run {run_id} {then}: what it did is undone first, as `floxide status` shows."
+        if is_done:
+            return f"Run {run_id} is cancelled."
         if status is RunStatus.CANCELLED:
             return f"Run {run_id} was cancelled already."
         raise InvalidRunStateError(run_id=run_id, action="cancel", status=status.value)
@@ -180,21 +197,29 @@ def cancel(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
 
 
 @command()
-def pause(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "") -> None:
+def pause(frame: Frame, *, run_id: RunIdArgument, reason: Reason = "", by: By = "") -> None:
     """Pause a run.
 
     Steps in flight end and are kept, nothing new begins.
     """
 
     async def act(orchestrator: Orchestrator) -> str:
-        await orchestrator.pause(run_id, reason=reason)
+        await orchestrator.pause(run_id, reason=reason, by=whoever(by))
         return f"Run {run_id} is paused; `floxide resume` lets it go on."
 
     print_text(with_orchestrator(frame.app(patience=STEER_SECONDS), act, broker=BrokerUse.IF_REACHABLE))
 
 
 @command()
-def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None, watch: WatchOption = False) -> None:
+def resume(
+    frame: Frame,
+    *,
+    run_id: RunIdArgument,
+    timeout: TimeoutOption = None,
+    watch: WatchOption = False,
+    reason: Reason = "",
+    by: By = "",
+) -> None:
     """Let a paused or failed run go on.
 
     Failed items are tried again. With --watch it waits for the end and prints the output. A run that waits for a
@@ -205,7 +230,7 @@ def resume(frame: Frame, *, run_id: RunIdArgument, timeout: TimeoutOption = None
         raise UsageError("--timeout is the longest wait for the result: it needs --watch.")
 
     async def act(orchestrator: Orchestrator) -> str:
-        was_stopped = await orchestrator.resume(run_id)
+        was_stopped = await orchestrator.resume(run_id, reason=reason, by=whoever(by))
         info = await orchestrator.run_info(run_id)
         if not was_stopped and info.status is RunStatus.WAITING:
             raise InvalidRunStateError(

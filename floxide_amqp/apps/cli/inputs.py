@@ -64,8 +64,22 @@ def parse_input(graph: Graph, given: str | None) -> Any:
                 f"Workflow {graph.workflow!r} takes {graph.input.description}: give it with --input, as JSON, "
                 "as the path of a file, or - for standard input."
             ) from None
-    text = read_json(given, "--input")
-    return _parse(graph.input, text, f"The input of workflow {graph.workflow!r}")
+    return parse_value(graph.input, given, "--input", f"The input of workflow {graph.workflow!r}")
+
+
+def parse_value(payload: PayloadType, given: str, option: str, what: str) -> Any:
+    """Return a value from what the command line says: inline JSON, the path of a file, or ``-``.
+
+    Args:
+        payload: The value's type.
+        given: What the command line says.
+        option: Where, for the error: ``--input``.
+        what: What the value is, as the subject of a sentence.
+
+    Raises:
+        UsageError: It is no JSON, or not of the type.
+    """
+    return _parse(payload, read_json(given, option), what)
 
 
 def parse_context(kind: type[Context], given: str | None) -> Context | None:
@@ -88,6 +102,18 @@ def parse_context(kind: type[Context], given: str | None) -> Context | None:
     if not kind.__context_fields__:
         raise UsageError("The workflow has no context; leave --context out.")
     return _context(kind, json.loads(read_json(given, "--context")), kind.__name__)
+
+
+def parse_field(kind: type[Context], name: str, given: str, option: str) -> Any:
+    """Return the value of one field of a context: inline JSON, the path of a file, or ``-``.
+
+    Raises:
+        UsageError: There is no such field, or the value is no JSON or not of its type.
+    """
+    if name not in kind.__context_fields__:
+        have = ", ".join(kind.__context_fields__) or "none"
+        raise UsageError(f"{kind.__name__} has no field {name!r}; its fields are: {have}.")
+    return _field(kind.__context_fields__[name], json.loads(read_json(given, option)), f"{kind.__name__}.{name}")
 
 
 def _context(kind: type[Context], values: Any, where: str) -> Context:

@@ -14,6 +14,13 @@ from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.cli.acting import graph_of, with_orchestrator
 from floxide_amqp.apps.cli.failures import MissingError, UsageError
+from floxide_amqp.apps.cli.filters import (
+    AttributeOption,
+    StartedAfterOption,
+    StartedBeforeOption,
+    attributes_from,
+    instant_from,
+)
 from floxide_amqp.apps.cli.options import (
     Frame,
     JsonOption,
@@ -23,7 +30,9 @@ from floxide_amqp.apps.cli.options import (
     command,
 )
 from floxide_amqp.apps.cli.printing import (
+    CHILDREN_SHOWN,
     as_json,
+    children_in_words,
     hex_dump,
     in_words,
     print_facts,
@@ -31,12 +40,14 @@ from floxide_amqp.apps.cli.printing import (
     print_text,
     result_as_json,
     shown,
+    undone_in_words,
     wait_in_words,
 )
 from floxide_amqp.apps.cli.references import load_workflow
 from floxide_amqp.apps.cli.watch import describe_counts
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.runtime.kin_views import ChildPage
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.views import RunInfo, RunMetrics, RunPage, at
 
@@ -65,27 +76,33 @@ def status(frame: Frame, *, run_id: RunIdArgument, json: JsonOption = False) -> 
     """
     app = frame.app()
 
-    async def look(orchestrator: Orchestrator) -> tuple[RunInfo, RunMetrics, str | None]:
+    async def look(orchestrator: Orchestrator) -> tuple[RunInfo, RunMetrics, ChildPage, str | None]:
         info, metrics = await orchestrator.run_info(run_id), await orchestrator.metrics(run_id)
+        started = await orchestrator.children(run_id, limit=CHILDREN_SHOWN + 1)
         graph = await graph_of(app, orchestrator, run_id)
         if info.status is not RunStatus.COMPLETED or graph is None:
-            return info, metrics, None
+            return info, metrics, started, None
         result: Any = await orchestrator.handle_of(graph, run_id).result()
-        return info, metrics, result_as_json(graph, result)
+        return info, metrics, started, result_as_json(graph, result)
 
-    info, metrics, result = look_at(app, look)
+    info, metrics, started, result = look_at(app, look)
     if json:
-        members = {"run": info, "metrics": metrics}
+        members = {"run": info, "metrics": metrics, "children": started.children[:CHILDREN_SHOWN]}
         print_text(_with_result(as_json(members), result))
         return
     print_facts(
         [
             ("run", info.run_id),
             ("workflow", f"{info.workflow} (version {info.version})"),
+            ("parent", info.parent),
             ("status", info.status.value),
             ("reason", info.reason),
             ("failure", info.failure),
             ("waits for", "\n".join(map(wait_in_words, info.waits))),
+            ("undone", undone_in_words(info)),
+            ("forked from", " item ".join(info.forked_from)),
+            ("children", children_in_words(started)),
+            ("attributes", "\n".join(f"{name}={shown(value)}" for name, value in info.attributes.items())),
             ("items", describe_counts(metrics, info.status)),
             ("time in nodes", metrics.busy_time),
             ("created", info.created_at),
@@ -108,6 +125,9 @@ def list_runs(
     *,
     status: Annotated[RunStatus | None, typer.Option(help="Only runs with this status.")] = None,
     workflow: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this workflow.")] = None,
+    attribute: AttributeOption = None,
+    started_after: StartedAfterOption = None,
+    started_before: StartedBeforeOption = None,
     limit: LimitOption = 50,
     cursor: Annotated[str, typer.Option(metavar="CURSOR", help="Go on after the page that ended with this.")] = "",
     json: JsonOption = False,
@@ -116,7 +136,10 @@ def list_runs(
     app = frame.app()
 
     async def look(orchestrator: Orchestrator) -> RunPage:
-        page = await orchestrator.list_runs(status=status, workflow=workflow, limit=limit, cursor=cursor)
+        page = await orchestrator.list_runs(
+            status=status, workflow=workflow, attributes=attributes_from(attribute), limit=limit, cursor=cursor,
+            started_after=instant_from(started_after), started_before=instant_from(started_before),
+        )  # fmt: skip
         if workflow is not None and not page.runs:
             anywhere = await orchestrator.list_runs(workflow=workflow, limit=1)
             if not anywhere.runs:

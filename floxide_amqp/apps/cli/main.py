@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from floxide_amqp.apps.cli import acting, dead_letters, deleting, looking, moving, resharding, store, store_stats
+from floxide_amqp.apps.cli import (
+    acting,
+    bulk,
+    children,
+    dead_letters,
+    deleting,
+    following,
+    limits,
+    looking,
+    moving,
+    resharding,
+    schedules,
+    signalling,
+    steering,
+    store,
+    store_stats,
+)
 from floxide_amqp.apps.cli.printing import print_text
 
 app = typer.Typer(
@@ -25,11 +41,20 @@ app.command("list")(looking.list_runs)
 app.command("cancel")(acting.cancel)
 app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
+app.command("terminate")(steering.terminate)
+app.command("retry")(steering.retry)
+app.command("fork")(steering.fork)
+app.command("complete")(steering.complete)
+app.command("edit-context")(steering.edit_context)
+app.command("audit")(steering.audit)
+app.command("signal")(signalling.signal)
 app.command("delete")(deleting.delete)
 app.command("export")(moving.export_run)
 app.command("import")(moving.import_run)
 app.command("items")(looking.items)
+app.command("children")(children.children)
 app.command("errors")(looking.errors)
+app.command("events")(following.events)
 app.command("graph")(looking.graph)
 
 
@@ -56,6 +81,9 @@ quarantine.command("list")(looking.quarantine_list)
 quarantine.command("show")(looking.quarantine_show)
 app.add_typer(quarantine)
 app.add_typer(dead_letters.app)
+app.add_typer(bulk.app)
+app.add_typer(schedules.app)
+app.add_typer(limits.app)
 store.app.command("stats")(store_stats.stats)
 store.app.command("reshard")(resharding.reshard)
 app.add_typer(store.app)

@@ -33,6 +33,16 @@ InputOption = Annotated[
     str | None,
     typer.Option("--input", "-i", metavar="JSON|FILE|-", help="The input: JSON, a file with JSON, or - for stdin."),
 ]
+DelayOption = Annotated[
+    float | None, typer.Option(min=0, metavar="SECONDS", help="Let the run begin only after that time.")
+]
+StartAtOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="When the run begins, such as 2026-07-01T12:00:00+02:00.")
+]
+RunTimeoutOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, metavar="SECONDS", help="How long the run may take, instead of what its workflow says."),
+]
 ContextOption = Annotated[
     str | None,
     typer.Option("--context", "-c", metavar="JSON|FILE|-", help="The initial context: a JSON object with its fields."),

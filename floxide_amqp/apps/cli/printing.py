@@ -14,8 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError
-from floxide_amqp.runtime.views import WaitInfo
+from floxide_amqp.runtime.kin_views import ChildInfo, ChildPage
+from floxide_amqp.runtime.views import RunInfo, WaitInfo
+
+CHILDREN_SHOWN = 10
+"""Children that the status of a run names."""
 
 PIPE_WIDTH = 240
 """Columns of a table that does not go to a terminal: nothing in it is cut for want of room."""
@@ -24,6 +29,11 @@ PIPE_WIDTH = 240
 def as_json(value: Any) -> str:
     """Return any value as indented JSON: records, dataclasses, models, dates; bytes as base64, the unknown as text."""
     return pydantic_core.to_json(value, indent=2, bytes_mode="base64", fallback=repr).decode()
+
+
+def as_json_line(value: Any) -> str:
+    """Return any value as JSON in one line, written as `as_json` does."""
+    return pydantic_core.to_json(value, bytes_mode="base64", fallback=repr).decode()
 
 
 def result_as_json(graph: Graph, value: Any) -> str:
@@ -49,6 +59,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(" ".join(shown(value).splitlines())) for value in row))
     _print(table)
+
+
+def child_status(child: ChildInfo) -> str:
+    """Return how a child ended, as far as its parent has heard of it."""
+    return "goes on" if child.status is None else child.status.value
+
+
+def children_in_words(page: ChildPage) -> str:
+    """Return the first children of a run, a line each."""
+    lines = [f"{each.run_id} ({each.node}): {child_status(each)}" for each in page.children[:CHILDREN_SHOWN]]
+    if len(page.children) > CHILDREN_SHOWN:
+        lines.append("and more: floxide children")
+    return "\n".join(lines)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -88,6 +111,16 @@ def wait_in_words(wait: WaitInfo) -> str:
         f"since {shown(wait.since)}" if wait.since else "",
         f"until {shown(wait.until)}" if wait.until else "",
     )
+    return ", ".join(part for part in parts if part)
+
+
+def undone_in_words(info: RunInfo) -> str:
+    """Return how far a run is with undoing what its steps did; empty where there is nothing to say of it."""
+    undo = info.undo
+    if info.status is not RunStatus.COMPENSATING and not (undo.done or undo.failed):
+        return ""
+    left, failed = f"{undo.left} left" if undo.left else "", f"{undo.failed} failed" if undo.failed else ""
+    parts = (f"{undo.done} steps", left, failed)
     return ", ".join(part for part in parts if part)
 
 

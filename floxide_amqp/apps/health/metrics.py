@@ -156,6 +156,10 @@ METRICS = (
            _figure(lambda figures: figures.timers_fired)),
     Metric("floxide_timers_set_aside_total", _COUNTER, (), "Due timers that could not be fired; they are tried again.",
            _figure(lambda figures: figures.timers_set_aside)),
+    Metric("floxide_letters_delivered_total", _COUNTER, (), "Letters from one run to another delivered.",
+           _figure(lambda figures: figures.letters_delivered)),
+    Metric("floxide_letters_put_off_total", _COUNTER, (), "Letters that could not be delivered; they are tried again.",
+           _figure(lambda figures: figures.letters_put_off)),
     Metric("floxide_runs_deleted_total", _COUNTER, (), "Ended runs deleted.",
            _figure(lambda figures: figures.runs_deleted)),
     # messages

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import Change, Count, DropLetter, DropTimer, EpochIs, PutItem, PutLetter, TurnIs
+from floxide_amqp.core.changes import Change, Count, DropDeadLetter, DropTimer, EpochIs, PutDeadLetter, PutItem, TurnIs
 from floxide_amqp.core.decisions import Decision, MessageAnchor, Outgoing
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import DeadLetter, RunHeader, RunState, Timer, TimerKind, WorkItem
@@ -21,7 +21,7 @@ def publish_at_once(
 ) -> Decision:
     """The first letter of an item: a new message takes the place of the lost one; the item's turn stays."""
     decision = moves.republish(item, letter.turn, now_ms, publisher, moves.forget_message(message))
-    return _with(decision, PutLetter(letter))
+    return _with(decision, PutDeadLetter(letter))
 
 
 def publish_later(
@@ -30,7 +30,7 @@ def publish_later(
     """One more letter of the same item: a timer publishes it again when the letter's `due_ms` has come."""
     out = Outgoing(item, turn, message.entry)
     decision = moves.defer_publish(item, turn, letter.due_ms, header, note, out)
-    return _with(decision, PutLetter(replace(letter, turn=turn + 1)))
+    return _with(decision, PutDeadLetter(replace(letter, turn=turn + 1)))
 
 
 def keep(item: WorkItem, turn: int, epoch: int, letter: DeadLetter, message: MessageAnchor, note: str) -> Decision:
@@ -42,7 +42,7 @@ def keep(item: WorkItem, turn: int, epoch: int, letter: DeadLetter, message: Mes
             PutItem(parked, is_listed=True),
             Count("waiting", 1),
             *moves.forget_message(message),
-            PutLetter(replace(letter, turn=turn + 1, due_ms=0, is_kept=True)),
+            PutDeadLetter(replace(letter, turn=turn + 1, due_ms=0, is_kept=True)),
         ),
         epoch_after=epoch,
     )
@@ -52,7 +52,7 @@ def requeue(
     item: WorkItem, letter: DeadLetter, run: RunState, epoch: int, now_ms: int, publisher: WorkerId
 ) -> Decision:
     """Somebody wants the item to be tried again: it gets a new message, and its letters count from zero."""
-    drop = DropLetter(letter.letter_id, letter.item_id)
+    drop = DropDeadLetter(letter.letter_id, letter.item_id)
     if not letter.is_kept:
         forget: tuple[Change, ...] = (drop, *drop_timer(letter))
         return moves.republish(item, letter.turn, now_ms, publisher, forget)
@@ -61,7 +61,7 @@ def requeue(
 
 def give_up(failed: Decision, letter: DeadLetter) -> Decision:
     """Somebody drops the letter: its item fails by `failed`, the decision of a step, and waits no more."""
-    changes: tuple[Change, ...] = (DropLetter(letter.letter_id, letter.item_id), *drop_timer(letter))
+    changes: tuple[Change, ...] = (DropDeadLetter(letter.letter_id, letter.item_id), *drop_timer(letter))
     return _with(failed, *changes, *((Count("waiting", -1),) if letter.is_kept else ()))
 
 
