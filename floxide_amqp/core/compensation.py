@@ -38,6 +38,7 @@ from floxide_amqp.core.changes import (
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, message_entry
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
 from floxide_amqp.core.records import (
+    OF_THE_ENGINE,
     Compensable,
     InputKind,
     ItemInput,
@@ -135,7 +136,7 @@ def compensated_types(annotation: Any) -> tuple[Any, Any] | None:
 
 def begin(item: WorkItem, nodes: Mapping[str, GraphNode]) -> tuple[WorkItem, tuple[Change, ...]]:
     """Return an item whose body may run from now on, and the changes that note it where its node has a compensation."""
-    node = undoing_node(nodes[item.node])
+    node = None if item.input.kind in OF_THE_ENGINE else undoing_node(nodes[item.node])
     if node is None or item.begun:
         return item, ()
     step = Compensable(item_id=item.item_id, node=node, queue=nodes[node].options.queue)

@@ -160,7 +160,7 @@ def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, p
     """A waiting item becomes pending because its timer is due."""
     pending = replace(
         item, status=WorkItemStatus.PENDING, due_ms=0, waits_for="", parked_ms=0, note="",
-        timed_out=bool(item.waits_for),
+        timed_out=item.status is WorkItemStatus.HELD and bool(item.waits_for),
     )  # fmt: skip
     cleanup: list[Change] = [DropTimer(timer), Count("waiting", -1), *leave_waits(item)]
     return repend(item, pending, timer.turn, run, epoch, now_ms, publisher, cleanup=cleanup)

@@ -28,6 +28,9 @@ MAX_OPEN: Final = 100
 MAX_RECENT: Final = 20
 """Settled occurrences that are kept to be looked at."""
 
+ON_TIME_MS = 60_000
+"""An occurrence that is late by no more than that was not missed: rounds of maintenance and commits take their time."""
+
 LOOK_MS: Final = 5_000
 """Between two looks at whether the run has ended for whose end an occurrence waits."""
 
@@ -213,7 +216,7 @@ def next_turn(
     if state.paused:
         return state
     state = _missed(spec, state, now_ms, timing)
-    if state.queue and not state.open_runs:
+    if state.queue and (spec.overlap is Overlap.ALLOW or not state.open_runs):
         return _begun(spec, replace(state, queue=state.queue[1:]), state.queue[0], now_ms)
     for _ in range(MAX_PASSED):
         at_ms = state.next_ms
@@ -278,7 +281,7 @@ def timed(spec: ScheduleSpec, state: ScheduleState, now_ms: int, *, left: bool =
 
 def _missed(spec: ScheduleSpec, state: ScheduleState, now_ms: int, timing: Timing) -> ScheduleState:
     """Pass over occurrences that are too old to be caught up; of very many in a row only the first are counted."""
-    too_old = now_ms - spec.catch_up_ms
+    too_old = now_ms - max(spec.catch_up_ms, ON_TIME_MS)
     at_ms, last_ms, count = state.next_ms, state.last_ms, 0
     while at_ms and spec.due_ms(at_ms) < too_old:
         last_ms, count = at_ms, count + 1

@@ -108,6 +108,21 @@ def test_a_queued_run_begins_when_the_one_before_it_is_over_and_is_looked_after_
     assert after.open_runs == (second,)
 
 
+def test_what_is_queued_begins_one_after_the_other_once_runs_may_overlap() -> None:
+    state = played(replace(SPEC, overlap=Overlap.QUEUE), ScheduleState(next_ms=5 * MINUTE), 8 * MINUTE)
+    assert (len(state.queue), state.started) == (3, 1)
+    after = played(replace(SPEC, overlap=Overlap.ALLOW), state, 8 * MINUTE)
+    assert (after.queue, after.started) == ((), 4)
+
+
+def test_what_is_late_by_moments_is_on_time_also_where_nothing_is_caught_up() -> None:
+    spec = replace(SPEC, catch_up_ms=0)
+    late = played(spec, ScheduleState(next_ms=5 * MINUTE), 5 * MINUTE + 3)
+    assert (late.started, late.missed) == (1, 0)
+    too_late = played(spec, ScheduleState(next_ms=5 * MINUTE), 6 * MINUTE + 3)
+    assert what(too_late) == [("missed", 5, 1), ("started", 6, 1)]
+
+
 def test_a_queue_has_an_end() -> None:
     spec = replace(SPEC, overlap=Overlap.QUEUE, catch_up_ms=1000 * MINUTE)
     state = played(spec, ScheduleState(next_ms=MINUTE), (MAX_QUEUED + 4) * MINUTE)

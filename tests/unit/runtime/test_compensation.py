@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from floxide_amqp import (
     WorkItemStatus,
     node,
 )
+from floxide_amqp.core.compensation import begin
 from floxide_amqp.core.failure import describe_error
-from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import HistoryEntry, RunFailure
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.records import OF_THE_ENGINE, HistoryEntry, InputKind, ItemInput, RunFailure, WorkItem
 from floxide_amqp.exceptions import InvalidRunStateError
 from floxide_amqp.ports.key_value import Append, Batch, LogRange, Read, Trim
 from floxide_amqp.runtime import control_actions
@@ -470,3 +471,15 @@ async def test_an_encrypted_run_is_undone_and_nobody_reads_what_its_steps_return
     entries = (await here.client().services.session.read(Read(slot=slot_of(RUN), logs=(log,)))).logs[0].entries
     assert len(entries) == 2
     assert not any(b"box" in entry for entry in entries)
+
+
+@pytest.mark.parametrize("kind", sorted(OF_THE_ENGINE, key=str))
+def test_what_the_engine_does_in_the_name_of_a_node_is_no_step_to_be_undone(kind: InputKind) -> None:
+    shop = Shop()
+    graph = shopping(shop).graph
+    name = next(name for name, held in graph.nodes.items() if held.options.compensation is not None)
+    item = WorkItem(
+        item_id=WorkItemId("i"), node=name, queue="default", status=WorkItemStatus.PENDING, input=ItemInput(kind=kind)
+    )
+    assert begin(item, graph.nodes) == (item, ())
+    assert begin(replace(item, input=ItemInput()), graph.nodes)[1] != ()

@@ -103,6 +103,15 @@ def test_a_wake_checks_the_turn_its_timer_was_set_with() -> None:
     assert {DropTimer(timer), Count("waiting", -1)} <= set(decision.changes[1:])
 
 
+@pytest.mark.parametrize(("status", "is_over"), [(WorkItemStatus.HELD, True), (WorkItemStatus.WAITING_RETRY, False)])
+def test_only_the_end_of_a_hold_is_a_timeout_not_the_next_try_of_a_child_that_failed(
+    status: WorkItemStatus, is_over: bool
+) -> None:
+    timer = Timer(due_ms=5, run_id=RUN, item_id=ITEM, kind=TimerKind.RETRY, turn=3)
+    waiting = item(status, due_ms=5, waits_for="child:run-1")
+    assert put_by(moves.wake(waiting, timer, RUNNING, 1, 9, ME)).timed_out is is_over
+
+
 @pytest.mark.parametrize(
     ("before", "changes"),
     [
