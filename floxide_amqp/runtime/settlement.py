@@ -131,6 +131,8 @@ class Settlement:
         run_id = admitted.run.header.run_id
         stored = await self._services.runs.find(run_id)
         if is_closed:
+            if admitted.item.begun and stored is not None:  # the run may end before the rest is cancelled
+                await self._let_go(stored, admitted.item.item_id)
             await self._anchorage.forget(admitted.item.item_id)
             return
         if stored is None or not stored.state.is_over_for(admitted.item):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core import compensation as undo
+from floxide_amqp.core import moves
 from floxide_amqp.core.changes import DropTimer, EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision, Effects
 from floxide_amqp.core.ids import WorkItemId
@@ -77,6 +78,8 @@ def _decide(services: Services, run: StoredRun, timer: Timer, found: _Next) -> D
         return undo.undo_step(header, epoch, found.step, found.number, timer, now, services.name)
     if isinstance(found, _Busy):
         item, turn = found.stored.item, found.stored.turn
+        if found.is_undoing and item.status is WorkItemStatus.PENDING:  # what led to it may be gone
+            return moves.republish(item, turn, now, services.name, (DropTimer(timer),))
         if found.is_undoing:
             return undo.drop_timer((TurnIs(item.item_id, turn), EpochIs(epoch)), timer)
         return undo.wait_for_body(item.item_id, turn, epoch, timer, now)

@@ -15,6 +15,7 @@ from floxide_amqp import (
     Cancelled,
     Compensation,
     Encryption,
+    NextAll,
     RetryPolicy,
     RunCancelledError,
     RunFailedError,
@@ -22,6 +23,7 @@ from floxide_amqp import (
     RunTimeoutError,
     Workflow,
     WorkItemStatus,
+    first,
     node,
 )
 from floxide_amqp.core.compensation import begin
@@ -483,3 +485,68 @@ def test_what_the_engine_does_in_the_name_of_a_node_is_no_step_to_be_undone(kind
     )
     assert begin(item, graph.nodes) == (item, ())
     assert begin(replace(item, input=ItemInput()), graph.nodes)[1] != ()
+
+
+async def test_a_step_whose_fan_out_was_closed_while_the_run_was_paused_is_let_go_and_undone(
+    cluster: MakeCluster,
+) -> None:
+    begun, go, did = [asyncio.Event() for _ in range(2)], [asyncio.Event() for _ in range(2)], list[str]()
+
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll([0, 1])
+
+    @node
+    async def unwork(of: Compensation[int, int]) -> None:
+        did.append(f"undo {of.input}")
+
+    @node(compensation=unwork)
+    async def work(x: int) -> int:
+        begun[x].set()
+        await go[x].wait()
+        return x
+
+    @node
+    async def ship(x: int) -> int:
+        return x
+
+    class Race(Workflow[int, int]):
+        start = split
+        edges = (split >> work >> first(ship),)
+
+    here = cluster(Race)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(Race, 1, run_id="run")
+    for each in begun:
+        await each.wait()
+    await client.pause("run")
+    await asyncio.sleep(1)
+    for each in go:
+        each.set()
+        await asyncio.sleep(1)
+    await client.cancel("run")
+    assert await handle.wait(600) is RunStatus.CANCELLED
+    assert sorted(did) == ["undo 0", "undo 1"]
+
+
+async def test_a_run_that_stopped_while_it_undid_goes_on_with_a_compensation_that_nothing_leads_to(
+    cluster: MakeCluster,
+) -> None:
+    shop = Shop(broken={"ship": 1})
+    shop.wait_in("unship")
+    here = cluster(shopping(shop))
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(here.workflows[0], 1, run_id="run")
+    await shop.begun["unship"].wait()
+    damage = RunFailure(
+        node="", item_id=WorkItemId("x"), error=describe_error(ValueError("a damaged record")), attempts=0
+    )
+    assert await control_actions.fail_run(client.services, RUN, lambda run: damage, undoes=False)
+    await asyncio.sleep(10)
+    shop.gates["unship"].set()
+    await asyncio.sleep(60)
+    assert await handle.resume()
+    assert await handle.wait(600) is RunStatus.FAILED
+    assert [step for step, _, _ in shop.undone] == ["ship", "pack", "charge"]
