@@ -33,6 +33,13 @@ def cluster(example: str, *, workers: int) -> Generator[Floxide]:
     Yields:
         The same application, for the client's side.
     """
+    with place_with_workers(example, workers=workers) as place:
+        yield load_app(example, *place)
+
+
+@contextmanager
+def place_with_workers(example: str, *, workers: int) -> Generator[tuple[str, str, str]]:
+    """Do the same for an example with another program in it; yield broker, store and namespace."""
     with tempfile.TemporaryDirectory(prefix="floxide-example-") as folder, ExitStack() as stack:
         broker = launch_rabbitmq()
         stack.callback(broker.close)
@@ -42,7 +49,7 @@ def cluster(example: str, *, workers: int) -> Generator[Floxide]:
         stack.callback(end, processes)
         if not all(process.stdout and process.stdout.readline() for process in processes):
             raise RuntimeError("a worker process ended before it was ready; it says above why")
-        yield load_app(example, *place)
+        yield place
 
 
 def end(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -12,15 +12,19 @@ from floxide_amqp.core.event_log import EventLog
 from floxide_amqp.core.failure import FailureInfo
 from floxide_amqp.core.kin import OnClose
 from floxide_amqp.core.limits import Concurrency
+from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
 from floxide_amqp.core.node import Node, node, with_retry
 from floxide_amqp.core.path import Path, fan_out, first, gather, repeat
+from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.reducers import Append, LastWrite, Max, Min, Reducer, Sum, Union
 from floxide_amqp.core.retry import NO_RETRY, Backoff, BackoffStrategy, RetryPolicy
 from floxide_amqp.core.schedules import Occasion, Overlap
 from floxide_amqp.core.signals import Signal
+from floxide_amqp.core.sources import MessageKey, SourceMessage
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
+from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
 from floxide_amqp.drivers.codecs.compression import Compression
 from floxide_amqp.drivers.codecs.encryption import Encryption
@@ -39,6 +43,7 @@ from floxide_amqp.exceptions import (
     InvalidRunStateError,
     JoinIncompleteError,
     MailboxFullError,
+    MigrationError,
     MissingKeyError,
     NodeCancelledError,
     NodeError,
@@ -54,16 +59,19 @@ from floxide_amqp.exceptions import (
     RunTimeoutError,
     ScheduleNotFoundError,
     SignalConflictError,
+    SourceNotFoundError,
     StoreError,
+    UndecodableError,
     UnknownSignalError,
     WorkItemNotFoundError,
 )
 from floxide_amqp.ports.codec import Codec
+from floxide_amqp.runtime.amqp_source import AmqpSource, Binding
 from floxide_amqp.runtime.bulk import BulkFailure, BulkReport
 from floxide_amqp.runtime.health import WorkerHealth
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
 from floxide_amqp.runtime.kin_views import ChildInfo, ChildPage
-from floxide_amqp.runtime.limit_views import LimitInfo
+from floxide_amqp.runtime.limit_views import LimitInfo, RateInfo
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
 from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.run_events import (
@@ -87,6 +95,7 @@ from floxide_amqp.runtime.schedules import Schedules
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.source import Channel, Source
+from floxide_amqp.runtime.sources import SourceInfo, Sources
 from floxide_amqp.runtime.views import (
     AuditEntry,
     DeadLetterInfo,
@@ -105,6 +114,7 @@ __all__ = [
     "NO_RETRY",
     "Abort",
     "AlreadyCompletedError",
+    "AmqpSource",
     "Append",
     "AttemptFailed",
     "AttributeValue",
@@ -113,6 +123,7 @@ __all__ = [
     "Backoff",
     "BackoffStrategy",
     "BatchNode",
+    "Binding",
     "BrokerError",
     "BulkFailure",
     "BulkReport",
@@ -160,6 +171,8 @@ __all__ = [
     "LoggingInterceptor",
     "MailboxFullError",
     "Max",
+    "MessageKey",
+    "MigrationError",
     "Min",
     "MissingKeyError",
     "Next",
@@ -175,6 +188,8 @@ __all__ = [
     "Orchestrator",
     "Overlap",
     "Path",
+    "RateInfo",
+    "RateLimit",
     "ReduceNode",
     "Reducer",
     "ResultTimeoutError",
@@ -198,6 +213,7 @@ __all__ = [
     "RunStatus",
     "RunSteered",
     "RunTimeoutError",
+    "RunToMigrate",
     "RunView",
     "Schedule",
     "ScheduleEvent",
@@ -208,17 +224,24 @@ __all__ = [
     "SignalConflictError",
     "SignalReport",
     "Source",
+    "SourceInfo",
+    "SourceMessage",
+    "SourceNotFoundError",
+    "Sources",
     "SplitNode",
     "Start",
     "StartCall",
     "StepCall",
+    "StepToMigrate",
     "StoreError",
     "Sum",
     "Timeouts",
     "Transition",
+    "UndecodableError",
     "UndoInfo",
     "Union",
     "UnknownSignalError",
+    "VersionPolicy",
     "WorkItemInfo",
     "WorkItemNotFoundError",
     "WorkItemStatus",

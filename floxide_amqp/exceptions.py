@@ -8,17 +8,17 @@
       RunError                  about one run
         RunNotFoundError  RunDeletedError  RunConflictError  RunFailedError  RunCancelledError  RunTimeoutError
         ResultTimeoutError  RunStalledError  RunOutputError  NotStartedError  AlreadyCompletedError
-        InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
+        MigrationError  InvalidRunStateError  InvalidRunIdError  UnknownWorkflowError  DeadLetterNotFoundError
         DeadLetterIncompleteError  RunChangedError  RunImportError  SignalConflictError  UnknownSignalError
-        MailboxFullError  WorkItemNotFoundError  ForkError  ScheduleNotFoundError
+        MailboxFullError  WorkItemNotFoundError  ForkError  ScheduleNotFoundError  SourceNotFoundError
       NodeError                 raised inside a step
         NodeTimeoutError  HoldTimeoutError  NodeCancelledError  NodeInterruptedError  IterationLimitError
         ResourceNotFoundError  OutcomeUnknownError  PoisonError  DeadLetterError
         UndeclaredTransitionError  UnroutedValueError  ContextChangeError  ChildRunFailedError
-        JoinIncompleteError
+        JoinIncompleteError  NodeProcessDiedError  NodeProcessError  ForeignNodeError
       CodecError                bytes or values that cannot be encoded or decoded
         PayloadTooLargeError  PayloadMismatchError  NewerFormatError  UnknownKeyError
-        InvalidAttributeError  RunFileError
+        InvalidAttributeError  RunFileError  UndecodableError  UnusableMessageError
       BrokerError
         BrokerUnavailableError  BrokerConnectionLostError  BrokerAccessRefusedError
         TopologyClashError  ConsumerStoppedError
@@ -345,6 +345,21 @@ class InvalidRunStateError(RunError):
         )
 
 
+class MigrationError(RunError):
+    """A run cannot be raised to a newer version of its workflow.
+
+    Attributes:
+        problem: Why not.
+        cure: What to do about it.
+    """
+
+    problem: str
+    cure: str
+
+    def __init__(self, *, problem: str, cure: str) -> None:
+        super().__init__(f"{problem[:1].upper()}{problem[1:]}: {cure}.", problem=problem, cure=cure)
+
+
 class InvalidRunIdError(RunError):
     """The run id is empty, too long or holds control characters."""
 
@@ -381,6 +396,19 @@ class ScheduleNotFoundError(RunError):
     def __init__(self, *, name: str) -> None:
         super().__init__(
             f"There is no schedule {name!r} in this store. `floxide schedules list` shows those there are.", name=name
+        )
+
+
+class SourceNotFoundError(RunError):
+    """There is no source of this name in the store."""
+
+    name: str
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(
+            f"There is no source {name!r} in this store: `floxide sources list` shows those there are. A declared one "
+            "is there once a worker that runs it has begun.",
+            name=name,
         )
 
 
@@ -629,6 +657,48 @@ class NodeInterruptedError(NodeError):
         )
 
 
+class NodeProcessDiedError(NodeError):
+    """The process in which a node ran died under it; the worker goes on, with a fresh one."""
+
+    retryable = True
+
+    node: str
+    pid: int
+    how: str
+
+    def __init__(self, *, node: str, pid: int, how: str) -> None:
+        super().__init__(
+            f"Process {pid}, in which node {node!r} ran, died: {how}. The usual reasons are too little memory, "
+            "os._exit, or a crash in native code; the next attempt has a fresh process.",
+            node=node,
+            pid=pid,
+            how=how,
+        )
+
+
+class NodeProcessError(NodeError):
+    """A node asked for something that it cannot have in a process of its own, or could not be run in one."""
+
+    node: str
+    problem: str
+    cure: str
+
+    def __init__(self, *, node: str, problem: str, cure: str) -> None:
+        super().__init__(
+            f"Node {node!r} has executor='process': {problem}. {cure}", node=node, problem=problem, cure=cure
+        )
+
+
+class ForeignNodeError(NodeError):
+    """A node's process raised an error of a class that its worker cannot import."""
+
+    kind: str
+    message: str
+
+    def __init__(self, *, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}", kind=kind, message=message)
+
+
 class IterationLimitError(NodeError):
     """A loop ran as often as its `repeat(..., max_iterations=n)` allows."""
 
@@ -847,6 +917,26 @@ class PayloadMismatchError(CodecError):
         return PayloadMismatchError(expected=self.expected, got=self.got, problem=self.problem, where=where)
 
 
+class UndecodableError(CodecError):
+    """What is stored for a step is of no type that this code reads it as: its item is set aside until it is requeued.
+
+    Attributes:
+        what: What was to be read.
+        problem: Why it cannot be.
+    """
+
+    what: str
+    problem: str
+
+    def __init__(self, *, what: str, problem: str) -> None:
+        super().__init__(
+            f"{what} cannot be decoded: {problem} "
+            "Deploy code that reads it, or give what changed a new workflow version, then requeue the item.",
+            what=what,
+            problem=problem,
+        )
+
+
 class PayloadTooLargeError(CodecError):
     """A value is larger than `Limits` allows."""
 
@@ -885,6 +975,16 @@ class InvalidAttributeError(CodecError):
             name=name,
             problem=problem,
         )
+
+
+class UnusableMessageError(CodecError):
+    """No run can be made of a message of a source."""
+
+    problem: str
+    cure: str
+
+    def __init__(self, *, problem: str, cure: str) -> None:
+        super().__init__(f"{problem}. {cure}.", problem=problem, cure=cure)
 
 
 class RunFileError(CodecError):

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import copy
@@ -21,10 +22,13 @@ from floxide_amqp.apps.health import serve_health
 from floxide_amqp.apps.stores import StoreLocation, check_location, is_memory, open_another, open_store
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.task_queues import NO_LABELS, check_worker_labels
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
 from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
+from floxide_amqp.drivers.amqp.message_source import AmqpMessageSource
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
+from floxide_amqp.drivers.amqp.source_topology import SourceBinding, SourceTopology
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.drivers.codecs.compression import Compression
 from floxide_amqp.drivers.codecs.encryption import Encryption, KeySource
@@ -38,7 +42,9 @@ from floxide_amqp.ports.codec import Codec
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.health import ConnectionHealth
 from floxide_amqp.ports.key_value import KeyValueStore
+from floxide_amqp.ports.message_source import MessageSource
 from floxide_amqp.ports.work_queue import WorkQueue
+from floxide_amqp.runtime.amqp_source import AmqpSource
 from floxide_amqp.runtime.heartbeat import TICKS_PER_BEAT, Heartbeat, TaskHeartbeat
 from floxide_amqp.runtime.interceptors import Interceptor
 from floxide_amqp.runtime.loop_watch import LoopPulse, LoopWatch
@@ -50,6 +56,8 @@ from floxide_amqp.runtime.schedule import Schedule
 from floxide_amqp.runtime.schedules import check_declared
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
+from floxide_amqp.runtime.source_feed import SourceFeed
+from floxide_amqp.runtime.sources import check_sources
 from floxide_amqp.runtime.threads import THREAD_NAME
 from floxide_amqp.runtime.vitals import new_record
 from floxide_amqp.runtime.worker import Beating, Worker
@@ -81,6 +89,7 @@ class Floxide:
             such as ``[Compression(), Encryption(keys)]``. What was stored before stays readable.
         broker_settings: Deadlines and security of the broker's connections.
         schedules: What its workers start again and again: each worker puts them into the store when it begins.
+        sources: Queues whose messages start runs: each worker takes messages of those that say so.
 
     Raises:
         ConfigurationError: A URL cannot be understood, a broker comes without a shared store, two workflows have the
@@ -103,9 +112,11 @@ class Floxide:
         codec: Codec | Sequence[Codec] = (),
         broker_settings: AmqpSettings = DEFAULT_SETTINGS,
         schedules: Iterable[Schedule[Any]] = (),
+        sources: Iterable[AmqpSource[Any]] = (),
     ) -> None:
         self.registry = Registry(workflows)
         self._schedules = check_declared(schedules, self.registry)
+        self._sources = check_sources(sources, self.registry)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.retention = retention or Retention()
@@ -228,6 +239,8 @@ class Floxide:
         *,
         concurrency: int | None = None,
         queues: Sequence[str] = (),
+        labels: AbstractSet[str] | None = None,
+        only_labelled: bool = False,
         name: str | None = None,
         owns_process: bool = False,
         http: str | None = None,
@@ -236,7 +249,10 @@ class Floxide:
 
         Args:
             concurrency: Steps in flight at a time; by default what `limits` says.
-            queues: Task queues to serve; by default all that the workflows' nodes use.
+            queues: Task queues to serve, as nodes name them; by default all that the workflows' nodes use.
+            labels: What it has that nodes may ask for: it runs nodes whose labels are among them. None for no label;
+                without a broker, where this process has to do everything, None is for whatever is asked for.
+            only_labelled: Leave nodes that ask for no label to other workers.
             name: The worker's id; by default host, process and a random part. No two that live may share one.
             owns_process: Whether this process is there for the worker alone, as that of ``floxide worker`` is. It is
                 then ended with exit code 75 when a node blocks its event loop for longer than `Timeouts.loop_hung`,
@@ -246,7 +262,8 @@ class Floxide:
                 machine only. It needs the extra ``floxide-amqp[http]``.
 
         Raises:
-            ConfigurationError: The lifespan does not provide what nodes require, or nothing can listen at `http`.
+            ConfigurationError: The lifespan does not provide what nodes require, nothing can listen at `http`, or no
+                task queue is left to serve.
         """
         limits = self.limits if concurrency is None else replace(self.limits, concurrency=concurrency)
         if limits.concurrency < 1:
@@ -258,14 +275,48 @@ class Floxide:
             services = await self._services(stack, resources, worker_id, limits, is_worker=True)
             services.owns_process = owns_process
             stack.callback(services.threads.close)
-            served = tuple(queues) or self.registry.queues() or ("default",)
-            worker = Worker(services, self._heartbeat(services, served), served)
+            has = check_worker_labels(labels)
+            served = self.registry.served(
+                queues, None if has is None and self.is_embedded else has or NO_LABELS, only_labelled=only_labelled
+            )
+            worker = Worker(services, self._heartbeat(services, served, has or NO_LABELS), served)
             if http is not None:
                 await stack.enter_async_context(serve_health(http, worker))
             yield worker
 
+    @asynccontextmanager
+    async def source(self, name: str) -> AsyncGenerator[SourceFeed]:
+        """Open a source, to be run in this process without a worker: call `SourceFeed.run` on it.
+
+        Args:
+            name: The name of one of the application's sources.
+
+        Raises:
+            ConfigurationError: There is none of this name, or nothing says on which broker its queue is.
+        """
+        source = next((each for each in self._sources if each.name == name), None)
+        if source is None:
+            known = ", ".join(repr(each.name) for each in self._sources) or "none"
+            raise ConfigurationError(f"The application declares no source {name!r}; it declares: {known}.")
+        queue = self._message_sources().get(name)
+        if queue is None:
+            raise ConfigurationError(
+                f"Source {name!r} has no broker: give one to Floxide(...), or AmqpSource(..., broker='amqp://…')."
+            )
+        async with AsyncExitStack() as stack:
+            process = WorkerId(f"source-{_process_name()}")
+            services = await self._services(stack, Resources(), process, self.limits, is_worker=True)
+            yield SourceFeed(services, source, queue)
+
     def pool(
-        self, size: int, *, concurrency: int | None = None, queues: Sequence[str] = (), owns_process: bool = False
+        self,
+        size: int,
+        *,
+        concurrency: int | None = None,
+        queues: Sequence[str] = (),
+        labels: AbstractSet[str] | None = None,
+        only_labelled: bool = False,
+        owns_process: bool = False,
     ) -> WorkerPool:
         """Return a pool of workers in this process.
 
@@ -273,9 +324,16 @@ class Floxide:
             size: How many; at least 1.
             concurrency: Steps in flight at a time, each.
             queues: Task queues to serve; by default all that the workflows' nodes use.
+            labels, only_labelled: What they have that nodes may ask for, as for `worker`.
             owns_process: Whether this process is there for the pool alone, as for `worker`.
         """
-        return WorkerPool(size, lambda: self.worker(concurrency=concurrency, queues=queues, owns_process=owns_process))
+        return WorkerPool(
+            size,
+            lambda: self.worker(
+                concurrency=concurrency, queues=queues, labels=labels, only_labelled=only_labelled,
+                owns_process=owns_process,
+            ),
+        )  # fmt: skip
 
     async def _services(
         self, stack: AsyncExitStack, resources: Resources, name: WorkerId, limits: Limits,
@@ -297,7 +355,8 @@ class Floxide:
             timeouts=self._timeouts_here(), retention=self.retention, retry=self._retry,
             interceptors=self._interceptors, executor=executor,
             dead_letters=dead_letters, connections=lambda: _connections(queue, bus, dead_letters),
-            sealing=self._sealing, declared=self._schedules,
+            sealing=self._sealing, declared=self._schedules, sources=self._sources,
+            message_sources=self._message_sources(),
         )  # fmt: skip
 
     async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:
@@ -331,10 +390,19 @@ class Floxide:
             return None
         return AmqpDeadLetterQueue(self._broker, namespace=self._namespace, settings=self._broker_settings)
 
-    def _heartbeat(self, services: Services, queues: tuple[str, ...]) -> Beating:
+    def _message_sources(self) -> Mapping[str, MessageSource]:
+        """Where the messages of its sources come from; without a broker only of those that name their own."""
+        settings, found = self._broker_settings, dict[str, MessageSource]()
+        for source in self._sources:
+            if (url := source.broker or self._broker) is not None:
+                topology = source_topology(source)
+                found[source.name] = AmqpMessageSource(url, topology, namespace=self._namespace, settings=settings)
+        return found
+
+    def _heartbeat(self, services: Services, queues: tuple[str, ...], labels: AbstractSet[str]) -> Beating:
         record = new_record(
             services.name, now_ms=services.now_ms(), queues=queues, workflows=self.registry.names(),
-            concurrency=services.limits.concurrency,
+            concurrency=services.limits.concurrency, labels=tuple(sorted(labels)),
         )  # fmt: skip
         interval = services.timeouts.heartbeat
         if not services.session.is_shared or clock_of_the_loop() is not None:  # a thread would beat in another time
@@ -359,6 +427,15 @@ class Floxide:
         raise ConfigurationError(
             "A worker on a shared store needs the store's URL, to open a connection for its heartbeat."
         )
+
+
+def source_topology(source: AmqpSource[Any]) -> SourceTopology:
+    """Return what a source says of its queue, in the driver's words."""
+    bindings = tuple(
+        SourceBinding(exchange=each.exchange, routing_key=each.routing_key, declare=each.declare)
+        for each in source.bindings
+    )
+    return SourceTopology(queue=source.queue, declare=source.declare, arguments=source.arguments, bindings=bindings)
 
 
 def _connections(*parts: object) -> Sequence[ConnectionHealth]:

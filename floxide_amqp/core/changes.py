@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from floxide_amqp.core.attributes import Attributes
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.joins import JoinInstance
 from floxide_amqp.core.kin_changes import KinChange, KinCondition
@@ -105,6 +105,29 @@ class PutHeader:
     """Write a run's header and list the run."""
 
     header: RunHeader
+
+
+@dataclass(frozen=True, slots=True)
+class RelistRun:
+    """Say of a run in the list of those of its status that it has another version of its workflow."""
+
+    status: RunStatus
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveContext:
+    """Give the run's context another form, as of a length of its log; what led to it is forgotten.
+
+    Attributes:
+        position: The length.
+        snapshot: The context, packed and sealed as a snapshot is; empty where the log is, and the header says it.
+        segments: How many segments the snapshots before had.
+    """
+
+    position: int
+    snapshot: bytes
+    segments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +421,8 @@ Change: TypeAlias = (
     PutItem
     | PutHeader
     | PutAttributes
+    | RelistRun
+    | MoveContext
     | PutRun
     | OpenScope
     | CloseScope

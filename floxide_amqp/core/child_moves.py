@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from floxide_amqp.core.changes import Change, Count, PostLetter
+from floxide_amqp.core.changes import Change, Count, EpochIs, PostLetter
 from floxide_amqp.core.decisions import CallsChild, Decision, Effects, Step, Succeeded
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.kin import WAITS, ChildRecord
@@ -93,8 +93,11 @@ def is_awaited(item: WorkItem, turn: int, child: ChildRecord) -> bool:
     return item.status is WorkItemStatus.HELD and turn == child.turn and item.waits_for == f"{WAITS}{child.run_id}"
 
 
-def close_children(run_id: RunId, children: Sequence[tuple[ChildRecord, int]], now_ms: int) -> Decision:
-    """Have children cancelled that go on although their parent, `run_id`, has ended; each with its version."""
+def close_children(run_id: RunId, epoch: int, children: Sequence[tuple[ChildRecord, int]], now_ms: int) -> Decision:
+    """Have children cancelled that go on although their parent, `run_id`, has ended; each with its version.
+
+    The parent's epoch is checked: somebody may let it go on again, and it takes up its children then.
+    """
     letters = tuple(
         Letter(
             letter_id=derive_letter_id(CANCEL, run_id, child.run_id), kind=CANCEL, to_run=child.run_id,
@@ -103,7 +106,7 @@ def close_children(run_id: RunId, children: Sequence[tuple[ChildRecord, int]], n
         for child, _ in children
     )  # fmt: skip
     return Decision(
-        conditions=tuple(ChildIs(child.run_id, version) for child, version in children),
+        conditions=(EpochIs(epoch), *(ChildIs(child.run_id, version) for child, version in children)),
         changes=(
             *(PutChild(replace(child, is_closing=True)) for child, _ in children),
             *map(PostLetter, letters),

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast, get_args, get_origi
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.core.bodies import LATER_MS
 from floxide_amqp.core.changes import (
     AppendCompensable,
     Change,
-    Condition,
     Count,
     DropTimer,
     EnterBegun,
@@ -61,9 +61,6 @@ MARK: Final = "#"
 
 HOOK: Final = WorkItemId("!cancel")
 """What stands for the item that is undone, where the node of a cancelled run is to run first."""
-
-LATER_MS: Final = 500
-"""When it is looked again whether a body that is to be undone has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,21 +229,6 @@ def wait_for_body(item: WorkItemId, turn: int, epoch: int, timer: Timer, now_ms:
         conditions=(TurnIs(item, turn), EpochIs(epoch)),
         changes=(DropTimer(timer), SetTimer(later)),
         effects=Effects(timer=later),
-        epoch_after=epoch,
-    )
-
-
-def drop_timer(conditions: Sequence[Condition], timer: Timer) -> Decision:
-    """The timer is of no use any more, as long as these conditions hold."""
-    return Decision(conditions=tuple(conditions), changes=(DropTimer(timer),))
-
-
-def let_go(item: WorkItem, turn: int, epoch: int) -> Decision:
-    """The body of a step that is to be undone has ended, and its result is void: it may be undone now."""
-    free = replace(item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False)
-    return Decision(
-        conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
-        changes=(PutItem(free, is_listed=True),),
         epoch_after=epoch,
     )
 

@@ -68,6 +68,7 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
         fingerprint=_fingerprint(declared, nodes, edges),
         has_children=any(node.node.signature().starts_run for node in nodes.values()),
         has_limits=any(node.options.concurrency is not None for node in nodes.values()),
+        has_rates=any(node.options.rate is not None for node in nodes.values()),
         has_compensations=any(node.options.compensation is not None for node in nodes.values()),
         on_cancel=None if declared.on_cancel is None else undoing[-1].name,
         has_joins=bool(joins),

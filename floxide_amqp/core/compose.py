@@ -55,13 +55,13 @@ class _Several(_Compound[A_contra, B_co]):
     """A node that is opened: of its options only those can be set that its inner nodes may leave open."""
 
     def with_options(self, **options: Any) -> Self:
-        """Return a copy with another queue or retry policy for inner nodes without their own.
+        """Return a copy with another queue, labels or retry policy for inner nodes without their own.
 
         Raises:
             DefinitionError: Another option is given.
         """
         for name in options:
-            if name not in ("queue", "retry"):
+            if name not in ("queue", "labels", "retry"):
                 raise DefinitionError(
                     f"{self.name!r} stands for several nodes, so {name} cannot be set for it. Set it on those inside."
                 )

@@ -42,7 +42,7 @@ from floxide_amqp.core.reducers import (
     problem_of_field,
     problem_without_reducer,
 )
-from floxide_amqp.exceptions import CodecError, ContextChangeError, DefinitionError
+from floxide_amqp.exceptions import CodecError, ContextChangeError, DefinitionError, UndecodableError
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Context")
@@ -108,7 +108,12 @@ class Context:
             field = type(self).__context_fields__.get(name)
             if field is None:
                 raise AttributeError(_no_field(type(self), name))
-            value = field.value_of(self._cells[name], self._origin)
+            try:
+                value = field.value_of(self._cells[name], self._origin)
+            except UndecodableError:
+                raise
+            except CodecError as error:
+                raise UndecodableError(what=f"{type(self).__name__}.{name}", problem=str(error)) from error
             self.__dict__[name] = value
             return value
 

@@ -16,7 +16,6 @@ Invariants it keeps:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from floxide_amqp.core.changes import (
     AppendError,
@@ -44,6 +43,7 @@ from floxide_amqp.core.decisions import (
     Swept,
 )
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo, describe_error
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import ScopeId, WorkItemId
 from floxide_amqp.core.plan import Plan, conditions_of
@@ -309,6 +309,7 @@ def _collect(plan: Plan, outcome: Failed, attempts: int) -> Decision:
     """The failure arrives at the gather around the item, in place of what it would have come to."""
     step = plan.step
     plan.start_run()
+    plan.changes += end_without_output(step.item, step.graph.nodes)
     plan.collect(step.graph.nodes[step.item.node].collected_by or "", outcome.collected)
     plan.count(step.item.scope, -1, may_close=True)
     plan.tally(live=-1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core.changes import (
@@ -11,6 +10,7 @@ from floxide_amqp.core.changes import (
     Condition,
 )
 from floxide_amqp.core.failure import ErrorInfo
+from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import WorkerId, WorkItemId
 from floxide_amqp.core.joins import JoinInstance
@@ -205,13 +205,15 @@ class Swept:
         left: Items of it that are to be cancelled now.
         counts: How many items each of the scopes around them counts.
         waiting: How many joins wait in each of these.
-        has_more: Whether there may be others.
+        at_work: Items of it whose bodies must end first.
+        after: Behind which item others may be left; None where no more are.
     """
 
     left: tuple[Left, ...] = ()
     counts: tuple[tuple[ScopePath, int], ...] = ()
     waiting: tuple[tuple[ScopePath, int], ...] = ()
-    has_more: bool = False
+    at_work: tuple[WorkItemId, ...] = ()
+    after: bytes | None = None
 
 
 Outcome: TypeAlias = Succeeded | Held | Failed | PageRead | JoinsRead | CallsChild | Folded | Swept
@@ -242,7 +244,8 @@ class Effects:
         timer: A timer that was set, for the local heap.
         finished: The terminal status the run reached.
         letters: Letters that the commit has written, to be delivered at once.
-        cancelled: Items of the run that the commit has cancelled: their bodies may be at work somewhere.
+        cancelled: Items of the run that the commit has cancelled, or that are to be once their bodies have ended: these
+            may be at work somewhere, and are interrupted.
     """
 
     publish: tuple[Outgoing, ...] = ()

@@ -103,6 +103,7 @@ class Graph:
         has_compensations: Whether a node of it undoes another.
         has_children: Whether a node of it starts runs of other workflows.
         has_limits: Whether a node of it needs a concurrency key.
+        has_rates: Whether a node of it has a rate limit.
         on_cancel: Name of the node that runs first when a run is cancelled; None where there is none.
         has_joins: Whether there are joins of edges.
         closes_early: Whether a gather closes its fan-out while something in it may be live.
@@ -123,6 +124,7 @@ class Graph:
     has_compensations: bool = False
     has_children: bool = False
     has_limits: bool = False
+    has_rates: bool = False
     on_cancel: str | None = None
     has_joins: bool = False
     joins_wait: bool = False

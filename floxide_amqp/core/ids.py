@@ -6,6 +6,7 @@ that is repeated collides with itself instead of multiplying.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import NewType
 
@@ -25,6 +26,7 @@ MAX_RUN_ID_LENGTH = 200
 """Characters of a run id: long enough for any business key, short enough for an index entry."""
 
 
+@functools.lru_cache(maxsize=8192)  # each commit, read and clock of a run asks
 def slot_of(run_id: RunId) -> Slot:
     """Return the slot of a run, 0 to 63; the same for every process and every release."""
     return Slot(int.from_bytes(hashlib.blake2b(run_id.encode(), digest_size=4).digest(), "big") % SLOT_COUNT)

@@ -26,6 +26,9 @@ CANCEL: Final = "cancel child"
 FOLLOW_ALL: Final = "children follow"
 FOLLOW: Final = "child follows"
 
+OF_BRANCH: Final = b"branch"
+"""What a letter that cancels a child says where only the fan-out was closed that the child was called in."""
+
 CHILDREN: Final = "children"
 """The counter of a run's children that go on."""
 
@@ -53,7 +56,7 @@ def with_kin(decision: Decision, run_id: RunId, kin: Kin) -> Decision:
     epoch = next((each.epoch for each in decision.conditions if isinstance(each, EpochIs)), 0)
     told = _Told(run_id, kin, epoch)
     told_of = replace(decision, changes=tuple(told.changes(decision.changes)))
-    if not _is_end(put.state):
+    if not ends_children(put.state):
         return told_of.with_effects(lambda effects: _posting(effects, (*told.followers(ends), *told.holders(ends))))
     told_of = told_of.with_effects(lambda effects: told.effects(effects, ends))
     undoing = told_of.undoing
@@ -76,7 +79,7 @@ class _Told:
     def changes(self, changes: Iterable[Change]) -> Iterator[Change]:
         """Return changes, each end of the run with its letters."""
         for change in changes:
-            if isinstance(change, PutRun) and _is_end(change.state):
+            if isinstance(change, PutRun) and ends_children(change.state):
                 yield change
                 if change.state.status.is_terminal:
                     yield from map(PostLetter, self.parent(change.state))
@@ -142,14 +145,14 @@ def _if_there_are_some(what: str, letters: tuple[Letter, ...]) -> Iterator[Chang
 def _news(changes: Iterable[Change]) -> Iterator[PutRun]:
     """Go through what matters to a run's kin among changes; all of one decision has the same time."""
     for change in changes:
-        if isinstance(change, PutRun) and (_is_end(change.state) or _is_turn(change)):
+        if isinstance(change, PutRun) and (ends_children(change.state) or _is_turn(change)):
             yield change
         elif isinstance(change, WhenScope | WhenCount | WhenJoins):
             yield from _news(change.then)
             yield from _news(change.otherwise)
 
 
-def _is_end(state: RunState) -> bool:
+def ends_children(state: RunState) -> bool:
     """Whether the children of a run in this state are to be cancelled: it is over, or undoes what it did."""
     return state.status.is_terminal or state.status is RunStatus.COMPENSATING
 

@@ -219,6 +219,8 @@ def release_tickets(tickets: list[tuple[WorkItemId, str]], run_id: RunId, epoch:
 
 def has_turn(item: WorkItem) -> bool:
     """Whether an item with a ticket is at work with it, about to be, or waits for its turn."""
+    if not runs_limited(item):
+        return False
     if item.status is WorkItemStatus.HELD:
         return waits_for_limit(item.waits_for) is not None
     return item.status in (WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS)

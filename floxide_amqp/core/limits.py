@@ -26,6 +26,12 @@ MAX_LIMIT_NAME: Final = 100
 MAX_KEY: Final = 200
 """Characters of a key, as it is stored."""
 
+LOOK_MS: Final = 30_000
+"""Time after which the holders of a key are asked whether they still have a use for it, and an idle key is removed."""
+
+MOST_ASKED: Final = 100
+"""Holders of one key that are asked at a time, those first that have held it for longest."""
+
 KeyValue: TypeAlias = str | int | None
 """What tells which key an input belongs to; None where it needs none."""
 
@@ -52,7 +58,7 @@ class Concurrency:
     def __post_init__(self) -> None:
         """Check what was given."""
         where = f"Concurrency({self.name!r})"
-        if not _is_name(self.name):
+        if not is_limit_name(self.name):
             raise DefinitionError(
                 f"{where}: the name must be 1 to {MAX_LIMIT_NAME} printable characters without blanks and slashes."
             )
@@ -67,18 +73,8 @@ class Concurrency:
             TypeError: It is neither a text nor a whole number.
             ValueError: It is too long, or not printable.
         """
-        if value is None:
-            return None
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            raise TypeError(
-                f"The key of limit {self.name!r} must be a text, a whole number or None, not {type(value).__name__}."
-            )
-        text = str(value)
-        if len(text) > MAX_KEY or not text.isprintable():
-            raise ValueError(
-                f"The key of limit {self.name!r} must have at most {MAX_KEY} characters, all printable: {text[:40]!r}."
-            )
-        return f"{self.name}/{text}"
+        text = key_text(self.name, value)
+        return None if text is None else f"{self.name}/{text}"
 
 
 def check_limit(limit: object, *, where: str) -> int:
@@ -88,7 +84,27 @@ def check_limit(limit: object, *, where: str) -> int:
     raise DefinitionError(f"{where}: limit={limit!r} must be a whole number from 1 to {MAX_LIMIT}.")
 
 
-def _is_name(name: object) -> bool:
+def key_text(name: str, value: object) -> str | None:
+    """Return the key of a limit as text; None for a step that needs none.
+
+    Raises:
+        TypeError: It is neither a text nor a whole number.
+        ValueError: It is too long, or not printable.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError(f"The key of limit {name!r} must be a text, a whole number or None, not {type(value).__name__}.")
+    text = str(value)
+    if len(text) > MAX_KEY or not text.isprintable():
+        raise ValueError(
+            f"The key of limit {name!r} must have at most {MAX_KEY} characters, all printable: {text[:40]!r}."
+        )
+    return text
+
+
+def is_limit_name(name: object) -> bool:
+    """Whether a limit may be called so."""
     is_text = isinstance(name, str) and 0 < len(name) <= MAX_LIMIT_NAME and name.isprintable()
     return is_text and not set(str(name)) & set(" /")
 
@@ -115,6 +131,12 @@ def ticket_number(priority: int, now_ms: int, epoch: int, turn: int) -> str:
         turn: The item's with which it got the ticket.
     """
     return f"{9 - priority}{now_ms:014d}.{epoch}.{turn}"
+
+
+def drawn_at(number: str) -> int:
+    """Return when a ticket was drawn, store time of its run in milliseconds; 0 of one that cannot be read."""
+    text = number.partition(".")[0][1:]
+    return int(text) if text.isdecimal() else 0
 
 
 def epoch_of(number: str) -> int:
@@ -144,12 +166,14 @@ class LimitState:
         override: How many by what somebody set; 0 where nobody did.
         holders: Who holds it.
         changed_ms: When that changed last, store time.
+        look_ms: When it is looked after next; 0 where it is not, since nobody holds it.
     """
 
     declared: int = 1
     override: int = 0
     holders: tuple[Ticket, ...] = ()
     changed_ms: int = 0
+    look_ms: int = 0
 
     @property
     def limit(self) -> int:
@@ -215,6 +239,19 @@ def release(state: LimitState, waiting: Sequence[Ticket], ticket: Ticket) -> Lim
 def set_limit(state: LimitState, waiting: Sequence[Ticket], override: int) -> LimitChange:
     """Let another number of tickets hold the key; 0 for what the code says. None of the holders is sent away."""
     return promote(replace(state, override=override), waiting)
+
+
+def ask_again(state: LimitState, waiting: Sequence[Ticket], now_ms: int) -> LimitChange | None:
+    """Tell those who have held the key for long once more that they do: one that has no use for it lets go.
+
+    Returns:
+        What becomes of the key; None where nobody holds it or waits, so that its record may go.
+    """
+    if not state.holders and not waiting:
+        return None
+    change = promote(state, waiting)
+    old = [each for each in state.holders if drawn_at(each.number) < now_ms - LOOK_MS]
+    return replace(change, granted=(*change.granted, *sorted(old, key=lambda each: drawn_at(each.number))[:MOST_ASKED]))
 
 
 def promote(state: LimitState, waiting: Sequence[Ticket]) -> LimitChange:

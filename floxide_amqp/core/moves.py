@@ -30,14 +30,16 @@ from floxide_amqp.core.changes import (
     PutHeader,
     PutItem,
     PutRun,
+    ScopeIsOpen,
     SetTimer,
     TurnIs,
 )
 from floxide_amqp.core.compensation import begin, end_or_undo, undo_timer
 from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, MessageAnchor, Outgoing, message_entry
-from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.ids import RunId, ScopeId, WorkerId
 from floxide_amqp.core.kin import waits_for_child
 from floxide_amqp.core.plan import drop_deadline
+from floxide_amqp.core.rates import waits_for_rate
 from floxide_amqp.core.records import BY_HAND, Compensable, RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
 from floxide_amqp.core.signal_waits import leave_waits
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -85,6 +87,7 @@ def claim(
     spared: bool = False,
     lead: Sequence[Change] = (),
     nodes: Mapping[str, GraphNode] | None = None,
+    scopes: Sequence[ScopeId] = (),
 ) -> Decision:
     """A worker becomes the owner of an item before it runs it, held by the message in its hands.
 
@@ -96,6 +99,8 @@ def claim(
     With `spared` the death of this owner will not count: the item is suspect, but not alone.
 
     By `nodes`, of its graph, it is noted what undoes the item, since its body may run from now on; None if it will not.
+
+    Refused where one of `scopes` was closed: what is left in it is about to be cancelled.
     """
     deaths = max(item.deaths, 1) if at_most_once else item.deaths
     owned = replace(
@@ -103,7 +108,7 @@ def claim(
     )
     owned, begun = (owned, ()) if nodes is None else begin(owned, nodes)
     return Decision(
-        conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)),
+        conditions=(TurnIs(item.item_id, turn), EpochIs(epoch), *map(ScopeIsOpen, scopes)),
         changes=(PutItem(owned, is_listed=True), *begun, *lead),
         effects=Effects(keep=owned),
         epoch_after=epoch,
@@ -158,9 +163,10 @@ def give_back(
 
 def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
     """A waiting item becomes pending because its timer is due."""
+    is_held = item.status is WorkItemStatus.HELD
     pending = replace(
         item, status=WorkItemStatus.PENDING, due_ms=0, waits_for="", parked_ms=0, note="",
-        timed_out=item.status is WorkItemStatus.HELD and bool(item.waits_for),
+        timed_out=item.timed_out if waits_for_rate(item.waits_for) else is_held and bool(item.waits_for),
     )  # fmt: skip
     cleanup: list[Change] = [DropTimer(timer), Count("waiting", -1), *leave_waits(item)]
     return repend(item, pending, timer.turn, run, epoch, now_ms, publisher, cleanup=cleanup)
@@ -362,14 +368,18 @@ def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, aga
     if run.status is RunStatus.FAILED and header.deadline_ms is not None:
         deadline_ms = now_ms + header.deadline_ms - header.begins_at_ms
         changes.append(SetTimer(Timer(due_ms=deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    state = RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms)
+    state = RunState(
+        status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms, version=run.version
+    )
     decision = _control(run, epoch, state, changes)
     return replace(decision, effects=Effects(timer=timer))
 
 
 def cancel_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
     """The run ends, once what was done is undone; late commits are refused."""
-    state = RunState(status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason)
+    state = RunState(
+        status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason, version=run.version
+    )
     return _end_or_undo(header, run, epoch, state)
 
 
@@ -377,7 +387,7 @@ def terminate_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, rea
     """The run ends as it is, and nothing is undone; late commits are refused."""
     state = RunState(
         status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason,
-        was_undone=run.was_undone or run.status is RunStatus.COMPENSATING,
+        was_undone=run.was_undone or run.status is RunStatus.COMPENSATING, version=run.version,
     )  # fmt: skip
     return _control(run, epoch, state, drop_deadline(header.run_id, run))
 
@@ -390,8 +400,9 @@ def fail_run(
     Without `undoes` it fails as it is, and resuming it goes on with what it was about, be it to undo what was done.
     """
     state = RunState(
-        status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure, ends_as=run.ends_as
-    )
+        status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure, ends_as=run.ends_as,
+        version=run.version,
+    )  # fmt: skip
     if undoes and run.ends_as is None:
         return _end_or_undo(header, run, epoch, state)
     return _control(run, epoch, state, drop_deadline(header.run_id, run))
@@ -409,8 +420,9 @@ def complete_run(
 ) -> Decision:
     """The run is completed with outputs that somebody gives it, whatever its items came to."""
     state = RunState(
-        status=RunStatus.COMPLETED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason, is_by_hand=True
-    )
+        status=RunStatus.COMPLETED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason, is_by_hand=True,
+        version=run.version,
+    )  # fmt: skip
     arrived = [Arrive(BY_HAND, (n,), header.start_item, payload) for n, payload in enumerate(outputs)]
     return _control(run, epoch, state, (*arrived, *drop_deadline(header.run_id, run)))
 

@@ -10,6 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, cast, overload
 
@@ -21,8 +22,9 @@ from floxide_amqp.core.compensation import Compensation
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.node_names import OPTION_NAMES, DefaultName, check_name, refuse_reserved_names
-from floxide_amqp.core.options import NodeOptions, check_node_options
+from floxide_amqp.core.options import Executor, NodeOptions, check_node_options
 from floxide_amqp.core.path import Connections, Entry, Exit, Path
+from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.signature import EnclosingNames, NodeSignature, read_function
 from floxide_amqp.core.transition import Abort, BareValue, Hold, Transition
@@ -68,6 +70,9 @@ class Node(Path[I_contra, O_co]):
     requires: ClassVar[tuple[type, ...]]
     compensation: ClassVar[Node[Any, Any] | None]
     concurrency: ClassVar[Concurrency | None]
+    rate: ClassVar[RateLimit | None]
+    labels: ClassVar[AbstractSet[str] | None]
+    executor: ClassVar[Executor]
 
     _names: ClassVar[EnclosingNames | None] = None
     _needs_arguments: ClassVar[bool] = True
@@ -383,6 +388,9 @@ def node(
     at_most_once: bool = False,
     requires: tuple[type, ...] = (),
     concurrency: Concurrency | None = None,
+    rate: RateLimit | None = None,
+    labels: AbstractSet[str] | None = None,
+    executor: Executor = "thread",
 ) -> _Decorate: ...
 @overload
 def node(
@@ -395,6 +403,9 @@ def node(
     at_most_once: bool = False,
     requires: tuple[type, ...] = (),
     concurrency: Concurrency | None = None,
+    rate: RateLimit | None = None,
+    labels: AbstractSet[str] | None = None,
+    executor: Executor = "thread",
 ) -> _DecorateCompensated[I, O]: ...
 def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options are described one by one
     """Make a node of a function; use it bare or with options.
@@ -413,6 +424,10 @@ def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options
         compensation: A node that takes ``Compensation[In, Out]`` and undoes what this one did, if the run fails or is
             cancelled later.
         concurrency: How many steps of one key are at work at once, over all workers; None for no limit.
+        rate: How many bodies of one key start within a time, over all workers; None for no limit.
+        labels: What a worker must have to run it, such as ``{"gpu"}``; None for the workflow's, an empty set for none.
+        executor: Of a ``def`` function: ``"thread"``, or ``"process"`` to run it in a process of its own, which a
+            timeout or a cancellation kills.
 
     Raises:
         DefinitionError: The function cannot be a node, or an option is wrong; names the cure.

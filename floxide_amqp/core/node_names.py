@@ -12,6 +12,8 @@ MAX_NAME_LENGTH: Final = 200
 
 OPTION_NAMES: Final = (
     "queue", "retry", "timeout", "isolated", "at_most_once", "requires", "compensation", "concurrency",
+    "rate",
+    "labels", "executor",
 )  # fmt: skip
 
 RESERVED_NAMES: Final = frozenset(

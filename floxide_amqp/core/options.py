@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from floxide_amqp.core.limits import Concurrency
+from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.task_queues import NO_LABELS, check_labels, effective_queue
+from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.exceptions import DefinitionError
+
+Executor: TypeAlias = Literal["thread", "process"]
+"""Where the bodies of a sync node run: in a thread of the worker, or in a process of their own."""
 
 DEFAULT_QUEUE = "default"
 """The task queue of a node where neither it nor its workflow names one."""
@@ -26,7 +32,10 @@ class NodeOptions:
     """How one node is run.
 
     Attributes:
-        queue: Task queue; empty on a node means its workflow's, and there `DEFAULT_QUEUE`.
+        queue: Task queue; empty on a node means its workflow's, and there `DEFAULT_QUEUE`. Of a node of a graph it is
+            the effective one, with the labels.
+        labels: What a worker must have to run it; None on a node means its workflow's, and there none.
+        executor: Where the body of a sync node runs.
         retry: What happens after an error; None means the workflow's, and there the worker's.
         timeout: Longest time of one attempt; None for no limit.
         isolated: Commit only if no other step changed the context meanwhile; else run again.
@@ -34,6 +43,7 @@ class NodeOptions:
         requires: Types of the resources that must be there when a worker starts.
         compensation: The node that undoes what it did, if its run fails or is cancelled; None where nothing does.
         concurrency: How many steps of one key are at work at once; None for no limit.
+        rate: How many bodies of one key start within a time; None for no limit.
     """
 
     queue: str = ""
@@ -43,12 +53,30 @@ class NodeOptions:
     at_most_once: bool = False
     requires: tuple[type, ...] = ()
     concurrency: Concurrency | None = None
+    rate: RateLimit | None = None
+    labels: frozenset[str] | None = None
+    executor: Executor = "thread"
     compensation: Any = None  # `AnyNode | None`, which knows the options itself
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its steps need a concurrency key, or an instant of a rate limit."""
+        return self.concurrency is not None or self.rate is not None
+
+    @property
+    def notes_begin(self) -> bool:
+        """Whether it is noted in the store that its body may have begun, before it does."""
+        return self.at_most_once or self.compensation is not None
 
     def within(self, outer: WorkflowOptions | NodeOptions) -> NodeOptions:
         """Return these options with what they leave open taken from `outer`: the nearest wins."""
         retry = self.retry if self.retry is not None else outer.retry
-        return replace(self, queue=self.queue or outer.queue, retry=NO_RETRY if self.at_most_once else retry)
+        labels = self.labels if self.labels is not None else outer.labels
+        queue = self.queue or outer.queue
+        if isinstance(outer, WorkflowOptions):  # nobody further out says anything: this is the node of a graph
+            labels = labels or NO_LABELS
+            queue = effective_queue(queue, labels)
+        return replace(self, queue=queue, labels=labels, retry=NO_RETRY if self.at_most_once else retry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +87,15 @@ class WorkflowOptions:
         retry: Policy of nodes without their own; None means the worker's.
         timeout: Longest time of a whole run; None for no limit.
         queue: Task queue of nodes without their own.
+        labels: What workers must have to run nodes that do not say so themselves.
+        versions: What a worker that has only this version does with runs of an older one.
     """
 
     retry: RetryPolicy | None = None
     timeout: timedelta | None = None
     queue: str = DEFAULT_QUEUE
+    labels: frozenset[str] | None = None
+    versions: VersionPolicy = VersionPolicy.STRICT
 
 
 def check_timeout(given: object, *, where: str) -> timedelta | None:
@@ -99,6 +131,13 @@ def check_retry(given: object, *, where: str) -> RetryPolicy | None:
     raise DefinitionError(f"{where}: retry={given!r} must be a RetryPolicy, such as RetryPolicy(max_attempts=3).")
 
 
+def check_versions(given: object, *, where: str) -> VersionPolicy | None:
+    """Return a version policy; the error names `where`."""
+    if given is None or isinstance(given, VersionPolicy):
+        return given
+    raise DefinitionError(f"{where}: versions={given!r} must be a VersionPolicy, such as VersionPolicy.COMPATIBLE.")
+
+
 def check_node_options(
     *,
     where: str,
@@ -110,6 +149,9 @@ def check_node_options(
     requires: object = (),
     compensation: object = None,
     concurrency: object = None,
+    rate: object = None,
+    labels: object = None,
+    executor: object = "thread",
 ) -> NodeOptions:
     """Return the options of a node; each error names `where` and the option."""
     policy = check_retry(retry, where=where)
@@ -130,7 +172,16 @@ def check_node_options(
         requires=_check_requires(requires, where=where),
         compensation=_check_compensation(compensation, where=where),
         concurrency=_check_concurrency(concurrency, where=where),
+        rate=_check_rate(rate, where=where),
+        labels=check_labels(labels, where=where),
+        executor=_check_executor(executor, where=where),
     )
+
+
+def _check_executor(given: object, *, where: str) -> Executor:
+    if given in ("thread", "process"):
+        return cast("Executor", given)
+    raise DefinitionError(f"{where}: executor={given!r} must be 'thread' or 'process'.")
 
 
 def _check_compensation(given: object, *, where: str) -> Any:
@@ -143,6 +194,12 @@ def _check_concurrency(given: object, *, where: str) -> Concurrency | None:
     if given is None or isinstance(given, Concurrency):
         return given
     raise DefinitionError(f"{where}: concurrency={given!r} must be a Concurrency: Concurrency('mail', limit=5).")
+
+
+def _check_rate(given: object, *, where: str) -> RateLimit | None:
+    if given is None or isinstance(given, RateLimit):
+        return given
+    raise DefinitionError(f"{where}: rate={given!r} must be a RateLimit: RateLimit('mail-api', 100, per=1).")
 
 
 def _check_requires(given: object, *, where: str) -> tuple[type, ...]:

@@ -223,8 +223,12 @@ class PayloadType:
             return self.members[0].load(plain)
         return self._load_unknown(tag, plain)
 
-    def parse_json(self, text: str | bytes) -> object:
+    def parse_json(self, text: str | bytes, *, ignores_unknown: bool = False) -> object:
         """Return the value that JSON text stands for, as given on a command line; a union's first best member wins.
+
+        Args:
+            text: The text.
+            ignores_unknown: Whether keys that the type does not have are passed over.
 
         Raises:
             CodecError: The text is no JSON, does not fit the type, or has a key that the type does not have: a misspelt
@@ -233,11 +237,35 @@ class PayloadType:
         try:
             value = self._adapter().validate_json(text)
         except ValidationError as error:
-            raise self._wrong_json([*_all_problems(error), *self._unknown_keys(text)]) from error
-        unknown = self._unknown_keys(text, value)
+            unknown = [] if ignores_unknown else self._unknown_keys(text)
+            raise self._wrong_json([*_all_problems(error), *unknown]) from error
+        except Exception as error:  # a user's __post_init__ or validator may raise anything
+            raise self._wrong_json([_serializer_problem(error)]) from error
+        unknown = [] if ignores_unknown else self._unknown_keys(text, value)
         if unknown:
             raise self._wrong_json(unknown)
         return cast(object, value)
+
+    def parse_plain(self, plain: object, *, ignores_unknown: bool = False) -> object:
+        """Return the value that plain data of somebody else's stands for; as `parse_json`, which see.
+
+        Raises:
+            CodecError: It does not fit the type, or has a key that the type does not have.
+        """
+        try:
+            value = self._adapter().validate_python(plain)
+        except ValidationError as error:
+            raise self._mismatch(plain, _all_problems(error)) from error
+        except Exception as error:  # a user's __post_init__ or validator may raise anything
+            raise self._mismatch(plain, [_serializer_problem(error)]) from error
+        unknown = [] if ignores_unknown else unknown_keys(self.shape, plain, value)
+        if unknown:
+            raise self._mismatch(plain, unknown)
+        return cast(object, value)
+
+    def _mismatch(self, plain: object, problems: Sequence[str]) -> PayloadMismatchError:
+        shown = "; ".join(problems[:MAX_PROBLEMS])
+        return PayloadMismatchError(expected=self.description, got=type_name(plain), problem=shown)
 
     def _unknown_keys(self, text: str | bytes, value: object = UNREAD) -> list[str]:
         try:

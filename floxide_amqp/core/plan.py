@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from floxide_amqp.core.arrivals import Arriving, count_arrivals, fire, join_item
 from floxide_amqp.core.changes import (
@@ -43,6 +42,7 @@ from floxide_amqp.core.decisions import (
     message_entry,
 )
 from floxide_amqp.core.failure import FailureInfo, describe_error
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
 from floxide_amqp.core.joins import closed, gathered, instance_of, resolved, waiting
@@ -288,7 +288,7 @@ class Plan:
     def _may_keep(self, item: WorkItem) -> bool:
         if not self.may_publish or item.queue not in self.step.keep:
             return False
-        return self.step.graph.nodes[item.node].options.concurrency is None  # else it needs its key first
+        return not self.step.graph.nodes[item.node].options.is_limited  # else it needs its key first, or its instant
 
     def _kept_join(self) -> Arriving | None:
         """Return the join that this worker goes on with, if the commit lets it run and puts nothing else to go on with.
@@ -380,7 +380,8 @@ class Plan:
     def end_run(self, status: RunStatus, failure: RunFailure | None = None) -> list[Change]:
         """Return the changes that end the run; one that fails undoes first what has been done."""
         now, header = self.step.now_ms, self.step.header
-        state = RunState(status=status, updated_at_ms=now, finished_at_ms=now, failure=failure)
+        version = self.step.run.version
+        state = RunState(status=status, updated_at_ms=now, finished_at_ms=now, failure=failure, version=version)
         forget = drop_deadline(header.run_id, self.step.run)
         if failure is None or not self.step.graph.has_compensations:
             return [PutRun(state, self.status_now), *forget]

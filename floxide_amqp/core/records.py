@@ -6,11 +6,11 @@ transition or change of owner raises the turn, each control action raises the ep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -81,6 +81,8 @@ class RunState:
         ends_as: Of a run whose steps are being undone, how it ends then.
         was_undone: Whether what its steps did has been undone since, all or some of it.
         is_by_hand: Whether somebody gave it its outputs.
+        version: The version of its workflow that it was raised to, which its header has, too: whoever remembers the
+            header can tell that it is not what it was. Empty of a run that has the version it was started with.
     """
 
     status: RunStatus
@@ -92,6 +94,7 @@ class RunState:
     ends_as: RunStatus | None = None
     was_undone: bool = False
     is_by_hand: bool = False
+    version: str = ""
 
     def is_over_for(self, item: WorkItem) -> bool:
         """Whether nothing of an item counts any more: the run is over, or undoes what others of its items did."""
@@ -418,6 +421,7 @@ class WorkerRecord:
         loop_lag_ms: How late its event loop is.
         threads_lost: Threads held by bodies of sync nodes that nobody waits for any more.
         late_commits: Results that came too late and were refused.
+        labels: What it can be asked for.
     """
 
     worker_id: WorkerId
@@ -440,6 +444,7 @@ class WorkerRecord:
     loop_lag_ms: int = 0
     threads_lost: int = 0
     late_commits: int = 0
+    labels: tuple[str, ...] = ()
 
 
 class TimerKind(Enum):
@@ -452,11 +457,12 @@ class TimerKind(Enum):
     RESUME = "resume"
     UNDO = "undo"
     SCHEDULE = "schedule"
+    PLACE = "place"
 
     @property
     def is_of_run(self) -> bool:
-        """Whether it is about a run as a whole, or about a schedule, not about one of a run's items."""
-        return self in (TimerKind.RUN_TIMEOUT, TimerKind.RESUME, TimerKind.UNDO, TimerKind.SCHEDULE)
+        """Whether it is about a run as a whole, or about what is no run, not about one of a run's items."""
+        return self not in (TimerKind.RETRY, TimerKind.HOLD, TimerKind.REPUBLISH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -484,6 +490,8 @@ class Quarantined:
 
     Attributes:
         cut_from: How many bytes the message had, where `body` is only its beginning; 0 where it is all of it.
+        source: The source whose queue it came from, where it is a message of somebody else's: `body` is then what
+            `floxide_amqp.stores.source_messages` made of it.
     """
 
     quarantine_id: str
@@ -492,6 +500,7 @@ class Quarantined:
     body: bytes
     at_ms: int
     cut_from: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

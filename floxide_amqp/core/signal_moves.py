@@ -8,10 +8,21 @@ received it. So no value is taken twice, and none is passed over while somebody 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
-from floxide_amqp.core.changes import Change, Count, DropTimer, EnterMessage, EpochIs, PostLetter, SetTimer
+from floxide_amqp.core.changes import (
+    Change,
+    Count,
+    DropTimer,
+    EnterMessage,
+    EpochIs,
+    PostLetter,
+    ScopeIsOpen,
+    SetTimer,
+)
 from floxide_amqp.core.decisions import Decision, Effects, Held, Outgoing, Step, message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.letters import Letter, derive_letter_id
 from floxide_amqp.core.moves import repend
 from floxide_amqp.core.plan import Plan, conditions_of
 from floxide_amqp.core.records import Mail, RunState, Timer, TimerKind, WorkItem
@@ -28,6 +39,9 @@ from floxide_amqp.core.signal_changes import (
 from floxide_amqp.core.signal_waits import leave_waits, waiting_for
 from floxide_amqp.core.statuses import WorkItemStatus
 
+OFFER: Final = "offer signal"
+"""The kind of a run's letters to itself by which a value that comes back is offered to who waits for one."""
+
 
 def give(
     mail: Mail,
@@ -41,16 +55,41 @@ def give(
     publisher: WorkerId,
     run_id: RunId,
 ) -> Decision:
-    """An item that waits for a signal gets a value of it, and becomes pending."""
+    """An item that waits for a signal gets a value of it, and becomes pending; unless its fan-out was closed."""
+    decision = _woken(mail, item, turn, run, epoch, (NoteSignal(mail.signal_id, digest),), now_ms, publisher, run_id)
+    return replace(decision, conditions=(*decision.conditions, SignalIsNew(mail.signal_id)))
+
+
+def give_kept(
+    mail: Mail, item: WorkItem, turn: int, run: RunState, epoch: int, *, now_ms: int, publisher: WorkerId, run_id: RunId
+) -> Decision:
+    """An item that waits for a signal gets a value that was kept, and becomes pending."""
+    decision = _woken(mail, item, turn, run, epoch, (TakeMail(mail),), now_ms, publisher, run_id)
+    return replace(decision, conditions=(*decision.conditions, MailIsThere(mail.signal_id)))
+
+
+def _woken(
+    mail: Mail, item: WorkItem, turn: int, run: RunState, epoch: int, first: tuple[Change, ...], now_ms: int,
+    publisher: WorkerId, run_id: RunId,
+) -> Decision:  # fmt: skip
     pending = replace(
         item, status=WorkItemStatus.PENDING, due_ms=0, waits_for="", parked_ms=0, note="", mail=mail, timed_out=False
     )
-    cleanup: list[Change] = [NoteSignal(mail.signal_id, digest), Count("waiting", -1), *leave_waits(item)]
+    cleanup: list[Change] = [*first, Count("waiting", -1), *leave_waits(item)]
     if item.due_ms:
         timer = Timer(due_ms=item.due_ms, run_id=run_id, item_id=item.item_id, kind=TimerKind.HOLD, turn=turn)
         cleanup.append(DropTimer(timer))
     decision = repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
-    return replace(decision, conditions=(*decision.conditions, SignalIsNew(mail.signal_id)))
+    return replace(decision, conditions=(*decision.conditions, *map(ScopeIsOpen, item.scope)))
+
+
+def come_back(mail: Mail, run_id: RunId, item: WorkItem, turn: int, now_ms: int) -> tuple[KeepMail, Letter]:
+    """A value whose item is cancelled is kept again; the letter offers it to an item that waits for one by now."""
+    letter = Letter(
+        letter_id=derive_letter_id(OFFER, run_id, item.item_id, turn), kind=OFFER, to_run=run_id, from_run=run_id,
+        posted_at_ms=now_ms, body=mail.name.encode(),
+    )  # fmt: skip
+    return KeepMail(mail), letter
 
 
 def keep(mail: Mail, digest: str, epoch: int, waiters: int) -> Decision:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
 
 from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.signals import Signal
 
 T = TypeVar("T")

@@ -1,7 +1,8 @@
 """What is left in a fan-out that was closed before everything in it had ended: it is cancelled, page by page.
 
 No step of it can commit any more, since each checks that the scopes around it are open. An item of the engine's own,
-live in the scope around, stands for what is to be done, so that the run cannot end before it is.
+live in the scope around, stands for what is to be done, so that the run cannot end before it is. What may have to be
+undone is cancelled once its body has ended (`floxide_amqp.core.bodies`); until then it is looked at again and again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from floxide_amqp.core.bodies import look_again_ms
 from floxide_amqp.core.changes import (
     AppendHistory,
     Change,
@@ -21,40 +23,77 @@ from floxide_amqp.core.changes import (
     LeaveOwner,
     LeaveParked,
     PutItem,
+    SetTimer,
     TurnIs,
 )
-from floxide_amqp.core.decisions import Decision, Left, Step, Swept
+from floxide_amqp.core.decisions import Decision, Effects, Left, Step, Swept
 from floxide_amqp.core.ids import WorkerId, WorkItemId
 from floxide_amqp.core.joins import waiting
-from floxide_amqp.core.plan import Plan
+from floxide_amqp.core.left_behind import leave_behind
+from floxide_amqp.core.letters import Letter
+from floxide_amqp.core.plan import Plan, conditions_of
 from floxide_amqp.core.records import HistoryEntry, InputKind, ScopePath, Timer, TimerKind, WorkItem
+from floxide_amqp.core.set_aside import leave_set_aside
 from floxide_amqp.core.signal_waits import leave_waits
 from floxide_amqp.core.statuses import WorkItemStatus
 
 
 def sweep(step: Step, outcome: Swept) -> Decision:
     """Cancel some items of a closed scope; the next page is the next item of the same chain."""
-    plan, item = Plan(step), step.item
+    plan, item, letters = Plan(step), step.item, list[Letter]()
     for left in outcome.left:
-        plan.changes += _cancelled(step, left)
+        behind, posted = leave_behind(step, left)
+        plan.changes += (*_cancelled(step, left), *behind)
+        letters += posted
     plan.changes += _uncounted(item.input.opener, outcome)
-    if outcome.has_more:
+    decision = _wait_or_go_on(plan, outcome)
+    ids = (*(left.item.item_id for left in outcome.left), *outcome.at_work)
+    turns = tuple(TurnIs(left.item.item_id, left.turn) for left in outcome.left)
+    told = replace(decision, conditions=(*decision.conditions, *turns)).with_effects(
+        lambda effects: replace(effects, cancelled=ids)
+    )
+    if not letters:
+        return told
+    return told.with_effects(lambda effects: replace(effects, letters=(*letters, *effects.letters)))
+
+
+def _wait_or_go_on(plan: Plan, outcome: Swept) -> Decision:
+    """The next page follows; behind the last, this is over, or it begins anew when bodies at work have ended."""
+    item = plan.step.item
+    has_waited_for = bool(item.input.pages or outcome.at_work)
+    if outcome.after is None and has_waited_for:
+        return _look_again(plan)
+    if outcome.after is not None:
         path = next(path for path, _ in outcome.counts if path[-1] == item.input.opener)
-        plan.created.append(plan.sweeping_item(item, path, item.input.number + 1))
+        following = plan.sweeping_item(item, path, item.input.number + 1)
+        input_ = replace(following.input, payload=outcome.after, pages=int(has_waited_for))
+        plan.created.append(replace(following, input=input_))
     created = len(plan.created)
     plan.count(item.scope, created - 1, may_close=created == 0)
     plan.tally(live=created - 1)
     plan.finish(WorkItemStatus.COMPLETED, attempts=1, node=f"{item.node}[rest]")
-    decision = plan.decision()
-    ids = tuple(left.item.item_id for left in outcome.left)
-    turns = tuple(TurnIs(left.item.item_id, left.turn) for left in outcome.left)
-    return replace(
-        decision,
-        conditions=(*decision.conditions, *turns),
-        effects=replace(decision.effects, cancelled=ids),
-        closing_effects=replace(decision.closing_effects, cancelled=ids),
-        resolving=None if decision.resolving is None else replace(decision.resolving, cancelled=ids),
+    return plan.decision()
+
+
+def _look_again(plan: Plan) -> Decision:
+    """Bodies are at work whose steps could be undone: nobody may think before they have ended that they have."""
+    step, item = plan.step, plan.step.item
+    due_ms = look_again_ms(step.now_ms, item.attempt)
+    timer = Timer(
+        due_ms=due_ms, run_id=step.header.run_id, item_id=item.item_id, kind=TimerKind.RETRY, turn=step.turn + 1
     )
+    plan.suspend(
+        replace(
+            item, status=WorkItemStatus.WAITING_RETRY, due_ms=due_ms, attempt=item.attempt + 1,
+            input=replace(item.input, payload=b"", pages=0), note="waits for bodies that were interrupted",
+        )
+    )  # fmt: skip
+    plan.tally(waiting=1)
+    plan.changes += (SetTimer(timer), *plan.move_anchor(None))
+    return Decision(
+        conditions=conditions_of(step), changes=tuple(plan.changes), effects=Effects(timer=timer),
+        epoch_after=plan.epoch_after,
+    )  # fmt: skip
 
 
 def is_live(item: WorkItem) -> bool:
@@ -82,6 +121,7 @@ def _cancelled(step: Step, left: Left) -> list[Change]:
         changes.append(DropTimer(timer))
     if item.status is WorkItemStatus.PARKED:
         changes.append(LeaveParked(item.queue, header.workflow, header.version, item.node, item.item_id))
+        changes.append(leave_set_aside(item, header.workflow, header.version))
     if item.input.kind is InputKind.PAGE:
         opener = WorkItemId(item.input.opener)
         changes += (DropPage(opener, number) for number in range(item.input.number, item.input.pages))

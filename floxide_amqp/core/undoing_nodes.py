@@ -44,6 +44,11 @@ def _compensation_of(layout: Layout, node: GraphNode, compensation: AnyNode) -> 
             f"{who} may return NextAll and has a compensation, which is given one output. Put what is to be undone "
             "into a node of its own, before or after the fan-out."
         )
+    if node.folds:
+        raise layout.error(
+            f"{who} folds what it gathers, a page at a time, and has a compensation, which undoes one step. A fold has "
+            "no effects of its own: put what is to be undone into a node behind it, and give that the compensation."
+        )
     if compensation.options.compensation is not None:
         raise layout.error(f"compensation {compensation.name!r} of {who} has a compensation itself. Leave it out.")
     types = compensated_types(compensation.signature().input)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
@@ -17,6 +19,7 @@ from floxide_amqp.core.draft import draft_paths
 from floxide_amqp.core.drawing import draw_dot, draw_mermaid
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.layout import Declared
+from floxide_amqp.core.migration import RunToMigrate
 from floxide_amqp.core.node import Node, is_node
 from floxide_amqp.core.options import (
     DEFAULT_QUEUE,
@@ -25,13 +28,16 @@ from floxide_amqp.core.options import (
     check_queue,
     check_retry,
     check_timeout,
+    check_versions,
 )
 from floxide_amqp.core.path import Path
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.signature import EnclosingNames, resolve_annotations
+from floxide_amqp.core.task_queues import check_labels
 from floxide_amqp.core.type_args import arguments_for, free_type_vars, plain_type
 from floxide_amqp.core.type_names import describe_type
+from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.exceptions import DefinitionError
 
 WI = TypeVar("WI")
@@ -54,6 +60,8 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         signals: The signals that its runs take, so that senders are told of a wrong one; empty to take any.
         on_cancel: A node that runs first when a run is cancelled, before compensations; it takes `Cancelled`.
         graph: The compiled graph.
+        old_contexts: The context classes of older versions, by version, that runs are read with before `migrate`; by
+            default with the new one.
     """
 
     start: Path[WI, Any]
@@ -61,11 +69,14 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
     signals: ClassVar[tuple[Signal[Any], ...]] = ()
     on_cancel: ClassVar[Node[Cancelled, Any] | None] = None
     graph: ClassVar[Graph]
+    old_contexts: ClassVar[Mapping[str, type[Context]]] = MappingProxyType({})
 
     _draft: ClassVar[Draft]
     _retry: ClassVar[RetryPolicy | None] = None
     _timeout: ClassVar[timedelta | None] = None
     _queue: ClassVar[str] = ""
+    _labels: ClassVar[frozenset[str] | None] = None
+    _versions: ClassVar[VersionPolicy] = VersionPolicy.STRICT
 
     def __init_subclass__(
         cls,
@@ -75,6 +86,8 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         retry: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
         queue: str = "",
+        labels: AbstractSet[str] | None = None,
+        versions: VersionPolicy | None = None,
         **more: Any,
     ) -> None:
         super().__init_subclass__(**more)
@@ -82,6 +95,8 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         cls._retry = check_retry(retry, where=where) or cls._retry
         cls._timeout = check_timeout(timeout, where=where) or cls._timeout
         cls._queue = check_queue(queue, where=where) or cls._queue
+        cls._labels = cls._labels if labels is None else check_labels(labels, where=where)
+        cls._versions = check_versions(versions, where=where) or cls._versions
         start: object = getattr(cls, "start", None)
         if start is None:
             if cls.edges:
@@ -96,12 +111,28 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
             input=annotations[0],
             output=annotations[1],
             context=_check_context(annotations[2], where),
-            options=WorkflowOptions(retry=cls._retry, timeout=cls._timeout, queue=cls._queue or DEFAULT_QUEUE),
+            options=WorkflowOptions(
+                retry=cls._retry, timeout=cls._timeout, queue=cls._queue or DEFAULT_QUEUE, labels=cls._labels,
+                versions=cls._versions,
+            ),
             on_cancel=_check_on_cancel(cls.on_cancel, where),
             signals=_check_signals(cls.signals, where),
         )
         cls._draft = draft_paths(_check_start(start, where), _check_edges(cls.edges, where))
         cls.graph = compile_graph(declared, cls._draft)
+
+    @classmethod
+    def migrate(cls, run: RunToMigrate) -> None:
+        """Change a run of an older version so that this one can go on with it; by default nothing is changed.
+
+        Called where the class says ``versions=VersionPolicy.AUTO_UPGRADE``, with the run as it stands. It must be
+        quick, and it may be called again. If it raises, the item that led to the run is set aside with the reason, and
+        nothing is changed.
+
+        Args:
+            run: The run: its context, and the inputs of its steps that have not ended.
+        """
+        del run
 
     @classmethod
     def to_dot(cls) -> str:
@@ -121,7 +152,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
     @classmethod
     def defaults(cls) -> NodeOptions:
         """Return what nodes that leave their options open get from this workflow."""
-        return NodeOptions(queue=cls._queue, retry=cls._retry)
+        return NodeOptions(queue=cls._queue, retry=cls._retry, labels=cls._labels)
 
 
 def _type_arguments(cls: type[WorkflowDefinition[Any, Any, Any]]) -> tuple[Any, Any, Any]:

@@ -24,10 +24,11 @@ Invariants every driver keeps, and `floxide_amqp.testing` checks:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import Slot
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, EnterMessage, LeaveMessage
 from floxide_amqp.core.decisions import Decision, MessageAnchor, Outgoing, message_entry
+from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.limit_moves import runs_limited, with_ticket
@@ -24,16 +24,18 @@ from floxide_amqp.exceptions import (
     PoisonError,
 )
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Committed, Conflict
+from floxide_amqp.ports.key_value import Check, Conflict
 from floxide_amqp.runtime.admission_reads import AdmissionReads, Found
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.deaths import DeathWatches, Verdict
 from floxide_amqp.runtime.frontier import ENDED, find_frontier
 from floxide_amqp.runtime.keyless import park_for_key
+from floxide_amqp.runtime.other_versions import Meeting, meet
 from floxide_amqp.runtime.owners import verdict_on_owner
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.waits import missing_node
+from floxide_amqp.runtime.setting_aside import set_aside
+from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.sealed import Layer
 from floxide_amqp.stores.sealed_records import lacked_for
@@ -163,19 +165,21 @@ class Admissions:
             return Dismissed(reason="old turn")
         graph = self._services.registry.find(found.header.workflow, found.header.version)
         if graph is None or item.node not in graph.nodes:
-            return await self._park(found, item, turn, message)
+            return await self._other_version(found, item, turn, message)
         if self._services.inflight.works_on(found.header.run_id, item):
             return await self._anchor_for(found, item, turn, self._services.name, message)
         lacked = found.lacked or lacked_for(self._services.sealing, item)
         if lacked is not None:
             return await self._park(found, item, turn, message, lacked)
+        if found.broken is not None:
+            return await self._set_aside(found, item, turn, message, str(found.broken))
         is_first = bool(message.entry) and not (redelivered or envelope.recovered or item.deaths)
         options = graph.nodes[item.node].options
-        if options.concurrency is not None and found.broken is None and runs_limited(item):
+        if options.concurrency is not None and runs_limited(item):
             return await self._limited(found, item, turn, graph, message)
         if not is_first or options.at_most_once or options.compensation is not None:
             return await self._claim(found, item, turn, graph, message)
-        return await self._admitted(found, item, turn, graph, found.broken)
+        return await self._admitted(found, item, turn, graph)
 
     async def _limited(
         self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
@@ -227,7 +231,7 @@ class Admissions:
         limit_id: str | None = None,
     ) -> Admission | None:
         once, limit = graph.nodes[item.node].options.at_most_once, self._services.limits.deaths
-        verdict: Exception | None = found.broken
+        verdict: Exception | None = None
         if item.deaths and once:
             verdict = OutcomeUnknownError(node=item.node, item_id=item.item_id)
         elif item.deaths >= limit or item.lost >= limit * LOST_PER_DEATH:
@@ -235,17 +239,18 @@ class Admissions:
         if verdict is None and 0 < item.deaths >= limit - 1:
             return await self._claim_suspect(found, item, turn, graph, message, limit_id)
         anchor, lead = self._led(found.header.run_id, item, turn, message)
-        waits = limit_id is not None and verdict is None  # perhaps: its body does not run before it has the key
+        waits = verdict is None and _may_wait(item, graph, limit_id)
         nodes = graph.nodes if verdict is None and item.given is None and not waits else None
         decision = moves.claim(
             item, turn, found.epoch, self._services.name, at_most_once=once and not waits, spared=once and waits,
-            lead=lead, nodes=nodes,
+            lead=lead, nodes=nodes, scopes=item.scope if graph.closes_early else (),
         )  # fmt: skip
         if waits:
             decision = self._with_ticket(decision, found, item, turn, limit_id)
         with self._services.inflight.reserved(found.header.run_id, item.item_id):
-            if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
-                return None
+            outcome = await self._services.commit(_writer(found.header), decision)
+            if isinstance(outcome, Conflict):
+                return _closed(outcome)
             admitted = await self._admitted(found, decision.effects.keep or item, turn + 1, graph, verdict)
             return replace(admitted, anchor=anchor)
 
@@ -288,21 +293,24 @@ class Admissions:
             anchor, lead = self._led(found.header.run_id, item, turn, message)
             decision = moves.claim(
                 item, turn, found.epoch, services.name, spared=not is_alone, lead=lead,
-                nodes=graph.nodes if limit_id is None else None,
+                nodes=None if _may_wait(item, graph, limit_id) else graph.nodes,
+                scopes=item.scope if graph.closes_early else (),
             )  # fmt: skip
             decision = self._with_ticket(decision, found, item, turn, limit_id)
             with services.inflight.reserved(*place):
-                if isinstance(await services.commit(_writer(found.header), decision), Committed):
-                    owned = decision.effects.keep or item
-                    admitted = await self._admitted(found, owned, turn + 1, graph)
-                    admission = replace(admitted, is_suspect=True, anchor=anchor)
+                outcome = await services.commit(_writer(found.header), decision)
+                if isinstance(outcome, Conflict):
+                    return _closed(outcome)
+                owned = decision.effects.keep or item
+                admitted = await self._admitted(found, owned, turn + 1, graph)
+                admission = replace(admitted, is_suspect=True, anchor=anchor)
         finally:
             if admission is None:
                 services.solitude.let_go(*place)
         return admission
 
     async def _put_off(self, found: Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
-        """Another suspect is at work here: a timer publishes this one again."""
+        """Something at work must end first, another suspect for instance: a timer publishes this one again."""
         services = self._services
         now_ms = services.now_ms(found.header.run_id)
         due_ms = moves.next_try_ms(item, now_ms, round(1000 * services.timeouts.publish_retry))
@@ -311,7 +319,7 @@ class Admissions:
             return None
         if decision.effects.timer is not None:
             services.on_timer(decision.effects.timer)
-        return Dismissed(reason="another suspect is at work", forget=False)
+        return Dismissed(reason="put off", forget=False)
 
     async def _admitted(
         self, found: Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
@@ -332,15 +340,36 @@ class Admissions:
             run.remember_scope(known)
         return known
 
+    async def _other_version(
+        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor
+    ) -> Admission | None:
+        met = await meet(self._services, found.header, item)
+        match met.meeting:
+            case Meeting.AGAIN:
+                return None
+            case Meeting.LATER:
+                return await self._put_off(found, item, turn, message)
+            case Meeting.SET_ASIDE:
+                return await self._set_aside(found, item, turn, message, met.reason)
+            case Meeting.PARK:
+                return await self._park(found, item, turn, message, note=met.reason)
+
     async def _park(
-        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor, lacked: Layer | None = None
+        self,
+        found: Found,
+        item: WorkItem,
+        turn: int,
+        message: MessageAnchor,
+        lacked: Layer | None = None,
+        *,
+        note: str = "",
     ) -> Admission | None:
         header = found.header
         if lacked is not None:
             is_parked = await park_for_key(self._services, header, item, turn, found.epoch, lacked, message)
             return Dismissed(reason="parked", forget=False) if is_parked else None
         kind = (header.workflow, header.version, item.node)
-        note, now_ms = missing_node(header, item), self._services.now_ms(header.run_id)
+        now_ms = self._services.now_ms(header.run_id)
         decision = moves.park(item, turn, found.epoch, kind, message, note=note, now_ms=now_ms)
         if isinstance(await self._services.commit(_writer(header), decision), Conflict):
             return None
@@ -350,6 +379,12 @@ class Admissions:
             version=header.version,
         )  # fmt: skip
         return Dismissed(reason="parked", forget=False)
+
+    async def _set_aside(
+        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor, reason: str
+    ) -> Admission | None:
+        is_done = await set_aside(self._services, found.header, item, turn, found.epoch, message, reason)
+        return Dismissed(reason="set aside", forget=False) if is_done else None
 
     async def _republish_successors(self, header: RunHeader, item: WorkItem, *, redelivered: bool) -> None:
         """After a crash between commit and publish: publish what is pending and unowned."""
@@ -363,5 +398,17 @@ class Admissions:
         await publish(self._services, header, outgoing)
 
 
+def _may_wait(item: WorkItem, graph: Graph, limit_id: str | None) -> bool:
+    """Whether a claimed item may yet wait: its body does not run before it has its key, and its instant."""
+    return limit_id is not None or (graph.nodes[item.node].options.rate is not None and runs_limited(item))
+
+
+def _closed(conflict: Conflict) -> Dismissed | None:
+    """Of a claim that was refused: whether a fan-out around the item was closed, so that it is about to be cancelled."""
+    check = conflict.check
+    is_closed = isinstance(check, Check) and check.key.name.startswith(keys.SCOPE_PREFIX)
+    return Dismissed(reason="fan-out closed") if is_closed else None
+
+
 def _writer(header: RunHeader) -> BatchWriter:
-    return BatchWriter(header.run_id, header.created_at_ms, header.workflow)
+    return BatchWriter(header.run_id, header.created_at_ms, header.workflow, version=header.version)

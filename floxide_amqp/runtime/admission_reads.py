@@ -32,7 +32,7 @@ class Found:
         run: The run as this process keeps it; None where it does not know the workflow.
         epoch: The version of `state`.
         stored: The item; None where the run has none of this id.
-        broken: Why the context cannot be put together, which every item of the run fails with.
+        broken: Why the context cannot be put together, which sets every item of the run aside.
         lacked: The layer of the context that nobody here has the key of.
     """
 
@@ -75,6 +75,10 @@ class AdmissionReads:
             _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
             services.cache.forget(run_id)
             return None
+        read_state = read_record(codec.decode_state, state.value, keys.state(run_id))
+        if cached is not None and read_state.version and read_state.version != cached.header.version:
+            services.cache.forget(run_id)  # it was raised to another version meanwhile
+            return await self.read(envelope)
         if cached is not None:
             header = cached.header
         else:
@@ -89,13 +93,13 @@ class AdmissionReads:
                 lacked = Layer(error.codec, error.key_id, b"")
         return Found(
             run=cached, header=header, epoch=state.version,
-            state=read_record(codec.decode_state, state.value, keys.state(run_id)),
+            state=read_state,
             stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1], services.sealing),
             broken=broken, lacked=lacked,
         )  # fmt: skip
 
     async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
-        """Bring a run's context up to date; return why it cannot be, which every item of the run fails with."""
+        """Bring a run's context up to date; return why it cannot be, which sets its items aside."""
         try:
             if tail is None or not run.absorb(tail):
                 await run.refresh(self._services.contexts)
@@ -110,7 +114,8 @@ class AdmissionReads:
         except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
             broken = CodecError(
                 f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
-                "Give a context whose fields or reducers changed a new workflow version."
+                "Deploy code that reads it, or give a context whose fields or reducers changed a new workflow version; "
+                "then requeue its items."
             )
             broken.__cause__ = error
             return broken

@@ -6,11 +6,11 @@ The message is acknowledged when the chain has ended, or as soon as the owner en
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
 from floxide_amqp.core.decisions import Anchor, MessageAnchor, OwnerAnchor
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import Envelope
 from floxide_amqp.core.statuses import WorkItemStatus
@@ -109,6 +109,9 @@ class Anchorage:
         if check.key == keys.state(run_id):
             stored = await services.runs.find(run_id)
             if stored is None or stored.state.is_over_for(admitted.item):
+                return None
+            if stored.header.version != admitted.run.header.version:  # raised meanwhile: this graph is not the run's
+                services.cache.forget(run_id)
                 return None
             return replace(admitted, state=stored.state, epoch=stored.epoch)
         if check.key != keys.item(run_id, item_id):

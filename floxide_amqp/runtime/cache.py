@@ -48,7 +48,8 @@ class CachedRun:
         self.header = header
         self.graph = graph
         kin = Kin(header.parent, graph.has_children, graph.has_limits)
-        self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, ALONE if kin == ALONE else kin)
+        told = ALONE if kin == ALONE else kin
+        self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, told, header.version)
         self.position = 0
         self.asked_for_at = asyncio.get_running_loop().time()
         self.serial = asyncio.Lock()

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from floxide_amqp.core.decisions import MessageAnchor
+from floxide_amqp.core.limit_moves import runs_limited
 from floxide_amqp.core.records import Envelope
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
@@ -19,6 +20,7 @@ from floxide_amqp.runtime.anchorage import Anchorage
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.limits import Keys
 from floxide_amqp.runtime.long_steps import LongSteps
+from floxide_amqp.runtime.pacing import Pacing
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settlement import Again, Settlement
 
@@ -66,6 +68,7 @@ class Chain:
         self._anchorage = Anchorage(services, delivery, envelope, on_long)
         self._long_steps = LongSteps(services, self._anchorage)
         self._keys = Keys(services)
+        self._pacing = Pacing(services)
         self._settlement = Settlement(services, admissions, self._anchorage, self._queues_to_keep)
         self._steps = 0
         self._until = asyncio.get_running_loop().time() + services.timeouts.chain
@@ -113,6 +116,11 @@ class Chain:
                 if taken is None:
                     return None
                 admitted = taken
+            if run.graph.has_rates and admitted.verdict is None and runs_limited(item):
+                paced = await self._pacing.enter(admitted, self._anchorage, handle)
+                if paced is None:
+                    return None
+                admitted = paced
             return await self._until_committed(admitted, handle)
         finally:
             inflight.remove(handle)

@@ -10,7 +10,7 @@ from floxide_amqp.core.child_moves import child_ended, close_children, tell_to_f
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import ChildRecord, OnClose
-from floxide_amqp.core.kin_letters import CANCEL, CLOSE, ENDED, FOLLOW, FOLLOW_ALL, START
+from floxide_amqp.core.kin_letters import CANCEL, CLOSE, ENDED, FOLLOW, FOLLOW_ALL, OF_BRANCH, START, ends_children
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import (
@@ -128,7 +128,10 @@ class ChildEnded:
 
 
 class CloseChildren:
-    """A letter of a run that has ended to itself: each of its children that is not abandoned gets one of its own."""
+    """A letter of a run that has ended to itself: each of its children that is not abandoned gets one of its own.
+
+    It comes too late for a run that somebody lets go on again: its children go on with it.
+    """
 
     name: str = CLOSE
 
@@ -140,29 +143,30 @@ class CloseChildren:
             page, following = await services.children.page(run_id, after=after, before=before, limit=PAGE)
             live = [(child, version) for child, version in page if _is_to_be_closed(child)]
             run = await services.runs.find(run_id)
-            if run is None:
+            if run is None or not ends_children(run.state):
                 return True
-            if live and isinstance(
-                await services.commit(run.writer, close_children(run_id, live, services.now_ms(run_id))), Conflict
-            ):
-                continue  # one of them has ended meanwhile
+            decision = close_children(run_id, run.epoch, live, services.now_ms(run_id))
+            if live and isinstance(await services.commit(run.writer, decision), Conflict):
+                continue  # one of them has ended meanwhile, or the run has changed
             if not following:
                 return True
             after = following
 
 
 class CancelChild:
-    """Cancels a child whose parent has ended. It is over where that was done before."""
+    """Cancels a child whose parent has ended, or has cancelled the item that called it.
+
+    It is over where that was done before.
+    """
 
     name: str = CANCEL
 
     async def deliver(self, services: Services, letter: Letter) -> bool:
         """Cancel the child; what starts it comes first, so that it is not started afterwards."""
-        start = await services.letters.find(letter.from_run, start_letter_id(letter.from_run, letter.to_run))
-        if start is not None:
-            await StartChild().deliver(services, start)
+        await ensure_started(services, letter)
+        what = "closed the fan-out it was called in" if letter.body == OF_BRANCH else "has ended"
         try:
-            await cancel_run(services, letter.to_run, reason=f"its parent run {letter.from_run} has ended")
+            await cancel_run(services, letter.to_run, reason=f"its parent run {letter.from_run} {what}")
         except RunNotFoundError:
             return True
         return True
@@ -223,6 +227,15 @@ async def follow(services: Services, child_id: RunId, parent_id: RunId) -> bool:
         if parent is None or (parent.state.status is RunStatus.PAUSED) == is_paused:
             return True
     return False
+
+
+async def ensure_started(services: Services, letter: Letter) -> bool:
+    """Deliver what starts the receiver of a letter, if the same sender has called it; return whether there was that.
+
+    Letters have no order among themselves. This one must come after the one that starts the run.
+    """
+    start = await services.letters.find(letter.from_run, start_letter_id(letter.from_run, letter.to_run))
+    return start is not None and await StartChild().deliver(services, start)
 
 
 def _is_to_be_closed(child: ChildRecord) -> bool:

@@ -15,12 +15,13 @@ from floxide_amqp.core.letters import Letter, derive_letter_id
 from floxide_amqp.core.records import Routed
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.transition import Next
-from floxide_amqp.exceptions import ChildRunFailedError, StoreError
+from floxide_amqp.exceptions import ChildRunFailedError, StoreError, UndecodableError
 from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.decoding import decode_stored
 from floxide_amqp.runtime.execution import USER_ERRORS, Raised, Returned, as_failure
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.starting import StartRequest, prepare
-from floxide_amqp.stores.encoding import decode_payload, encode_payload
+from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.packing import BYTES, Shape, pack_record, unpack_record
 from floxide_amqp.stores.record_codec import (
     decode_compensable,
@@ -30,6 +31,7 @@ from floxide_amqp.stores.record_codec import (
     encode_header,
     encode_item,
 )
+from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_records import child_output
 
 START_REQUEST: Final = Shape("start of a child", 3, header=BYTES, item=BYTES, hook=BYTES)
@@ -65,8 +67,8 @@ def _output(
 ) -> Returned | Raised:
     try:
         payload = child_output(services.sealing, admitted.run.header.run_id, child)
-        return Returned(Next(decode_payload(caller.graph.output, payload)))
-    except StoreError:
+        return Returned(Next(decode_stored(caller.graph.output, payload, f"The output of run {child.run_id!r}")))
+    except (StoreError, UndecodableError):
         raise
     except USER_ERRORS as error:  # user types decode here
         return Raised(as_failure(error, admitted.item.node))
@@ -107,7 +109,7 @@ def _start(
 
 
 def _routes_of_id(admitted: Admitted, node: GraphNode, child_id: str) -> tuple[Routed, ...]:
-    payload = encode_payload(node.output, child_id)
+    payload = Unsealed(encode_payload(node.output, child_id))
     edges = admitted.run.graph.route(node.name, child_id)
     if not edges:
         return (Routed(edge="", payload=payload),)

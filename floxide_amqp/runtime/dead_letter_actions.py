@@ -29,6 +29,7 @@ from floxide_amqp.runtime.dead_letters import explain, is_open
 from floxide_amqp.runtime.effects import effects_of
 from floxide_amqp.runtime.publishing import REASONS, publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.sources import opened, start_kept
 from floxide_amqp.runtime.steps import policy_of
 from floxide_amqp.runtime.views import DeadLetterInfo, undelivered_letter, unreadable_letter
 from floxide_amqp.stores.dead_letters import DAMAGED, LetterPlace
@@ -43,7 +44,7 @@ async def list_letters(services: Services, *, after: str, limit: int) -> Sequenc
         page = await _page(services, after, limit)
         for letter in page:
             if isinstance(letter, Quarantined):
-                found.append(unreadable_letter(letter))
+                found.append(unreadable_letter(opened(services, letter)))
             elif await _is_shown(services, letter):
                 found.append(undelivered_letter(letter, explain(letter.reason)))
         if len(page) < limit:
@@ -60,7 +61,7 @@ async def show_letter(services: Services, letter_id: str) -> DeadLetterInfo:
     """
     unreadable = await services.quarantine.find(letter_id)
     if unreadable is not None:
-        return unreadable_letter(unreadable)
+        return unreadable_letter(opened(services, unreadable))
     letter, _, _ = await _open_letter(services, letter_id)
     return undelivered_letter(letter, explain(letter.reason))
 
@@ -68,7 +69,11 @@ async def show_letter(services: Services, letter_id: str) -> DeadLetterInfo:
 async def requeue_letter(services: Services, letter_id: str) -> None:
     """Put the item of a letter on its way again, or an unreadable message into its queue as it is.
 
+    Of a message of a source a run is started here.
+
     Raises:
+        ConfigurationError: It is a message of a source that this application does not declare.
+        CodecError: No run can be made of a source's message still.
         DeadLetterNotFoundError: There is none of this id, or its item has gone on.
         InvalidRunStateError: Its run is over; resuming the run takes its items along.
         DeadLetterIncompleteError: Only the beginning of an unreadable message was kept.
@@ -76,7 +81,7 @@ async def requeue_letter(services: Services, letter_id: str) -> None:
     """
     unreadable = await services.quarantine.find(letter_id)
     if unreadable is not None:
-        await _publish_as_it_is(services, unreadable)
+        await (start_kept if unreadable.source else _publish_as_it_is)(services, unreadable)
         return
     while True:
         letter, run, found = await _open_letter(services, letter_id)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import Envelope, Probe
-from floxide_amqp.exceptions import CodecError, FloxideError, MissingKeyError, UnreadableRecordError
+from floxide_amqp.exceptions import CodecError, FloxideError, MissingKeyError, UndecodableError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions
@@ -166,6 +166,8 @@ class Deliveries:
                 await self._unreadable.wait_for_key(slot.delivery, envelope, error)
             except UnreadableRecordError as error:
                 await self._unreadable.stop_at(slot.delivery, envelope, error)
+            except UndecodableError as error:
+                await self._unreadable.set_aside(slot.delivery, envelope, error)
 
 
 def _is_cancelled() -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.joins import closed, resolved
 from floxide_amqp.core.statuses import RunStatus

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.graph import GraphNode
 from floxide_amqp.core.transition import Transition, as_transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
@@ -19,6 +19,7 @@ from floxide_amqp.exceptions import NodeInterruptedError, NodeTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.inflight import CURRENT_STEP, StepHandle
 from floxide_amqp.runtime.interceptors import StepCall, chain_step
+from floxide_amqp.runtime.pace import Start
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.threads import ThreadPlace
 
@@ -30,6 +31,10 @@ NODE_TASK = "floxide.node."
 
 USER_ERRORS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 """What user code may raise and a worker must survive."""
+
+
+_TOO_LATE: Final = object()
+"""What a sync node comes to whose thread was free only when the instant of its body was over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,14 @@ async def run_body(
         handle: By which the step can be interrupted.
     """
     if node.node.is_async:
-        return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input))
+        if handle.start is not None:  # that is no part of the body's time
+            await handle.start.wait()
+        return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input, handle.start))
     async with services.threads.place(handle) as place:
-        return await _run(services, node, call, handle, lambda: _invoke_in(place, node, ctx, call.input))
+        if handle.start is not None:
+            await handle.start.wait()
+        invoke = lambda: _invoke_in(place, node, ctx, call.input, handle.start)  # noqa: E731 - as above
+        return await _run(services, node, call, handle, invoke)
 
 
 async def _run(
@@ -127,17 +137,27 @@ def _when_ignored(handle: StepHandle, grace: float) -> asyncio.Future[None]:
     return ignored
 
 
-async def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
+async def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Start | None) -> Transition[Any]:
+    while start is not None and not start.take():
+        await start.wait()
     return as_transition(await node.node.invoke(ctx, value))
 
 
-async def _invoke_in(place: ThreadPlace, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
+async def _invoke_in(
+    place: ThreadPlace, node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Start | None
+) -> Transition[Any]:
     variables = contextvars.copy_context()
-    return as_transition(await place.run(lambda: variables.run(_call, node, ctx, value)))
+    while True:
+        result = await place.run(lambda: variables.run(_call, node, ctx, value, start))
+        if start is None or result is not _TOO_LATE:
+            return as_transition(result)
+        await start.wait()
 
 
-def _call(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Any:
+def _call(node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Start | None) -> Any:
     """Call a sync node; a future would not take a StopIteration, and its step would wait for ever."""
+    if start is not None and not start.take():
+        return _TOO_LATE
     try:
         return node.node.invoke(ctx, value)
     except StopIteration as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from floxide_amqp.core.distribution import Distribution
+from floxide_amqp.core.sources import SourceCounts
 
 DURATION_BOUNDS_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1_800.0)
 """Upper bounds of the classes into which durations of node bodies are sorted; one more class holds the rest."""
@@ -57,6 +58,7 @@ class Figures:
         quarantined: Messages nobody could read.
         left_to_probes: Messages let go because the server that has their run was down, by shard.
         runs_finished: Runs that this process ended, by status.
+        sources: Items of sources, by source and what became of them.
     """
 
     def __init__(self) -> None:
@@ -79,6 +81,13 @@ class Figures:
         self.quarantined = 0
         self.left_to_probes: Counter[str] = Counter()
         self.runs_finished: Counter[str] = Counter()
+        self.sources: Counter[tuple[str, str]] = Counter()
+
+    def count_source(self, source: str, counts: SourceCounts) -> None:
+        """Add what became of some items of a source."""
+        for outcome in ("started", "duplicates", "quarantined", "rejected"):
+            if number := getattr(counts, outcome):
+                self.sources[source, outcome] += number
 
     def node(self, workflow: str, node: str) -> NodeFigures:
         """Return the figures of a node."""

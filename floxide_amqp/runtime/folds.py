@@ -11,9 +11,10 @@ from floxide_amqp.core.records import InputKind
 from floxide_amqp.core.reduce_node import Folding
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.decoding import decode_stored
 from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores.encoding import decode_payload, encode_payload
+from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.runs import PAGE
 from floxide_amqp.stores.sealed_records import input_of
 
@@ -36,13 +37,13 @@ async def next_values(services: Services, admitted: Admitted, node: GraphNode) -
     after, state = "", None
     if item.input.kind is InputKind.FOLD:
         entry, _, packed = input_of(services.sealing, run_id, item).partition(_END)
-        after, state = entry.decode(), decode_payload(node.output, packed)
+        after, state = entry.decode(), decode_stored(node.output, packed, f"What node {node.name!r} has folded")
     page = await services.runs.arrivals(run_id, item.input.opener, after=after, limit=PAGE)
     values: list[Any] = []
     for number, (_, payload) in enumerate(page):
         if number % YIELD_EVERY == YIELD_EVERY - 1:
             await asyncio.sleep(0)
-        values.append(decode_payload(element, payload))
+        values.append(decode_stored(element, payload, f"What arrived at node {node.name!r}"))
     return Folding(
         state=state, values=values, is_first=not after, after=page[-1][0] if len(page) == PAGE else "",
     )  # fmt: skip

@@ -17,6 +17,9 @@ from floxide_amqp.runtime.messages import RunNews, encode_event
 ASKED_EVERY_SECONDS = 10.0
 """Between two times that somebody who follows a run says so."""
 
+ASKED_AGAIN_SECONDS = 0.2
+"""After the first time that somebody says so: a worker that was just starting may not have heard it."""
+
 FORGOTTEN_AFTER_SECONDS = 3.5 * ASKED_EVERY_SECONDS
 
 PAUSE_SECONDS = 0.05
@@ -35,11 +38,18 @@ class Followers:
         self._something = asyncio.Event()
 
     def follow(self, run_ids: Iterable[RunId], key: str) -> None:
-        """Note that whoever hears this routing key follows some runs."""
+        """Note that whoever hears this routing key follows some runs.
+
+        Who is new is told at once: something may have been committed between his look at the store and this.
+        """
         now = asyncio.get_running_loop().time()
         for run_id in run_ids:
             if run_id in self._keys or len(self._keys) < MOST_RUNS or self._forget_old(now):
-                self._keys.setdefault(run_id, {})[key] = now + FORGOTTEN_AFTER_SECONDS
+                keys = self._keys.setdefault(run_id, {})
+                is_new = key not in keys
+                keys[key] = now + FORGOTTEN_AFTER_SECONDS
+                if is_new:
+                    self.note(run_id)
 
     def note(self, run_id: RunId) -> None:
         """Note that something of a run was committed."""

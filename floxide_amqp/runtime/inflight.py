@@ -7,10 +7,14 @@ import contextvars
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from floxide_amqp.core.compensation import is_undoing
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import WorkItem
+
+if TYPE_CHECKING:
+    from floxide_amqp.runtime.pace import Start
 
 
 class StepHandle:
@@ -22,11 +26,12 @@ class StepHandle:
         since: When it began, by the event loop's clock.
         body_due: When its body should have ended, by the same clock; None while it may take its time.
         on_interrupt: Called once its task has been cancelled.
+        start: When its body may start, where a rate limit says so.
     """
 
     __slots__ = (
         "_event", "attempt", "body_due", "is_interrupted", "item_id", "lost", "node", "on_interrupt", "run_id",
-        "since", "task",
+        "since", "start", "task",
     )  # fmt: skip
 
     def __init__(self, run_id: RunId, item_id: WorkItemId, node: str, *, attempt: int = 0, lost: int = 0) -> None:
@@ -40,6 +45,7 @@ class StepHandle:
         self.body_due: float | None = None
         self.task: asyncio.Task[object] | None = None
         self.on_interrupt: Callable[[], object] | None = None
+        self.start: Start | None = None
         self._event: asyncio.Event | None = None
 
     def tell(self) -> None:

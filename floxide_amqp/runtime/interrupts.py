@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+from floxide_amqp.core.bodies import is_at_work
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, FloxideError
@@ -82,16 +83,19 @@ class Interrupts:
             await self._check_items(run)
 
     async def _check_items(self, run: StoredRun) -> None:
-        """Interrupt the steps of items that were cancelled since, because their fan-out was closed."""
+        """Interrupt the steps of items that were cancelled since, or are to be, because their fan-out was closed."""
         services, run_id = self._services, run.header.run_id
         graph = services.registry.find(run.header.workflow, run.header.version)
         if graph is None or not graph.closes_early:
             return
         ids = services.inflight.items(run_id)
         try:
-            found = await services.items.find(run_id, ids)
+            found = [one.item for one in await services.items.find(run_id, ids) if one is not None]
+            at_work = [item for item in found if is_at_work(item)]
+            closed = await services.items.closed(run_id, sorted({scope for item in at_work for scope in item.scope}))
         except FloxideError as error:
             _log.warning("worker.check_failed", run_id=run_id, error=str(error))
             return
-        cancelled = [one.item.item_id for one in found if one and one.item.status is WorkItemStatus.CANCELLED]
+        cancelled = [item.item_id for item in found if item.status is WorkItemStatus.CANCELLED]
+        cancelled += [item.item_id for item in at_work if not closed.isdisjoint(item.scope)]
         services.inflight.interrupt_items(run_id, cancelled)

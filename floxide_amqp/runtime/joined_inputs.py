@@ -11,8 +11,8 @@ from floxide_amqp.core.type_args import plain_type
 from floxide_amqp.core.typing_rules import assignable
 from floxide_amqp.exceptions import JoinIncompleteError, UnreadableRecordError
 from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.decoding import decode_stored
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores.encoding import decode_payload
 
 
 async def joined_input(services: Services, admitted: Admitted, node: GraphNode) -> Any:
@@ -26,7 +26,7 @@ async def joined_input(services: Services, admitted: Admitted, node: GraphNode) 
     arrived = await services.joins.arrivals(run.header.run_id, input_.opener, limit=input_.number)
     values: dict[int, Any] = {}
     for position, payload in arrived:
-        values.setdefault(position, decode_payload(join.part(position), payload))
+        values.setdefault(position, decode_stored(join.part(position), payload, f"What arrived at node {name!r}"))
     absent = [source for position, source in enumerate(join.sources) if position not in values]
     if join.shape is JoinShape.TUPLE:
         if absent and not _may_lack(node, join, values):

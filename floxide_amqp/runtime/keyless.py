@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from floxide_amqp.core import moves
 from floxide_amqp.core.decisions import MessageAnchor
 from floxide_amqp.core.records import Envelope, RunHeader, WorkItem
@@ -13,6 +15,8 @@ from floxide_amqp.runtime.frontier import find_frontier
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waits import missing_key
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed import Layer
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -60,14 +64,30 @@ async def park_for_key(
 
 
 async def park_where_it_stands(services: Services, envelope: Envelope, error: MissingKeyError) -> bool:
-    """Park the item that a chain has come to and could not run for want of a key.
+    """Park the item that a chain has come to and could not run for want of a key; see `park_frontier`."""
+    message = MessageAnchor(envelope.queue, envelope.entry)
+    lacked = Layer(error.codec, error.key_id, b"")
+
+    async def park(run: StoredRun, stored: StoredItem) -> bool:
+        return await park_for_key(services, run.header, stored.item, stored.turn, run.epoch, lacked, message)
+
+    return await park_frontier(services, envelope, park)
+
+
+async def park_frontier(
+    services: Services, envelope: Envelope, park: Callable[[StoredRun, StoredItem], Awaitable[bool]]
+) -> bool:
+    """Park the item that a chain has come to and could not run.
+
+    Args:
+        services: The process's parts.
+        envelope: The message the chain began with.
+        park: Parks it; returns False after a conflict.
 
     Returns:
         Whether the message is needed no more: the item is parked, or there is none to park. False where somebody else
         has the item.
     """
-    message = MessageAnchor(envelope.queue, envelope.entry)
-    lacked = Layer(error.codec, error.key_id, b"")
     for _ in range(MAX_TRIES):
         run, stored = await services.runs.find_with_item(envelope.run_id, envelope.item_id)
         if run is None or run.state.status.is_terminal:
@@ -80,6 +100,6 @@ async def park_where_it_stands(services: Services, envelope: Envelope, error: Mi
         is_ours = is_ours and not services.died_with(item)
         if item.status is not WorkItemStatus.PENDING and not (item.status is WorkItemStatus.IN_PROGRESS and is_ours):
             return False
-        if await park_for_key(services, run.header, item, stored.turn, run.epoch, lacked, message):
+        if await park(run, stored):
             return True
     return False

@@ -15,6 +15,7 @@ from floxide_amqp.runtime.child_letters import (
 from floxide_amqp.runtime.letters import LetterKind
 from floxide_amqp.runtime.limit_letters import KeyGranted, ReleaseKey, ReleaseKeys, WaitForKey
 from floxide_amqp.runtime.signal_letters import SendSignal
+from floxide_amqp.runtime.signal_waiters import OfferSignal
 
 KINDS: Final[tuple[LetterKind, ...]] = (
     StartChild(),
@@ -24,6 +25,7 @@ KINDS: Final[tuple[LetterKind, ...]] = (
     ChildrenFollow(),
     ChildFollows(),
     SendSignal(),
+    OfferSignal(),
     WaitForKey(),
     KeyGranted(),
     ReleaseKey(),

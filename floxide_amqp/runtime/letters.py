@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from floxide_amqp.core.ids import RunId
@@ -22,7 +22,7 @@ from floxide_amqp.runtime.services import Services, leave_letters
 from floxide_amqp.runtime.side_by_side import AT_ONCE, side_by_side
 from floxide_amqp.runtime.unreadable import quarantine
 from floxide_amqp.stores.letters import DueLetter, read_letter
-from floxide_amqp.stores.sealed import Place
+from floxide_amqp.stores.sealed import Place, Unsealed
 from floxide_amqp.stores.sealed_places import LETTER
 from floxide_amqp.stores.session import WAITED_FOR
 
@@ -52,6 +52,10 @@ AWAY_PAUSE_MS = 5_000
 PATIENCE_SECONDS = 5.0
 """How long one delivery may take where the receiver lies on another server: that one's trouble must not hold up the
 letters to others."""
+
+
+AGAIN_SECONDS = 0.1
+"""Between two tries of whoever waits until a run's letters are delivered."""
 
 
 class LetterKind(Protocol):
@@ -249,20 +253,32 @@ class LeftLetters:
         )  # fmt: skip
 
 
-async def deliver_letters_of(services: Services, run_id: RunId, kinds: Iterable[LetterKind]) -> bool:
-    """Deliver what a run has written; return whether nothing is left.
+async def deliver_letters_of(services: Services, run_id: RunId, kinds: Iterable[LetterKind]) -> list[Letter]:
+    """Deliver what a run has written, and what it writes because of that.
+
+    Somebody else may be at the same letters, or one may have to wait for something: what is left is tried again as long
+    as there is progress, and for a short while without.
+
+    Returns:
+        What could not be delivered, some of it where it is much; nothing where all is.
 
     Raises:
         Exception: Whatever keeps one from being delivered; the others are.
     """
-    postman, after = Postman(services, kinds), ""
-    try:
-        while page := await services.letters.of_run(run_id, after=after, limit=PAGE):
-            await side_by_side(postman.deliver, page)
-            after = page[-1].letter_id
-    except TimeoutError:  # of a receiver whose server is down
-        return False
-    return not await services.letters.has_any(run_id)
+    postman, loop = Postman(services, kinds), asyncio.get_running_loop()
+    until, before = loop.time() + PATIENCE_SECONDS, set[str]()
+    while True:
+        after = ""
+        with suppress(TimeoutError):  # of a receiver whose server is down
+            while page := await services.letters.of_run(run_id, after=after, limit=PAGE):
+                await side_by_side(postman.deliver, page)
+                after = page[-1].letter_id
+        left = await services.letters.of_run(run_id, limit=PAGE)
+        if not left or (before == {each.letter_id for each in left} and loop.time() >= until):
+            return left
+        if before == {each.letter_id for each in left}:
+            await asyncio.sleep(AGAIN_SECONDS)
+        before = {each.letter_id for each in left}
 
 
 def payload_of(services: Services, letter: Letter) -> bytes:
@@ -272,6 +288,8 @@ def payload_of(services: Services, letter: Letter) -> bytes:
         MissingKeyError: This process lacks the key; the letter is tried again, perhaps by one that has it.
         UnreadableRecordError: It was changed, or it belongs elsewhere.
     """
+    if isinstance(letter.payload, Unsealed):  # written by this process
+        return letter.payload
     return services.sealing.open(letter.payload, Place(letter.from_run, LETTER, letter.letter_id))
 
 

@@ -1,14 +1,18 @@
-"""Concurrency keys as shown to people, and changing how many may hold one while everything runs."""
+"""Concurrency keys and rate limits as shown to people, and changing them while everything runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, check_limit, set_limit
+from floxide_amqp.core.rates import Rate
 from floxide_amqp.exceptions import DefinitionError
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.views import at
+from floxide_amqp.stores.rate_keys import rate_place
 
 MOST_COUNTED: Final = 1_000
 """Those who wait that are counted, so that showing a key costs the same however many there are."""
@@ -40,8 +44,29 @@ class LimitInfo:
     holders: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateInfo:
+    """A key of a rate limit.
+
+    Attributes:
+        name: The limit's.
+        key: The key; empty where all steps share one.
+        limit, per, burst: How many bodies may start within which time, and how many more after a quiet one.
+        is_set: Whether somebody has set that; else it is what the code says.
+        line_until: Until when those wait who wait in the store; None where nobody does.
+    """
+
+    name: str
+    key: str
+    limit: int
+    per: timedelta
+    burst: int
+    is_set: bool
+    line_until: datetime | None
+
+
 class LimitKeys:
-    """Concurrency keys: who holds them, and how many may.
+    """Concurrency keys and rate limits: who holds or waits for them, and how many may.
 
     Args:
         services: The process's parts.
@@ -86,6 +111,48 @@ class LimitKeys:
             if not changed.letters:
                 break
         return await self._info(limit_id)
+
+    async def rates(self, *, after: str = "", limit: int = 100) -> Sequence[RateInfo]:
+        """Return keys of rate limits that were used lately or are set, in the order of their ids, behind one of them."""
+        ids = await self._services.rate_keys.ids(after=after, limit=limit)
+        return [await self._rate(rate_id) for rate_id in ids]
+
+    async def rate(self, name: str, key: str | int = "") -> RateInfo:
+        """Return one key of a rate limit.
+
+        Raises:
+            DefinitionError: There cannot be such a key.
+        """
+        return await self._rate(limit_id_of(name, key))
+
+    async def set_rate(
+        self, name: str, key: str | int = "", *, limit: int | None, per: timedelta | float = 1.0, burst: int = 0
+    ) -> RateInfo:
+        """Let bodies of a key start at another rate from now on; those that wait in the store keep their times.
+
+        Args:
+            name: The limit's name.
+            key: The key.
+            limit: Starts within the time, 1 to 1,000,000; None for what the code says.
+            per: The time, `timedelta` or seconds, 100 ms to 31 days.
+            burst: How many more may start at once after a quiet time.
+
+        Raises:
+            DefinitionError: There cannot be such a key, or such a rate.
+        """
+        rate_id = limit_id_of(name, key)
+        await self._services.rate_keys.set(rate_id, None if limit is None else Rate.of(limit, per, burst, where=rate_id))
+        return await self._rate(rate_id)
+
+    async def _rate(self, rate_id: str) -> RateInfo:
+        state = (await self._services.rate_keys.find(rate_id)).state
+        name, _, key = rate_id.partition("/")
+        is_line = state.line_us > 1000 * self._services.now_ms(rate_place(rate_id))
+        return RateInfo(
+            name=name, key=key, limit=state.rate.limit, per=timedelta(milliseconds=state.rate.per_ms),
+            burst=state.rate.burst, is_set=state.override is not None,
+            line_until=at(state.line_us // 1000) if is_line else None,
+        )  # fmt: skip
 
     async def _info(self, limit_id: str) -> LimitInfo:
         found = await self._services.limit_keys.find(limit_id, waiting=MOST_COUNTED)

@@ -14,7 +14,8 @@ from dataclasses import replace
 from floxide_amqp.core import moves
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.limit_moves import place_of, ticket_of, wait_for_key
-from floxide_amqp.core.limits import LimitChange, LimitState, Ticket, number_and_limit, take
+from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, number_and_limit, take
+from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.exceptions import StoreError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
@@ -32,12 +33,15 @@ _log = get_logger("floxide_amqp.limits")
 
 async def limit_of(services: Services, admitted: Admitted) -> str | Exception | None:
     """Return the id of the key that a step needs, None where it needs none, or what its node's function raised."""
+    concurrency = admitted.run.graph.nodes[admitted.item.node].options.concurrency
+    return None if concurrency is None else await key_of(services, admitted, concurrency)
+
+
+async def key_of(services: Services, admitted: Admitted, limit: Concurrency | RateLimit) -> str | Exception | None:
+    """Return the id of the key of a limit that a step belongs to, None for none, or what its function raised."""
     node = admitted.run.graph.nodes[admitted.item.node]
-    concurrency = node.options.concurrency
-    if concurrency is None:
-        return None
-    if concurrency.key is None:
-        return concurrency.id_of("")
+    if limit.key is None:
+        return limit.id_of("")
     try:
         value = await input_value(services, admitted, node)
     except StoreError:
@@ -45,7 +49,7 @@ async def limit_of(services: Services, admitted: Admitted) -> str | Exception | 
     except USER_ERRORS:  # the step will find the same, and not run
         return None
     try:
-        return concurrency.id_of(concurrency.key(value))
+        return limit.id_of(limit.key(value))
     except USER_ERRORS as error:
         return as_failure(error, node.name)
 
@@ -63,7 +67,8 @@ class Keys:
     async def take(self, admitted: Admitted, anchorage: Anchorage) -> Admitted | None:
         """Take the key that a claimed step has a ticket for; None where it waits for that now, or was moved on."""
         run_id, item = admitted.run.header.run_id, admitted.item
-        concurrency = admitted.run.graph.nodes[item.node].options.concurrency
+        options = admitted.run.graph.nodes[item.node].options
+        concurrency = options.concurrency
         if concurrency is None:  # the code has changed; what the item holds is given back when it ends
             return admitted
         ticket, limit = ticket_of(run_id, item), concurrency.limit
@@ -78,7 +83,9 @@ class Keys:
             return None
         if changed.letters:
             self._services.on_letters(changed.letters)
-        return await self._begin(admitted, anchorage)
+        if options.rate is not None or not options.notes_begin:
+            return admitted
+        return await begin_body(self._services, admitted, anchorage)
 
     async def _patiently(self, run_id: RunId, limit_id: str, taking: Changing) -> Changed:
         """Ask for a key; where its server is down, not for long: no worker's slot waits for that."""
@@ -102,17 +109,15 @@ class Keys:
         if isinstance(await services.commit(admitted.run.writer, decision), Conflict):
             anchorage.must_release = True
 
-    async def _begin(self, admitted: Admitted, anchorage: Anchorage) -> Admitted | None:
-        """Note that the body may run from now on, of a node where that matters: the claim has not said so."""
-        item, graph = admitted.item, admitted.run.graph
-        options = graph.nodes[item.node].options
-        if not options.at_most_once and options.compensation is None:
-            return admitted
-        decision = moves.claim(
-            item, admitted.turn, admitted.epoch, self._services.name, at_most_once=options.at_most_once,
-            spared=item.spared and admitted.is_suspect, nodes=graph.nodes,
-        )  # fmt: skip
-        if isinstance(await self._services.commit(admitted.run.writer, decision), Conflict):
-            anchorage.must_release = True
-            return None
-        return replace(admitted, item=decision.effects.keep or item, turn=admitted.turn + 1)
+
+async def begin_body(services: Services, admitted: Admitted, anchorage: Anchorage) -> Admitted | None:
+    """Note that the body may run from now on, of a node where that matters: the claim has not said so."""
+    item, graph = admitted.item, admitted.run.graph
+    decision = moves.claim(
+        item, admitted.turn, admitted.epoch, services.name, at_most_once=graph.nodes[item.node].options.at_most_once,
+        spared=item.spared and admitted.is_suspect, nodes=graph.nodes,
+    )  # fmt: skip
+    if isinstance(await services.commit(admitted.run.writer, decision), Conflict):
+        anchorage.must_release = True
+        return None
+    return replace(admitted, item=decision.effects.keep or item, turn=admitted.turn + 1)

@@ -5,19 +5,21 @@ saves work: every action is a checked commit, so two leaders do no harm.
 
 The parts have names of their own: `DueTimers` fires what is due, `LeftLetters` delivers what nobody has delivered,
 `DeadWorkers` returns what the dead held, `LostMessages` finds what a broker lost, `ParkedItems` takes what waited for
-this worker, `DeclaredSchedules` puts what the application declares, `DeadLetterDesk` deals with what a broker gave up
-on.
+this worker, `DeclaredSchedules` puts what the application declares, `UnservedQueues` sees to queues that nobody serves,
+`DeadLetterDesk` deals with what a broker gave up on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 
 from floxide_amqp.core.records import Probe
 from floxide_amqp.runtime.dead_letters import DeadLetterDesk
 from floxide_amqp.runtime.dead_workers import DeadWorkers
 from floxide_amqp.runtime.deaths import DeathWatch, DeathWatches
+from floxide_amqp.runtime.described import DescribedVersions
 from floxide_amqp.runtime.due_timers import DueTimers
 from floxide_amqp.runtime.lease import Lease
 from floxide_amqp.runtime.letter_kinds import KINDS
@@ -28,6 +30,7 @@ from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.schedules import DeclaredSchedules
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import report
+from floxide_amqp.runtime.unserved import UnservedQueues
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.session import WAITED_FOR
 
@@ -59,6 +62,15 @@ class Maintenance:
     def is_leader(self) -> bool:
         """Whether this process led the last round, of any server."""
         return any(part.is_leader for part in self._parts.values())
+
+    @property
+    def unserved_since_ms(self) -> dict[str, int]:
+        """Task queues in which messages lie and that nobody serves, and since when the oldest does, store time."""
+        since: dict[str, int] = {}
+        for part in self._parts.values():
+            for queue, at_ms in part.unserved.since_ms.items():
+                since[queue] = min(at_ms, since.get(queue, at_ms))
+        return since
 
     async def run(self) -> None:
         """Do rounds until cancelled, those of each server for themselves: one that is down holds up no other."""
@@ -105,6 +117,7 @@ class ShardMaintenance:
         queues: The task queues this worker serves.
 
     Attributes:
+        unserved: Finds task queues that nobody serves.
         workers: Gives back what workers hold.
         messages: Finds lost messages.
         is_leader: Whether this process led the last round.
@@ -121,6 +134,8 @@ class ShardMaintenance:
         self._pruning = Pruning(services)
         self._parked = ParkedItems(services, queues)
         self._declared = DeclaredSchedules(services)
+        self._described = DescribedVersions(services)
+        self.unserved = UnservedQueues(services, self.messages, queues)
         self.is_leader = False
 
     async def run(self) -> None:
@@ -145,12 +160,15 @@ class ShardMaintenance:
         """
         if not self._deaths.has_own_beat:
             return
-        await _each(self._parked.take, self.workers.take_back_own, self.messages.sweep, self._declared.put)
+        own = (self._parked.take, self.workers.take_back_own, self.messages.sweep, self._declared.put)
+        await _each(*own, self.unserved.note, self._described.put)
         self.is_leader = await self._lease.take()
+        await _each(functools.partial(self.unserved.look, tells=self.is_leader))
         if self.is_leader:
             await _each(
-                self._timers.fire, self.workers.bury, self.messages.look, self._letters.deliver, self._pruning.prune
-            )
+                self._timers.fire, self.workers.bury, self.messages.look, self._letters.deliver, self._pruning.prune,
+                self._described.prune,
+            )  # fmt: skip
 
 
 async def _each(*parts: Callable[[], Awaitable[None]]) -> None:

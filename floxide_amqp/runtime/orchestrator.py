@@ -46,6 +46,8 @@ from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.run_view import RunView, view_of
 from floxide_amqp.runtime.schedules import Schedules
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.sources import Sources, opened
+from floxide_amqp.runtime.set_aside_items import SetAsideItems
 from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.start_times import StartTimes
 from floxide_amqp.runtime.steering import Steering
@@ -100,9 +102,19 @@ class Orchestrator(Steering):
         return LimitKeys(self.services)
 
     @property
+    def set_aside(self) -> SetAsideItems:
+        """Items whose stored data the code that met them cannot decode: list them, requeue them."""
+        return SetAsideItems(self.services)
+
+    @property
     def schedules(self) -> Schedules:
         """What is started again and again: put it, pause it, trigger it, look at it."""
         return Schedules(self.services)
+
+    @property
+    def sources(self) -> Sources:
+        """What starts runs of messages and of items: look at it, pause it, resume it."""
+        return Sources(self.services)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Orchestrator]:
@@ -531,4 +543,5 @@ class Orchestrator(Steering):
 
     async def quarantined(self, quarantine_id: str) -> Quarantined | None:
         """Return a message nobody could read with all that is kept of it, or None where there is none of this id."""
-        return await self.services.quarantine.find(quarantine_id)
+        found = await self.services.quarantine.find(quarantine_id)
+        return None if found is None else opened(self.services, found)

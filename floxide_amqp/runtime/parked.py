@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from floxide_amqp.core import moves
 from floxide_amqp.core.changes import LeaveParked
+from floxide_amqp.core.set_aside import is_set_aside
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.other_versions import may_run
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
@@ -61,7 +63,7 @@ class ParkedItems:
                 return taken
             kind = first[0].kind
             end = keys.after_parked(kind)
-            if self._has(kind):
+            if await self._has(kind):
                 page = await indexes.parked(queue, after=after, before=end, limit=room - taken)
                 await work_off(lambda parked: self._unpark(queue, parked), page)
                 taken += len(page)
@@ -72,12 +74,13 @@ class ParkedItems:
         self._after[queue] = after
         return taken
 
-    def _has(self, kind: keys.Kind) -> bool:
+    async def _has(self, kind: keys.Kind) -> bool:
+        if is_set_aside(kind):
+            return False
         workflow, version, node = kind
         if not workflow:  # they wait for a key
             return self._services.sealing.can_open(version, node)
-        graph = self._services.registry.find(workflow, version)
-        return graph is not None and node in graph.nodes
+        return await may_run(self._services, workflow, version, node)
 
     async def _unpark(self, queue: str, parked: ParkedItem) -> None:
         services, place = self._services, parked.place

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeGuard
 
+from floxide_amqp.core.agreement import Agreement
 from floxide_amqp.core.child_workflow import children_of
 from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.options import DEFAULT_QUEUE
+from floxide_amqp.core.task_queues import queue_named, served_queues
+from floxide_amqp.core.versions import is_newer
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ConfigurationError, UnknownWorkflowError
 
 
 class Registry:
     """The workflows of one application.
+
+    Attributes:
+        agreements: What is known of older versions that it does not have, by workflow and version.
 
     Raises:
         ConfigurationError: Two classes have the same name and version, or something is no workflow that can be run.
@@ -21,6 +29,9 @@ class Registry:
     def __init__(self, workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]]) -> None:
         self._graphs: dict[tuple[str, str], Graph] = {}
         self._classes: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
+        self._versions: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
+        self._stand_ins: dict[tuple[str, str], Graph] = {}
+        self.agreements: dict[tuple[str, str], Agreement] = {}
         for workflow in _with_children(check_workflows(workflows)):
             graph = workflow.graph
             key = (graph.workflow, graph.version)
@@ -30,7 +41,10 @@ class Registry:
                     "Give one of them another name=... or version=...."
                 )
             self._graphs[key] = graph
-            self._classes[graph.workflow] = workflow
+            self._versions[f"{graph.workflow}@{graph.version}"] = workflow
+            known = self._classes.get(graph.workflow)
+            if known is None or not is_newer(known.graph.version, graph.version):
+                self._classes[graph.workflow] = workflow
 
     @property
     def graphs(self) -> Mapping[tuple[str, str], Graph]:
@@ -38,23 +52,38 @@ class Registry:
         return self._graphs
 
     def find(self, workflow: str, version: str) -> Graph | None:
-        """Return the graph of a workflow's version, or None."""
-        return self._graphs.get((workflow, version))
+        """Return the graph of a workflow's version, or what stands in for it; None where neither is there."""
+        key = (workflow, version)
+        return self._graphs.get(key) or self._stand_ins.get(key)
+
+    def has(self, workflow: str, version: str) -> bool:
+        """Whether this very version of a workflow is there."""
+        return (workflow, version) in self._graphs
+
+    def let_stand_in(self, workflow: str, version: str, graph: Graph) -> None:
+        """Let a newer version's graph run from now on what it may of an older version's runs."""
+        self._stand_ins[workflow, version] = graph
+
+    def newer(self, workflow: str, version: str) -> type[WorkflowDefinition[Any, Any, Any]] | None:
+        """Return the newest version of a workflow if it is newer than another; None where this application has none."""
+        known = self._classes.get(workflow)
+        return known if known is not None and is_newer(known.graph.version, version) else None
 
     def latest(self, name: str) -> Graph | None:
-        """Return the graph of a workflow by name, the version registered last; None where there is none."""
+        """Return the graph of a workflow by name, its newest version; None where there is none."""
         workflow = self._classes.get(name)
         return None if workflow is None else workflow.graph
 
     def workflow(self, name: str) -> type[WorkflowDefinition[Any, Any, Any]]:
-        """Return a workflow's class by name: the one registered last, if there are several versions.
+        """Return a workflow's class by name: its newest version, or one named as ``Orders@2``.
 
         Raises:
             UnknownWorkflowError: There is none; the message lists those there are.
         """
-        if name not in self._classes:
-            raise UnknownWorkflowError(workflow=name, known=tuple(sorted(self._classes)))
-        return self._classes[name]
+        found = self._classes.get(name) or self._versions.get(name)
+        if found is None:
+            raise UnknownWorkflowError(workflow=name, known=tuple(sorted({*self._classes, *self._versions})))
+        return found
 
     def names(self) -> tuple[str, ...]:
         """The workflows as ``name@version``, sorted."""
@@ -63,6 +92,26 @@ class Registry:
     def queues(self) -> tuple[str, ...]:
         """Every task queue that a node of these workflows uses, sorted."""
         return tuple(sorted({node.options.queue for graph in self._graphs.values() for node in graph.nodes.values()}))
+
+    def served(
+        self, queues: Collection[str], labels: AbstractSet[str] | None, *, only_labelled: bool = False
+    ) -> tuple[str, ...]:
+        """Return the task queues that a worker serves, sorted; see `served_queues`.
+
+        Raises:
+            ConfigurationError: There would be none, because of `only_labelled`.
+        """
+        used = self.queues() or (DEFAULT_QUEUE,)
+        found = served_queues(used, queues=queues, labels=labels, only_labelled=only_labelled)
+        if found:
+            return found
+        if only_labelled:
+            has = ", ".join(sorted(labels)) if labels else "none"
+            raise ConfigurationError(
+                f"This worker would serve no task queue: only labelled work, and its labels are {has}. The workflows' "
+                f"task queues are {', '.join(used)} (queue/label)."
+            )
+        return tuple(sorted(frozenset(map(queue_named, used)) & frozenset(queues or map(queue_named, used))))
 
     def required_resources(self) -> dict[type, list[str]]:
         """Resource types that nodes require, with the nodes that do."""

@@ -27,6 +27,9 @@ PAGES_PER_ROUND = 20
 AT_ONCE = 10
 """Runs that are cleared side by side: a page is a large commit, and steps go first."""
 
+MOST_NAMED = 3
+"""Letters that an error names which keep a run from being deleted."""
+
 ENTRIES_PER_ROUND = 1_000
 """Entries of ended runs read per round at most, of each end and time that such runs stay."""
 
@@ -153,14 +156,19 @@ async def delete_run(services: Services, run_id: RunId) -> bool:
         except RunDeletedError:
             break
         if not run.state.status.is_terminal:
+            is_ending = run.state.status is RunStatus.COMPENSATING
             raise InvalidRunStateError(
                 run_id=run_id, action="delete", status=run.status.value,
-                cure="Cancel it first (`floxide cancel`), or wait for its end.",
+                cure="Wait until what it did is undone." if is_ending
+                else "Cancel it first (`floxide cancel`), or wait for its end.",
             )  # fmt: skip
-        if not await deliver_letters_of(services, run_id, KINDS):
+        left = await deliver_letters_of(services, run_id, KINDS)
+        if left:
+            told = ", ".join(f"{letter.kind!r} to run {letter.to_run}" for letter in left[:MOST_NAMED])
+            more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
             raise InvalidRunStateError(
                 run_id=run_id, action="delete", status=run.status.value,
-                cure="What it has to tell other runs cannot be delivered yet: repeat it when all servers are up.",
+                cure=f"What it has to tell cannot be delivered yet: {told}{more}. Repeat it when all servers are up.",
             )  # fmt: skip
         if await services.removal.condemn(run, services.now_ms(run_id)):
             _note_deletion(services, run)

@@ -19,7 +19,7 @@ from floxide_amqp.core.records import AuditRecord, ErrorRecord, HistoryEntry, Ru
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import RunNotFoundError
 from floxide_amqp.ports.key_value import Read
-from floxide_amqp.runtime.followers import ASKED_EVERY_SECONDS
+from floxide_amqp.runtime.followers import ASKED_AGAIN_SECONDS, ASKED_EVERY_SECONDS
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.views import at, failure_in_words
@@ -167,12 +167,12 @@ async def events(
     """Go through what happens to a run until it has ended; see `Orchestrator.events`."""
     position = LogPosition.parse(after)
     loop = asyncio.get_running_loop()
-    ask_at = loop.time()
+    ask_at, pause = loop.time(), ASKED_AGAIN_SECONDS
     async with waiters.expecting(run_id) as heard:
         while True:
             if follow and loop.time() >= ask_at:
                 await services.broadcast(ControlKind.FOLLOW, run_id, key=waiters.key)
-                ask_at = loop.time() + ASKED_EVERY_SECONDS
+                ask_at, pause = loop.time() + pause, ASKED_EVERY_SECONDS
             heard.clear()
             look = await _look(services, run_id, position)
             for event in look.events:
@@ -181,7 +181,8 @@ async def events(
                 return
             if look.page.is_all:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(heard.wait(), services.timeouts.result_backstop)
+                    backstop = services.timeouts.result_backstop
+                    await asyncio.wait_for(heard.wait(), min(backstop, max(ask_at - loop.time(), 0.001)))
             position = look.page.position
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,9 @@ from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.dead_letters import DeadLetterQueue
 from floxide_amqp.ports.health import ConnectionsHealth
 from floxide_amqp.ports.key_value import Committed, Conflict, Key, Outcome
+from floxide_amqp.ports.message_source import MessageSource
 from floxide_amqp.ports.work_queue import WorkQueue
+from floxide_amqp.runtime.amqp_source import AmqpSource
 from floxide_amqp.runtime.cache import RunCache
 from floxide_amqp.runtime.effects import effects_of
 from floxide_amqp.runtime.figures import Figures
@@ -38,6 +40,7 @@ from floxide_amqp.runtime.messages import (
     encode_control,
     encode_event,
 )
+from floxide_amqp.runtime.pace import Pace
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.schedule import Schedule
@@ -58,12 +61,17 @@ from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.mailbox import MailboxStore
 from floxide_amqp.stores.probes import ProbeStore
 from floxide_amqp.stores.quarantine import QuarantineStore
+from floxide_amqp.stores.rate_keys import RateStore
 from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.runs import RunStore
 from floxide_amqp.stores.schedules import ScheduleStore
+from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_changes import bytes_carried, sealed_changes
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.sources import SourceStore
+from floxide_amqp.stores.task_queues import TaskQueueStore
+from floxide_amqp.stores.versions import VersionStore
 from floxide_amqp.stores.writes import BatchWriter
 
 
@@ -75,6 +83,11 @@ def _ignore(timer: Timer) -> None:
 def leave_letters(letters: Sequence[Letter]) -> None:
     """For processes that deliver no letters: maintenance delivers what they wrote."""
     del letters
+
+
+def _as_written(letter: Letter) -> Letter:
+    """Return a letter that this process has written, which it delivers without opening what the store has of it."""
+    return replace(letter, payload=Unsealed(letter.payload)) if letter.payload else letter
 
 
 SEALED_IN_THREAD_BYTES = 256 * 1024
@@ -100,6 +113,8 @@ class Services:
         figures: What this process counts of its work.
         sealing: Seals what users carry on its way to the store, and opens it.
         declared: The schedules that the application declares.
+        sources: The sources that the application declares.
+        message_sources: Where the messages of those come from that have a queue, by the source's name.
         whole: The same with the whole store: itself, unless it is of one server of several.
     """
 
@@ -125,6 +140,8 @@ class Services:
     figures: Figures = field(default_factory=Figures)
     sealing: Sealing = PLAIN
     declared: Sequence[Schedule[Any]] = ()
+    sources: Sequence[AmqpSource[Any]] = ()
+    message_sources: Mapping[str, MessageSource] = field(default_factory=dict[str, MessageSource])
 
     def __post_init__(self) -> None:
         self.whole: Services = self
@@ -134,6 +151,7 @@ class Services:
         self.solitude = Solitude()
         self.stamps = Stamps()
         self.followers = Followers()
+        self.pace = Pace(self.rate_keys, self.session)
         self.threads = NodeThreads(  # a body's time begins when there is a thread for it
             self.limits.threads, self.executor, grace_seconds=self.timeouts.cancel_grace,
             most_lost=self.limits.lost_threads,
@@ -150,11 +168,15 @@ class Services:
         self.dead_letter_store = DeadLetterStore(self.session)
         self.letters = LetterStore(self.session)
         self.limit_keys = LimitStore(self.session)
+        self.rate_keys = RateStore(self.session)
         self.children = ChildStore(self.session, self.sealing)
         self.mailbox = MailboxStore(self.session)
         self.probes = ProbeStore(self.session)
         self.removal = RunRemoval(self.session)
         self.schedules = ScheduleStore(self.session)
+        self.versions = VersionStore(self.session)
+        self.task_queues = TaskQueueStore(self.session)
+        self.source_store = SourceStore(self.session)
 
     def with_part(self, part: Session) -> Services:
         """Return the same with one server of the store alone: what it lists is what that server has."""
@@ -189,8 +211,11 @@ class Services:
 
         What users carry is sealed here, on its only way to the store but for snapshots of contexts.
         """
-        if writer.kin is not ALONE:
-            decision = with_kin(decision, writer.run_id, writer.kin)
+        kin = writer.kin
+        if decision.effects.finished is RunStatus.FAILED:  # steps at work may hold keys that this release knows not of
+            kin = replace(kin, may_hold_keys=True)
+        if kin is not ALONE:
+            decision = with_kin(decision, writer.run_id, kin)
         decision, releases = with_releases(decision, writer.run_id, self.session.beside(writer.run_id).now_ms)
         token = self.session.new_token()
         first = decision.conditions[0] if decision.conditions else None
@@ -219,7 +244,7 @@ class Services:
     def _post(self, run_id: RunId, letters: Sequence[Letter], committed: Committed) -> None:
         """Have letters delivered that a commit has written; that to its children a run writes only if it has some."""
         written = [
-            letter
+            _as_written(letter)
             for letter in letters
             if letter.kind not in COUNTED or committed.counters.get(keys.count(run_id, COUNTED[letter.kind]), 0) > 0
         ]

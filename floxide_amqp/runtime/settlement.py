@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from floxide_amqp.core.attribute_moves import with_set
-from floxide_amqp.core.compensation import let_go
 from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import Decision, Failed, Held, MessageAnchor, Step
 from floxide_amqp.core.failure import describe_error
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.moment_moves import telling_of_hold
 from floxide_amqp.core.records import Envelope, TimerKind
@@ -22,12 +21,12 @@ from floxide_amqp.runtime.anchorage import Anchorage
 from floxide_amqp.runtime.collected import collected_failure
 from floxide_amqp.runtime.effects import effects_of
 from floxide_amqp.runtime.execution import Interrupted
+from floxide_amqp.runtime.letting_go import let_go_of
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import Performance, Performed, policy_of
 from floxide_amqp.stores import keys
-from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.signal_writes import is_about_mail
 
 
@@ -128,28 +127,18 @@ class Settlement:
         interrupted in vain: the message goes back, and its next delivery finds out what is left to do.
         """
         step_notes.note_discarded(self._services, admitted)
-        run_id = admitted.run.header.run_id
-        stored = await self._services.runs.find(run_id)
+        run_id, item = admitted.run.header.run_id, admitted.item
+        if item.begun:
+            is_closed = await let_go_of(self._services, run_id, item.item_id)
         if is_closed:
-            if admitted.item.begun and stored is not None:  # the run may end before the rest is cancelled
-                await self._let_go(stored, admitted.item.item_id)
-            await self._anchorage.forget(admitted.item.item_id)
+            await self._anchorage.forget(item.item_id)
             return
-        if stored is None or not stored.state.is_over_for(admitted.item):
+        stored = await self._services.runs.find(run_id)
+        if stored is None or not stored.state.is_over_for(item):
             self._anchorage.must_release = True
             return
-        if admitted.item.begun and stored.state.status is RunStatus.COMPENSATING:
-            await self._let_go(stored, admitted.item.item_id)
         self._services.cache.forget(run_id)
-        await self._anchorage.forget(admitted.item.item_id)
-
-    async def _let_go(self, run: StoredRun, item_id: WorkItemId) -> None:
-        """What the body may have done is to be undone: say that it has ended."""
-        services = self._services
-        found = (await services.items.find(run.header.run_id, (item_id,)))[0]
-        is_own = found is not None and found.item.owner == services.name
-        if found is not None and is_own and found.item.status is WorkItemStatus.IN_PROGRESS:
-            await services.commit(run.writer, let_go(found.item, found.turn, run.epoch))
+        await self._anchorage.forget(item.item_id)
 
     # --- after the commit
 

@@ -11,6 +11,7 @@ from floxide_amqp.exceptions import (
     CodecError,
     InvalidRunStateError,
     PayloadMismatchError,
+    RunDeletedError,
     RunNotFoundError,
     SignalConflictError,
     UnknownSignalError,
@@ -18,9 +19,11 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.child_letters import ensure_started
 from floxide_amqp.runtime.letters import payload_of
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.signals import MAY_GO_ON, encode_value, sealed_for, send
+from floxide_amqp.runtime.unreadable import quarantine
 from floxide_amqp.stores.encoding import pack, unpack
 
 _log = get_logger("floxide_amqp.letters")
@@ -30,8 +33,12 @@ T = TypeVar("T")
 SIGNAL: Final = "signal"
 """The kind of these letters."""
 
-IN_VAIN = (RunNotFoundError, InvalidRunStateError, SignalConflictError, UnknownSignalError, PayloadMismatchError)
+IN_VAIN = (InvalidRunStateError, SignalConflictError, UnknownSignalError, PayloadMismatchError)
 """What says that a run will never accept a signal."""
+
+WAITS_FOR_RUN_MS: Final = 60_000
+"""How long a signal waits for a run that is not there: longer than it takes until a child is started whose starter has
+died, and those have that look after its letters."""
 
 
 def signal_letter(
@@ -68,19 +75,48 @@ class SendSignal:
     name: str = SIGNAL
 
     async def deliver(self, services: Services, letter: Letter) -> bool:
-        """Deliver the value, or say in the log that nobody will ever take it. A failed run may be resumed yet."""
-        name, signal_id, described, order = _unpack(letter)
+        """Deliver the value, or say in the log that nobody will ever take it. A failed run may be resumed yet.
+
+        A run that is not there may be about to start: one that the sender has called is started first, another one is
+        waited for. What nobody ever starts goes into the quarantine.
+        """
+        name = _unpack(letter)[0]
         try:
-            sending = sealed_for(
-                services, letter.to_run, name, payload_of(services, letter), signal_id=signal_id, kind=described,
-                sent=(letter.posted_at_ms, order),
-            )  # fmt: skip
-            await send(services, sending, MAY_GO_ON)
+            await self._send(services, letter)
+        except RunDeletedError as error:
+            _note_in_vain(letter, name, error)
+        except RunNotFoundError as error:
+            return await self._wait_for_run(services, letter, name, error)
         except IN_VAIN as error:
-            _log.warning(
-                "signal.in_vain", run_id=letter.to_run, from_run=letter.from_run, signal=name, error=str(error)
-            )
+            _note_in_vain(letter, name, error)
         return True
+
+    async def _send(self, services: Services, letter: Letter) -> None:
+        name, signal_id, described, order = _unpack(letter)
+        sending = sealed_for(
+            services, letter.to_run, name, payload_of(services, letter), signal_id=signal_id, kind=described,
+            sent=(letter.posted_at_ms, order),
+        )  # fmt: skip
+        try:
+            await send(services, sending, MAY_GO_ON)
+        except RunNotFoundError:
+            if not await ensure_started(services, letter):
+                raise
+            await send(services, sending, MAY_GO_ON)
+
+    async def _wait_for_run(self, services: Services, letter: Letter, name: str, error: RunNotFoundError) -> bool:
+        if services.now_ms(letter.from_run) < letter.posted_at_ms + WAITS_FOR_RUN_MS:
+            return False
+        stored = await services.letters.stored(letter.from_run, letter.letter_id)
+        if stored is not None:
+            reason = f"The signal {name!r} that run {letter.from_run!r} has sent: {error}"
+            await quarantine(services, "", stored.value, reason)
+        _note_in_vain(letter, name, error)
+        return True
+
+
+def _note_in_vain(letter: Letter, name: str, error: Exception) -> None:
+    _log.warning("signal.in_vain", run_id=letter.to_run, from_run=letter.from_run, signal=name, error=str(error))
 
 
 def _unpack(letter: Letter) -> tuple[str, str, str, int]:

@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from floxide_amqp.core import signal_moves
 from floxide_amqp.core.decisions import Decision, Outgoing
-from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.ids import RunId, ScopeId
 from floxide_amqp.core.moment_moves import telling_of_signal
 from floxide_amqp.core.records import Mail, RunHeader
 from floxide_amqp.core.signals import Signal
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import (
     DefinitionError,
     FloxideError,
@@ -29,13 +29,15 @@ from floxide_amqp.exceptions import (
     SignalConflictError,
     UnknownSignalError,
 )
-from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.ports.key_value import Conflict, Outcome
 from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.signal_waiters import GONE, find_waiter, note_closed
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.encoding import encode_payload
+from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.mailbox import SignalPlace
 from floxide_amqp.stores.sealed_places import mail_place
 from floxide_amqp.stores.writes import BatchWriter
@@ -204,7 +206,7 @@ async def _accept(
     services: Services, sending: Sending, takers: Sequence[RunStatus] = GOES_ON
 ) -> list[tuple[RunHeader, Outgoing]] | None:
     """Commit a signal; return what is to be published then, or None where the run has accepted it before."""
-    tries = 0
+    tries, closed = 0, set[ScopeId]()
     while True:
         place = await services.mailbox.look(sending.run_id, sending.mail.name, sending.mail.signal_id)
         if place is None:
@@ -215,37 +217,38 @@ async def _accept(
                 raise SignalConflictError(run_id=sending.run_id, signal_id=sending.mail.signal_id)
             return None
         _check(services, sending, place, takers)
-        decision = await _decide(services, sending, place, is_first=tries == 0)
-        if decision is not None and await _commit(services, sending, place, decision):
-            return [(place.header, out) for out in decision.effects.publish]
+        waiter = await find_waiter(services, sending.mail.name, place, closed, is_first=tries == 0)
+        if waiter is not GONE:
+            decision = _decide(services, sending, place, waiter)
+            outcome = await _commit(services, sending, place, decision)
+            if not isinstance(outcome, Conflict):
+                return [(place.header, out) for out in decision.effects.publish]
+            if note_closed(outcome, closed):
+                continue
         tries += 1
         if tries > 1:  # others signal the same run, or its items begin to wait: do not race with them for ever
             longest = min(LONGEST_STEP_BACK_SECONDS, 0.001 * 2**tries)
             await asyncio.sleep(services.random.uniform(0, longest))
 
 
-async def _decide(services: Services, sending: Sending, place: SignalPlace, *, is_first: bool) -> Decision | None:
-    """Return the commit that a signal makes; None where what it found has changed already."""
-    if not place.waiters:
+def _decide(services: Services, sending: Sending, place: SignalPlace, waiter: StoredItem | None) -> Decision:
+    """Return the commit that a signal makes: it is given to the item that waits for it, or kept."""
+    if waiter is None:
         if place.unread >= services.limits.mailbox:
             raise MailboxFullError(run_id=sending.run_id, unread=place.unread, limit=services.limits.mailbox)
         return signal_moves.keep(sending.mail, sending.digest, place.epoch, place.waiters_version)
-    item_id = place.waiters[0] if is_first else services.random.choice(place.waiters)
-    found = (await services.items.find(sending.run_id, (item_id,)))[0]
-    if found is None or found.item.status is not WorkItemStatus.HELD:
-        return None
     return signal_moves.give(
-        sending.mail, sending.digest, found.item, found.turn, place.state, place.epoch,
+        sending.mail, sending.digest, waiter.item, waiter.turn, place.state, place.epoch,
         now_ms=services.now_ms(sending.run_id), publisher=services.name, run_id=sending.run_id,
     )  # fmt: skip
 
 
-async def _commit(services: Services, sending: Sending, place: SignalPlace, decision: Decision) -> bool:
+async def _commit(services: Services, sending: Sending, place: SignalPlace, decision: Decision) -> Outcome:
     header = place.header
     decision = telling_of_signal(decision, sending.mail.name, sending.mail.sent_at_ms)
-    writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow)
+    writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, version=header.version)
     witness = keys.signal_mark(sending.run_id, sending.mail.signal_id)
-    return not isinstance(await services.commit(writer, decision, witness=witness), Conflict)
+    return await services.commit(writer, decision, witness=witness)
 
 
 def _check(services: Services, sending: Sending, place: SignalPlace, takers: Sequence[RunStatus]) -> None:

@@ -137,7 +137,7 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 
     async def commit() -> None:
         nonlocal first
-        writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow)
+        writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, version=header.version)
         while isinstance(await services.commit(writer, decision), Conflict):
             existing, item = await services.runs.find_with_item(header.run_id, header.start_item)
             if existing is not None:
@@ -168,14 +168,20 @@ async def store_all(services: Services, graph: Graph, requests: Sequence[StartRe
         for request, out in zip(requests, stored, strict=True)
         if out is not None and not isinstance(out, BaseException)
     ]
-    if outgoing:
-        for first in range(0, len(outgoing), ANNOUNCED):
-            ids = [header.run_id for header, _ in outgoing[first : first + ANNOUNCED]]
-            await services.broadcast(ControlKind.START, *ids, workflow=graph.workflow, version=graph.version)
-        await publish_many(services, outgoing)
+    await send_first(services, graph, outgoing)
     for result in stored:
         if isinstance(result, BaseException):
             raise result
+
+
+async def send_first(services: Services, graph: Graph, outgoing: Sequence[tuple[RunHeader, Outgoing]]) -> None:
+    """Announce runs of one workflow that have just been stored, and publish their first messages."""
+    if not outgoing:
+        return
+    for first in range(0, len(outgoing), ANNOUNCED):
+        ids = [header.run_id for header, _ in outgoing[first : first + ANNOUNCED]]
+        await services.broadcast(ControlKind.START, *ids, workflow=graph.workflow, version=graph.version)
+    await publish_many(services, outgoing)
 
 
 def _unsent(run: StoredRun, first: StoredItem | None) -> Outgoing | None:

@@ -13,11 +13,12 @@ from floxide_amqp.core.records import Mail
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.exceptions import DefinitionError
 from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.decoding import decode_stored
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.signal_letters import signal_letter
-from floxide_amqp.stores.encoding import decode_payload
 from floxide_amqp.stores.mailbox import Unread
 from floxide_amqp.stores.sealed_places import mail_place
+from floxide_amqp.stores.sealed_records import check_mail
 
 T = TypeVar("T")
 
@@ -82,10 +83,19 @@ class StepMail:
 
     def _value(self, signal: Signal[T], mail: Mail) -> T:
         place = mail_place(self._run_id, mail.name, mail.signal_id)
-        return cast(T, decode_payload(signal.payload, self._services.sealing.open(mail.payload, place)))
+        payload = self._services.sealing.open(mail.payload, place)
+        return cast(T, decode_stored(signal.payload, payload, f"A value of signal {signal.name!r}"))
 
 
 async def read_mail(services: Services, admitted: Admitted, node: GraphNode) -> StepMail:
-    """Return what a step may receive; only for a node that may hold is anything read."""
-    unread = await services.mailbox.unread(admitted.run.header.run_id) if node.node.may_hold else None
+    """Return what a step may receive; only for a node that may hold is anything read.
+
+    Raises:
+        MissingKeyError: This process lacks a key or a codec for some of it: the step is left to one that has it.
+    """
+    if not node.node.may_hold:
+        return StepMail(services, admitted, None)
+    run_id = admitted.run.header.run_id
+    unread = await services.mailbox.unread(run_id)
+    check_mail(services.sealing, run_id, unread.mail)
     return StepMail(services, admitted, unread)

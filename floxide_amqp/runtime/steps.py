@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from floxide_amqp.core.compensation import HOOK, Cancelled, Compensation, undone
 from floxide_amqp.core.context import Context, delta_of
 from floxide_amqp.core.decisions import CallsChild, Failed, Held, Outcome, Succeeded
 from floxide_amqp.core.failure import describe_error
+from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, Routed
@@ -29,14 +30,24 @@ from floxide_amqp.exceptions import (
     PayloadTooLargeError,
     StoreError,
     UndeclaredTransitionError,
+    UndecodableError,
     UnreadableRecordError,
 )
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.children import call_child
 from floxide_amqp.runtime.collected import collected_failure
+from floxide_amqp.runtime.decoding import decode_stored
 from floxide_amqp.runtime.engine_steps import perform_own
-from floxide_amqp.runtime.execution import USER_ERRORS, BodyResult, Interrupted, Returned, as_failure, run_body
+from floxide_amqp.runtime.execution import (
+    USER_ERRORS,
+    BodyResult,
+    Interrupted,
+    Raised,
+    Returned,
+    as_failure,
+    run_body,
+)
 from floxide_amqp.runtime.folds import next_values, so_far
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.interceptors import StepCall
@@ -45,7 +56,7 @@ from floxide_amqp.runtime.payload_limits import change_of, check_outcome, check_
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.step_mail import StepMail, read_mail
-from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
+from floxide_amqp.stores.encoding import encode_payload, pack
 from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_records import check_failure, given_of, input_of
 
@@ -106,7 +117,7 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         folding = await next_values(services, admitted, node) if node.folds else None
         value = await input_value(services, admitted, node) if folding is None else folding
         mail = await read_mail(services, admitted, node)
-    except StoreError:  # not the node's fault: the message is given back
+    except (StoreError, UndecodableError):  # not the node's fault: the message is given back, or the item set aside
         raise
     except NewerFormatError as error:  # nor is this: a newer worker may read it
         place = f"{run.header.run_id}/i:{item.item_id}"
@@ -131,6 +142,8 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     duration_us = round((loop.time() - started) * 1_000_000)
     if isinstance(result, Interrupted):
         return result
+    if isinstance(result, Raised) and isinstance(result.error, UndecodableError) and not node.options.at_most_once:
+        raise result.error  # a signal's value, a field of the context: what was to be read lazily
     if isinstance(result, CallsChild):
         return Performed(outcome=result, position=position, duration_us=duration_us)
     failure: BaseException
@@ -158,7 +171,8 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
 
 def _given(services: Services, admitted: Admitted, node: GraphNode, position: int) -> Performed:
     """The step comes to what somebody gave it by hand; its body does not run."""
-    value = decode_payload(node.output, given_of(services.sealing, admitted.run.header.run_id, admitted.item))
+    given = given_of(services.sealing, admitted.run.header.run_id, admitted.item)
+    value = decode_stored(node.output, given, f"The output given to node {node.name!r}")
     outcome = Succeeded(tuple(route_value(admitted.run.graph, node, value, ())))
     return Performed(
         outcome=unsealed(outcome) if services.sealing.is_on else outcome, position=position, duration_us=0
@@ -188,7 +202,8 @@ async def input_value(services: Services, admitted: Admitted, node: GraphNode) -
     if item.input.kind is InputKind.PAYLOAD:
         if not item.input.payload:
             raise CodecError(f"The input of node {node.name!r} could not be kept: what its join got is too large.")
-        return decode_payload(node.input, input_of(services.sealing, admitted.run.header.run_id, item))
+        payload = input_of(services.sealing, admitted.run.header.run_id, item)
+        return decode_stored(node.input, payload, f"The input of node {node.name!r}")
     if item.input.kind is InputKind.JOIN:
         return await joined_input(services, admitted, node)
     return await _gathered(services, admitted, node if node.is_gather else await _gather_of(services, admitted))
@@ -202,7 +217,7 @@ async def _gathered(services: Services, admitted: Admitted, gather: GraphNode) -
     for number, payload in enumerate(payloads[:first] if first else payloads):
         if number % YIELD_EVERY == YIELD_EVERY - 1:
             await asyncio.sleep(0)
-        values.append(decode_payload(gather.element or gather.input, payload))
+        values.append(decode_stored(gather.element or gather.input, payload, f"What arrived at node {gather.name!r}"))
     if not gather.gathering.is_one:
         return values
     if not values:
@@ -222,7 +237,8 @@ async def _undoing(services: Services, admitted: Admitted) -> Compensation[Any, 
     node = run.graph.nodes[undone_by(item.node)]
     output: Any = None
     if item.input.pages:
-        output = decode_payload(node.output, input_of(services.sealing, run_id, item))
+        returned = input_of(services.sealing, run_id, item)
+        output = decode_stored(node.output, returned, f"The output of node {node.name!r}")
     return Compensation(
         input=await input_value(services, replace(admitted, item=found.item), node), output=output,
         is_completed=bool(item.input.pages), item_id=undone, idempotency_key=f"{run_id}:{undone}",

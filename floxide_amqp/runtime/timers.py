@@ -19,6 +19,7 @@ from floxide_amqp.exceptions import FloxideError, RunTimeoutError, UnreadableRec
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.control_actions import fail_run
+from floxide_amqp.runtime.places import look_after
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.resuming import bring_back
 from floxide_amqp.runtime.schedule_firing import fire_schedule
@@ -114,6 +115,8 @@ async def fire(services: Services, timer: Timer) -> bool:
         return True
     if timer.kind is TimerKind.SCHEDULE:
         return await fire_schedule(services, timer)
+    if timer.kind is TimerKind.PLACE:
+        return await look_after(services, timer)
     if timer.kind is TimerKind.UNDO:
         return await _undo(services, timer)
     if timer.kind.is_of_run:

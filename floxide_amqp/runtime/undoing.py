@@ -7,10 +7,11 @@ from typing import TypeAlias
 
 from floxide_amqp.core import compensation as undo
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import DropTimer, EpochIs, TurnIs
+from floxide_amqp.core.bodies import is_at_work
+from floxide_amqp.core.changes import DropTimer, EpochIs, SetTimer, TurnIs
 from floxide_amqp.core.decisions import Decision, Effects
 from floxide_amqp.core.ids import WorkItemId
-from floxide_amqp.core.records import Compensable, Timer
+from floxide_amqp.core.records import Compensable, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
@@ -78,15 +79,29 @@ def _decide(services: Services, run: StoredRun, timer: Timer, found: _Next) -> D
         return undo.undo_step(header, epoch, found.step, found.number, timer, now, services.name)
     if isinstance(found, _Busy):
         item, turn = found.stored.item, found.stored.turn
-        if found.is_undoing and item.status is WorkItemStatus.PENDING:  # what led to it may be gone
-            return moves.republish(item, turn, now, services.name, (DropTimer(timer),))
         if found.is_undoing:
-            return undo.drop_timer((TurnIs(item.item_id, turn), EpochIs(epoch)), timer)
+            return _lead_to(services, run, timer, item, turn)
         return undo.wait_for_body(item.item_id, turn, epoch, timer, now)
     ended = undo.end_undoing(run.state, now)
     return Decision(
         conditions=(EpochIs(epoch),), changes=(*ended, DropTimer(timer)), effects=Effects(finished=run.state.ends_as)
     )
+
+
+def _lead_to(services: Services, run: StoredRun, timer: Timer, item: WorkItem, turn: int) -> Decision:
+    """A compensation is live already: see that something leads to it, which the run may have lost while it was over."""
+    run_id, epoch, now = timer.run_id, run.epoch, services.now_ms(timer.run_id)
+    if item.status is WorkItemStatus.WAITING_RETRY:
+        retry = Timer(due_ms=item.due_ms, run_id=run_id, item_id=item.item_id, kind=TimerKind.RETRY, turn=turn)
+        return Decision(
+            conditions=(TurnIs(item.item_id, turn), EpochIs(epoch)), changes=(DropTimer(timer), SetTimer(retry)),
+            effects=Effects(timer=retry), epoch_after=epoch,
+        )  # fmt: skip
+    if item.status is WorkItemStatus.PARKED:
+        decision = moves.reset(item, turn, run.state, epoch, now, services.name, run_id=run_id)
+        return replace(decision, changes=(*decision.changes, DropTimer(timer)))
+    decision = moves.republish(item, turn, now, services.name, (DropTimer(timer),))  # pending, or in somebody's hands
+    return replace(decision, conditions=(*decision.conditions, EpochIs(epoch)))
 
 
 async def _follow(services: Services, run: StoredRun, effects: Effects) -> None:
@@ -121,7 +136,7 @@ async def _find_begun(services: Services, run: StoredRun) -> _Next:
             if undoing is not None:
                 return _Busy(undoing, is_undoing=True)
             stored = (await services.items.find(run_id, (step.item_id,)))[0]
-            if stored is None or stored.item.status is not WorkItemStatus.IN_PROGRESS:
+            if stored is None or not is_at_work(stored.item):
                 return _Due(step, -1)
             busy = _Busy(stored, is_undoing=False)
         if len(page) < PAGE:

@@ -22,6 +22,7 @@ from floxide_amqp.exceptions import (
     MissingKeyError,
     NewerFormatError,
     RunNotFoundError,
+    UndecodableError,
     UnreadableRecordError,
 )
 from floxide_amqp.logs import get_logger
@@ -29,6 +30,7 @@ from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.control_actions import fail_run
 from floxide_amqp.runtime.keyless import park_where_it_stands
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.setting_aside import set_aside_where_it_stands
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
@@ -77,6 +79,14 @@ class Unreadable:
     async def wait_for_key(self, delivery: Delivery, envelope: Envelope, error: MissingKeyError) -> None:
         """Deal with a message whose chain came to what this process has no key for: its item waits for one that has."""
         if await park_where_it_stands(self._services, envelope, error):
+            await delivery.acknowledge()
+            return
+        await asyncio.sleep(PAUSE_FOR_OTHERS_SECONDS)  # somebody else is at the item: the message finds out who
+        await delivery.release()
+
+    async def set_aside(self, delivery: Delivery, envelope: Envelope, error: UndecodableError) -> None:
+        """Deal with a message whose chain came to what this code does not decode: its item waits to be requeued."""
+        if await set_aside_where_it_stands(self._services, envelope, str(error)):
             await delivery.acknowledge()
             return
         await asyncio.sleep(PAUSE_FOR_OTHERS_SECONDS)  # somebody else is at the item: the message finds out who

@@ -41,11 +41,11 @@ class WaitInfo:
     """Something that live items of a run wait for.
 
     Attributes:
-        status: How they wait: parked, waiting for a retry, or held.
+        status: How they wait: parked, waiting for a retry, held, or pending in a task queue that nobody serves.
         node: Whose items they are.
         what: What they wait for, in words, as the end of "waits for …".
         items: How many of the run's first 100 live items.
-        since: When the first of them was parked; None of the others.
+        since: When the first of them was parked, or put into a task queue that nobody serves; None of the others.
         until: When the first of them goes on by itself; None where it does not.
     """
 
@@ -262,6 +262,7 @@ class WorkerInfo:
         loop_lag: How long its event loop has stood still.
         threads_lost: Threads held by bodies of sync nodes that nobody waits for any more.
         late_commits: Results that came too late and were refused.
+        labels: What it can be asked for.
     """
 
     worker_id: str
@@ -281,6 +282,7 @@ class WorkerInfo:
     loop_lag: timedelta = timedelta(0)
     threads_lost: int = 0
     late_commits: int = 0
+    labels: tuple[str, ...] = ()
 
 
 def failure_in_words(state: RunState) -> str:
@@ -372,7 +374,7 @@ def worker_info(record: WorkerRecord, liveness: Liveness) -> WorkerInfo:
         started_at=at(record.started_at_ms), last_beat_at=at(record.at_ms), current_items=record.current_items,
         items_done=record.items_done, error_count=record.errors, stuck=record.stuck,
         loop_lag=timedelta(milliseconds=record.loop_lag_ms), threads_lost=record.threads_lost,
-        late_commits=record.late_commits,
+        late_commits=record.late_commits, labels=record.labels,
     )  # fmt: skip
 
 

@@ -48,13 +48,14 @@ class Vitals:
 
 
 def new_record(
-    worker_id: WorkerId, *, now_ms: int, queues: tuple[str, ...], workflows: tuple[str, ...], concurrency: int
+    worker_id: WorkerId, *, now_ms: int, queues: tuple[str, ...], workflows: tuple[str, ...], concurrency: int,
+    labels: tuple[str, ...] = (),
 ) -> WorkerRecord:
     """Return a worker's first record."""
     return WorkerRecord(
         worker_id=worker_id, beat=0, at_ms=now_ms, started_at_ms=now_ms, host=socket.gethostname(), boot=boot_id(),
         pid=os.getpid(), process_started=process_start(os.getpid()), status="starting", queues=queues,
-        workflows=workflows, concurrency=concurrency, life=secrets.token_hex(8),
+        workflows=workflows, concurrency=concurrency, life=secrets.token_hex(8), labels=labels,
     )  # fmt: skip
 
 

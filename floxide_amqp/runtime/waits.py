@@ -9,6 +9,7 @@ from floxide_amqp.core.records import RunHeader, WorkItem
 from floxide_amqp.core.signal_waits import awaited
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.runtime.queue_waits import unserved_waits
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.views import WaitInfo, at
 from floxide_amqp.stores.runs import StoredRun
@@ -26,10 +27,20 @@ def missing_node(header: RunHeader, item: WorkItem) -> str:
     return f"{_WAITS_FOR}a worker that has node {item.node!r} of {workflow}"
 
 
+def disagreeing_version(header: RunHeader, item: WorkItem, newer: str, why: str) -> str:
+    """Return the note of an item that a worker of a newer version may not run, since the versions differ there."""
+    return f"{missing_node(header, item)}; version {newer} differs: {why}"
+
+
 def missing_key(item: WorkItem, codec: str, key_id: str) -> str:
     """Return the note of an item whose data a worker cannot open."""
     needed = f"the encryption key {key_id!r}" if key_id else f"the codec {codec!r}"
     return f"{_WAITS_FOR}a worker that has {needed} to run node {item.node!r}"
+
+
+def requeue(item: WorkItem, reason: str) -> str:
+    """Return the note of an item that is set aside; `reason` says why, as a sentence."""
+    return f"{_WAITS_FOR}somebody to requeue node {item.node!r} (floxide parked requeue): {reason}"
 
 
 def its_start() -> str:
@@ -47,7 +58,7 @@ async def what_it_waits_for(services: Services, run: StoredRun) -> tuple[WaitInf
 
     Only the first `LOOKED_AT` live items are looked at; those that cannot be read are left out.
     """
-    if run.state.status.is_terminal or not run.counts.waiting:
+    if run.state.status.is_terminal or not (run.counts.live or run.counts.waiting):
         return ()
     run_id = run.header.run_id
     entries = await services.items.live_entries(run_id, limit=LOOKED_AT)
@@ -55,7 +66,9 @@ async def what_it_waits_for(services: Services, run: StoredRun) -> tuple[WaitInf
         found = await services.items.find(run_id, [item_id for item_id, _ in entries])
     except UnreadableRecordError:
         return ()  # the run's list of items says which, and why
-    return _together(stored.item for stored in found if stored is not None and not run.state.is_over_for(stored.item))
+    items = [stored.item for stored in found if stored is not None and not run.state.is_over_for(stored.item)]
+    unserved = await unserved_waits(services, run_id, [item for item in items if run.state.is_at_work_on(item)])
+    return (*unserved, *_together(items))
 
 
 def _together(items: Iterable[WorkItem]) -> tuple[WaitInfo, ...]:

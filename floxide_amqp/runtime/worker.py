@@ -25,6 +25,7 @@ from floxide_amqp.runtime.limits import limit_of
 from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.maintenance import Maintenance
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.source_feed import SourceFeeds
 from floxide_amqp.runtime.store_watch import StoreWatch
 from floxide_amqp.runtime.timers import TimerQueue
 from floxide_amqp.runtime.vitals import Vitals
@@ -88,6 +89,7 @@ class Worker:
             services, self._intake, admissions, self.maintenance.probe_returned, queues, deaths.knows_this_process
         )
         self._interrupts = Interrupts(services, self.stop)
+        self._feeds = SourceFeeds(services)
         self._store_watch = StoreWatch(
             services.session, services.name, services.timeouts.dead_after, services.timeouts.heartbeat
         )
@@ -187,6 +189,7 @@ class Worker:
                     await stack.enter_async_context(self._in_background(desk.run(), "dead letters"))
                 await stack.enter_async_context(self._in_background(self._interrupts.ask(), "interrupts"))
                 await stack.enter_async_context(self._in_background(services.followers.tell(services.bus), "followers"))
+                await stack.enter_async_context(self._in_background(self._feeds.run(), "sources"))
             _log.info("worker.started", worker_id=services.name, queues=self.queues)
             yield
         _log.info("worker.stopped", worker_id=services.name, items_done=self._deliveries.done)
@@ -215,6 +218,7 @@ class Worker:
     async def _drain(self) -> None:
         """Take nothing new, let chains end, then give up on those that take too long."""
         self._set_status("draining")
+        await self._feeds.stop(self.services.timeouts.drain)
         await self._intake.stop()
         await self._deliveries.drain(0.0 if self._is_disowned else self.services.timeouts.drain)
 

@@ -29,6 +29,7 @@ from floxide_amqp.ports.key_value import (
     Cell,
     Check,
     Conflict,
+    Delete,
     LogPage,
     LogRange,
     Put,
@@ -271,6 +272,24 @@ class _SnapshotPlace:
             self.position = self.record.position
         except UnreadableRecordError as error:
             self.error = error
+
+
+def moved_context(run_id: RunId, position: int, snapshot: bytes, segments: int) -> list[Write]:
+    """Return what puts a context in place of all that was there of it.
+
+    Args:
+        run_id: The run.
+        position: The length of the log, which is forgotten.
+        snapshot: The context, packed and sealed for `position` without segments; empty where the log is empty.
+        segments: How many segments there were.
+    """
+    places = keys.context_snapshots(run_id)
+    if not position:
+        return []
+    record = encode_snapshot(position, snapshot)
+    writes: list[Write] = [Put(place, record) for place in places]
+    writes.append(Trim(keys.context_log(run_id), position))
+    return [*writes, *(Delete(keys.context_segment(run_id, number)) for number in range(segments))]
 
 
 def _known(cells: tuple[Cell, ...], places: list[_SnapshotPlace]) -> Snapshots:

@@ -18,6 +18,7 @@ from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.kin import waits_for_child
+from floxide_amqp.core.kin_letters import START
 from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, RunFileError, RunImportError
@@ -25,9 +26,11 @@ from floxide_amqp.ports.key_value import Add, Append, Enter, Key, Put, Trim, Wri
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import attribute_index, decode_attributes
+from floxide_amqp.stores.children import decode_child
 from floxide_amqp.stores.dead_letters import decode_letter, encode_place
 from floxide_amqp.stores.exporting import EXPORTABLE
 from floxide_amqp.stores.import_commits import ImportCommits
+from floxide_amqp.stores.letters import decode_letter as decode_posted
 from floxide_amqp.stores.letters import first_entry
 from floxide_amqp.stores.run_file import (
     ArrivalsFrame,
@@ -89,7 +92,8 @@ class RunImport:
         """Put the run of a file into the store, with the status it had. Return what the file says of itself.
 
         Items that a worker of the other store held, and those that waited for a worker with their node, are pending.
-        So are those that waited for a child, which stays in the other store: they start another one.
+        So are those that waited for a child, which stays in the other store: they start another one. A child that was
+        called and not yet started is started here.
 
         Raises:
             RunFileError: The file is none, is damaged, or of a later format; the store was not touched.
@@ -107,13 +111,20 @@ class RunImport:
 
 
 class _CheckedFile:
-    """A file that was gone through and is whole: header, state, and the turns of items that wait with a dead letter."""
+    """A file that was gone through and is whole.
+
+    Attributes:
+        letters: The turns of items that wait with a dead letter.
+        children: The run's children that go on, as far as it knows, but for those that are yet to be started.
+    """
 
     def __init__(self, path: Path, reader: RunFileReader, statuses: Sequence[RunStatus]) -> None:
         self._path = path
         self.head = reader.head()
         self.letters: dict[str, int] = {}
         self.attributes: Attributes = {}
+        self.children: set[RunId] = set()
+        called: set[RunId] = set()
         self._ends: dict[str, int] = {}
         led: dict[str, CellFrame] = {}
         for frame in reader.frames():
@@ -123,6 +134,9 @@ class _CheckedFile:
                     led[frame.name] = frame
             elif isinstance(frame, LogFrame | EntriesFrame):
                 self._check_log(frame)
+            elif isinstance(frame, ArrivalsFrame) and frame.opener == keys.POSTED:
+                called |= _children_called(frame)
+        self.children -= called
         if len(led) < 2:
             raise self._damaged("the run's header or state is missing")
         self.header_frame, self.state_frame = led[HEADER], led[STATE]
@@ -140,6 +154,11 @@ class _CheckedFile:
         if frame.name == ATTRIBUTES:
             with suppress(CodecError):
                 self.attributes = decode_attributes(frame.value)
+        if frame.name.startswith(keys.CHILD_PREFIX):
+            with suppress(CodecError):
+                child = decode_child(frame.value)
+                if child.status is None:
+                    self.children.add(child.run_id)
         if frame.name.startswith(keys.DEAD_LETTER_PREFIX):
             with suppress(CodecError):
                 letter = decode_letter(frame.value)
@@ -158,6 +177,17 @@ class _CheckedFile:
 
     def _damaged(self, problem: str) -> RunFileError:
         return RunFileError(path=str(self._path), problem=f"it is damaged: {problem}")
+
+
+def _children_called(letters: ArrivalsFrame) -> set[RunId]:
+    """Return the children that letters of the run are yet to start."""
+    found: set[RunId] = set()
+    for letter_id, value in letters.entries:
+        with suppress(CodecError):
+            letter = decode_posted(letter_id, value)
+            if letter.kind == START:
+                found.add(letter.to_run)
+    return found
 
 
 class _OneImport:
@@ -221,7 +251,7 @@ class _OneImport:
         writes: list[Write] = [
             Enter(keys.RUNS, entry),
             Enter(keys.runs_of_workflow(workflow), entry),
-            Enter(keys.runs_with_status(state.status), entry),
+            Enter(keys.runs_with_status(state.status), entry, keys.listed_as(workflow, self._file.header.version)),
         ]
         writes += [Enter(attribute_index(name, value), entry) for name, value in self._file.attributes.items()]
         if state.finished_at_ms is not None:
@@ -257,18 +287,21 @@ class _OneImport:
         item = codec.decode_item(frame.value)
         has_letter = self._file.letters.get(item.item_id) == frame.version
         is_parked = item.status is WorkItemStatus.PARKED and not has_letter
-        is_parted = self._is_alone and item.status is WorkItemStatus.HELD and bool(waits_for_child(item.waits_for))
+        has_left_child = self._is_alone and waits_for_child(item.waits_for) in self._file.children
+        is_parted = has_left_child and item.status is WorkItemStatus.HELD
+        if has_left_child:
+            item = replace(item, waits_for="")
         if item.status is WorkItemStatus.IN_PROGRESS or is_parked or is_parted:
             self._unparked += is_parked or is_parted
             self._pending.add(item.item_id)
             pending = replace(
-                item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False, note="",
-                waits_for="" if is_parted else item.waits_for,
-            )  # fmt: skip
+                item, status=WorkItemStatus.PENDING, owner=WorkerId(""), anchored=False, spared=False, note=""
+            )
             turn = frame.version + 1
             return CellFrame(frame.name, turn, codec.encode_item(pending)), self._message_of(pending, turn)
         if item.status is WorkItemStatus.PENDING:
-            return frame, self._message_of(item, frame.version)
+            left = CellFrame(frame.name, frame.version, codec.encode_item(item)) if has_left_child else frame
+            return left, self._message_of(item, frame.version)
         kind = WAKES.get(item.status)
         if kind is not None and item.due_ms and not self._file.state.status.is_terminal:
             due = Timer(due_ms=item.due_ms, run_id=self._run_id, item_id=item.item_id, kind=kind, turn=frame.version)

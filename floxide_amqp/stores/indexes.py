@@ -168,6 +168,12 @@ class IndexStore:
         return [_parked(entry.entry) for entry in entries]
 
 
+    async def is_parked(self, queue: str, kind: keys.Kind, place: ItemPlace) -> bool:
+        """Whether an item is on the list of a task queue's parked items under a kind."""
+        entry = keys.parked_entry(kind, place.run_id, place.item_id)
+        return await self._find(place.run_id, keys.parked(queue), entry) is not None
+
+
 def _place(entry: str) -> ItemPlace:
     item_id, _, run_id = entry.partition(":")
     return ItemPlace(RunId(run_id), WorkItemId(item_id))

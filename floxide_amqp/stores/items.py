@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,6 +76,15 @@ class ItemStore:
         key = keys.scope(run_id, scope_id)
         scope = read_record(codec.decode_scope, await self._cell(run_id, key), key)
         return readable_scope(self._sealing, run_id, scope)
+
+    async def closed(self, run_id: RunId, scopes: Iterable[ScopeId]) -> frozenset[ScopeId]:
+        """Return those of some scopes that were closed before everything in them had ended."""
+        asked = tuple(scopes)
+        if not asked:
+            return frozenset()
+        cells = tuple(keys.scope(run_id, scope) for scope in asked)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells))
+        return frozenset(scope for scope, cell in zip(asked, snapshot.cells, strict=True) if cell.version > 1)
 
     async def page(self, run_id: RunId, opener: str, number: int) -> tuple[Routed, ...]:
         """Return one page of a large fan-out's outputs.

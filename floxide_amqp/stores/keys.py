@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.records import BY_HAND, Mail, Order, ScopePath, Timer, TimerKind
+from floxide_amqp.core.set_aside import SET_ASIDE_PREFIX
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.key_value import Key
 
@@ -28,7 +29,15 @@ QUARANTINE = "quarantine"
 DEAD_LETTERS = "dead"
 LETTERS = "letters"
 LIMITS = "limits"
+RATES = "rates"
 SCHEDULES = "schedules"
+VERSIONS = "versions"
+TASK_QUEUES = "queues"
+
+SOURCES = "sources"
+
+SOURCE_PREFIX = " source:"
+"""What the partitions of sources begin with."""
 
 SCHEDULE_PREFIX = " schedule:"
 """What the partitions of schedules begin with; no run's id begins with a blank."""
@@ -255,6 +264,21 @@ def schedule_state(name: str) -> Key:
     return Key(schedule_partition(name), "progress")
 
 
+def source_partition(name: str) -> RunId:
+    """The partition of a source's records, which has its place among the slots as a run has."""
+    return RunId(f"{SOURCE_PREFIX}{name}")
+
+
+def source_of(partition: str) -> str | None:
+    """The name of the source whose partition this is; None where it is none."""
+    return partition.removeprefix(SOURCE_PREFIX) if partition.startswith(SOURCE_PREFIX) else None
+
+
+def open_runs_of_source(name: str) -> str:
+    """The index of a source's runs that were not over when it last looked."""
+    return arrivals(source_partition(name), "open")
+
+
 def mail_of(run_id: RunId) -> str:
     """The index of values that signals brought to a run and no item has taken: by name, then the oldest first."""
     return arrivals(run_id, MAIL)
@@ -384,6 +408,15 @@ def after_parked(kind: Kind) -> str:
     return parked_kind(kind)[:-1] + chr(ord("/") + 1)
 
 
+def set_aside(workflow: str | None = None) -> tuple[str, str]:
+    """Return `after` and `before` of the entries of items that were set aside: of a workflow's, or of all."""
+    first = quote(SET_ASIDE_PREFIX, safe="")
+    if workflow is None:
+        return first, first[:-1] + chr(ord(first[-1]) + 1)
+    first = f"{quote(SET_ASIDE_PREFIX + workflow, safe='')}/"
+    return first, first[:-1] + chr(ord("/") + 1)
+
+
 def kind_of(entry: str) -> tuple[Kind, str]:
     """The workflow, version and node of a parked item's entry, and the item's own part of it."""
     workflow, version, node, place = entry.split("/", 3)
@@ -436,6 +469,17 @@ def runs_with_status(status: RunStatus) -> str:
     return f"runs.status:{status.value}"
 
 
+def listed_as(workflow: str, version: str) -> bytes:
+    """What a run's entry in the list of its status says of it; empty where that is not known."""
+    return f"{workflow}\n{version}".encode() if workflow and version else b""
+
+
+def listed_version(value: bytes) -> tuple[str, str] | None:
+    """The workflow and version that such an entry says; None where it says nothing."""
+    workflow, found, version = value.decode(errors="replace").partition("\n")
+    return (workflow, version) if found else None
+
+
 def runs_of_workflow(workflow: str) -> str:
     """The index of a workflow's runs."""
     return f"runs.workflow:{workflow}"
@@ -465,6 +509,22 @@ def entries_between(started_from_ms: int | None, started_before_ms: int | None) 
 def _place_in_list(created_at_ms: int) -> str:
     """Return a place just before the entries of runs that were started then."""
     return f"{min(max(_LATEST - created_at_ms, 0), _LATEST - 1):014d}"
+
+
+def version(workflow: str, version: str) -> Key:
+    """The description of a workflow's version."""
+    return Key(SYSTEM, f"version:{version_entry(workflow, version)}")
+
+
+def version_entry(workflow: str, version: str) -> str:
+    """The entry of a workflow's version in the list of those that are described."""
+    return f"{quote(workflow, safe='')}/{quote(version, safe='')}"
+
+
+def version_of(entry: str) -> tuple[str, str]:
+    """The workflow and the version that an entry of that list is about."""
+    workflow, _, version = entry.partition("/")
+    return unquote(workflow), unquote(version)
 
 
 def worker(worker_id: WorkerId) -> Key:

@@ -17,13 +17,15 @@ from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.limit_changes import EnterTicket, LeaveTicket
 from floxide_amqp.core.limit_moves import LIMIT_PREFIX, grant_letter, place_of
-from floxide_amqp.core.limits import LimitChange, LimitState, Ticket
+from floxide_amqp.core.limits import LOOK_MS, LimitChange, LimitState, Ticket, ask_again
+from floxide_amqp.core.records import Timer
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
     ABSENT,
     Batch,
     Check,
     Conflict,
+    Delete,
     Enter,
     IndexRange,
     Key,
@@ -36,10 +38,11 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.letters import first_entry, letter_writes
 from floxide_amqp.stores.packing import ARRAY, BYTES, INT, STR, Shape, pack_record, unpack_record
+from floxide_amqp.stores.place_timers import enter_timer, leave_timer, removals, unchanged
 from floxide_amqp.stores.session import Session
 
 LIMIT: Final = Shape(
-    "concurrency key", 5, declared=INT, override=INT, holders=ARRAY, changed_ms=INT, token=BYTES
+    "concurrency key", 5, declared=INT, override=INT, holders=ARRAY, changed_ms=INT, token=BYTES, look_ms=INT
 )  # fmt: skip
 TICKET: Final = Shape("ticket", 3, number=STR, item_id=STR, run_id=STR)
 
@@ -54,11 +57,12 @@ Changing: TypeAlias = Callable[[LimitState, Sequence[Ticket]], LimitChange | Non
 
 
 class StoredLimit(NamedTuple):
-    """A key as one snapshot: its state, the version of that, and those who wait first."""
+    """A key as one snapshot: its state, the version of that, those who wait first, and what was removed beside it."""
 
     state: LimitState
     version: int
     waiting: tuple[Ticket, ...]
+    removals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +92,13 @@ class LimitStore:
             UnreadableRecordError: It cannot be read.
         """
         place = place_of(limit_id)
-        read = Read(
-            slot=slot_of(place), cells=(limit_cell(place),), indexes=(IndexRange(keys.queue_of(place), limit=waiting),)
-        )
+        wanted = (limit_cell(place), removals(place))
+        read = Read(slot=slot_of(place), cells=wanted, indexes=(IndexRange(keys.queue_of(place), limit=waiting),))
         snapshot = await self._session.read(read)
-        cell = snapshot.cells[0]
+        cell, removed = snapshot.cells
         state = read_record(decode_limit, cell.value, limit_cell(place)) if cell.version else LimitState()
         found = tuple(ticket_in(entry.entry) for entry in snapshot.indexes[0])
-        return StoredLimit(state, cell.version, found)
+        return StoredLimit(state, cell.version, found, removed.version)
 
     async def change(self, limit_id: str, changing: Changing) -> Changed:
         """Change a key, again if somebody else was faster; steps of one process go one after the other.
@@ -116,7 +119,9 @@ class LimitStore:
                 if letters is not None:
                     return Changed(change, letters)
 
-    async def _write(self, limit_id: str, found: StoredLimit, change: LimitChange) -> tuple[Letter, ...] | None:
+    async def _write(
+        self, limit_id: str, found: StoredLimit, change: LimitChange, *more: Write
+    ) -> tuple[Letter, ...] | None:
         """Write what becomes of a key; None if somebody else was faster."""
         is_nothing = change.state == found.state and not (change.granted or change.entered or change.left)
         if is_nothing or (not found.version and change.state == LimitState()):
@@ -124,20 +129,60 @@ class LimitStore:
         place, now_ms = place_of(limit_id), self._session.beside(place_of(limit_id)).now_ms()
         cell, token = limit_cell(place), self._session.new_token()
         letters = tuple(grant_letter(ticket, limit_id, now_ms) for ticket in change.granted)
-        writes: list[Write] = [Put(cell, encode_limit(replace(change.state, changed_ms=now_ms), token))]
+        look_ms = change.state.look_ms or now_ms + LOOK_MS
+        state = replace(change.state, changed_ms=now_ms, look_ms=look_ms)
+        writes: list[Write] = [Put(cell, encode_limit(state, token))]
+        if look_ms != found.state.look_ms:
+            writes.append(enter_timer(place, look_ms))
         writes += (Enter(keys.queue_of(place), queue_entry(ticket)) for ticket in change.entered)
         writes += (Leave(keys.queue_of(place), queue_entry(ticket)) for ticket in change.left)
         if not found.version:
             writes.append(Enter(keys.LIMITS, limit_id))
         for letter in letters:
             writes += letter_writes(letter)
-        batch = Batch(
-            slot=slot_of(place), checks=(Check(cell, found.version),), writes=tuple(writes), token=token, witness=cell
-        )
+        writes += more
+        checks = unchanged(place, cell, found.version, found.removals)
+        batch = Batch(slot=slot_of(place), checks=checks, writes=tuple(writes), token=token, witness=cell)
         return None if isinstance(await self._session.commit(batch), Conflict) else letters
 
+    async def look_after(self, timer: Timer) -> tuple[Letter, ...] | None:
+        """Ask those again who have held a key for long, or remove it where nobody holds it.
+
+        Args:
+            timer: The one that is due.
+
+        Returns:
+            The letters that were written; None where somebody else was faster with something.
+
+        Raises:
+            UnreadableRecordError: It cannot be read.
+        """
+        limit_id = timer.run_id.removeprefix(LIMIT_PREFIX)
+        found = await self.find(limit_id)
+        if not found.version or found.state.look_ms != timer.due_ms:
+            await self._session.commit(Batch(slot=slot_of(timer.run_id), writes=(leave_timer(timer),)))
+            return ()
+        now_ms = self._session.beside(timer.run_id).now_ms()
+        change = ask_again(found.state, found.waiting, now_ms)
+        if change is not None:
+            again = replace(change, state=replace(change.state, look_ms=now_ms + LOOK_MS))
+            return await self._write(limit_id, found, again, leave_timer(timer))
+        return () if await self._remove(limit_id, found, leave_timer(timer)) else None
+
+    async def _remove(self, limit_id: str, found: StoredLimit, *writes: Write) -> bool:
+        """Remove a key that nobody holds, but for what somebody has set; return whether nobody else was faster."""
+        place = place_of(limit_id)
+        cell = limit_cell(place)
+        if found.state.override:
+            writes += (Put(cell, encode_limit(replace(found.state, look_ms=0))),)
+        else:
+            writes += (Delete(cell), Leave(keys.LIMITS, limit_id), Put(removals(place), b""))
+        checks = unchanged(place, cell, found.version, found.removals)
+        batch = Batch(slot=slot_of(place), checks=checks, writes=writes)
+        return not isinstance(await self._session.commit(batch), Conflict)
+
     async def ids(self, *, after: str = "", before: str | None = None, limit: int = 100) -> list[str]:
-        """Return the ids of keys that were ever asked for, in order, behind one of them."""
+        """Return the ids of keys that are held or were until lately, or set, in order, behind one of them."""
         found = await self._session.scan(IndexRange(keys.LIMITS, after=after, before=before, limit=limit))
         return [entry.entry for entry in found]
 
@@ -166,7 +211,10 @@ async def copy_limit(source: Session, target: Session, place: RunId) -> None:
     stored = (await source.read(Read(slot=slot, cells=(cell,)))).cells[0]
     if stored.version:
         limit_id = place.removeprefix(LIMIT_PREFIX)
-        last = (Put(cell, stored.value), Enter(keys.LIMITS, limit_id))
+        look_ms = decode_limit(stored.value).look_ms
+        last: tuple[Write, ...] = (Put(cell, stored.value), Enter(keys.LIMITS, limit_id))
+        if look_ms:
+            last += (enter_timer(place, look_ms),)
         await target.commit(Batch(slot=slot, checks=(Check(cell, ABSENT),), writes=last))  # or it is there
 
 
@@ -197,7 +245,7 @@ def ticket_in(entry: str) -> Ticket:
 
 def encode_limit(state: LimitState, token: bytes = b"") -> bytes:
     """Encode a key."""
-    return pack_record(LIMIT, state.declared, state.override, state.holders, state.changed_ms, token)
+    return pack_record(LIMIT, state.declared, state.override, state.holders, state.changed_ms, token, state.look_ms)
 
 
 def decode_limit(data: bytes) -> LimitState:
@@ -206,8 +254,10 @@ def decode_limit(data: bytes) -> LimitState:
     Raises:
         CodecError: The bytes are none.
     """
-    declared, override, holders, changed_ms = unpack_record(LIMIT, data)[:4]
+    fields = unpack_record(LIMIT, data)
+    declared, override, holders, changed_ms = fields[:4]
+    look_ms = fields[5] if len(fields) > 5 else 0
     if declared < 1 or override < 0:
         raise CodecError("A concurrency key has no limit that could be one.")
     held = tuple(Ticket(number, WorkItemId(item), RunId(run)) for number, item, run in map(TICKET.part, holders))
-    return LimitState(declared=declared, override=override, holders=held, changed_ms=changed_ms)
+    return LimitState(declared=declared, override=override, holders=held, changed_ms=changed_ms, look_ms=look_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Mail, RunHeader, RunState
@@ -39,6 +40,13 @@ class SignalPlace:
     waiters: tuple[WorkItemId, ...]
     waiters_version: int
     unread: int
+
+
+class Waiter(NamedTuple):
+    """An item that waits for a signal, and its entry on the list of those that do."""
+
+    entry: str
+    item_id: WorkItemId
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,20 @@ class MailboxStore:
             waiters_version=waiters.version,
             unread=snapshot.counters[0],
         )
+
+    async def waiters(self, run_id: RunId, name: str, *, after: str = "", limit: int = PAGE) -> list[Waiter]:
+        """Return items that wait for a signal, those that wait longest first.
+
+        Args:
+            run_id: The run.
+            name: The signal's.
+            after: The entry of the last one seen.
+            limit: How many at most.
+        """
+        first, before = keys.of_signal(name)
+        wanted = IndexRange(keys.waits_of(run_id), after=after or first, before=before, limit=limit)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
+        return [Waiter(each.entry, keys.waiter_of(each.entry)) for each in snapshot.indexes[0]]
 
     async def unread(self, run_id: RunId) -> Unread:
         """Return what nobody has taken.

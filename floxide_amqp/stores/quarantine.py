@@ -34,7 +34,9 @@ MAX_PARTS: Final = -(-MAX_KEPT_BYTES // PART_BYTES)
 MAX_REASON: Final = 2_000
 """Characters kept of a reason."""
 
-QUARANTINED = Shape("quarantined message", 6, queue=STR, reason=STR, beginning=BYTES, at_ms=INT, size=INT, kept=INT)
+QUARANTINED = Shape(
+    "quarantined message", 6, queue=STR, reason=STR, beginning=BYTES, at_ms=INT, size=INT, kept=INT, source=STR
+)
 
 
 class QuarantineStore:
@@ -55,7 +57,7 @@ class QuarantineStore:
         body, name = message.body[:MAX_KEPT_BYTES], message.quarantine_id
         record = pack_record(
             QUARANTINED, message.queue, message.reason[:MAX_REASON], body[:BEGINNING_BYTES], message.at_ms,
-            message.cut_from or len(message.body), len(body),
+            message.cut_from or len(message.body), len(body), *((message.source,) if message.source else ()),
         )  # fmt: skip
         rest = body[BEGINNING_BYTES:]
         parts = (rest[start : start + PART_BYTES] for start in range(0, len(rest), PART_BYTES))
@@ -114,7 +116,8 @@ async def _page(part: Session, asked: IndexRange) -> Sequence[Quarantined]:
 def _message(quarantine_id: str, cell: Cell, parts: list[bytes] | None = None) -> Quarantined:
     """Return a message as kept; one whose entry is damaged itself is still shown, with the bytes of the entry."""
     try:
-        queue, reason, beginning, at_ms, size = unpack_record(QUARANTINED, cell.value)[:5]
+        values = unpack_record(QUARANTINED, cell.value)
+        queue, reason, beginning, at_ms, size = values[:5]
     except CodecError as error:
         return Quarantined(
             quarantine_id=quarantine_id, queue="", reason=f"Its entry cannot be read: {error}", body=cell.value, at_ms=0
@@ -122,7 +125,7 @@ def _message(quarantine_id: str, cell: Cell, parts: list[bytes] | None = None) -
     body = b"".join((beginning, *(parts or ())))
     return Quarantined(
         quarantine_id=quarantine_id, queue=queue, reason=reason, body=body, at_ms=at_ms,
-        cut_from=size if size > len(body) else 0,
+        cut_from=size if size > len(body) else 0, source=values[6] if len(values) > 6 else "",
     )  # fmt: skip
 
 

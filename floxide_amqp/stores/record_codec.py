@@ -65,7 +65,7 @@ HEADER = Shape(
 )  # fmt: skip
 STATE = Shape(
     "run state", 6, status=STR, updated_at_ms=INT, finished_at_ms=INT | NONE, failure=ARRAY | NONE, reason=STR,
-    deadline_ms=INT | NONE, ends_as=STR, was_undone=BOOL, is_by_hand=BOOL,
+    deadline_ms=INT | NONE, ends_as=STR, was_undone=BOOL, is_by_hand=BOOL, version=STR,
 )  # fmt: skip
 TOMBSTONE = Shape(
     "tombstone", 8, run_id=STR, workflow=STR, version=STR, input_digest=STR, status=STR, ended_at_ms=INT,
@@ -96,6 +96,7 @@ WORKER = Shape(
     "worker record", 12, worker_id=STR, beat=INT, at_ms=INT, started_at_ms=INT, host=STR, boot=STR, pid=INT,
     process_started=STR, status=STR, queues=ARRAY, workflows=ARRAY, concurrency=INT, current_items=ARRAY,
     items_done=INT, errors=INT, life=STR, stuck=ARRAY, loop_lag_ms=INT, threads_lost=INT, late_commits=INT,
+    labels=ARRAY,
 )  # fmt: skip
 TIMER = Shape("timer", 3, kind=STR, turn=INT, after=STR)
 TIMER_SET_ASIDE = Shape("timer set aside", 3, timer=BYTES, failures=INT, reason=STR)
@@ -187,6 +188,7 @@ def encode_state(state: RunState) -> bytes:
     return pack_record(
         STATE, state.status.value, state.updated_at_ms, state.finished_at_ms, failed, state.reason, state.deadline_ms,
         "" if state.ends_as is None else state.ends_as.value, state.was_undone, state.is_by_hand,
+        state.version,
     )  # fmt: skip
 
 
@@ -208,7 +210,7 @@ def decode_state(data: bytes) -> RunState:
         status=_known(_RUN_STATUSES, v[0], STATE, "status"), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure,
         reason=v[4], deadline_ms=v[5],
         ends_as=_known(_RUN_STATUSES, ends_as, STATE, "status") if ends_as else None,
-        was_undone=was_undone, is_by_hand=is_by_hand,
+        was_undone=was_undone, is_by_hand=is_by_hand, version=v[9] if len(v) > 9 else "",
     )  # fmt: skip
 
 
@@ -498,7 +500,7 @@ def decode_worker(data: bytes) -> WorkerRecord:
     """
     names = [field.name for field in fields(WorkerRecord)]
     values = dict(zip(names, unpack_record(WORKER, data), strict=False))
-    for name in ("queues", "workflows", "current_items"):
+    for name in ("queues", "workflows", "current_items", "labels"):
         values[name] = texts(values.get(name, ()), f"worker's {name}")
     bodies = [STUCK.part(body) for body in values.get("stuck", ())]
     values["stuck"] = tuple([StuckBody(*body) for body in bodies])

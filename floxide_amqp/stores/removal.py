@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Timer, TimerKind, Tombstone, WorkItem
+from floxide_amqp.core.set_aside import leave_set_aside
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
@@ -284,4 +285,5 @@ def _led_to(tombstone: Tombstone, item: WorkItem, turn: int) -> Sequence[c.Chang
         changes.append(c.LeaveParked(item.queue, *parked_as, item.item_id))
     if item.status is WorkItemStatus.PARKED:
         changes.append(c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id))
+        changes.append(leave_set_aside(item, tombstone.workflow, tombstone.version))
     return changes

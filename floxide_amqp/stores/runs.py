@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.kin import Kin
 from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState, Tombstone
@@ -50,7 +50,8 @@ class StoredRun:
     def writer(self) -> BatchWriter:
         """Builds batches for this run."""
         header = self.header
-        return BatchWriter(header.run_id, header.created_at_ms, header.workflow, Kin(header.parent, True, True))
+        kin = Kin(header.parent, True, True)
+        return BatchWriter(header.run_id, header.created_at_ms, header.workflow, kin, header.version)
 
 
 class RunStore:

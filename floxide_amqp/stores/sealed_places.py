@@ -31,6 +31,7 @@ CHILD_OUTPUT: Final = "output of the child"
 CHILD: Final = "child"
 SCHEDULED_INPUT: Final = "input of the schedule"
 SCHEDULED_CONTEXT: Final = "context of the schedule"
+SOURCE_MESSAGE: Final = "message of the source"
 
 
 def arrival_place(run_id: RunId, opener: str, entry: str) -> Place:

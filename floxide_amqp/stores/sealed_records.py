@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import ChildRecord
-from floxide_amqp.core.records import ErrorRecord, Routed, RunHeader, RunState, Scope, WorkItem
+from floxide_amqp.core.records import ErrorRecord, Mail, Routed, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores.sealed import Layer, Place, Sealed, SealedText, Unsealed, unwrap
 from floxide_amqp.stores.sealed_places import (
@@ -23,6 +23,7 @@ from floxide_amqp.stores.sealed_places import (
     RUN_CONTEXT,
     RUN_FAILURE,
     RUN_INPUT,
+    mail_place,
     name_of_error,
     page_place,
     text_places,
@@ -61,6 +62,17 @@ def check_failure(sealing: Sealing, run_id: RunId, item: WorkItem) -> None:
     """
     if item.failure is not None and isinstance(item.failure.message, SealedText):
         sealing.open_text(item.failure.message, Place(run_id, ITEM_FAILURE, item.item_id))
+
+
+def check_mail(sealing: Sealing, run_id: RunId, unread: Iterable[Mail]) -> None:
+    """Make sure that this process can open the values a step may receive, before its body begins.
+
+    Raises:
+        MissingKeyError: It lacks a key or a codec.
+    """
+    for mail in unread:
+        if sealing.lacks(mail.payload) is not None:
+            sealing.open(mail.payload, mail_place(run_id, mail.name, mail.signal_id))
 
 
 def readable_item(sealing: Sealing, run_id: RunId, item: WorkItem) -> WorkItem:
@@ -171,6 +183,8 @@ def lacked_for(sealing: Sealing, item: WorkItem) -> Layer | None:
     found = sealing.lacks(item.input.payload)
     if found is None and item.failure is not None and isinstance(item.failure.message, SealedText):
         found = sealing.lacks(item.failure.message.envelope)
+    if found is None and item.mail is not None:
+        found = sealing.lacks(item.mail.payload)
     return found
 
 

@@ -45,9 +45,11 @@ from floxide_amqp.stores.importing import ATTRIBUTES, HEADER, RunImport
 from floxide_amqp.stores.limit_keys import copy_limit
 from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.own_entries import own_entries
+from floxide_amqp.stores.rate_keys import RATE_PREFIX, copy_rate
 from floxide_amqp.stores.run_file import CellFrame, RunFileReader
 from floxide_amqp.stores.schedules import copied_schedule
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.sources import copy_source
 
 PAGE: Final = 500
 """Records listed, and entries read or removed, in one round trip."""
@@ -59,8 +61,8 @@ OF_THE_DELETED: Final = (keys.CONDEMNED, keys.TOMBSTONES, keys.RUNS_ASIDE)
 """Indexes whose entries go with tombstones."""
 
 KNOWN: Final = (
-    keys.RUNS, *OF_THE_DELETED, keys.TIMERS, keys.SET_ASIDE, keys.DEAD_LETTERS, keys.SCHEDULES,
-    keys.LIMITS,
+    keys.RUNS, *OF_THE_DELETED, keys.TIMERS, keys.SET_ASIDE, keys.DEAD_LETTERS, keys.LETTERS, keys.SCHEDULES,
+    keys.LIMITS, keys.RATES, keys.SOURCES,
     *(index for status in RunStatus for index in (keys.runs_with_status(status), keys.ended_runs(status))),
 )  # fmt: skip
 """Indexes over all runs whose names are known; the others are named after workflows, task queues and workers."""
@@ -150,6 +152,13 @@ class SlotMove:
             return
         if run_id.startswith(LIMIT_PREFIX):
             await copy_limit(self.source, self.target, run_id)
+            return
+        if run_id.startswith(RATE_PREFIX):
+            await copy_rate(self.source, self.target, run_id)
+            return
+        if (name := keys.source_of(run_id)) is not None:
+            self._indexes.add(keys.open_runs_of_source(name))
+            await copy_source(self.source, self.target, name)
             return
         cells = (keys.header(run_id), keys.state(run_id), keys.tombstone(run_id), keys.imported(run_id))
         header, state, tombstone, mark = await self._cells(self.source, cells)

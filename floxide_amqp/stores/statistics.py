@@ -32,7 +32,7 @@ OPEN: Final = tuple(status for status in STATUSES if not status.is_terminal)
 LISTS: Final = (
     keys.RUNS, *(keys.ended_runs(status) for status in STATUSES if status.is_terminal), keys.CONDEMNED, keys.TOMBSTONES,
     keys.RUNS_ASIDE, keys.TIMERS, keys.SET_ASIDE, keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS, keys.LETTERS,
-    keys.SCHEDULES,
+    keys.SCHEDULES, keys.SOURCES,
 )  # fmt: skip
 """Indexes over all runs whose names are known, but those by status."""
 
@@ -40,6 +40,7 @@ EXACT: Final = {
     "header": "headers", "state": "headers", "x": "context", "xs": "context", "xt": "context", "h": "history",
     "e": "errors", "tombstone": "tombstones", "attributes": "attributes", "moments": "history",
     "spec": "schedules", "progress": "schedules",
+    "source": "sources", "control": "sources", "problem": "sources", "latest": "sources", "position": "sources",
 }  # fmt: skip
 PREFIXES: Final = {
     "i": "items", "s": "scopes", "n": "scopes", "c": "counters", "p": "pages of fan-outs", "d": "dead letters",

@@ -43,6 +43,7 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import attribute_writes
 from floxide_amqp.stores.children import child_writes
+from floxide_amqp.stores.context_snapshots import moved_context
 from floxide_amqp.stores.dead_letters import encode_letter, encode_place
 from floxide_amqp.stores.letters import letter_writes
 from floxide_amqp.stores.limit_keys import ticket_write
@@ -60,10 +61,14 @@ class BatchWriter:
         run_entry: The run's entry in the lists of runs, from its header's creation time.
         workflow: Its workflow's name, for the list of ended runs; empty where nothing is written that may end it.
         kin: Who must be told when it ends.
+        version: Its workflow's version, for the lists of runs by status; empty where it is not known.
     """
 
-    def __init__(self, run_id: RunId, created_at_ms: int, workflow: str = "", kin: Kin = ALONE) -> None:
+    def __init__(
+        self, run_id: RunId, created_at_ms: int, workflow: str = "", kin: Kin = ALONE, version: str = ""
+    ) -> None:
         self.run_id = run_id
+        self.version = version
         self.kin = kin
         self.workflow = workflow
         self.run_entry = keys.run_entry(created_at_ms, run_id)
@@ -135,6 +140,11 @@ class BatchWriter:
                 out.append(Put(keys.header(run_id), codec.encode_header(header)))
                 out.append(Enter(keys.RUNS, self.run_entry))
                 out.append(Enter(keys.runs_of_workflow(header.workflow), self.run_entry))
+            case c.RelistRun(status, version):
+                listed = keys.runs_with_status(status)
+                out.append(Enter(listed, self.run_entry, keys.listed_as(self.workflow, version)))
+            case c.MoveContext(position, snapshot, segments):
+                out += moved_context(run_id, position, snapshot, segments)
             case c.PutAttributes(before, after):
                 out += attribute_writes(run_id, self.run_entry, before, after)
             case c.PutRun(state, was):
@@ -267,7 +277,8 @@ class BatchWriter:
     def _move(self, was: RunStatus | None, state: RunState, out: list[Write]) -> None:
         if was is not None:
             out.append(Leave(keys.runs_with_status(was), self.run_entry))
-        out.append(Enter(keys.runs_with_status(state.status), self.run_entry))
+        listed_as = keys.listed_as(self.workflow, self.version)
+        out.append(Enter(keys.runs_with_status(state.status), self.run_entry, listed_as))
         if state.finished_at_ms is not None:
             entry = keys.timed_run(state.finished_at_ms, self.run_id)
             out.append(Enter(keys.ended_runs(state.status), entry, self.workflow.encode()))

@@ -51,13 +51,15 @@ async def chaos(
     )
     for line in findings.lines():
         print(line)
+    for line in findings.table():
+        print(line)
     if ended:
         print(f"ended by themselves, and were started again: {', '.join(ended)}")
     for kind, reason in tally.impossible.items():
         print(f"not possible here: {kind}: {reason}")
     for fault in tally.given_up:
         print(f"never injected: {fault.kind}, due {fault.at_seconds} s")
-    return 1 if findings.violations or tally.given_up or not is_quiet else 0
+    return 1 if findings.violations or findings.uncovered or tally.given_up or not is_quiet else 0
 
 
 def main(arguments: list[str] | None = None) -> int:

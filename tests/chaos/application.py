@@ -39,7 +39,9 @@ from floxide_amqp import (
 from floxide_amqp.core.reducers import Append
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
+from tests.chaos.groups import floor
 from tests.chaos.ledger import Ledger
+from tests.chaos.notes import write_to
 from tests.chaos.orders import UNTOUCHED_PRICE, Line, Order, Parcel, Priced, label_of, price_of, weight_of
 
 NAMESPACE = "chaos"
@@ -58,6 +60,9 @@ IMPATIENT = AmqpSettings(
 )
 """The same for the broker: a half-open link shows within seconds. A process may begin while the broker is away."""
 
+
+NO_POISON = 1_000
+"""Workers that may die on an item: more than are killed, so that nobody's run fails because of that."""
 
 FEW_CHANGES = 6
 """Changes of a context after which there is a snapshot: small orders have none, large ones several."""
@@ -221,6 +226,7 @@ class Bookkeeping(Interceptor):
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        write_to(ledger)
 
     async def step(self, call: StepCall, proceed: Callable[[], Awaitable[Transition[Any]]]) -> Transition[Any]:
         facts = (call.run_id, call.item_id, call.node, f"{call.run_id}:{call.item_id}", call.attempt)
@@ -276,9 +282,9 @@ TIMES_VARIABLE = "FLOXIDE_CHAOS_TIMES"
 def application(place: Place, *interceptors: Interceptor) -> Floxide:
     is_default = os.environ.get(TIMES_VARIABLE) == "default"
     return Floxide(
-        place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting],
+        place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting, *floor.WORKFLOWS],
         timeouts=Timeouts() if is_default else QUICK,
-        limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES),
+        limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES, deaths=NO_POISON),
         broker_settings=AmqpSettings(open_deadline=90.0) if is_default else IMPATIENT, interceptors=interceptors,
     )  # fmt: skip
 

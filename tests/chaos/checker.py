@@ -10,10 +10,12 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.checks.every import BODILESS, CHECKS, is_of_a_group, table, uncovered
+from tests.chaos.checks.hall import NOTE, Hall, in_time, read_journals
 from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.orders import Expected, Totals, expected_of, order_of
 from tests.chaos.store_reader import ENDED, StoredRun, StoreReader, open_reader
@@ -29,6 +31,15 @@ CONNECTIONS_MORE = 6
 """The same for connections to a store's server: there are up to four to work with and two for the heartbeat."""
 
 LARGEST_RESIDENT_KIB = 400_000
+
+OF_THE_ENGINE = "["
+"""What the names in the history have of items that the engine itself works off: ``pick[rest]``."""
+
+BY_OTHER_WAYS = "joins-"
+"""Runs whose items lead to others over joins of edges: what becomes of those is told by the check of their group."""
+
+HOOK = "!cancel"
+"""What stands among the steps to undo for the node that runs when a run is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,12 @@ class Findings:
     latest_body_ms: int = 0
     heard: int = 0
     quarantined: int = 0
+    groups: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def uncovered(self) -> list[str]:
+        """What of each group had to happen and did not."""
+        return uncovered(self.groups)
 
     def count(self, kind: str) -> int:
         return sum(1 for each in self.violations if each.kind == kind)
@@ -97,6 +114,12 @@ class Findings:
             f"wrong results {self.count('wrong')} · leaked {self.count('leaked')}"
         )
 
+    def table(self) -> Iterator[str]:
+        """What was exercised of each group of the language, a line each."""
+        yield from table(self.groups)
+        for what in self.uncovered:
+            yield f"never exercised: {what}"
+
 
 def check(folder: Path, *, reader: StoreReader | None = None) -> Findings:
     """Check a folder in which the chaos left a store, a ledger, journals and ``evidence.json``."""
@@ -108,6 +131,7 @@ def check(folder: Path, *, reader: StoreReader | None = None) -> Findings:
     checker.check_indexes()
     checker.check_broker()
     checker.check_processes()
+    checker.check_groups()
     return checker.findings
 
 
@@ -138,12 +162,36 @@ class _Checker:
     def check_runs(self) -> None:
         for run in self._runs.values():
             self.findings.runs[run.status] += 1
-            self._check_end(run)
             self._check_ends_of_items(run)
+            self._check_nothing_pending(run)
+            if is_of_a_group(run.run_id):
+                self._check_of_a_group(run)
+                continue
+            self._check_end(run)
             if run.status == "completed":
                 self._check_completed(run, expected_of(order_of(self._evidence.seed, _number(run.run_id))))
             else:
                 self._check_counts_of_cancelled(run)
+
+    def _check_of_a_group(self, run: StoredRun) -> None:
+        """What holds of every run; how it had to end is known to the check of its group."""
+        if not run.has_header or run.status == "unknown":
+            self._report("lost", "I1", run.run_id, "it has records but no header or no state")
+        if run.status == "completed" and not run.arrivals.get("hand"):
+            self._check_counts(run)
+        elif run.status == "cancelled":
+            self._check_counts_of_cancelled(run)
+
+    def _check_nothing_pending(self, run: StoredRun) -> None:
+        """I9: nothing of a run that has ended waits for anything: letters, signals, keys, what is to be undone."""
+        if run.status in ENDED:
+            is_terminated = any(action == "terminate" for action, _ in run.audit)
+            for what in ("posted", "tickets", *(() if is_terminated else ("begun",))):
+                left = [entry for entry in run.of_itself[what] if entry != HOOK]
+                if left:
+                    self._report("leaked", "I9", run.run_id, f"{what}: {left} is left"[:300])
+            if run.status == "completed" and run.of_itself["waits"] and not run.arrivals.get("hand"):
+                self._report("leaked", "I9", run.run_id, f"{run.of_itself['waits']} wait for signals, it says")
 
     def _check_end(self, run: StoredRun) -> None:
         """I1: the run is over, as it should be."""
@@ -172,13 +220,13 @@ class _Checker:
                 self._report("lost", "I2", run.run_id, f"{item.node} {item.item_id} is {item.status} without history")
             if item.status not in ENDED and ends[item.item_id]:
                 self._report("duplicated", "I2", run.run_id, f"{item.node} {item.item_id} ended and is {item.status}")
-            if item.status == "completed" and run.status == "completed":
+            if item.status == "completed" and run.status == "completed" and not run.run_id.startswith(BY_OTHER_WAYS):
                 for successor in item.successors:
                     if successor not in run.items:
                         self._report("lost", "I5", run.run_id, f"{item.node} led to {successor}, which is not there")
         for line in run.history:
             item = run.items.get(line.item_id)
-            if item is not None and (item.node, item.status) != (line.node, line.status):
+            if item is not None and (item.node, item.status) != (line.node.partition(OF_THE_ENGINE)[0], line.status):
                 self._report("wrong", "I2", run.run_id, f"{item.node} is {item.status}, its history says {line.status}")
 
     def _check_completed(self, run: StoredRun, expected: Expected) -> None:
@@ -224,7 +272,7 @@ class _Checker:
         for name, value in run.counters.items():
             if name.startswith("n:") and value:
                 self._report("leaked", "I3", run.run_id, f"scope counter {name} is {value}")
-        completed = sum(1 for line in run.history if line.status == "completed")
+        completed = sum(line.status == "completed" and OF_THE_ENGINE not in line.node for line in run.history)
         if run.counters.get("c:completed", 0) != completed:
             counted = run.counters.get("c:completed", 0)
             self._report("duplicated", "I3", run.run_id, f"{counted} completions counted, {completed} in the history")
@@ -263,12 +311,15 @@ class _Checker:
     def check_ledger(self) -> None:
         bodies: dict[tuple[str, str], list[Entry]] = defaultdict(list)
         for entry in read_ledger(self._folder):
-            bodies[entry.run_id, entry.item_id].append(entry)
+            if not entry.what.startswith(NOTE):
+                bodies[entry.run_id, entry.item_id].append(entry)
         for (run_id, item_id), entries in bodies.items():
             self._check_bodies(run_id, item_id, entries)
         for run in self._runs.values():
             for line in run.history:
                 entries = bodies.get((run.run_id, line.item_id), [])
+                if line.status == "cancelled" or OF_THE_ENGINE in line.node or (line.node in BODILESS and is_of_a_group(run.run_id)):
+                    continue
                 wanted = "end" if line.status == "completed" else "begin"
                 if not any(entry.what == wanted for entry in entries):
                     self._report("wrong", "I2", run.run_id, f"{line.node} {line.item_id} ended; no body says {wanted}")
@@ -285,8 +336,9 @@ class _Checker:
             return
         tries = item.attempt if item.status in ENDED else item.attempt + 1
         due = tries + (1 if item.node == "reserve" and item.turn > 2 else 0)
-        self.findings.repeated_bodies += max(0, len(begins) - due)
-        if item.status in ENDED and max((entry.attempt for entry in begins), default=0) > item.attempt:
+        if not is_of_a_group(run_id):  # those are held and tried again as often as their kind wants
+            self.findings.repeated_bodies += max(0, len(begins) - due)
+        if item.status in ("completed", "failed") and max((entry.attempt for entry in begins), default=0) > item.attempt:
             self._report("duplicated", "I6", run_id, f"{item.node} {item_id} ran attempt beyond its last")
         if run.finished_at_ms is not None:
             late = max((entry.at_ms for entry in begins), default=0) - run.finished_at_ms
@@ -306,6 +358,8 @@ class _Checker:
             self._report("lost", "I1", run_id, "a client was told that it is started, and the store does not know it")
         elif word == "cancelled" and (run is None or run.status != "cancelled"):
             self._report("wrong", "I7", run_id, "a client was told that it is cancelled")
+        elif word == "broken":
+            self._report("wrong", "I1", run_id, f"a client broke: {' '.join(words[2:])}"[:300])
         elif word == "result":
             self.findings.heard += 1
             if json.loads(words[2]) != expected_of(order_of(self._evidence.seed, _number(run_id))).result:
@@ -316,7 +370,10 @@ class _Checker:
     def check_indexes(self) -> None:
         for name in self._reader.indexes():
             kind = name.split(":")[0]
-            if kind in ("messages", "owned", "parked", "timers"):
+            if kind == "timers":
+                for entry, _ in self._reader.index(name):
+                    self._check_timer(entry)
+            elif kind in ("messages", "owned", "parked", "letters", "timers.aside", "runs.aside"):
                 for entry, _ in self._reader.index(name):
                     self._report("leaked", "I9", name, f"entry {entry} is left")
             elif kind == "runs.status":
@@ -327,11 +384,35 @@ class _Checker:
             if sent and not any(body in value.hex() for body in sent):
                 self._report("lost", "I10", entry, "a message in the quarantine was not sent as garbage")
 
+    def _check_timer(self, entry: str) -> None:
+        """I9: what is left is of runs that ended while an item of them waited; it goes when it is due."""
+        _, item_id, _, run_id = entry.split(":", 3)
+        run = self._runs.get(run_id)
+        item = run.items.get(item_id) if run is not None else None
+        was_stopped = run is not None and run.status in ENDED and is_of_a_group(run_id)
+        if not was_stopped or item is None or item.status not in ("held", "waiting retry"):
+            self._report("leaked", "I9", "timers", f"entry {entry} is left")
+
     def _check_list(self, name: str, status: str) -> None:
         for entry, _ in self._reader.index(name):
             run = self._runs.get(entry.split(":", 1)[1])
             if run is None or run.status != status:
                 self._report("wrong", "I3", name, f"{entry} is listed, and is {run.status if run else 'not there'}")
+
+    def check_groups(self) -> None:
+        """What each group of the language came to."""
+        notes: dict[str, list[Entry]] = defaultdict(list)
+        bodies: dict[str, list[Entry]] = defaultdict(list)
+        for entry in in_time(read_ledger(self._folder)):
+            (notes if entry.what.startswith(NOTE) else bodies)[entry.run_id].append(entry)
+        seen = Hall(
+            runs=self._runs, notes=notes, bodies=bodies, told=read_journals(self._folder), listed=self._listed,
+            of_store=self._reader.of_store(), queues=self._reader.queues_of_keys(), report=self._report,
+        )  # fmt: skip
+        for check in CHECKS:
+            hall = replace(seen, counts=Counter())
+            check.check(hall)
+            self.findings.groups[check.name] = hall.counts
 
     def check_broker(self) -> None:
         """I9: no message is left, no queue without its process."""
@@ -374,7 +455,9 @@ def main(arguments: list[str]) -> int:
         print(violation)
     for line in findings.lines():
         print(line)
-    return 1 if findings.violations else 0
+    for line in findings.table():
+        print(line)
+    return 1 if findings.violations or findings.uncovered else 0
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 It obeys lines on its standard input: ``start PREFIX FIRST COUNT`` starts runs, ``crash`` makes it die between the
 commit and the publish of its next start, ``storm PREFIX FIRST COUNT NUMBER`` pauses, resumes and cancels runs, and
-``resume ID`` resumes one that a client left paused when it was killed.
+``resume ID`` resumes one that a client left paused when it was killed. ``do GROUP NUMBER`` does a deed of a group of the
+language, and ``close`` brings the groups to their end.
 
 What it intends and what it has been told goes to a file, line by line: ``intend ID``, ``started ID``, ``result ID …``.
+A deed is open from its line ``deed GROUP NUMBER`` to its line ``done GROUP NUMBER``; a client that takes the place of
+another begins with the deeds that are open.
 """
 
 from __future__ import annotations
@@ -20,8 +23,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from floxide_amqp import FloxideError, InvalidRunStateError, Orchestrator, RunCancelledError, RunHandle, Start
+from floxide_amqp import Floxide, FloxideError, InvalidRunStateError, Orchestrator, RunCancelledError, RunHandle, Start
 from tests.chaos.application import CrashPoint, OrderContext, Orders, Place, application
+from tests.chaos.deeds import open_deeds
+from tests.chaos.groups.desk import Desk
+from tests.chaos.groups.floor import GROUPS
 from tests.chaos.orders import Order, Parcel, customer_of, order_of
 
 WATCHED = 5
@@ -41,8 +47,9 @@ class Journal:
 
 
 class Client:
-    def __init__(self, orchestrator: Orchestrator, journal: Journal, crash: CrashPoint, seed: int) -> None:
+    def __init__(self, orchestrator: Orchestrator, app: Floxide, journal: Journal, crash: CrashPoint, seed: int) -> None:
         self._orchestrator = orchestrator
+        self._desk = Desk(orchestrator, app, journal, seed)
         self._journal = journal
         self._crash = crash
         self._seed = seed
@@ -56,6 +63,12 @@ class Client:
                 self._do(self._storm(prefix, range(int(first), int(first) + int(count)), int(number)))
             case ["resume", run_id]:
                 self._do(self._leave_running(self._orchestrator.handle(Orders, run_id)))
+            case ["do", group, number]:
+                self._journal.write(f"deed {group} {number}")
+                self._do(self.deed(group, int(number)))
+            case ["close"]:
+                self._journal.write("deed close 0")
+                self._do(self.deed("close", 0))
             case ["crash"]:
                 self._crash.gap = "after-commit"
             case other:
@@ -65,6 +78,24 @@ class Client:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def deed(self, group: str, number: int) -> None:
+        """Do a deed to its end."""
+        try:
+            if group == "close":
+                for each in GROUPS.values():
+                    if each.close is not None:
+                        await each.close(self._desk)
+            else:
+                await GROUPS[group].do(self._desk, number)
+        except Exception as error:  # noqa: BLE001 - told, and then a violation
+            self._journal.write(f"broken {group}-{number} {type(error).__name__}: {error}".replace("\n", " "))
+        self._journal.write(f"done {group} {number}")
+
+    def go_on(self, folder: Path) -> None:
+        """Do what a client before this one has not done to the end."""
+        for group, number in open_deeds(folder):
+            self._do(self.deed(group, number))
 
     async def _start(self, prefix: str, numbers: Iterable[int]) -> list[RunHandle[Parcel]]:
         orders = {f"{prefix}-{number}": order_of(self._seed, number) for number in numbers}
@@ -138,10 +169,12 @@ async def main(name: str, broker: str, store: str, folder: str, seed: str) -> No
     place = Place(broker, store, Path(folder))
     crash = CrashPoint()
     journal = Journal(place.folder, name)
-    async with application(place, crash).orchestrator() as orchestrator:
-        client = Client(orchestrator, journal, crash, int(seed))
+    app = application(place, crash)
+    async with app.orchestrator() as orchestrator:
+        client = Client(orchestrator, app, journal, crash, int(seed))
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        client.go_on(place.folder)
         print(json.dumps({"kind": "ready"}), flush=True)
         while line := await reader.readline():
             client.obey(line.decode())

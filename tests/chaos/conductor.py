@@ -13,17 +13,24 @@ from typing import Any
 from aio_pika.exceptions import ChannelNotFoundEntity
 
 from tests.chaos.checker import Evidence
+from tests.chaos.checks.every import is_of_a_group
+from tests.chaos.deeds import Taskmaster, open_deeds
 from tests.chaos.faults import FAULTS, NothingToHitError
+from tests.chaos.groups.floor import GROUPS
 from tests.chaos.plan import Fault
 from tests.chaos.stage import Stage
 from tests.chaos.store_faults import NotPossibleHereError
 from tests.chaos.store_reader import StoreAwayError
+
+CLIENTS_OF_A_PROCESS = 2
+"""The client's process has its own, and one in a thread."""
 
 WINDOW = 160
 """Runs open at a time: enough to keep the workers busy."""
 
 BATCH = 16
 FEED_SECONDS = 0.2
+DEED_SECONDS = 0.5
 CALM_SECONDS = 3.0
 TRY_AGAIN_SECONDS = 1.0
 TRIES = 40
@@ -95,6 +102,7 @@ async def conduct(stage: Stage, plan: list[Fault], duration: float) -> Tally:
     tally = Tally()
     stage.duration = duration
     feeder = asyncio.create_task(Feeder(stage, tally).run())
+    deeds = asyncio.create_task(have_deeds_done(stage))
     tracks = {fault.track for fault in plan}
     try:
         async with asyncio.TaskGroup() as group:
@@ -102,10 +110,21 @@ async def conduct(stage: Stage, plan: list[Fault], duration: float) -> Tally:
                 group.create_task(_follow(stage, tally, [fault for fault in plan if fault.track == track]))
             group.create_task(asyncio.sleep(duration))
             group.create_task(_watch(feeder, duration))
+            group.create_task(_watch(deeds, duration))
     finally:
-        feeder.cancel()
-        await asyncio.gather(feeder, return_exceptions=True)
+        for task in (feeder, deeds):
+            task.cancel()
+        await asyncio.gather(feeder, deeds, return_exceptions=True)
     return tally
+
+
+async def have_deeds_done(stage: Stage) -> None:
+    """Have the client do deeds of each group, for ever."""
+    taskmaster = Taskmaster(stage.folder, {name: group.kinds for name, group in GROUPS.items()})
+    while True:
+        if stage.client is not None and stage.client.is_ready:
+            taskmaster.tell(stage.client)
+        await asyncio.sleep(DEED_SECONDS)
 
 
 async def _watch(feeder: asyncio.Task[None], duration: float) -> None:
@@ -148,12 +167,16 @@ async def settle(stage: Stage, tally: Tally) -> bool:
     """Wait until nothing is left to do; return whether that came about in time."""
     began = tally.now()
     calm = 0
+    is_closing = False
     while tally.now() - began < QUIET_SECONDS:
         try:
             await _resume_paused(stage)
+            if stage.client is not None and not is_closing:
+                is_closing = stage.client.is_ready and stage.client.tell("close")
             left = await asyncio.to_thread(stage.reader.left_over)
         except StoreAwayError as error:
             left = {str(error): 1}
+        left |= {f"deed {group} {number}": 1 for group, number in open_deeds(stage.folder)}
         calm = 0 if left else calm + 1
         if calm == 2 and not await _messages(stage):
             tally.quiet_after_seconds = tally.now() - began
@@ -168,7 +191,9 @@ async def _resume_paused(stage: Stage) -> None:
     """A client that was killed in a storm left its runs paused, and so they would stay."""
     if stage.client is not None:
         for entry, _ in await asyncio.to_thread(stage.reader.index, "runs.status:paused"):
-            stage.client.tell(f"resume {entry.split(':', 1)[1]}")
+            run_id = entry.split(":", 1)[1]
+            if not is_of_a_group(run_id):  # whoever pauses those resumes them
+                stage.client.tell(f"resume {run_id}")
 
 
 def broken_off(stage: Stage) -> list[str]:
@@ -195,7 +220,7 @@ async def close(stage: Stage, fresh: dict[str, Any]) -> None:
         await slot.ready()
     evidence = Evidence(
         seed=stage.seed, store=stage.store, suspended_ms=stage.suspended_ms, garbage=stage.garbage,
-        workers=len(stage.workers), clients=1 if stage.client else 0, fresh=fresh,
+        workers=len(stage.workers), clients=CLIENTS_OF_A_PROCESS if stage.client else 0, fresh=fresh,
     )  # fmt: skip
     evidence.reports = {slot.process_name: await slot.report() for slot in stage.workers}
     evidence.exits |= stage.drains

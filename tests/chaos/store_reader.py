@@ -8,6 +8,7 @@ the same for all.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -21,8 +22,16 @@ import msgpack
 from tests.chaos.merging import Snapshot, StoredContext
 
 ITEM_STATUSES = ("pending", "in progress", "waiting retry", "held", "parked", "completed", "failed", "cancelled")
-ENDED = ("completed", "failed")
-OPEN_RUNS = ("runs.status:pending", "runs.status:running", "runs.status:paused")
+ENDED = ("completed", "failed", "cancelled")
+OPEN_RUNS = ("runs.status:pending", "runs.status:running", "runs.status:paused", "runs.status:compensating")
+OF_ITSELF = ("begun", "posted", "mail", "waits", "children", "tickets")
+"""What stands in place of a join's opener in the names of indexes in which a run keeps what is no arrival."""
+
+OF_STORE = " "
+"""What the partitions begin with that are no run's: schedules, concurrency keys."""
+
+FAR_MS = 300_000
+"""Nothing that is due later is waited for."""
 
 Entries = list[tuple[str, Any]]
 
@@ -69,6 +78,14 @@ class StoredRun:
     errors: list[tuple[str, str]] = field(default_factory=list)
     arrivals: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     live: list[str] = field(default_factory=list)
+    workflow: str = ""
+    parent: str = ""
+    forked_from: str = ""
+    created_at_ms: int = 0
+    starts_at_ms: int = 0
+    cells: set[str] = field(default_factory=set)
+    audit: list[tuple[str, str]] = field(default_factory=list)
+    of_itself: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 class StoreAwayError(Exception):
@@ -207,10 +224,32 @@ class StoreReader:
         return self.tables.count(*OPEN_RUNS)
 
     def left_over(self) -> dict[str, int]:
-        """How many entries there are of what should be gone when all is quiet, by index."""
-        found = self.tables.index_sizes("runs.status", "messages", "owned", "parked", "timers")
-        ended = {f"runs.status:{status}" for status in ("completed", "failed", "cancelled")}
-        return {name: count for name, count in found.items() if name not in ended}
+        """How many entries there are of what should be gone when all is quiet, by index.
+
+        Timers that are due much later are of runs that have ended meanwhile, or those runs are among what is left.
+        """
+        found = self.tables.index_sizes("runs.status", "messages", "owned", "parked", "timers", "letters")
+        ended = {f"runs.status:{status}" for status in ENDED}
+        soon = f"{(time.time_ns() // 1_000_000) + FAR_MS:014d}"
+        found["timers"] = sum(entry < soon for entry, _ in self.tables.index("timers")) if "timers" in found else 0
+        return {name: count for name, count in found.items() if count and name not in ended}
+
+    def of_store(self) -> dict[str, dict[str, bytes]]:
+        """Cells that are no run's: by partition, such as `` schedule:beat``, and name."""
+        found: dict[str, dict[str, bytes]] = defaultdict(dict)
+        for partition, name, _, value in self.tables.cells():
+            if partition.startswith(OF_STORE):
+                found[partition][name] = value
+        return found
+
+    def queues_of_keys(self) -> dict[str, list[str]]:
+        """Who waits for each concurrency key, by its partition."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name, entry, _ in self.tables.index_entries("in"):
+            partition = name.partition(":")[2].rpartition(":")[0]
+            if partition.startswith(OF_STORE):
+                found[partition].append(entry)
+        return found
 
     def messages(self, queue: str, limit: int) -> list[tuple[str, str, str, int]]:
         """Some messages that are under way: entry, run, item, turn."""
@@ -230,18 +269,24 @@ class StoreReader:
     def runs(self) -> Iterator[StoredRun]:
         found: dict[str, StoredRun] = {}
         for partition, name, version, value in self.tables.cells():
-            _read_cell(found.setdefault(partition, StoredRun(partition)), name, version, value)
+            if not partition.startswith(OF_STORE):
+                _read_cell(found.setdefault(partition, StoredRun(partition)), name, version, value)
         for partition, name, count in self.tables.counters():
             found.setdefault(partition, StoredRun(partition)).counters[name] = count
         for partition, name, position, value in self.tables.log_entries():
             _read_line(found.setdefault(partition, StoredRun(partition)), name, position, plain(value))
         for name, entry, value in self.tables.index_entries("in", "live"):
-            kind, run_id, *opener = name.split(":")
+            kind, _, rest = name.partition(":")
+            run_id, _, opener = (rest, "", "") if kind == "live" else rest.rpartition(":")  # ids may have colons
+            if run_id.startswith(OF_STORE):
+                continue
             run = found.setdefault(run_id, StoredRun(run_id))
             if kind == "live":
                 run.live.append(entry)
+            elif opener in OF_ITSELF:
+                run.of_itself[opener].append(entry)
             else:
-                run.arrivals[opener[0]].append(payload(value))
+                run.arrivals[opener].append(payload(value))
         yield from found.values()
 
 
@@ -269,9 +314,9 @@ CREATE TABLE index_entries (name, entry, slot, value);
 
 
 def _read_cell(run: StoredRun, name: str, version: int, value: bytes) -> None:
+    run.cells.add(name)
     if name == "header":
-        run.has_header = True
-        run.context.initial = plain(plain_field(value, 6))
+        _read_header(run, msgpack.unpackb(value, strict_map_key=False))
     elif name == "state":
         _, run.status, _, run.finished_at_ms, run.failure, *_ = plain(value)
     elif name.startswith("i:"):
@@ -285,10 +330,12 @@ def _read_cell(run: StoredRun, name: str, version: int, value: bytes) -> None:
         run.context.segments[int(name[3:])] = (path, plain(elements))
 
 
-def plain_field(value: bytes, number: int) -> bytes:
-    found = msgpack.unpackb(value)[number]
-    assert isinstance(found, bytes)
-    return found
+def _read_header(run: StoredRun, v: list[Any]) -> None:
+    run.has_header = True
+    run.workflow, run.created_at_ms, run.starts_at_ms = v[2], v[7], v[12]
+    run.parent = v[11][0] if v[11] else ""
+    run.forked_from = v[13][0] if v[13] else ""
+    run.context.initial = plain(v[6])
 
 
 def _item(version: int, value: bytes) -> Item:
@@ -304,5 +351,7 @@ def _read_line(run: StoredRun, name: str, position: int, v: list[Any]) -> None:
         run.history.append(Ended(v[1], v[2], ITEM_STATUSES[v[3]], v[4], v[5], v[7]))
     elif name == "e":
         run.errors.append((v[1], v[2]))
+    elif name == "a":
+        run.audit.append((v[2], v[3]))
     elif name == "x":
         run.context.deltas.append((position, v[1], plain(v[2])))

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
-import msgpack
 import pytest
 import pytest_asyncio
 
 from floxide_amqp import Limits
 from tests.chaos.checker import check
-from tests.chaos.finished import FINISHED, FLAKY_RUN, LEFT_ENTRY, RUN, finish_orders
-from tests.chaos.ledger import FOLDER
+from tests.chaos.corrupting import (
+    Corruption,
+    entry,
+    evidence,
+    late_body,
+    ledger,
+    other_key,
+    record,
+    sql,
+    told,
+)
+from tests.chaos.finished import FINISHED, FLAKY_RUN, RUN, finish_orders
 from tests.chaos.store_reader import SqliteTables, StoreReader
-
-Corruption = Callable[[Path], None]
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,76 +38,6 @@ async def finished_with_snapshots(tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("finished")
     await finish_orders(folder, f"sqlite:///{folder}/runs.db", Limits(context_snapshot=2))
     return folder
-
-
-def sql(statement: str, *parameters: object) -> Corruption:
-    """Change the store's file; the statement must change something."""
-
-    def corrupt(folder: Path) -> None:
-        with closing(sqlite3.connect(folder / "runs.db")) as connection:
-            assert connection.execute(statement, parameters).rowcount > 0
-            connection.commit()
-
-    return corrupt
-
-
-def record(where: str, parameters: tuple[object, ...], table: str, *changes: tuple[int, object]) -> Corruption:
-    """Change fields of the first record that is found."""
-
-    def corrupt(folder: Path) -> None:
-        with closing(sqlite3.connect(folder / "runs.db")) as connection:
-            condition = f"FROM {table} WHERE {where}"
-            (value,) = connection.execute(f"SELECT value {condition} LIMIT 1", parameters).fetchone()
-            fields = msgpack.unpackb(value, strict_map_key=False)
-            for number, field in changes:
-                fields[number] = field
-            key = (*parameters, value)
-            connection.execute(f"UPDATE {table} SET value=? WHERE {where} AND value=?", (msgpack.packb(fields), *key))
-            connection.commit()
-
-    return corrupt
-
-
-def entry(index: str, name: str = LEFT_ENTRY) -> Corruption:
-    return sql("INSERT INTO index_entries VALUES (?,?,0,?)", index, name, msgpack.packb([1, RUN, "x", 1, "w9"]))
-
-
-def evidence(**changes: object) -> Corruption:
-    def corrupt(folder: Path) -> None:
-        path = folder / "evidence.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-    return corrupt
-
-
-def ledger(change: Callable[[list[str]], list[str]]) -> Corruption:
-    def corrupt(folder: Path) -> None:
-        (path,) = (folder / FOLDER).glob("*.log")
-        before = path.read_text().splitlines(keepends=True)
-        after = change(before)
-        assert after != before
-        path.write_text("".join(after))
-
-    return corrupt
-
-
-def told(line: str) -> Corruption:
-    def corrupt(folder: Path) -> None:
-        with (folder / "clients" / "client.log").open("a") as file:
-            file.write(f"{line}\n")
-
-    return corrupt
-
-
-def late_body(lines: list[str]) -> list[str]:
-    *facts, at_ms = lines[0].rstrip("\n").split("\t")
-    return [*lines, "\t".join([*facts, str(int(at_ms) + 3_600_000)]) + "\n"]
-
-
-def other_key(lines: list[str]) -> list[str]:
-    facts = lines[0].split("\t")
-    facts[4] = "another key"
-    return [*lines, "\t".join(facts)]
 
 
 RUN_LOG = "partition=? AND name=?"
@@ -251,6 +183,10 @@ async def test_contexts_with_snapshots_are_merged_in_each_way(finished_with_snap
     assert [str(violation) for violation in check(finished_with_snapshots).violations] == []
 
 
+CHANGES_TWICE = " + ".join(f"4 * sign(instr(value, CAST('{name}' AS BLOB)))" for name in ("picked", "quantity"))
+CHANGES_TWICE += " + sign(instr(value, CAST('packed' AS BLOB)))"
+"""Tells changes that make a difference when they are made again from those that do not."""
+
 WITHOUT = f"DELETE FROM {{}} WHERE {RUN_LOG}"
 IN_SNAPSHOTS: dict[str, Corruption] = {
     "a segment is gone": sql(WITHOUT.format("cells"), RUN, "xc:0"),
@@ -260,8 +196,8 @@ IN_SNAPSHOTS: dict[str, Corruption] = {
     ),
     "the changes after the snapshots are gone": sql(WITHOUT.format("log_entries"), RUN, "x"),
     "a change counts twice": sql(
-        f"INSERT INTO log_entries SELECT slot, partition, name, 999, value FROM log_entries WHERE {RUN_LOG} LIMIT 1",
-        RUN, "x",
+        f"INSERT INTO log_entries SELECT slot, partition, name, 999, value FROM log_entries WHERE {RUN_LOG} "
+        f"ORDER BY {CHANGES_TWICE} DESC, position LIMIT 1", RUN, "x",
     ),
 }  # fmt: skip
 

@@ -19,13 +19,12 @@ from floxide_amqp import (
     Sum,
     Workflow,
     WorkflowCtx,
-    WorkItemStatus,
     gather,
     node,
 )
 from floxide_amqp.core import compensation, decide, moves, plan
 from floxide_amqp.core.changes import WhenCount
-from floxide_amqp.runtime import undoing
+from floxide_amqp.runtime import left_items, undoing
 from floxide_amqp.testing.simulation import Ending, SimulationFailedError, simulate
 from floxide_amqp.testing.simulation.faults import KINDS
 
@@ -120,6 +119,22 @@ class Booking(Workflow[int, int, Spent]):
     on_cancel = tell
 
 
+@node(compensation=uncharge, retry=TRIES)
+async def charge_later(ctx: WorkflowCtx[Spent], x: int) -> int:
+    """Two are quick; the others are at it for long, and book at the end."""
+    await asyncio.sleep(0.0 if x < 3 else 0.6)
+    await ctx.resource(Bank).book(ctx.idempotency_key, 100 * x)
+    return 100 * x
+
+
+class Racing(Workflow[int, int, Spent]):
+    """Goes on with the first two charges; the others are cancelled, and undone with the rest where the sum is odd."""
+
+    start = reserve
+    edges = (reserve >> split >> charge_later >> gather(conclude, at_most=2),)
+    on_cancel = tell
+
+
 def nothing_is_kept_but_of_completed_runs(ending: Ending[int]) -> None:
     """The books agree with how the runs ended: what has failed or was cancelled has booked nothing."""
     terminated = {run.run_id for run in ending.runs if "terminated" in str(run.error)}
@@ -136,6 +151,21 @@ def nothing_is_late_either(ending: Ending[int]) -> None:
     """Besides, no body does anything once its step is being undone."""
     nothing_is_kept_but_of_completed_runs(ending)
     assert not ending.resource(Bank).late
+
+
+def nothing_swept_is_late(ending: Ending[int]) -> None:
+    """What has failed or was cancelled has booked nothing, also of what was cancelled with its fan-out."""
+    bank = ending.resource(Bank)
+    kept = {run.run_id for run in ending.runs if run.status is RunStatus.COMPLETED or "terminated" in str(run.error)}
+    assert {key.partition(":")[0] for key in bank.booked} <= kept, bank.booked
+    assert not bank.late, bank.late
+
+
+def raced(seeds: range, *, faults: Sequence[str] = NO_ZOMBIES, **more: Any) -> Any:
+    return simulate(
+        Racing, 3, 5, 6, resources=lambda: {Bank: Bank()}, seeds=seeds, check=nothing_swept_is_late, faults=faults,
+        **more,
+    )  # fmt: skip
 
 
 def played(seeds: range, *, faults: Sequence[str] = ALL_FAULTS, **more: Any) -> Any:
@@ -156,6 +186,11 @@ def test_what_a_storm_of_controls_leaves_is_all_or_nothing() -> None:
     assert totals.faults["cancel"]
 
 
+def test_what_is_swept_is_undone_when_its_body_has_ended_and_not_before() -> None:
+    totals = raced(range(12), cancels=True)
+    assert {"charge_later", "reserve"}.isdisjoint(totals.never_under_fault)
+
+
 def forget_what_begins(patch: pytest.MonkeyPatch) -> None:
     """A step that can be undone is noted when it completes, and not before its body runs."""
     for module in (moves, plan):
@@ -170,12 +205,12 @@ def undo_in_the_order_of_doing(patch: pytest.MonkeyPatch) -> None:
 def undo_before_the_body_has_ended(patch: pytest.MonkeyPatch) -> None:
     """Nobody waits for bodies in flight."""
 
-    class _Anything:
-        IN_PROGRESS = object()
-        COMPLETED = WorkItemStatus.COMPLETED
-        FAILED = WorkItemStatus.FAILED
+    patch.setattr(undoing, "is_at_work", lambda item: False)
 
-    patch.setattr(undoing, "WorkItemStatus", _Anything)
+
+def sweep_what_is_at_work(patch: pytest.MonkeyPatch) -> None:
+    """What is left in a closed fan-out is cancelled, whether its bodies have ended or not."""
+    patch.setattr(left_items, "is_at_work", lambda item: False)
 
 
 def forget_the_next(patch: pytest.MonkeyPatch) -> None:
@@ -204,3 +239,11 @@ def test_a_planted_bug_is_found(plant: Callable[[pytest.MonkeyPatch], None]) -> 
         with pytest.raises(SimulationFailedError) as found:
             played(range(20), faults=faults, storms=plant in WHEN_CANCELLED, cancels=True)
     print(f"{plant.__name__}: seed {found.value.seed}: {found.value.violations[0]}")
+
+
+def test_a_sweep_that_waits_for_no_body_is_found() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        sweep_what_is_at_work(patch)
+        with pytest.raises(SimulationFailedError) as found:
+            raced(range(20), faults=("bad hints",))
+    print(f"seed {found.value.seed}: {found.value.violations[0]}")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from shop import *
 
-from floxide_amqp import Concurrency, Orchestrator, node
+from floxide_amqp import Concurrency, Orchestrator, RateLimit, node
 
 Concurrency("account")  # expect: a limit without a number
 Concurrency("account", 5)  # expect: a number without its name
 Concurrency("account", limit="5")  # expect: a number that is a text
 Concurrency("account", limit=5, key="account")  # expect: a key that is no function
+
+RateLimit("mail-api", 100)  # expect: a rate without its time
+RateLimit("mail-api", "100", per=1)  # expect: a number that is a text
+RateLimit("mail-api", 100, per="1 s")  # expect: a time that is a text
+
+
+@node(rate=Concurrency("mail", limit=5))  # expect: another kind of limit
+async def pace(order: Order) -> Order:
+    return order
 
 
 @node(concurrency=5)  # expect: a number in place of a limit
@@ -20,3 +29,4 @@ async def settle(order: Order) -> Order:
 async def steer(orchestrator: Orchestrator) -> None:
     await orchestrator.limits.set("account", "a")  # expect: no limit
     await orchestrator.limits.set("account", limit="3")  # expect: a limit that is a text
+    await orchestrator.limits.set_rate("mail-api", limit=5, per="1 s")  # expect: a time that is a text

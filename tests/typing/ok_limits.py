@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import assert_type
 
 from shop import *
 
-from floxide_amqp import Concurrency, LimitInfo, Orchestrator, Workflow, node
+from floxide_amqp import Concurrency, LimitInfo, Orchestrator, RateInfo, RateLimit, Workflow, node
 
 PER_CUSTOMER = Concurrency("customer", limit=5, key=lambda order: order.id)
 
@@ -17,7 +18,7 @@ async def settle(order: Order) -> Receipt:
     return Receipt(order.id)
 
 
-@node(queue="mail", concurrency=Concurrency("mail", limit=1))
+@node(queue="mail", concurrency=Concurrency("mail", limit=1), rate=RateLimit("mail-api", 100, per=1, burst=5))
 def tell(receipt: Receipt) -> str:
     return "told"
 
@@ -32,3 +33,6 @@ async def steer(orchestrator: Orchestrator) -> None:
     assert_type(await orchestrator.limits.get("customer", 17), LimitInfo)
     await orchestrator.limits.set("customer", "17", limit=3)
     await orchestrator.limits.set("mail", limit=None)
+    assert_type(await orchestrator.limits.rates(), Sequence[RateInfo])
+    assert_type(await orchestrator.limits.set_rate("mail-api", limit=50, per=timedelta(seconds=2)), RateInfo)
+    assert_type(await orchestrator.limits.rate("mail-api"), RateInfo)

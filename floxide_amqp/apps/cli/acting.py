@@ -112,6 +112,13 @@ def worker(
         list[str] | None,
         typer.Option(metavar="NAME", help="A task queue to serve, once each; by default all of the workflows'."),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="What this worker has that nodes ask for, such as gpu; once each."),
+    ] = None,
+    only_labelled: Annotated[
+        bool, typer.Option("--only-labelled", help="Leave nodes that ask for no label to other workers.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The worker's id; by default host, process, random part.")
     ] = None,
@@ -129,8 +136,8 @@ def worker(
 
     async def main(stop: Stop) -> None:
         async with app.worker(
-            concurrency=concurrency, queues=queue or (), name=name, owns_process=True,
-            http=http or frame.settings.http,
+            concurrency=concurrency, queues=queue or (), labels=frozenset(label) if label else None,
+            only_labelled=only_labelled, name=name, owns_process=True, http=http or frame.settings.http,
         ) as opened:  # fmt: skip
             stop.instead(opened.stop)
             await opened.run_forever()

@@ -17,12 +17,15 @@ from floxide_amqp.apps.cli import (
     limits,
     looking,
     moving,
+    parked,
     resharding,
     schedules,
     signalling,
+    sources,
     steering,
     store,
     store_stats,
+    workers,
 )
 from floxide_amqp.apps.cli.printing import print_text
 
@@ -56,6 +59,7 @@ app.command("children")(children.children)
 app.command("errors")(looking.errors)
 app.command("events")(following.events)
 app.command("graph")(looking.graph)
+app.command("workers")(workers.workers)
 
 
 def _tell_version(asked: bool) -> None:
@@ -83,7 +87,9 @@ app.add_typer(quarantine)
 app.add_typer(dead_letters.app)
 app.add_typer(bulk.app)
 app.add_typer(schedules.app)
+app.add_typer(sources.app)
 app.add_typer(limits.app)
+app.add_typer(parked.app)
 store.app.command("stats")(store_stats.stats)
 store.app.command("reshard")(resharding.reshard)
 app.add_typer(store.app)

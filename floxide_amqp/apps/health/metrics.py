@@ -85,6 +85,10 @@ def _steps(worker: Worker) -> Iterator[Sample]:
         yield from (((workflow, node, outcome), float(count)) for outcome, count in outcomes.items())
 
 
+def _source_items(worker: Worker) -> Iterator[Sample]:
+    return ((labels, float(count)) for labels, count in worker.services.figures.sources.items())
+
+
 def _durations(worker: Worker) -> Iterator[Sample]:
     for labels, figures in worker.services.figures.nodes.items():
         yield labels, figures.durations
@@ -116,6 +120,12 @@ def _generations(worker: Worker) -> Iterator[Sample]:
 
 def _info(worker: Worker) -> Iterator[Sample]:
     yield (worker.services.name, ",".join(worker.queues)), 1.0
+
+
+def _unserved(worker: Worker) -> Iterator[Sample]:
+    now_ms = worker.services.now_ms()
+    for queue, since_ms in worker.maintenance.unserved_since_ms.items():
+        yield (queue,), max(0.0, (now_ms - since_ms) / 1000)
 
 
 _COUNTER, _GAUGE, _HISTOGRAM = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.HISTOGRAM
@@ -185,6 +195,10 @@ METRICS = (
     Metric("floxide_messages_left_to_probes_total", _COUNTER, ("shard",),
            "Messages let go because their run's server was down while others were up; probes find them again.",
            _by_name(lambda worker: worker.services.figures.left_to_probes)),
+    Metric("floxide_source_items_total", _COUNTER, ("source", "outcome"),
+           "Messages and items of sources: started, duplicates, quarantined, rejected.", _source_items),
+    Metric("floxide_unserved_task_queue_age_seconds", _GAUGE, ("queue",),
+           "Age of the oldest message in a task queue that no living worker serves.", _unserved),
     # the broker
     Metric("floxide_broker_connection_state", _GAUGE, ("role", "state"),
            "1 for the state of the role's connection, 0 for the others.", _connection_states),

@@ -112,6 +112,10 @@ class Keeper(Generic[LaneT]):
             await self.aclose()
             raise
 
+    def begin(self) -> None:
+        """Start, without waiting for anything; `problem` tells how it goes."""
+        self._task = asyncio.create_task(self._run(), name=f"floxide-{self._what}")
+
     async def aclose(self) -> None:
         """Stop tending and close the channel; a second call does nothing."""
         task, self._task = self._task, None

@@ -193,8 +193,9 @@ class MirroredRun:
         """Whether an entry leads to a live item: an owner's, a timer's, a message's at the end of its walk."""
         if self._held[item_id] or (item_id in self._woken and self.turns[item_id] in self._woken[item_id].values()):
             return True
-        status = self.items[item_id].status
-        if self.sweeps.intersection(self.items[item_id].scope):
+        item, status = self.items[item_id], self.items[item_id].status
+        must_end_first = item.begun and status is WorkItemStatus.IN_PROGRESS
+        if not must_end_first and self.sweeps.intersection(item.scope):
             return True
         if status is WorkItemStatus.PENDING and (self.resumes or self.status is RunStatus.PAUSED):
             return True

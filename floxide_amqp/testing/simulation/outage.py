@@ -9,8 +9,12 @@ from typing import Any
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import waits_for_child
+from floxide_amqp.core.rates import waits_for_rate
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.runtime.pacing import TURN_WHEN_NEW
+from floxide_amqp.stores.rate_keys import rate_place
 from floxide_amqp.testing.simulation.cluster import FAR_MS, Simulation
+from floxide_amqp.testing.simulation.rate_watch import PACED
 from floxide_amqp.testing.simulation.servers import home_of, shown
 from floxide_amqp.testing.simulation.storage import StoreServer
 from floxide_amqp.testing.simulation.verdict import Started, let_all_go_on
@@ -75,6 +79,9 @@ def _goes_on(world: Simulation, run_id: str, away: StoreServer) -> bool:
         return home_of(world.servers, partition) is away
 
     if any(world.watch.limits.waits_on(item, is_away) for item in run.alive()):
+        return False
+    asks_again = any(waits_for_rate(item.waits_for) or run.turns[item.item_id] > TURN_WHEN_NEW for item in run.alive())
+    if asks_again and is_away(rate_place(f"{PACED.name}/")):
         return False
     return not any(index == LETTERS for index, _ in run.parked)
 

@@ -36,6 +36,10 @@ from floxide_amqp.testing.simulation.random_pieces import (
     folded,
 )
 from floxide_amqp.testing.simulation.random_signals import asking, asking_outside, competing
+from floxide_amqp.testing.simulation.rate_watch import PACED, note_start
+
+RATED = 7
+"""Of so many nodes that were made one after the other, one that does arithmetic has a rate limit."""
 
 
 @dataclass
@@ -74,10 +78,13 @@ class Recipe:
     def add(self, amount: int, word: str = "add") -> Chain:
         """Return a node that does arithmetic, on one of two task queues."""
         limit = self.limit()
+        rate = PACED if self.made % RATED == 1 else None
         pause = self.chance.choice([0, 0, 0, 0.02, 1.0]) or (0.05 if limit else 0)
 
-        @node(queue=self.chance.choice(["", "", "", "other"]), concurrency=limit)
+        @node(queue=self.chance.choice(["", "", "", "other"]), concurrency=limit, rate=rate)
         async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
+            if rate is not None:
+                note_start()
             self.look(ctx)
             await ctx.sleep(pause)
             ctx.state.steps += 1

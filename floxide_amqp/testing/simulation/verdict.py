@@ -26,6 +26,7 @@ from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.names import misnamed
 from floxide_amqp.testing.simulation.pruned import check_pruned
 from floxide_amqp.testing.simulation.random_signals import OUTSIDE
+from floxide_amqp.testing.simulation.rate_watch import check_rates
 from floxide_amqp.testing.simulation.undone import check_undone
 
 MOST_SECONDS = 600.0
@@ -134,6 +135,7 @@ async def check_what_is_left(world: Simulation, client: Orchestrator, workflow: 
     if left:
         world.story.violation(f"I9: left behind: {left}")
     check_children(world)
+    check_rates(world.story)
     for line in world.watch.limits.left_over():
         world.story.violation(f"I14: when all is over, somebody {line}")
     for run in runs:

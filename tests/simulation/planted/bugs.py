@@ -18,6 +18,7 @@ from floxide_amqp.core import dead_letter_moves, decide, kin_letters, moves, pla
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import WorkItemId, slot_of
 from floxide_amqp.core.letters import Letter
+from floxide_amqp.core.limits import LimitChange
 from floxide_amqp.core.records import TimerKind
 from floxide_amqp.core.reducers import Sum, Union
 from floxide_amqp.core.signal_changes import MailboxIs, MailIsThere, SignalIsNew, WaitersAre
@@ -29,7 +30,7 @@ from floxide_amqp.runtime.limit_letters import ReleaseKeys
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.runtime.settlement import Settlement
-from floxide_amqp.stores import keys, writes
+from floxide_amqp.stores import keys, limit_keys, rate_keys, writes
 from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.writes import BatchWriter
 from floxide_amqp.testing.simulation import Plan, Planned
@@ -312,12 +313,23 @@ def clocks_apart(plan: Plan) -> Plan:
 
 
 def keys_kept(patch: Patch) -> None:
-    """A run that ends with steps at work, or in line, does not give back their concurrency keys."""
+    """A run that ends with steps at work, or in line, does not give back their concurrency keys, and nobody asks."""
 
     async def nothing(*_given: Any) -> bool:
         return True
 
     patch.setattr(ReleaseKeys, "deliver", nothing)
+    patch.setattr(limit_keys, "ask_again", lambda state, *_: LimitChange(state=state))
+
+
+def same_instants(patch: Patch) -> None:
+    """Two workers reserve the same instants of a rate limit, as neither looks whether the other did."""
+    patch.setattr(rate_keys, "unchanged", lambda *_: ())
+
+
+def rated(plan: Plan) -> Plan:
+    """Many runs at once on three workers."""
+    return replace(hand_to_hand(plan), runs=8)
 
 
 BUGS = (
@@ -341,6 +353,7 @@ BUGS = (
     Bug("set aside without a letter", kept_without_a_letter, change=many_letters),
     Bug("letter in memory only", letter_in_memory, within=60),
     Bug("concurrency keys kept by a run that is cancelled", keys_kept, change=many_controls),
+    Bug("instants of a rate limit given twice", same_instants, within=60, change=rated),
     Bug("messages held for a server that is away", held_for_a_server, within=60, change=over_three_servers),
     Bug("one clock for all servers", one_clock_for_all, change=clocks_apart),
     Bug("deleted in part", deleted_in_part, change=soon_deleted),

@@ -71,7 +71,9 @@ def test_status_says_what_a_parked_run_waits_for_and_since_when(floxide: Command
     shown = one_line(floxide("status", "parked").stdout)
     assert "status waiting" in shown
     assert f"waits for {WHAT}, since 20" in shown
-    assert "waits" not in floxide("status", "fresh").stdout
+    assert "waits for a worker that serves task queue 'default' to run node 'double'" in one_line(
+        floxide("status", "fresh").stdout
+    ), "no worker runs"
     told = json.loads(floxide("status", "parked", "--json").stdout)["run"]
     assert told["status"] == "waiting"
     assert [(wait["what"], wait["items"], wait["until"]) for wait in told["waits"]] == [(WHAT, 1, None)]

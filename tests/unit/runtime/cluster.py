@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -175,24 +176,36 @@ class Cluster:
         return Session(store, VirtualClock())
 
     def worker_of(
-        self, *, workflows: Sequence[WorkflowClass] | None = None, queues: Sequence[str] = ()
+        self,
+        *,
+        workflows: Sequence[WorkflowClass] | None = None,
+        queues: Sequence[str] = (),
+        labels: AbstractSet[str] | None = None,
+        only_labelled: bool = False,
     ) -> tuple[Worker, Services, FaultyKeyValueStore, FaultyWorkQueue]:
         """A worker that does not run yet."""
         self._count += 1
         known = self.workflows if workflows is None else workflows
         services, store, queue = self._services(f"worker-{self._count}", known)
-        served = tuple(queues) or services.registry.queues() or ("default",)
+        served = services.registry.served(queues, labels, only_labelled=only_labelled)
         record = new_record(
             services.name, now_ms=services.now_ms(), queues=served, workflows=services.registry.names(),
-            concurrency=self.limits.concurrency,
+            concurrency=self.limits.concurrency, labels=tuple(sorted(labels or ())),
         )  # fmt: skip
         heartbeat = TaskHeartbeat(record, services.session, VirtualClock(), self.timeouts.heartbeat)
         return Worker(services, heartbeat, served), services, store, queue
 
     async def start_worker(
-        self, *, workflows: Sequence[WorkflowClass] | None = None, queues: Sequence[str] = ()
+        self,
+        *,
+        workflows: Sequence[WorkflowClass] | None = None,
+        queues: Sequence[str] = (),
+        labels: AbstractSet[str] | None = None,
+        only_labelled: bool = False,
     ) -> Member:
-        worker, services, store, queue = self.worker_of(workflows=workflows, queues=queues)
+        worker, services, store, queue = self.worker_of(
+            workflows=workflows, queues=queues, labels=labels, only_labelled=only_labelled
+        )
         task = asyncio.create_task(worker.run_forever(), name=f"member.{services.name}")
         member = Member(services, store, queue, worker, task)
         self.members.append(member)

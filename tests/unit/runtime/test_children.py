@@ -230,6 +230,17 @@ class Slow(Workflow[int, int]):
     edges = (long,)
 
 
+@node
+async def a_minute(ctx: WorkflowCtx[Any], x: int) -> int:
+    await ctx.sleep(60)
+    return x
+
+
+class Minute(Workflow[int, int]):
+    start = a_minute
+    edges = (a_minute,)
+
+
 class Slowly(Workflow[int, int]):
     start = ChildWorkflow(Slow)
     edges = (start,)
@@ -509,3 +520,68 @@ async def test_children_in_a_fan_out_are_gathered_in_order(cluster: NewCluster) 
     )
     assert len(await children_of(here, "parent")) == 40
     await here.check_completed("parent")
+
+
+@pytest.mark.asyncio
+async def test_what_closes_children_comes_too_late_for_a_parent_that_goes_on_again(cluster: NewCluster) -> None:
+    broken = {"is": True}
+
+    @node
+    async def breaking(ctx: WorkflowCtx[Any], x: int) -> int:
+        if broken["is"]:
+            raise BrokeError("once")
+        return x
+
+    class Branching(Workflow[int, list[int]]):
+        start = prepare
+        edges = (prepare >> (ChildWorkflow(Minute), breaking),)
+
+    here = cluster(Branching)
+    worker = await here.start_worker()
+    deliver, worker.services.on_letters = worker.services.on_letters, lambda letters: None
+    client = here.client()
+    run = await client.start(Branching, 1, run_id="parent")
+    while not await children_of(here, "parent"):  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.01)
+    assert await run.wait(60) is RunStatus.FAILED
+    broken["is"] = False
+    assert await run.resume()
+    while (await client.run_info("parent")).status is not RunStatus.WAITING:  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.01)
+    worker.services.on_letters = deliver
+    while here.store.leftovers("letters"):  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(1)
+    assert [(child.status, child.is_closing) for child in await children_of(here, "parent")] == [(None, False)]
+    assert len(await run.result(200)) == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("policy", list(OnClose))
+async def test_terminating_a_parent_ends_its_children_by_their_policy(cluster: NewCluster, policy: OnClose) -> None:
+    class Calling(Workflow[int, int]):
+        start = ChildWorkflow(Minute, on_close=policy)
+        edges = (start,)
+
+    here = cluster(Calling)
+    await here.start_worker()
+    client = here.client()
+    run = await client.start(Calling, 1, run_id="parent")
+    child = await first_child(here, "parent")
+    await run.terminate(reason="enough")
+    assert await run.status() is RunStatus.CANCELLED
+    assert await client.wait(child, 200) is {
+        OnClose.CANCEL: RunStatus.CANCELLED, OnClose.ABANDON: RunStatus.COMPLETED,
+    }[policy]  # fmt: skip
+    assert await here.settle() == {}
+
+
+@pytest.mark.asyncio
+async def test_a_run_can_be_deleted_as_soon_as_it_is_cancelled(cluster: NewCluster) -> None:
+    here = cluster(Outer)
+    await here.start_worker()
+    tree = await three_levels(here)
+    client = here.client()
+    await client.cancel("top")
+    assert await client.delete("top")
+    for run_id in tree[1:]:
+        assert await client.wait(run_id, 60) is RunStatus.CANCELLED

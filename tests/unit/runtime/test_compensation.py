@@ -15,6 +15,7 @@ from floxide_amqp import (
     Cancelled,
     Compensation,
     Encryption,
+    FailureInfo,
     NextAll,
     RetryPolicy,
     RunCancelledError,
@@ -24,6 +25,7 @@ from floxide_amqp import (
     Workflow,
     WorkItemStatus,
     first,
+    gather,
     node,
 )
 from floxide_amqp.core.compensation import begin
@@ -550,3 +552,136 @@ async def test_a_run_that_stopped_while_it_undid_goes_on_with_a_compensation_tha
     assert await handle.resume()
     assert await handle.wait(600) is RunStatus.FAILED
     assert [step for step, _, _ in shop.undone] == ["ship", "pack", "charge"]
+
+
+LATER = RetryPolicy(max_attempts=9, initial_backoff=timedelta(seconds=5))
+
+
+async def waits_for_its_next_try(client: Any, name: str) -> WorkItemId:
+    """Return the item of a node once it waits for a retry."""
+    while True:
+        for found in await client.services.items.live(RUN):
+            if found.item.node == name and found.item.status is WorkItemStatus.WAITING_RETRY:
+                return found.item.item_id
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("ends", ["resumed", "cancelled"])
+async def test_a_compensation_that_waited_for_its_next_try_while_the_run_had_failed_is_tried_again(
+    cluster: MakeCluster, ends: str
+) -> None:
+    shop = Shop(broken={"ship": 1, "unship": 1})
+    work = shopping(shop, retry=LATER)
+    here = cluster(work)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(work, 1, run_id="run")
+    await waits_for_its_next_try(client, "ship#unship")
+    damage = RunFailure(
+        node="", item_id=WorkItemId("x"), error=describe_error(ValueError("a damaged record")), attempts=0
+    )
+    assert await control_actions.fail_run(client.services, RUN, lambda run: damage, undoes=False)
+    await asyncio.sleep(60)  # the timer of the retry finds a run that is over
+    assert await (handle.resume() if ends == "resumed" else handle.cancel())
+    assert await handle.wait(600) is (RunStatus.FAILED if ends == "resumed" else RunStatus.CANCELLED)
+    assert [step for step, _, _ in shop.undone] == ["ship", "pack", "charge"]
+    assert await here.settle() == {}
+
+
+async def test_cancelling_a_run_whose_compensation_waits_for_its_next_try_changes_nothing(cluster: MakeCluster) -> None:
+    shop = Shop(broken={"ship": 1, "unship": 1})
+    work = shopping(shop, retry=LATER)
+    here = cluster(work)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(work, 1, run_id="run")
+    await waits_for_its_next_try(client, "ship#unship")
+    assert not await handle.cancel()
+    assert await handle.wait(600) is RunStatus.FAILED
+    assert [step for step, _, _ in shop.undone] == ["ship", "pack", "charge"]
+    assert await here.settle() == {}
+
+
+async def test_terminating_a_run_whose_compensation_waits_for_its_next_try_leaves_nothing(cluster: MakeCluster) -> None:
+    shop = Shop(broken={"ship": 1, "unship": 1})
+    work = shopping(shop, retry=LATER)
+    here = cluster(work)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(work, 1, run_id="run")
+    await waits_for_its_next_try(client, "ship#unship")
+    assert await handle.terminate()
+    assert await handle.wait(600) is RunStatus.CANCELLED
+    assert shop.undone == []
+    assert await here.settle() == {}
+
+
+async def test_a_step_that_waits_for_its_next_try_when_its_run_is_cancelled_is_undone_once(
+    cluster: MakeCluster,
+) -> None:
+    did: list[str] = []
+
+    @node
+    async def give_back(of: Compensation[int, int]) -> None:
+        did.append(f"undo {of.input} {of.is_completed}")
+
+    @node(compensation=give_back, retry=LATER)
+    async def pay(x: int) -> int:
+        did.append("pay")
+        raise PaymentError("later")
+
+    class Paying(Workflow[int, int]):
+        start = pay
+        edges = ()
+
+    here = cluster(Paying)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(Paying, 1, run_id="run")
+    await waits_for_its_next_try(client, "pay")
+    assert await handle.cancel()
+    assert await handle.wait(600) is RunStatus.CANCELLED
+    await asyncio.sleep(60)
+    assert did == ["pay", "undo 1 False"]
+    assert await here.settle() == {}
+
+
+async def test_a_failure_that_arrived_at_its_join_is_undone_after_what_came_behind(cluster: MakeCluster) -> None:
+    did: list[str] = []
+
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll([0, 1])
+
+    @node
+    async def unwork(of: Compensation[int, int]) -> None:
+        did.append(f"unwork {of.input} {of.is_completed}")
+
+    @node(compensation=unwork)
+    async def work(x: int) -> int:
+        if x == 0:
+            raise PaymentError("work")
+        return x
+
+    @node
+    async def unsum(of: Compensation[list[int | FailureInfo], int]) -> None:
+        did.append("unsum")
+
+    @node(compensation=unsum)
+    async def sum_up(parts: list[int | FailureInfo]) -> int:
+        return len(parts)
+
+    @node
+    async def ship(x: int) -> int:
+        raise PaymentError("ship")
+
+    class Collecting(Workflow[int, int]):
+        start = split
+        edges = (split >> work >> gather(sum_up, errors="collect") >> ship,)
+
+    here = cluster(Collecting)
+    await here.start_worker()
+    handle = await here.client().start(Collecting, 1, run_id="run")
+    assert await handle.wait(60) is RunStatus.FAILED
+    assert did[0] == "unsum"
+    assert sorted(did[1:]) == ["unwork 0 False", "unwork 1 True"]

@@ -32,6 +32,7 @@ from floxide_amqp import (
 )
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.kin import WAITS
+from floxide_amqp.core.kin_letters import START
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
@@ -54,6 +55,7 @@ from floxide_amqp.stores import import_commits, importing, keys, run_file
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.exporting import RunExport
 from floxide_amqp.stores.importing import RunImport
+from floxide_amqp.stores.letters import decode_letter
 from floxide_amqp.stores.run_file import CellFrame, EntriesFrame, RunFileReader
 from floxide_amqp.stores.sealed import Place
 from floxide_amqp.stores.sealed_places import INPUT
@@ -158,12 +160,20 @@ def check_moved(before: dict[tuple[str, ...], object], after: dict[tuple[str, ..
             was, now = before[at], value
             old, new = codec.decode_item(was.value), codec.decode_item(now.value)  # type: ignore[attr-defined]
             is_parted = old.status is WorkItemStatus.HELD and old.waits_for.startswith(WAITS)
+            is_parted &= not is_called(before, old.waits_for.removeprefix(WAITS))
             if is_parted or old.status in (WorkItemStatus.IN_PROGRESS, WorkItemStatus.PARKED):
                 assert (new.status, new.owner, now.version) == (WorkItemStatus.PENDING, "", was.version + 1)  # type: ignore[attr-defined]
                 continue
         if at[0] == "counter" or (at[0] == "index" and at[1].startswith("live:")):
             continue  # follow from items; what they count is checked where the run ends
         assert value == before[at], at
+
+
+def is_called(found: dict[tuple[str, ...], object], child_id: str) -> bool:
+    """Whether a letter is yet to start a child."""
+    letters = [(at[2], value) for at, value in found.items() if at[0] == "index" and at[1].endswith(f":{keys.POSTED}")]
+    posted = [decode_letter(letter_id, value) for letter_id, value in letters if isinstance(value, bytes)]
+    return any(letter.kind == START and letter.to_run == child_id for letter in posted)
 
 
 # --- by hand

@@ -327,3 +327,22 @@ async def test_followers_who_stop_asking_are_forgotten(cluster: MakeCluster, mon
     assert told == ["client", "client", "other"]
     telling.cancel()
     await asyncio.gather(telling, return_exceptions=True)
+
+
+async def test_who_begins_to_follow_a_run_is_told_once_to_look_again() -> None:
+    told: list[str] = []
+
+    class Bus:
+        async def announce(self, routing_key: str, body: bytes) -> None:
+            told.append(routing_key)
+
+    here = followers.Followers()
+    telling = asyncio.create_task(here.tell(Bus()))  # type: ignore[arg-type]
+    here.follow([RunId("a")], "client")  # something may have been committed since it looked, and before this was heard
+    await asyncio.sleep(1)
+    assert told == ["client"]
+    here.follow([RunId("a")], "client")  # it goes on following
+    await asyncio.sleep(1)
+    assert told == ["client"]
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)

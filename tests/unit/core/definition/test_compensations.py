@@ -15,8 +15,10 @@ from floxide_amqp import (
     Hold,
     Next,
     NextAll,
+    ReduceNode,
     Workflow,
     WorkflowCtx,
+    gather,
     node,
 )
 from floxide_amqp.core.compensation import is_undoing, undone_by
@@ -131,6 +133,31 @@ def test_a_step_that_fans_out_has_none() -> None:
 
     with pytest.raises(DefinitionError, match="may return NextAll and has a compensation"):
         workflow(spread, returns=list[str])
+
+
+def test_a_fold_has_none() -> None:
+    def add(total: int, value: int) -> int:
+        return total + value
+
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll([x])
+
+    @node
+    async def give_back(of: Compensation[list[int], int]) -> None: ...
+
+    fold = ReduceNode(add, 0).with_options(compensation=give_back)
+    with pytest.raises(DefinitionError, match=r"'add' folds what it gathers.*put what is to be undone into a node behi"):
+
+        class Folding(Workflow[int, int]):
+            start = split
+            edges = (split >> gather(fold),)
+
+    class Adding(Workflow[list[int], int]):  # not gathered, it is one step
+        start = fold
+        edges = ()
+
+    assert "add#give_back" in Adding.graph.nodes
 
 
 def test_it_reads_the_context_of_its_workflow() -> None:

@@ -1,0 +1,41 @@
+"""What an item that is cancelled with its fan-out leaves behind beyond itself: a value it was given, a child it called.
+
+The value goes back to its run's mailbox, and the child is cancelled unless it is abandoned. Both are told by letters,
+so that the commit which cancels the item reaches nothing in another slot.
+"""
+
+from __future__ import annotations
+
+from floxide_amqp.core.changes import Change, PostLetter
+from floxide_amqp.core.child_workflow import is_child
+from floxide_amqp.core.decisions import Left, Step
+from floxide_amqp.core.kin import OnClose, waits_for_child
+from floxide_amqp.core.kin_letters import CANCEL, OF_BRANCH
+from floxide_amqp.core.letters import Letter, derive_letter_id
+from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.signal_moves import come_back
+
+
+def leave_behind(step: Step, left: Left) -> tuple[list[Change], list[Letter]]:
+    """Return what follows from cancelling an item, and the letters among it."""
+    run_id, changes, letters = step.header.run_id, list[Change](), list[Letter]()
+    if left.item.mail is not None:
+        kept, offer = come_back(left.item.mail, run_id, left.item, left.turn, step.now_ms)
+        changes.append(kept)
+        letters.append(offer)
+    child_id = waits_for_child(left.item.waits_for)
+    if child_id is not None and _ends_with(step, left.item):
+        letters.append(
+            Letter(
+                letter_id=derive_letter_id(CANCEL, run_id, child_id), kind=CANCEL, to_run=child_id, from_run=run_id,
+                posted_at_ms=step.now_ms, body=OF_BRANCH,
+            )
+        )  # fmt: skip
+    changes += map(PostLetter, letters)
+    return changes, letters
+
+
+def _ends_with(step: Step, item: WorkItem) -> bool:
+    """Whether a child ends with the item that called it."""
+    node = step.graph.nodes.get(item.node)
+    return node is None or not is_child(node.node) or node.node.on_close is OnClose.CANCEL

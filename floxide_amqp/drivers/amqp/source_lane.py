@@ -1,0 +1,193 @@
+"""One generation of the channel on which a source's messages come, and those messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, cast
+from uuid import uuid4
+
+import aiormq
+import aiormq.abc
+from pamqp.commands import Basic
+
+from floxide_amqp.core.sources import SourceMessage
+from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
+from floxide_amqp.drivers.amqp.source_topology import SourceTopology, ensure_source
+from floxide_amqp.drivers.amqp.topology import count_messages
+from floxide_amqp.logs import get_logger
+
+_logger = get_logger(__name__)
+
+SILENT_PROBES: Final = 2
+"""So many probes may find messages that are not delivered to a consumer with room; it is replaced at the next."""
+
+
+class LaneOwner(Protocol):
+    """The reader that a lane is a generation of."""
+
+    topology: SourceTopology
+    prefetch: int
+    close_deadline: float
+
+    def arrived(self) -> None:
+        """Something has come, or gone."""
+        ...
+
+
+class AmqpSourceDelivery:
+    """One message, on one generation of its channel."""
+
+    __slots__ = ("_lane", "_tag", "message")
+
+    def __init__(self, lane: SourceLane, tag: int, message: SourceMessage) -> None:
+        self._lane = lane
+        self._tag = tag
+        self.message = message
+
+    async def acknowledge(self) -> None:
+        """Take it off the queue; a stale delivery is forgotten in silence."""
+        self._lane.settle(self._tag, rejects=False)
+
+    async def reject(self) -> None:
+        """Have the queue give it up; a stale delivery is forgotten in silence."""
+        self._lane.settle(self._tag, rejects=True)
+
+
+class SourceLane:
+    """One generation of a reader's channel."""
+
+    def __init__(self, owner: LaneOwner, session: Session, channel: aiormq.Channel) -> None:
+        self.session = session
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.disturbed = asyncio.Event()
+        self.buffered: deque[AmqpSourceDelivery] = deque()
+        self._owner = owner
+        self._channel = channel
+        self._unsettled: set[int] = set()
+        self._unwritten: deque[tuple[int, bool]] = deque()
+        self._to_write = asyncio.Event()
+        self._tag = ""
+        self._silent = 0
+        self._closing = False
+        self._writer = asyncio.create_task(self._write_settlements(), name="floxide-source-settlements")
+        when_closed(channel, self._on_closed)
+        channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what was delivered on it can still be settled."""
+        return not self.closed.done() and self.session.is_usable
+
+    async def mend(self) -> None:
+        """Subscribe where there is no consumer, after making sure that the queue is there."""
+        if self._tag:
+            return
+        owner, queue = self._owner, self._owner.topology.queue
+        await ensure_source(self.session, owner.topology)
+        await self.session.call("Setting the prefetch", self._channel.basic_qos(prefetch_count=owner.prefetch))
+        tag = f"source.{uuid4().hex}"
+
+        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
+            self._on_message(message)  # never suspends: aiormq cancels callbacks of a lost connection
+
+        self._tag = tag
+        await self.session.call(f"Consuming {queue}", self._channel.basic_consume(queue, on_message, consumer_tag=tag))
+        _logger.info("broker.source_read", queue=queue, generation=self.session.generation)
+
+    async def probe(self) -> None:
+        """Find out whether the queue is gone, or the broker has forgotten the consumer without saying so."""
+        found = await count_messages(self.session, self._owner.topology.queue)
+        waiting, consumers = found or (0, 0)
+        self._silent = 0 if self._unsettled or not waiting else self._silent + 1
+        if found is None or consumers == 0 or self._tag not in self._channel.consumers:
+            _logger.warning("broker.consumer_missing", queue=self._owner.topology.queue)
+            self._tag = ""
+            self.disturbed.set()
+        elif self._silent > SILENT_PROBES:
+            _logger.warning("broker.consumer_missing", queue=self._owner.topology.queue)
+            tag, self._tag, self._silent = self._tag, "", 0
+            await self.session.call("Ending the consumer", self._channel.basic_cancel(tag))
+            self.disturbed.set()
+
+    def settle(self, tag: int, *, rejects: bool) -> None:
+        """Have a delivery acknowledged or rejected, once; the broker closes the channel on a tag settled twice."""
+        if self.is_alive and tag in self._unsettled:
+            self._unsettled.remove(tag)
+            self._unwritten.append((tag, rejects))
+            self._to_write.set()
+
+    async def close(self) -> None:
+        """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
+        self._closing = True
+        self._to_write.set()
+        await asyncio.wait({self._writer}, timeout=self._owner.close_deadline)
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
+        await self.session.close_channel(self._channel)
+        self._end()
+
+    def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
+        if message.delivery_tag is None:
+            return
+        self._silent = 0
+        self._unsettled.add(message.delivery_tag)
+        self.buffered.append(AmqpSourceDelivery(self, message.delivery_tag, message_of(message)))
+        self._owner.arrived()
+
+    async def _write_settlements(self) -> None:
+        while self.is_alive:
+            while self._unwritten:
+                tag, rejects = self._unwritten.popleft()
+                problem = await quietly(
+                    self._channel.basic_reject(tag, requeue=False, wait=False)
+                    if rejects
+                    else self._channel.basic_ack(tag, wait=False)
+                )
+                if problem is not None:
+                    _logger.debug("broker.settlement_forgotten", generation=self.session.generation)
+                    return
+            if self._closing:
+                return
+            self._to_write.clear()
+            await self._to_write.wait()
+
+    def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
+        if frame.consumer_tag == self._tag:
+            _logger.warning("broker.consumer_cancelled", queue=self._owner.topology.queue)
+            self._tag = ""
+            self.disturbed.set()
+
+    def _on_closed(self, error: BaseException | None) -> None:
+        if self.session.is_usable and not self._closing:
+            _logger.warning("broker.channel_closed", reason="" if error is None else describe(error))
+        self._end()
+
+    def _end(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._to_write.set()
+        self.buffered.clear()
+        self._owner.arrived()
+
+
+def message_of(message: aiormq.abc.DeliveredMessage) -> SourceMessage:
+    """Return what is known of a message; anybody may have written its properties, so nothing is taken for granted."""
+    properties: Any = message.header.properties
+    headers: object = properties.headers
+    return SourceMessage(
+        body=bytes(message.body), message_id=_text(properties.message_id), content_type=_text(properties.content_type),
+        content_encoding=_text(properties.content_encoding),
+        headers=dict(cast("Mapping[str, object]", headers)) if isinstance(headers, Mapping) else {},
+        exchange=message.exchange or "", routing_key=message.routing_key or "",
+        priority=properties.priority if isinstance(properties.priority, int) else None,
+        redelivered=bool(message.redelivered),
+    )  # fmt: skip
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+

@@ -1,0 +1,131 @@
+"""What a worker and its node processes say to each other: frames on a socket, and errors as data.
+
+A frame is a letter, a length of four bytes and as many bytes: a payload as it would be stored, or packed plain data.
+Nothing is pickled: what crosses names classes, and only classes of errors are looked up.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final, cast
+
+from floxide_amqp.core.failure import FailureInfo, kind_of
+from floxide_amqp.core.process_nodes import NodeReference
+from floxide_amqp.core.step_powers import StepFacts
+from floxide_amqp.exceptions import CodecError, ForeignNodeError
+from floxide_amqp.stores.encoding import pack, unpack
+
+HEAD: Final = struct.Struct("!cI")
+
+RUN, VALUE = b"R", b"V"
+"""Run a node, and with what; `VALUE` also carries what it returned, one frame each."""
+
+READY, BEGUN, LOG, NEXT, NEXT_ALL, HOLD, ABORT, RAISED = b"+", b"B", b"L", b"N", b"M", b"H", b"A", b"E"
+
+MAX_TEXT: Final = 32_000
+"""Characters kept of a traceback, a message or a line of a log."""
+
+
+def frame(kind: bytes, body: bytes = b"") -> bytes:
+    """Return a frame's bytes."""
+    return HEAD.pack(kind, len(body)) + body
+
+
+def run_frame(reference: NodeReference, facts: StepFacts, now_ms: int) -> bytes:
+    """Return the frame that tells a process which node to run, and what its `WorkflowCtx` says."""
+    failure = facts.failure
+    said = None if failure is None else [failure.node, failure.error_type, failure.message, failure.attempts]
+    step = [facts.run_id, facts.item_id, facts.node, facts.workflow, facts.worker_id, facts.attempt, said,
+            facts.deadline, facts.timed_out]  # fmt: skip
+    place = [reference.module, reference.qualname, reference.version, reference.node]
+    return frame(RUN, pack([place, step, now_ms]))
+
+
+def read_run(body: bytes) -> tuple[NodeReference, StepFacts, int]:
+    """Return what `run_frame` was given."""
+    place, step, now_ms = cast("Any", unpack(body))
+    module, qualname, version, node = place
+    run_id, item_id, name, workflow, worker_id, attempt, said, deadline, timed_out = step
+    facts = StepFacts(
+        run_id=run_id, item_id=item_id, node=name, workflow=workflow, worker_id=worker_id, attempt=attempt,
+        failure=None if said is None else FailureInfo(
+            node=said[0], error_type=said[1], message=said[2], attempts=said[3]
+        ),
+        deadline=cast("datetime | None", deadline), timed_out=timed_out,
+    )  # fmt: skip
+    return NodeReference(module=module, qualname=qualname, version=version, node=node), facts, now_ms
+
+
+def error_frame(kind: bytes, error: BaseException) -> bytes:
+    """Return the frame that tells of an error: its class by name, what it was made with, its traceback."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - formatting calls the user's code
+        text = ""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - the same
+        message = f"<{type(error).__name__}.__str__ failed>"
+    cls = type(error)
+    said: list[Any] = [cls.__module__, cls.__qualname__, message[:MAX_TEXT], _sane(text)[-MAX_TEXT:]]
+    for arguments, attributes in ((list(error.args), _plain_attributes(error)), ([message[:MAX_TEXT]], {})):
+        with suppress(CodecError):
+            return frame(kind, pack([*said, arguments, attributes]))
+    return frame(kind, pack([*(_sane(each) for each in said), [], {}]))
+
+
+def read_error(body: bytes) -> BaseException:
+    """Return the error that a frame tells of, of its own class where that can be had; its cause is the traceback."""
+    module, qualname, message, text, arguments, attributes = cast("Any", unpack(body))
+    error = _rebuilt(module, qualname, arguments, attributes)
+    if error is None:
+        error = ForeignNodeError(kind=f"{module}.{qualname}", message=message)
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - nobody catches it: it shows where an error came from
+    """The traceback of an error in another process, as the cause of the error here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        """Return the traceback."""
+        return f'\n"""\n{self.text}"""'
+
+
+def _plain_attributes(error: BaseException) -> dict[str, Any]:
+    """The attributes that can be sent; the others are left out."""
+    plain: dict[str, Any] = {}
+    for name, value in vars(error).items():
+        with suppress(CodecError):
+            pack(value)
+            plain[name] = value
+    return plain
+
+
+def _rebuilt(module: str, qualname: str, arguments: list[Any], attributes: dict[str, Any]) -> BaseException | None:
+    """Make an error without running its class's own code, which may want other arguments than it keeps."""
+    try:
+        found: Any = sys.modules.get(module) or importlib.import_module(module)
+        for name in qualname.split("."):
+            found = getattr(found, name)
+        if not (isinstance(found, type) and issubclass(found, BaseException)):
+            return None
+        error = found.__new__(found, *arguments)
+        error.args = tuple(arguments)
+        vars(error).update(attributes)
+        return error if kind_of(type(error)) == f"{module}.{qualname}" else None
+    except Exception:  # noqa: BLE001 - the user's modules and classes; the error is told of in words then
+        return None
+
+
+def _sane(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,243 @@
+"""Raising a run to a newer version of its workflow: read it, let its `migrate` change it, check, commit once.
+
+What the commit checks is every live item's turn, the run's epoch and the length of its context's log: so what was read
+is what is changed. It raises the epoch, so a step that an older worker still runs cannot commit any more; it runs again
+with the new version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final
+
+from floxide_amqp.core.agreement import agree
+from floxide_amqp.core.changes import MoveContext, SetTimer
+from floxide_amqp.core.context import Context, NoContext
+from floxide_amqp.core.descriptions import Description, describe_graph
+from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
+from floxide_amqp.core.records import InputKind, RunHeader, WorkItem
+from floxide_amqp.core.shape_tables import Reading
+from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.version_moves import Moved, raise_version
+from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.exceptions import MigrationError
+from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.control_actions import Request
+from floxide_amqp.runtime.payload_limits import check_payload
+from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.contexts import LoadedContext
+from floxide_amqp.stores.encoding import encode_payload, pack, unpack
+from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.runs import StoredRun
+from floxide_amqp.stores.sealed_places import snapshot_place
+from floxide_amqp.stores.sealed_records import input_of, start_of
+
+_log = get_logger("floxide_amqp.versions")
+
+MAX_LIVE: Final = 1_000
+"""Live items of a run that is raised: they are checked, and written, in one commit."""
+
+AnyWorkflow = type[WorkflowDefinition[Any, Any, Any]]
+
+
+class Raised(Enum):
+    """What came of raising a run."""
+
+    DONE = "done"
+    LATER = "later"
+    """A worker has claimed steps of it: they end first."""
+    OTHERWISE = "otherwise"
+    """Somebody else was faster, with this or with something else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run as it would go on with the newer version; nothing of it is written yet."""
+
+    run: StoredRun
+    header: RunHeader
+    items: Sequence[Moved]
+    loaded: LoadedContext | None
+    context: MoveContext | None
+    changed: Sequence[str]
+
+
+async def upgrade(services: Services, run_id: RunId, workflow: AnyWorkflow) -> Raised:
+    """Raise a run to a version of its workflow.
+
+    Raises:
+        MigrationError: It cannot be raised; names the step or field and the cure.
+        Exception: Whatever the workflow's `migrate` raises.
+        StoreError: It cannot be read.
+    """
+    run = await services.runs.load(run_id)
+    if run.state.status.is_terminal or run.header.version == workflow.graph.version:
+        return Raised.OTHERWISE
+    live = await services.items.live(run_id, limit=MAX_LIVE + 1)
+    if any(each.item.status is WorkItemStatus.IN_PROGRESS for each in live):
+        return Raised.LATER
+    plan = await plan_upgrade(services, run, live, workflow)
+    old, new = run.header.version, workflow.graph.version
+    decision = raise_version(
+        run.header, run.state, run.epoch, plan.header, plan.items, now_ms=services.now_ms(run_id),
+        publisher=services.name, context_length=None if plan.loaded is None else plan.loaded.position,
+        context=plan.context,
+    )  # fmt: skip
+    noted = Request().noted(services, "upgrade", f"version {old} to {new}: {', '.join(plan.changed) or 'as it was'}")
+    decision = replace(decision, changes=(*decision.changes, noted))
+    if isinstance(await services.commit(run.writer, decision), Conflict):
+        return Raised.OTHERWISE
+    services.cache.forget(run_id)
+    _log.info("run.upgraded", run_id=run_id, workflow=run.header.workflow, old=old, new=new, items=len(plan.items))
+    for change in decision.changes:
+        if isinstance(change, SetTimer):
+            services.on_timer(change.timer)
+    await publish(services, plan.header, decision.effects.publish)
+    return Raised.DONE
+
+
+async def plan_upgrade(services: Services, run: StoredRun, live: Sequence[StoredItem], workflow: AnyWorkflow) -> Plan:
+    """Return how a run would go on with a newer version; nothing is written.
+
+    Args:
+        services: The process's parts.
+        run: The run.
+        live: Its live items.
+        workflow: The newer version.
+
+    Raises:
+        MigrationError: It cannot be raised.
+        Exception: Whatever the workflow's `migrate` raises.
+    """
+    graph, header, run_id = workflow.graph, run.header, run.header.run_id
+    if len(live) > MAX_LIVE:
+        raise MigrationError(
+            problem=f"it has more than {MAX_LIVE} steps that have not ended",
+            cure=f"let a worker of version {header.version} bring it on first",
+        )
+    old = await services.versions.find(header.workflow, header.version)
+    before = workflow.old_contexts.get(header.version, graph.context)
+    _check_context_class(old, before, graph, header)
+    loaded = None if before is NoContext else await services.contexts.read(header, before)
+    steps = {each.item.item_id: _step(services, run_id, each.item) for each in live if _has_input(each.item)}
+    context = {} if loaded is None else loaded.state.to_plain()
+    paper = RunToMigrate(run_id, header.version, tuple(steps.values()), context)
+    workflow.migrate(paper)
+    items = [
+        Moved(each.item, each.turn, _after(services, graph, old, each.item, steps.get(each.item.item_id)))
+        for each in live
+    ]
+    new_context = pack(paper.context_for(graph.context))
+    check_payload(new_context, services.limits, f"The context of run {run_id!r}")
+    input_, _ = start_of(services.sealing, header)
+    raised = replace(header, version=graph.version, input=input_, context=new_context)
+    changed = [step.shown for step in steps.values() if step.is_changed]
+    changed += ["context"] if paper.is_context_changed else []
+    return Plan(
+        run=run, header=raised, items=items, loaded=loaded, changed=changed,
+        context=_moved_context(services, run_id, loaded, new_context),
+    )  # fmt: skip
+
+
+def _moved_context(
+    services: Services, run_id: RunId, loaded: LoadedContext | None, context: bytes
+) -> MoveContext | None:
+    if loaded is None or not loaded.position:
+        return None  # what the header says is all there is
+    sealed = services.sealing.seal(context, snapshot_place(run_id, loaded.position, 0))
+    return MoveContext(loaded.position, sealed, loaded.snapshots.segments)
+
+
+def _check_context_class(old: Description | None, before: type[Context], graph: Graph, header: RunHeader) -> None:
+    """A field that only the older version's context has would be lost without a word."""
+    if old is None or before is not graph.context:
+        return
+    gone = [name for name in old.context if name not in graph.context.__context_fields__]
+    if gone:
+        raise MigrationError(
+            problem=f"{graph.context.__name__} has no {', '.join(map(repr, gone))} any more",
+            cure=f"say which class it was, old_contexts = {{{header.version!r}: ...}}, and take it out in migrate",
+        )
+
+
+def _has_input(item: WorkItem) -> bool:
+    return item.input.kind is InputKind.PAYLOAD and bool(item.input.payload)
+
+
+def _step(services: Services, run_id: RunId, item: WorkItem) -> StepToMigrate:
+    tag, plain = _unpacked(input_of(services.sealing, run_id, item))
+    return StepToMigrate(item.item_id, item.node, tag, plain)
+
+
+def _unpacked(payload: bytes) -> tuple[str, object]:
+    parts: Any = unpack(payload)
+    if isinstance(parts, list | tuple) and len(parts) == 2 and isinstance(parts[0], str):  # pyright: ignore[reportUnknownArgumentType]  # of plain data
+        return parts[0], parts[1]
+    raise MigrationError(problem="an input is stored in another form", cure="use a newer release of floxide_amqp")
+
+
+def _after(
+    services: Services, graph: Graph, old: Description | None, item: WorkItem, step: StepToMigrate | None
+) -> WorkItem:
+    """Return an item as it goes on with the newer version.
+
+    Raises:
+        MigrationError: It cannot.
+    """
+    name = item.node if step is None else step.node
+    if name not in graph.nodes:
+        raise MigrationError(
+            problem=f"version {graph.version} has no node {name!r}", cure="let migrate move its steps to another one"
+        )
+    if step is None or item.scope or graph.has_joins:
+        _check_structure(graph, old, item, name)
+    if step is None:
+        return item
+    node = graph.nodes[name]
+    value = step.value_for(node.input)
+    if not step.is_changed:
+        return item if item.queue == node.options.queue else replace(item, queue=node.options.queue)
+    if item.begun and name != item.node:
+        raise MigrationError(
+            problem=f"a step of node {item.node!r} may have run, and is to be undone if the run fails",
+            cure="let it stay at its node",
+        )
+    payload = encode_payload(node.input, value)
+    check_payload(payload, services.limits, f"The input of node {name!r}")
+    return replace(item, node=name, queue=node.options.queue, input=replace(item.input, payload=payload))
+
+
+def _check_structure(graph: Graph, old: Description | None, item: WorkItem, name: str) -> None:
+    """What a join waits for was counted by the older version's graph: there the new one must be the same.
+
+    Raises:
+        MigrationError: It is not, or nothing is known of the older version.
+    """
+    problem: str | None = "nothing is known any more of the version it has"
+    if old is not None:
+        agreement = agree(replace(old, context={}), replace(describe_graph(graph), context={}))
+        problem = agreement.why_not(item.node)
+        problem = problem if problem is not None or name == item.node else "it would be at another node"
+    if problem is not None:
+        raise MigrationError(
+            problem=f"a step of node {item.node!r} belongs to a join, and {problem}",
+            cure="let a worker of its version bring it on first",
+        )
+
+
+def unreadable_types(old: Description, graph: Graph) -> dict[str, str]:
+    """Return why nodes of a newer version do not read what was stored for those of the older one, by name."""
+    new = describe_graph(graph)
+    reading = Reading(old.shapes, new.shapes, keeps_all=False)
+    found: dict[str, str] = {}
+    for name, node in old.nodes.items():
+        there = new.nodes.get(name)
+        if there is not None and (problem := reading.problem(node.input, there.input)) is not None:
+            found[name] = problem
+    return found

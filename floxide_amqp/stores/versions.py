@@ -1,0 +1,60 @@
+"""Descriptions of the versions of workflows: written once by workers that have them, on each server of the store."""
+
+from __future__ import annotations
+
+from floxide_amqp.core.descriptions import Description, decode_description
+from floxide_amqp.core.ids import SYSTEM_SLOT
+from floxide_amqp.exceptions import CodecError
+from floxide_amqp.ports.key_value import Batch, Delete, Enter, IndexRange, Leave, Put, Read
+from floxide_amqp.stores import keys
+from floxide_amqp.stores.session import Session
+
+MAX_VERSIONS = 10_000
+"""Descriptions that are listed: a deployment has a few."""
+
+
+class VersionStore:
+    """Reads and writes descriptions of versions.
+
+    Args:
+        session: The store; where it has several servers, any of them may be asked, and each part is written by itself.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def put(self, workflow: str, version: str, description: bytes) -> bool:
+        """Keep the description of a version, unless it is there; return whether another one was there before."""
+        key = keys.version(workflow, version)
+        cell = (await self._session.read(Read(slot=SYSTEM_SLOT, cells=(key,)))).cells[0]
+        if cell.version and cell.value == description:
+            return False
+        writes = (Put(key, description), Enter(keys.VERSIONS, keys.version_entry(workflow, version)))
+        await self._session.commit(Batch(slot=SYSTEM_SLOT, writes=writes))
+        return bool(cell.version)
+
+    async def find(self, workflow: str, version: str) -> Description | None:
+        """Return the description of a version; None where there is none that can be read."""
+        key = keys.version(workflow, version)
+        for part in self._session.parts:
+            cell = (await part.read(Read(slot=SYSTEM_SLOT, cells=(key,)))).cells[0]
+            if cell.version:
+                try:
+                    return decode_description(cell.value)
+                except CodecError:
+                    continue
+        return None
+
+    async def all(self) -> list[tuple[str, str]]:
+        """Return workflow and version of each description, sorted."""
+        found: set[tuple[str, str]] = set()
+        for part in self._session.parts:
+            entries = await part.scan(IndexRange(keys.VERSIONS, limit=MAX_VERSIONS))
+            found |= {keys.version_of(entry.entry) for entry in entries}
+        return sorted(found)
+
+    async def remove(self, workflow: str, version: str) -> None:
+        """Forget a description."""
+        leave = Leave(keys.VERSIONS, keys.version_entry(workflow, version))
+        for part in self._session.parts:
+            await part.commit(Batch(slot=SYSTEM_SLOT, writes=(Delete(keys.version(workflow, version)), leave)))
