@@ -2,7 +2,8 @@
 
 ``throughput`` and ``flatness`` measure steps; without a name, both are measured. ``growth``, ``context`` and
 ``codecs`` measure what is stored, ``waking`` how long it takes to wake many at once, ``fan-in`` a very large fan-out
-and its join, ``cancelling`` how long it takes to stop many steps in flight. ``--smoke`` is for CI. Every output is
+and its join, ``cancelling`` how long it takes to stop many steps in flight, ``limits`` whether a concurrency key and a
+rate limit hold over several worker processes. ``--smoke`` is for CI. Every output is
 checked. Results are printed and written to benchmarks/results, except those of ``--smoke``.
 """
 
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks import cancelling, codecs, context, fan_in, growth, waking
+from benchmarks import cancelling, codecs, context, fan_in, growth, limits, waking
 from benchmarks.flatness import CONCURRENCY, LIMIT, measure_flatness, ratios
 from benchmarks.machine import describe_machine
 from benchmarks.own_stores import KINDS
@@ -29,7 +30,7 @@ SIZES = (1_000, 10_000)
 STEPS = ("all", "throughput", "flatness")
 """What is measured of steps."""
 
-OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling")
+OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling", "limits")
 """What else is measured."""
 
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = {
         "growth": measure_growth, "context": measure_context, "codecs": measure_codecs, "waking": measure_waking,
         "fan-in": measure_fan_in, "cancelling": measure_cancelling,
+        "limits": measure_limits,
     }  # fmt: skip
     return asyncio.run(measured.get(options.which, measure)(options))
 
@@ -73,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--runs", type=int, default=10_000, help="how many (default: 10,000)")
     one = which.add_parser("cancelling", parents=[common, stored], help="a cancel with many steps in flight")
     one.add_argument("--items", type=int, default=1_000, help="how many (default: 1,000)")
+    one = which.add_parser("limits", parents=[common, stored], help="whether a key and a rate hold over three workers")
+    one.add_argument(
+        "--store", action="append", choices=("sqlite", "postgresql", "redis"),
+        help="a private one of this kind; may be repeated (default: postgresql and redis)",
+    )  # fmt: skip
+    one.add_argument("--seconds", type=float, default=60.0, help="how long, about (default: 60)")
     one = which.add_parser("fan-in", parents=[common, stored], help="a very large fan-out and its join")
     one.add_argument(
         "--store", action="append", choices=("memory", "sqlite"), help="where; may be repeated (default: both)"
@@ -205,6 +213,22 @@ async def measure_cancelling(options: argparse.Namespace) -> int:
     else:
         print(f"\n{text}")
     return 0
+
+
+async def measure_limits(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    stores = options.store or (["sqlite"] if options.smoke else ["postgresql", "redis"])
+    found = [await limits.measure_limits(kind, 3.0 if options.smoke else options.seconds) for kind in stores]
+    text = "\n\n".join((limits.limits_table(found), *map(limits.histogram, found)))
+    keep(options, "limits", machine, [each.plain() for each in found], text)
+    if options.json:
+        print_json(machine, [each.plain() for each in found])
+    else:
+        print(f"\n{text}")
+    broken = [each for each in found if not each.is_kept]
+    for each in broken:
+        print(f"a limit was broken on {each.store}: {each.plain()}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def begin(options: argparse.Namespace) -> dict[str, object]:

@@ -50,6 +50,7 @@ from floxide_amqp.runtime.interceptors import Interceptor
 from floxide_amqp.runtime.loop_watch import LoopPulse, LoopWatch
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.pool import WorkerPool
+from floxide_amqp.runtime.processes import check_process_nodes
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.schedule import Schedule
@@ -272,9 +273,11 @@ class Floxide:
         async with AsyncExitStack() as stack:
             resources = await stack.enter_async_context(open_resources(self._lifespan))
             resources.check(self.registry.required_resources())
+            check_process_nodes(self.registry)
             services = await self._services(stack, resources, worker_id, limits, is_worker=True)
             services.owns_process = owns_process
             stack.callback(services.threads.close)
+            stack.push_async_callback(services.processes.aclose)
             has = check_worker_labels(labels)
             served = self.registry.served(
                 queues, None if has is None and self.is_embedded else has or NO_LABELS, only_labelled=only_labelled

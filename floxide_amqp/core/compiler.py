@@ -16,6 +16,7 @@ from floxide_amqp.core.join_checks import make_joins
 from floxide_amqp.core.joins import ALL_THERE_ARE, EdgeJoin
 from floxide_amqp.core.layout import Declared, Layout
 from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.core.process_checks import check_runs_in_process
 from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.routing import Router, failure_router, make_way
 from floxide_amqp.core.scopes import Outputs, Scopes
@@ -53,6 +54,8 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
     draft.outlets = outputs.outlets
     nodes = {name: _make_node(layout, scopes, held, sources, joins.get(name)) for name, held in draft.nodes.items()}
     undoing = undoing_nodes(layout, nodes.values(), declared.on_cancel)
+    for node in (*nodes.values(), *undoing):
+        check_runs_in_process(node, where=f"Workflow {declared.name!r}", is_undoing=node.name not in nodes)
     nodes |= {node.name: node for node in undoing}
     return Graph(
         workflow=declared.name,

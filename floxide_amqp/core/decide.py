@@ -42,7 +42,7 @@ from floxide_amqp.core.decisions import (
     Succeeded,
     Swept,
 )
-from floxide_amqp.core.failure import ErrorInfo, FailureInfo, describe_error
+from floxide_amqp.core.failure import ErrorInfo, FailureInfo, describe_unraised
 from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import ScopeId, WorkItemId
@@ -376,5 +376,5 @@ def _exceeded_repeat(step: Step, routes: Sequence[Routed]) -> ErrorInfo | None:
         edge = step.graph.edge(edge_id)
         if edge.repeat is not None and dict(step.item.loops).get(edge.id, 0) >= edge.repeat.max_iterations:
             error = IterationLimitError(node=step.item.node, target=edge.target, limit=edge.repeat.max_iterations)
-            return replace(describe_error(error), traceback="")
+            return describe_unraised(error)
     return None

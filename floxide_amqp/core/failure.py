@@ -65,13 +65,22 @@ def error_kinds(error: BaseException) -> tuple[str, ...]:
 def describe_error(error: BaseException) -> ErrorInfo:
     """Turn an exception into data; an exception whose own ``__str__`` or traceback fails is still described."""
     try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 - user code: formatting calls it
+        text = ""
+    return _described(error, text)
+
+
+def describe_unraised(error: BaseException) -> ErrorInfo:
+    """Turn an exception that nobody raised into data: it has no traceback, and none is looked for."""
+    return _described(error, "")
+
+
+def _described(error: BaseException, text: str) -> ErrorInfo:
+    try:
         message = str(error)
     except BaseException as broken:  # noqa: BLE001 - user code: a broken __str__ must not hide the first error
         message = f"<{type(error).__name__}.__str__ raised {type(broken).__name__}>"
-    try:
-        text = "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 - same as above: formatting calls user code
-        text = ""
     return ErrorInfo(
         kinds=error_kinds(error),
         message=_storable(message[:MAX_MESSAGE_LENGTH]),

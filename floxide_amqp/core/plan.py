@@ -41,7 +41,7 @@ from floxide_amqp.core.decisions import (
     Step,
     message_entry,
 )
-from floxide_amqp.core.failure import FailureInfo, describe_error
+from floxide_amqp.core.failure import FailureInfo, describe_unraised
 from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
@@ -535,7 +535,7 @@ def _fresh(opener: WorkItem) -> WorkItem:
 
 def _stalled(step: Step) -> RunFailure:
     error = RunStalledError(run_id=step.header.run_id, node=step.item.node)
-    info = replace(describe_error(error), traceback="")
+    info = describe_unraised(error)
     return RunFailure(node=step.item.node, item_id=step.item.item_id, error=info, attempts=step.item.attempt + 1)
 
 

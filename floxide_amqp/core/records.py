@@ -115,6 +115,7 @@ class Tombstone:
         input_digest: Tells whether another start with the same id has the same input and context.
         status: How the run ended.
         is_cleared: Whether everything else of the run is gone; until then its records are being removed.
+        openers: Of a forked run, what opened fan-outs that it began in: items of the run that it was forked from.
     """
 
     run_id: RunId
@@ -125,6 +126,7 @@ class Tombstone:
     ended_at_ms: int
     deleted_at_ms: int
     is_cleared: bool = False
+    openers: tuple[str, ...] = ()
 
 
 class InputKind(Enum):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import ConfigurationError, FloxideError, InvalidRunStateError, RunNotFoundError
@@ -67,15 +67,26 @@ class BulkReport:
     failures: list[BulkFailure] = field(default_factory=list[BulkFailure])
 
 
+class ManyOptions(TypedDict, total=False):
+    """How something is done to many runs.
+
+    Attributes:
+        rate: So many per second at most, 0.001 to 100,000; 100 if left out.
+        on_progress: Told after each run how far it is; must not block.
+        is_rehearsal: Only count the runs that are meant.
+        reason: Why.
+        by: Who wants it.
+    """
+
+    rate: float
+    on_progress: Callable[[BulkReport], object] | None
+    is_rehearsal: bool
+    reason: str
+    by: str
+
+
 async def act_on_many(
-    services: Services,
-    action: BulkAction,
-    where: RunFilter,
-    *,
-    rate: float = DEFAULT_RATE,
-    on_progress: Callable[[BulkReport], object] | None = None,
-    is_rehearsal: bool = False,
-    request: Request,
+    services: Services, action: BulkAction, where: RunFilter, **how: Unpack[ManyOptions]
 ) -> BulkReport:
     """Do something to all runs that a filter means, newest first; see `Steering.cancel_many`.
 
@@ -83,6 +94,8 @@ async def act_on_many(
         ConfigurationError: The rate is no number from 0.001 to 100,000.
         StoreError: The runs could not be listed; what was done stays done.
     """
+    rate, on_progress = how.get("rate", DEFAULT_RATE), how.get("on_progress")
+    is_rehearsal, request = how.get("is_rehearsal", False), Request(by=how.get("by", ""), reason=how.get("reason", ""))
     if not 0.001 <= rate <= MAX_RATE:
         raise ConfigurationError(f"rate={rate!r} must be runs per second, from 0.001 to {MAX_RATE:,.0f}.")
     act, report = _ACTIONS[action], BulkReport()

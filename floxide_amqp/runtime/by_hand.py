@@ -94,6 +94,8 @@ async def retry_run(services: Services, run_id: RunId, request: Request, input: 
 async def complete_item(services: Services, run_id: RunId, item_id: WorkItemId, output: Any, request: Request) -> None:
     """Give an item of a paused or failed run its output: once the run is resumed, it goes on from there.
 
+    A body that is at work on an item nobody has claimed is interrupted, and what it comes to is refused.
+
     Raises:
         RunNotFoundError: There is no such run.
         WorkItemNotFoundError: There is no such item, or it has ended.
@@ -107,6 +109,7 @@ async def complete_item(services: Services, run_id: RunId, item_id: WorkItemId, 
         item, node = found.stored.item, found.node
         payload = encoded(services, node.output, output, f"The output of node {node.name!r}")
         if await _put(services, found, replace(item, given=payload), request.noted(services, "complete_item", item_id)):
+            await services.stop_items(run_id, (item_id,))  # its first body may be at work, which claims nothing
             return
 
 

@@ -75,6 +75,10 @@ async def run_body(
         if handle.start is not None:  # that is no part of the body's time
             await handle.start.wait()
         return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input, handle.start))
+    if node.options.executor == "process":
+        async with services.processes.place(node) as process:  # a body's time begins when its node is imported there
+            now_ms = services.now_ms(handle.run_id)
+            return await _run(services, node, call, handle, lambda: process.run(ctx, call.input, now_ms))
     async with services.threads.place(handle) as place:
         if handle.start is not None:
             await handle.start.wait()

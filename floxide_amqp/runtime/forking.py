@@ -17,6 +17,7 @@ from floxide_amqp.core.context import Context, NoContext, context_to_plain
 from floxide_amqp.core.failure import FailureInfo
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import RunId, WorkItemId, derive_item_id
+from floxide_amqp.core.joins_beside import join_beside
 from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.records import (
     HistoryEntry,
@@ -27,7 +28,7 @@ from floxide_amqp.core.records import (
     WorkItem,
 )
 from floxide_amqp.core.statuses import WorkItemStatus
-from floxide_amqp.exceptions import CodecError, ForkError, RunConflictError
+from floxide_amqp.exceptions import ForkError, RunConflictError
 from floxide_amqp.runtime import starting
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.by_hand import NOT_GIVEN, encoded
@@ -76,10 +77,11 @@ async def fork_run(services: Services, graph: Graph, asked: ForkRequest) -> None
     node = graph.nodes.get(item.node)
     if node is None or item.input.kind not in FORKABLE:
         raise _refused(asked, "it is the engine's own", "Fork from the item before it.")
+    _check_joins(graph, item, asked)
     payload = await _input(services, run, graph, node, item, asked)
     context = await _context(services, run, graph, entry, asked)
     header, first = _begun_anew(services, run, graph, item, payload, context, asked)
-    scopes = [change async for change in _scopes(services, graph, item, asked)]
+    scopes = [change async for change in _scopes(services, item, asked)]
     request = starting.StartRequest(
         header=header, item=first, attributes=attributes, hook=hook_of(graph),
         more=(*scopes, asked.request.noted(services, "fork", f"of run {asked.run_id}, item {asked.item_id}")),
@@ -167,12 +169,22 @@ async def _context(
     return pack(found.to_plain())
 
 
-async def _scopes(services: Services, graph: Graph, item: WorkItem, asked: ForkRequest) -> AsyncGenerator[Change]:
+def _check_joins(graph: Graph, item: WorkItem, asked: ForkRequest) -> None:
+    """Refuse to begin where a join of edges would wait for what came from beside the item."""
+    if not graph.has_joins:
+        return
+    if item.scope:
+        raise _refused(asked, "it is in a fan-out of a graph with joins of edges", _FROM_OPENER)
+    beside = join_beside(graph, item.node)
+    if beside is not None:
+        problem = f"{beside!r} joins what comes from it with what came from beside it"
+        raise _refused(asked, problem, f"Fork from an item that all ways to {beside!r} lead through, or from {beside!r}.")
+
+
+async def _scopes(services: Services, item: WorkItem, asked: ForkRequest) -> AsyncGenerator[Change]:
     """The fan-outs around the item, with what had arrived from elements beside it."""
     taken = 0
     for depth, scope_id in enumerate(item.scope):
-        if graph.has_joins:
-            raise _refused(asked, "it is in a fan-out of a graph with joins of edges", _FROM_OPENER)
         scope = await services.items.scope(asked.run_id, scope_id)
         if scope.then.input.kind is not InputKind.ARRIVALS:
             raise _refused(asked, "its fan-out goes in waves, or is folded", _FROM_OPENER)
@@ -180,7 +192,7 @@ async def _scopes(services: Services, graph: Graph, item: WorkItem, asked: ForkR
         yield OpenScope(replace(scope, then=replace(scope.then, failure=_plain(scope.then.failure))))
         yield CountScope(path, 1)
         opener = WorkItemId(scope_id.partition(".")[0])
-        own = await _own_order(services, asked, opener, item)
+        own = item.order[: len(scope.then.order) + 1]  # of everything that came from its own element
         after = ""
         while page := await services.runs.arrivals(asked.run_id, opener, after=after):
             after, taken = page[-1][0], taken + len(page)
@@ -190,14 +202,6 @@ async def _scopes(services: Services, graph: Graph, item: WorkItem, asked: ForkR
                 order, arrived = _arrival(name)
                 if order[: len(own)] != own:
                     yield Arrive(opener, order, arrived, payload)
-
-
-async def _own_order(services: Services, asked: ForkRequest, opener: WorkItemId, item: WorkItem) -> Order:
-    """Return what the order of everything begins with that came from the item's own element of a fan-out."""
-    found = (await services.items.find(asked.run_id, (opener,)))[0]
-    if found is None:
-        raise CodecError(f"Run {asked.run_id!r} has a fan-out whose item {opener!r} is missing.")
-    return item.order[: len(found.item.order) + 1]
 
 
 def _arrival(entry: str) -> tuple[Order, WorkItemId]:

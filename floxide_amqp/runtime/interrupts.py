@@ -48,7 +48,7 @@ class Interrupts:
             for run_id in message.runs:  # what a client did to it; what workers commit they tell of themselves
                 self._services.followers.note(run_id)
             if message.kind in INTERRUPTING:
-                await self._check_runs_in_flight(message.runs)
+                await self._check_runs_in_flight(message.runs, is_told=True)
             elif message.kind is ControlKind.DRAIN:
                 self._on_drain()
 
@@ -60,18 +60,18 @@ class Interrupts:
             before = asyncio.get_running_loop().time() - interval
             await self._check({step.run_id for step in self._services.inflight if step.since < before})
 
-    async def _check_runs_in_flight(self, run_ids: Sequence[RunId] | None = None) -> None:
+    async def _check_runs_in_flight(self, run_ids: Sequence[RunId] | None = None, *, is_told: bool = False) -> None:
         """Interrupt the steps of those runs (by default all at work here) that are over: the store is asked.
 
         A control message is a hint that may come late, when its run was resumed long since.
         """
         at_work = self._services.inflight.runs()
-        await self._check(at_work if run_ids is None else set(at_work).intersection(run_ids))
+        await self._check(at_work if run_ids is None else set(at_work).intersection(run_ids), is_told=is_told)
 
-    async def _check(self, run_ids: Iterable[RunId]) -> None:
-        await asyncio.gather(*(self._check_one(run_id) for run_id in sorted(run_ids)))
+    async def _check(self, run_ids: Iterable[RunId], *, is_told: bool = False) -> None:
+        await asyncio.gather(*(self._check_one(run_id, is_told=is_told) for run_id in sorted(run_ids)))
 
-    async def _check_one(self, run_id: RunId) -> None:
+    async def _check_one(self, run_id: RunId, *, is_told: bool) -> None:
         try:
             run = await self._services.runs.find(run_id)
         except FloxideError as error:  # the store is out of reach: long steps are asked about again and again
@@ -80,13 +80,16 @@ class Interrupts:
         if run is not None and (run.state.status.is_terminal or run.state.status is RunStatus.COMPENSATING):
             self._services.inflight.interrupt(run_id, but_undoing=not run.state.status.is_terminal)
         elif run is not None:
-            await self._check_items(run)
+            await self._check_items(run, is_told=is_told)
 
-    async def _check_items(self, run: StoredRun) -> None:
-        """Interrupt the steps of items that were cancelled since, or are to be, because their fan-out was closed."""
+    async def _check_items(self, run: StoredRun, *, is_told: bool) -> None:
+        """Interrupt the steps of items that were cancelled since, or are to be, because their fan-out was closed.
+
+        Where somebody said that there is something to interrupt, also of those that were given their output by hand.
+        """
         services, run_id = self._services, run.header.run_id
         graph = services.registry.find(run.header.workflow, run.header.version)
-        if graph is None or not graph.closes_early:
+        if graph is None or not (graph.closes_early or is_told):
             return
         ids = services.inflight.items(run_id)
         try:
@@ -96,6 +99,7 @@ class Interrupts:
         except FloxideError as error:
             _log.warning("worker.check_failed", run_id=run_id, error=str(error))
             return
+        given = [item.item_id for item in found if item.given is not None]
         cancelled = [item.item_id for item in found if item.status is WorkItemStatus.CANCELLED]
         cancelled += [item.item_id for item in at_work if not closed.isdisjoint(item.scope)]
-        services.inflight.interrupt_items(run_id, cancelled)
+        services.inflight.interrupt_items(run_id, [*given, *cancelled])

@@ -27,23 +27,23 @@ from floxide_amqp.exceptions import NodeProcessError, PayloadMismatchError, Unde
 from floxide_amqp.runtime.process_ctx import ctx_in_process, refuse
 from floxide_amqp.runtime.process_wire import (
     ABORT,
-    BEGUN,
     HEAD,
     HOLD,
     LOG,
     MAX_TEXT,
     NEXT,
     NEXT_ALL,
+    PREPARE,
+    PREPARED,
     RAISED,
-    READY,
     RUN,
     VALUE,
     error_frame,
     frame,
+    read_prepare,
     read_run,
 )
 from floxide_amqp.stores.encoding import decode_payload, encode_payload, pack
-
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -107,15 +107,18 @@ def main(descriptor: int, parent: int, level: int) -> None:
         signal.signal(number, lambda *_: None)
     channel = Channel(descriptor)
     logging.basicConfig(level=level, handlers=[_LogFrames(channel)])
-    requests: queue.SimpleQueue[tuple[bytes, bytes]] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[tuple[bytes, bytes, bytes]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(channel, requests), name="floxide-process-reader", daemon=True).start()
-    channel.send(frame(READY))
+    node: GraphNode | None = None
     while True:
-        body, value = requests.get()
-        _perform(channel, body, value)
+        kind, body, value = requests.get()
+        if kind == PREPARE:
+            node = _prepare(channel, body)
+        elif node is not None:
+            _perform(channel, node, body, value)
 
 
-def _read(channel: Channel, requests: queue.SimpleQueue[tuple[bytes, bytes]]) -> None:
+def _read(channel: Channel, requests: queue.SimpleQueue[tuple[bytes, bytes, bytes]]) -> None:
     run = b""
     with suppress(OSError):
         while (found := channel.read()) is not None:
@@ -123,7 +126,9 @@ def _read(channel: Channel, requests: queue.SimpleQueue[tuple[bytes, bytes]]) ->
             if kind == RUN:
                 run = body
             elif kind == VALUE:
-                requests.put((run, body))
+                requests.put((RUN, run, body))
+            else:
+                requests.put((kind, body, b""))
     os.killpg(0, signal.SIGKILL)  # this process leads its group: what the body has started ends with it
 
 
@@ -135,30 +140,34 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _perform(channel: Channel, body: bytes, data: bytes) -> None:
-    frames: list[bytes] = []
-    node: GraphNode | None = None
+def _prepare(channel: Channel, body: bytes) -> GraphNode | None:
+    """Import a node; None where that cannot be done, which is told."""
+    reference = read_prepare(body)
     try:
-        reference, facts, now_ms = read_run(body)
-        node = _import(reference)
-        ctx, value = ctx_in_process(facts, now_ms), decode_payload(node.input, data)
-        channel.send(frame(BEGUN))
+        node = find_node(reference)
+    except BaseException as error:  # noqa: BLE001 - the user's module: whatever it raises is told
+        cure = f"Its process cannot import {reference.module}:{reference.qualname}; the cause says why."
+        problem = f"{type(error).__name__}: {error}"
+        told = NodeProcessError(node=reference.node, problem=problem, cure=cure)
+        told.__cause__ = error
+        channel.send(error_frame(RAISED, told))
+        return None
+    channel.send(frame(PREPARED))
+    return node
+
+
+def _perform(channel: Channel, node: GraphNode, body: bytes, data: bytes) -> None:
+    try:
+        facts, now_ms = read_run(body)
+        value = decode_payload(node.input, data)
+        ctx = ctx_in_process(facts, now_ms)
         frames = _frames(node, ctx, as_transition(_invoke(node, ctx, value)))
     except BaseException as error:  # noqa: BLE001 - the user's code: whatever it raises is told, and the next body runs
         frames = [error_frame(RAISED, error)]
-    for each in frames:
-        channel.send(each)
     sys.stdout.flush()
     sys.stderr.flush()
-
-
-def _import(reference: Any) -> GraphNode:
-    try:
-        return find_node(reference)
-    except Exception as error:
-        cure = f"Its process cannot import {reference.module}:{reference.qualname}; the cause says why."
-        problem = f"{type(error).__name__}: {error}"
-        raise NodeProcessError(node=reference.node, problem=problem, cure=cure) from error
+    for each in frames:
+        channel.send(each)
 
 
 def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Any:

@@ -17,15 +17,16 @@ from typing import Any, Final, cast
 from floxide_amqp.core.failure import FailureInfo, kind_of
 from floxide_amqp.core.process_nodes import NodeReference
 from floxide_amqp.core.step_powers import StepFacts
+from floxide_amqp.core.workflow_ctx import WorkflowCtx
 from floxide_amqp.exceptions import CodecError, ForeignNodeError
 from floxide_amqp.stores.encoding import pack, unpack
 
 HEAD: Final = struct.Struct("!cI")
 
-RUN, VALUE = b"R", b"V"
-"""Run a node, and with what; `VALUE` also carries what it returned, one frame each."""
+PREPARE, RUN, VALUE = b"P", b"R", b"V"
+"""Import a node; run it, and with what. `VALUE` also carries what it returned, one frame each."""
 
-READY, BEGUN, LOG, NEXT, NEXT_ALL, HOLD, ABORT, RAISED = b"+", b"B", b"L", b"N", b"M", b"H", b"A", b"E"
+PREPARED, LOG, NEXT, NEXT_ALL, HOLD, ABORT, RAISED = b"+", b"L", b"N", b"M", b"H", b"A", b"E"
 
 MAX_TEXT: Final = 32_000
 """Characters kept of a traceback, a message or a line of a log."""
@@ -36,29 +37,39 @@ def frame(kind: bytes, body: bytes = b"") -> bytes:
     return HEAD.pack(kind, len(body)) + body
 
 
-def run_frame(reference: NodeReference, facts: StepFacts, now_ms: int) -> bytes:
-    """Return the frame that tells a process which node to run, and what its `WorkflowCtx` says."""
-    failure = facts.failure
+def prepare_frame(reference: NodeReference) -> bytes:
+    """Return the frame that has a process import a node."""
+    return frame(PREPARE, pack([reference.module, reference.qualname, reference.version, reference.node]))
+
+
+def read_prepare(body: bytes) -> NodeReference:
+    """Return what `prepare_frame` was given."""
+    module, qualname, version, node = cast("Any", unpack(body))
+    return NodeReference(module=module, qualname=qualname, version=version, node=node)
+
+
+def run_frame(ctx: WorkflowCtx[Any], now_ms: int) -> bytes:
+    """Return the frame that has a process run the node it has imported, with what its `WorkflowCtx` says."""
+    failure = ctx.failure
     said = None if failure is None else [failure.node, failure.error_type, failure.message, failure.attempts]
-    step = [facts.run_id, facts.item_id, facts.node, facts.workflow, facts.worker_id, facts.attempt, said,
-            facts.deadline, facts.timed_out]  # fmt: skip
-    place = [reference.module, reference.qualname, reference.version, reference.node]
-    return frame(RUN, pack([place, step, now_ms]))
+    step = [
+        ctx.run_id, ctx.item_id, ctx.node, ctx.workflow, ctx.worker_id, ctx.attempt, said, ctx.deadline, ctx.timed_out
+    ]  # fmt: skip
+    return frame(RUN, pack([step, now_ms]))
 
 
-def read_run(body: bytes) -> tuple[NodeReference, StepFacts, int]:
+def read_run(body: bytes) -> tuple[StepFacts, int]:
     """Return what `run_frame` was given."""
-    place, step, now_ms = cast("Any", unpack(body))
-    module, qualname, version, node = place
-    run_id, item_id, name, workflow, worker_id, attempt, said, deadline, timed_out = step
+    step, now_ms = cast("Any", unpack(body))
+    run_id, item_id, node, workflow, worker_id, attempt, said, deadline, timed_out = step
+    failure = None
+    if said is not None:
+        failure = FailureInfo(node=said[0], error_type=said[1], message=said[2], attempts=said[3])
     facts = StepFacts(
-        run_id=run_id, item_id=item_id, node=name, workflow=workflow, worker_id=worker_id, attempt=attempt,
-        failure=None if said is None else FailureInfo(
-            node=said[0], error_type=said[1], message=said[2], attempts=said[3]
-        ),
-        deadline=cast("datetime | None", deadline), timed_out=timed_out,
+        run_id=run_id, item_id=item_id, node=node, workflow=workflow, worker_id=worker_id, attempt=attempt,
+        failure=failure, deadline=cast("datetime | None", deadline), timed_out=timed_out,
     )  # fmt: skip
-    return NodeReference(module=module, qualname=qualname, version=version, node=node), facts, now_ms
+    return facts, now_ms
 
 
 def error_frame(kind: bytes, error: BaseException) -> bytes:

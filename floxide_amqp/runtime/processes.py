@@ -23,19 +23,19 @@ from floxide_amqp.core.graph import GraphNode
 from floxide_amqp.core.process_nodes import NodeReference, reference_to
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
-from floxide_amqp.exceptions import NodeProcessDiedError
+from floxide_amqp.exceptions import ConfigurationError, NodeProcessDiedError, NodeProcessError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.process_wire import (
     ABORT,
-    BEGUN,
     HEAD,
     HOLD,
     LOG,
     NEXT_ALL,
+    PREPARED,
     RAISED,
-    READY,
     VALUE,
     frame,
+    prepare_frame,
     read_error,
     run_frame,
 )
@@ -51,16 +51,15 @@ END_SECONDS: Final = 5.0
 """Longest wait for a process that was killed."""
 
 FRESH_TRIES: Final = 3
-"""Processes tried for a body that had not begun when its process died: one that lay idle may have been killed."""
+"""Processes tried for a body: one that lay idle may have been killed."""
+
+PREPARE_SECONDS: Final = 120.0
+"""Longest time for importing a workflow in a fresh process; it does not count as the body's."""
 
 _PROGRAM: Final = (
     "import sys; sys.path[:] = {path!r}; from floxide_amqp.runtime.process_child import main; "
     "main({descriptor}, {parent}, {level})"
 )
-
-
-class _NotBegunError(Exception):
-    """The process died before the body began."""
 
 
 class NodeProcess:
@@ -86,10 +85,10 @@ class NodeProcess:
             with there:
                 level = _least_level()
                 program = _PROGRAM.format(path=sys.path, descriptor=there.fileno(), parent=os.getpid(), level=level)
-                popen = subprocess.Popen(
+                popen = subprocess.Popen(  # noqa: ASYNC220, S603 - the program is this module's own; it returns once it is executed
                     [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=(there.fileno(),),
                     start_new_session=True,
-                )  # fmt: skip  # returns once it is executed
+                )  # fmt: skip
             reader, writer = await asyncio.open_connection(sock=here)
         except BaseException:
             here.close()
@@ -111,32 +110,49 @@ class NodeProcess:
         """Whether it has not ended, as far as is known."""
         return not self._exited.is_set()
 
-    async def run(self, node: GraphNode, reference: NodeReference, ctx: WorkflowCtx[Any], data: bytes) -> Transition[Any]:
-        """Run a body and return what it returned.
+    @property
+    def how_it_ended(self) -> str:
+        """How it ended, in words."""
+        code = self._popen.returncode
+        if code is None:
+            return "its end of the socket was closed"
+        if code < 0:
+            with suppress(ValueError):
+                return f"killed by {signal.Signals(-code).name}"
+        return f"it exited with code {code}"
+
+    async def prepare(self, reference: NodeReference) -> bool:
+        """Have it import a node; return False where it has died.
+
+        Raises:
+            NodeProcessError: It cannot be imported there.
+        """
+        self._writer.write(prepare_frame(reference))
+        found = await self._frames.get()
+        if found is not None and found[0] != PREPARED:
+            raise read_error(found[1])
+        return found is not None
+
+    async def run(self, node: GraphNode, ctx: WorkflowCtx[Any], data: bytes, now_ms: int) -> Transition[Any]:
+        """Run the body of the node it has imported and return what it returned.
 
         Raises:
             NodeProcessDiedError: The process died under it.
             BaseException: What the body raised.
         """
         self.bodies += 1
-        facts, now_ms = ctx.facts_and_time()
-        self._writer.write(run_frame(reference, facts, now_ms) + frame(VALUE, data))
+        self._writer.write(run_frame(ctx, now_ms) + frame(VALUE, data))
         with suppress(ConnectionError):  # it is gone, as the next frame tells
             await self._writer.drain()
-        has_begun, values = False, list[bytes]()
+        values = list[bytes]()
         while True:
             found = await self._frames.get()
             if found is None:
-                if not has_begun:
-                    raise _NotBegunError
-                raise NodeProcessDiedError(node=node.name, pid=self.pid, how=_how(self._popen.returncode))
+                raise NodeProcessDiedError(node=node.name, pid=self.pid, how=self.how_it_ended)
             kind, body = found
-            if kind == VALUE:
-                values.append(body)
-            elif kind == BEGUN:
-                has_begun = True
-            elif kind != READY:
+            if kind != VALUE:
                 return _result(kind, body, [decode_payload(node.output, value) for value in values], ctx)
+            values.append(body)
 
     async def kill(self) -> None:
         """End it, with what it has started; return once it is gone."""
@@ -173,6 +189,57 @@ class NodeProcess:
             asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self._frames.put_nowait, None)
 
 
+class ProcessPlace:
+    """Room for one step's body, in a process that has imported its node.
+
+    Attributes:
+        node: The node.
+        process: The process; None where none is to be had.
+        problem: Why the body cannot run; None where it can.
+        is_whole: Whether the process is as good as before: no body was broken off in it.
+        has_died: Whether it died under the body.
+    """
+
+    def __init__(self, node: GraphNode) -> None:
+        self.node = node
+        self.process: NodeProcess | None = None
+        self.problem: NodeProcessError | None = None
+        self.is_whole = True
+        self.has_died = False
+
+    async def run(self, ctx: WorkflowCtx[Any], value: Any, now_ms: int) -> Transition[Any]:
+        """Run the body; whoever cancels this kills the process.
+
+        Args:
+            ctx: Of the step; the attributes that the body sets are set there.
+            value: Its input.
+            now_ms: Store time.
+
+        Raises:
+            NodeProcessDiedError: The process died.
+            NodeProcessError: The node could not be imported.
+            PayloadMismatchError: The input is not of the node's type.
+            BaseException: What the body raised.
+        """
+        if self.problem is not None or self.process is None:
+            raise self.problem or RuntimeError("a body that was left runs again")
+        data = encode_payload(self.node.input, value)
+        self.is_whole = False
+        try:
+            result = await self.process.run(self.node, ctx, data, now_ms)
+        except asyncio.CancelledError:
+            await self.process.kill()
+            raise
+        except NodeProcessDiedError:
+            self.has_died = True
+            raise
+        except BaseException:
+            self.is_whole = True  # the body raised
+            raise
+        self.is_whole = True
+        return result
+
+
 class NodeProcesses:
     """Processes for nodes, so many bodies at a time.
 
@@ -198,60 +265,54 @@ class NodeProcesses:
         return len(self._all)
 
     @asynccontextmanager
-    async def place(self) -> AsyncGenerator[None]:
-        """Wait until a body may run, and keep the place for the block."""
+    async def place(self, node: GraphNode) -> AsyncGenerator[ProcessPlace]:
+        """Wait until a process is free and has imported the node, and keep it for the block."""
         async with self._places:
-            yield
-
-    async def run(self, node: GraphNode, ctx: WorkflowCtx[Any], value: Any) -> Transition[Any]:
-        """Run a node's body in a process, in a place; whoever cancels this kills it.
-
-        Raises:
-            NodeProcessDiedError: Its process died.
-            PayloadMismatchError: The input is not of the node's type.
-            BaseException: What the body raised.
-        """
-        reference = self._reference(node)
-        data = encode_payload(node.input, value)
-        for last in (*[False] * (FRESH_TRIES - 1), True):
-            process = await self._take()
+            place = ProcessPlace(node)
             try:
-                return await self._run_in(process, node, reference, ctx, data)
-            except _NotBegunError:
-                how = _how(process._popen.returncode)  # noqa: SLF001 - its own part
-                if last:
-                    raise NodeProcessDiedError(node=node.name, pid=process.pid, how=f"{how}, before it began") from None
-        raise RuntimeError("unreachable: the last try returns or raises")
+                await self._prepare(place)
+                yield place
+            finally:
+                await self._leave(place)
 
     async def aclose(self) -> None:
         """Kill what is left; bodies were waited for by those who ran them."""
         await asyncio.gather(*(self._end(process) for process in list(self._all)))
 
-    async def _run_in(
-        self, process: NodeProcess, node: GraphNode, reference: NodeReference, ctx: WorkflowCtx[Any], data: bytes
-    ) -> Transition[Any]:
-        is_whole = False
+    async def _prepare(self, place: ProcessPlace) -> None:
+        """Find a process that has the node; what goes wrong with that is what the body comes to."""
+        node = place.node
         try:
-            result = await process.run(node, reference, ctx, data)
-            is_whole = True
-            return result
-        except (NodeProcessDiedError, _NotBegunError) as error:
+            reference = self._reference(node)
+            for _ in range(FRESH_TRIES):
+                place.process = await self._take()
+                async with asyncio.timeout(PREPARE_SECONDS):
+                    if await place.process.prepare(reference):
+                        return
+                await self._leave(place)
+            problem, cure = "its process dies before it begins", "The worker's standard error may say why."
+        except NodeProcessError as error:
+            place.problem = error
+            return
+        except TimeoutError:
+            problem, cure = f"importing it took longer than {PREPARE_SECONDS:g} s", "Import less with the workflow."
+        except (OSError, ConfigurationError) as error:
+            problem, cure = f"no process can be had ({error})", "Look at what the system allows this worker."
+        place.problem = NodeProcessError(node=node.name, problem=problem, cure=cure)
+
+    async def _leave(self, place: ProcessPlace) -> None:
+        """Take a process back; one whose body did not come to an end is ended."""
+        process, place.process = place.process, None
+        if process is None:
+            return
+        is_fit = process.is_alive and place.is_whole and not (self._bodies and process.bodies >= self._bodies)
+        if is_fit and place.problem is None:
+            self._idle.append(process)
+            return
+        if place.has_died:
             self.died += 1
-            _log.warning(
-                "process.died", pid=process.pid, node=node.name, run_id=ctx.run_id, item_id=ctx.item_id,
-                how=getattr(error, "how", "before the body began"),
-            )  # fmt: skip
-            raise
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            is_whole = True  # the body raised; the process is as good as before
-            raise
-        finally:
-            if is_whole and process.is_alive and not (self._bodies and process.bodies >= self._bodies):
-                self._idle.append(process)
-            else:
-                await asyncio.shield(asyncio.ensure_future(self._end(process)))
+            _log.warning("process.died", pid=process.pid, node=place.node.name, how=process.how_it_ended)
+        await asyncio.shield(asyncio.ensure_future(self._end(process)))
 
     async def _take(self) -> NodeProcess:
         while self._idle:
@@ -280,12 +341,14 @@ def check_process_nodes(registry: Registry) -> None:
     """Make sure that processes find the nodes that are to run in them.
 
     Raises:
-        ConfigurationError: A workflow cannot be imported by its name.
+        ConfigurationError: A workflow cannot be imported by its name, or the system has no process groups.
     """
     for workflow in registry.classes():
         for name, node in workflow.graph.nodes.items():
             if node.options.executor == "process":
                 reference_to(workflow, name)
+                if os.name != "posix":
+                    raise ConfigurationError(f"Node {name!r} has executor='process', which needs Linux, macOS or BSD.")
 
 
 def _result(kind: bytes, body: bytes, values: list[Any], ctx: WorkflowCtx[Any]) -> Transition[Any]:
@@ -315,19 +378,6 @@ def _pass_on(body: bytes) -> None:
 
 def _least_level() -> int:
     """Return the least level that any logger of this process lets through."""
-    levels = [logging.getLogger().getEffectiveLevel()]
-    for logger in list(logging.Logger.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger) and logger.level:
-            levels.append(logger.level)
-    return min(levels)
-
-
-def _how(returncode: int | None) -> str:
-    if returncode is None:
-        return "its end of the socket was closed"
-    if returncode < 0:
-        with suppress(ValueError):
-            return f"killed by {signal.Signals(-returncode).name}"
-    return f"it exited with code {returncode}"
-
-
+    known = list(logging.Logger.manager.loggerDict.values())
+    levels = [logger.level for logger in known if isinstance(logger, logging.Logger) and logger.level]
+    return min(logging.getLogger().getEffectiveLevel(), *levels, logging.CRITICAL)

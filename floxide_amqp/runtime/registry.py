@@ -29,6 +29,7 @@ class Registry:
     def __init__(self, workflows: Iterable[type[WorkflowDefinition[Any, Any, Any]]]) -> None:
         self._graphs: dict[tuple[str, str], Graph] = {}
         self._classes: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
+        self._versions: dict[tuple[str, str], type[WorkflowDefinition[Any, Any, Any]]] = {}
         self._versions: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
         self._stand_ins: dict[tuple[str, str], Graph] = {}
         self.agreements: dict[tuple[str, str], Agreement] = {}
@@ -45,6 +46,7 @@ class Registry:
             known = self._classes.get(graph.workflow)
             if known is None or not is_newer(known.graph.version, graph.version):
                 self._classes[graph.workflow] = workflow
+            self._versions[key] = workflow
 
     @property
     def graphs(self) -> Mapping[tuple[str, str], Graph]:
@@ -84,6 +86,10 @@ class Registry:
         if found is None:
             raise UnknownWorkflowError(workflow=name, known=tuple(sorted({*self._classes, *self._versions})))
         return found
+
+    def classes(self) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
+        """Return every workflow's class, each version for itself."""
+        return self._versions.values()
 
     def names(self) -> tuple[str, ...]:
         """The workflows as ``name@version``, sorted."""

@@ -41,6 +41,7 @@ from floxide_amqp.runtime.messages import (
     encode_event,
 )
 from floxide_amqp.runtime.pace import Pace
+from floxide_amqp.runtime.processes import NodeProcesses
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.schedule import Schedule
@@ -155,6 +156,9 @@ class Services:
         self.threads = NodeThreads(  # a body's time begins when there is a thread for it
             self.limits.threads, self.executor, grace_seconds=self.timeouts.cancel_grace,
             most_lost=self.limits.lost_threads,
+        )  # fmt: skip
+        self.processes = NodeProcesses(
+            self.registry, size=self.limits.processes, bodies=self.limits.process_bodies
         )  # fmt: skip
 
     def _open_stores(self) -> None:

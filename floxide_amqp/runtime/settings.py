@@ -23,6 +23,10 @@ class Limits:
     Attributes:
         concurrency: Steps in flight at a time; also the broker's prefetch. At least 1.
         threads: Threads for sync nodes. At least 1.
+        processes: Processes for sync nodes with ``executor="process"``, each started when it is first needed. At
+            least 1; about as many as there are CPUs for them.
+        process_bodies: Bodies that run in one process before a fresh one takes its place, where native code leaks;
+            0 for as many as there are.
         chain_steps: Steps that one message carries at most before its successor is published; bounds how much work
             one redelivery repeats the walk of.
         cached_runs: Runs whose header and context a worker remembers.
@@ -49,6 +53,8 @@ class Limits:
 
     concurrency: int = 100
     threads: int = 8
+    processes: int = 4
+    process_bodies: int = 0
     lost_threads: int = 16
     payload_bytes: int = 16 * 1024 * 1024
     step_bytes: int = 128 * 1024 * 1024
@@ -67,6 +73,11 @@ class Limits:
             )
         if self.step_bytes < 1:
             raise ConfigurationError(f"Limits(step_bytes={self.step_bytes}): give a number of bytes, at least 1.")
+        if self.processes < 1 or self.process_bodies < 0:
+            raise ConfigurationError(
+                f"Limits(processes={self.processes}, process_bodies={self.process_bodies}): a worker has at least 1 "
+                "process for nodes that want one, and each runs some number of bodies, or 0 for any."
+            )
         if self.context_snapshot < 1:
             raise ConfigurationError(f"Limits(context_snapshot={self.context_snapshot}): give a number, at least 1.")
 

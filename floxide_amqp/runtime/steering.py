@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from typing_extensions import TypeVar
 
@@ -12,7 +12,7 @@ from floxide_amqp.core.context import Context
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.runtime import by_hand, control_actions, views
-from floxide_amqp.runtime.bulk import DEFAULT_RATE, BulkAction, BulkReport, act_on_many
+from floxide_amqp.runtime.bulk import BulkAction, BulkReport, ManyOptions, act_on_many
 from floxide_amqp.runtime.by_hand import NOT_GIVEN, NotGiven
 from floxide_amqp.runtime.control_actions import Request
 from floxide_amqp.runtime.forking import ForkRequest, fork_run
@@ -85,7 +85,8 @@ class Steering:
     async def complete_item(self, run_id: str, item_id: str, output: Any, *, reason: str = "", by: str = "") -> None:
         """Give an item of a paused or failed run its output by hand: once resumed, the run goes on from there.
 
-        The item's body does not run any more.
+        The item's body does not run any more. One that is at work on it, unclaimed, is interrupted; what it comes to is
+        refused.
 
         Args:
             run_id: The run, paused or failed.
@@ -175,16 +176,7 @@ class Steering:
 
     # --- many at once
 
-    async def cancel_many(
-        self,
-        where: RunFilter,
-        *,
-        rate: float = DEFAULT_RATE,
-        on_progress: Callable[[BulkReport], object] | None = None,
-        is_rehearsal: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BulkReport:
+    async def cancel_many(self, where: RunFilter, **how: Unpack[ManyOptions]) -> BulkReport:
         """Cancel all runs that a filter means, as `cancel` does, newest first; runs started meanwhile may be left out.
 
         A run for which it cannot be done keeps no other from its turn. It may be repeated, and so go on where it
@@ -192,128 +184,33 @@ class Steering:
 
         Args:
             where: Which runs.
-            rate: So many per second at most, 0.001 to 100,000.
-            on_progress: Told after each run how far it is; must not block.
-            is_rehearsal: Only count the runs that are meant.
-            reason: Why.
-            by: Who wants it.
+            how: See `ManyOptions`: a rate, a rehearsal, whom to tell of the progress, who wants it and why.
 
         Raises:
             ConfigurationError: The rate is none.
             StoreError: The runs could not be listed; what was done stays done.
         """
-        return await self._act_on_many(
-            BulkAction.CANCEL,
-            where,
-            rate,
-            on_progress,
-            is_rehearsal=is_rehearsal,
-            request=Request(by=by, reason=reason),
-        )
+        return await act_on_many(self.services, BulkAction.CANCEL, where, **how)
 
-    async def terminate_many(
-        self,
-        where: RunFilter,
-        *,
-        rate: float = DEFAULT_RATE,
-        on_progress: Callable[[BulkReport], object] | None = None,
-        is_rehearsal: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BulkReport:
+    async def terminate_many(self, where: RunFilter, **how: Unpack[ManyOptions]) -> BulkReport:
         """Terminate all runs that a filter means, as `terminate` does; arguments and errors as of `cancel_many`."""
-        return await self._act_on_many(
-            BulkAction.TERMINATE,
-            where,
-            rate,
-            on_progress,
-            is_rehearsal=is_rehearsal,
-            request=Request(by=by, reason=reason),
-        )
+        return await act_on_many(self.services, BulkAction.TERMINATE, where, **how)
 
-    async def pause_many(
-        self,
-        where: RunFilter,
-        *,
-        rate: float = DEFAULT_RATE,
-        on_progress: Callable[[BulkReport], object] | None = None,
-        is_rehearsal: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BulkReport:
+    async def pause_many(self, where: RunFilter, **how: Unpack[ManyOptions]) -> BulkReport:
         """Pause all runs that a filter means, as `pause` does; arguments and errors as of `cancel_many`."""
-        return await self._act_on_many(
-            BulkAction.PAUSE, where, rate, on_progress, is_rehearsal=is_rehearsal, request=Request(by=by, reason=reason)
-        )
+        return await act_on_many(self.services, BulkAction.PAUSE, where, **how)
 
-    async def resume_many(
-        self,
-        where: RunFilter,
-        *,
-        rate: float = DEFAULT_RATE,
-        on_progress: Callable[[BulkReport], object] | None = None,
-        is_rehearsal: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BulkReport:
+    async def resume_many(self, where: RunFilter, **how: Unpack[ManyOptions]) -> BulkReport:
         """Resume all runs that a filter means, as `resume` does; arguments and errors as of `cancel_many`."""
-        return await self._act_on_many(
-            BulkAction.RESUME,
-            where,
-            rate,
-            on_progress,
-            is_rehearsal=is_rehearsal,
-            request=Request(by=by, reason=reason),
-        )
+        return await act_on_many(self.services, BulkAction.RESUME, where, **how)
 
-    async def retry_many(
-        self,
-        where: RunFilter,
-        *,
-        rate: float = DEFAULT_RATE,
-        on_progress: Callable[[BulkReport], object] | None = None,
-        is_rehearsal: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BulkReport:
+    async def retry_many(self, where: RunFilter, **how: Unpack[ManyOptions]) -> BulkReport:
         """Retry all failed runs that a filter means, as `retry` does; arguments and errors as of `cancel_many`."""
-        return await self._act_on_many(
-            BulkAction.RETRY, where, rate, on_progress, is_rehearsal=is_rehearsal, request=Request(by=by, reason=reason)
-        )
+        return await act_on_many(self.services, BulkAction.RETRY, where, **how)
 
-    async def delete_many(
-        self,
-        where: RunFilter,
-        *,
-        rate: float = DEFAULT_RATE,
-        on_progress: Callable[[BulkReport], object] | None = None,
-        is_rehearsal: bool = False,
-        reason: str = "",
-        by: str = "",
-    ) -> BulkReport:
+    async def delete_many(self, where: RunFilter, **how: Unpack[ManyOptions]) -> BulkReport:
         """Delete all ended runs that a filter means, as `delete` does; arguments and errors as of `cancel_many`."""
-        return await self._act_on_many(
-            BulkAction.DELETE,
-            where,
-            rate,
-            on_progress,
-            is_rehearsal=is_rehearsal,
-            request=Request(by=by, reason=reason),
-        )
-
-    async def _act_on_many(
-        self,
-        action: BulkAction,
-        where: RunFilter,
-        rate: float,
-        on_progress: Callable[[BulkReport], object] | None,
-        *,
-        is_rehearsal: bool,
-        request: Request,
-    ) -> BulkReport:
-        return await act_on_many(
-            self.services, action, where, rate=rate, on_progress=on_progress, is_rehearsal=is_rehearsal, request=request
-        )
+        return await act_on_many(self.services, BulkAction.DELETE, where, **how)
 
     # --- looking
 

@@ -246,16 +246,18 @@ async def _undoing(services: Services, admitted: Admitted) -> Compensation[Any, 
 
 
 async def _gather_of(services: Services, admitted: Admitted) -> GraphNode:
-    """The gather that failed, for its fallback, which is none itself."""
-    run, opener = admitted.run, admitted.item.input.opener
-    found = (await services.items.find(run.header.run_id, (WorkItemId(opener),)))[0]
-    fan_out = run.graph.nodes[found.item.node].fan_out if found is not None else None
-    join = run.graph.nodes[fan_out.join] if fan_out is not None and fan_out.join is not None else None
-    if join is None or join.element is None:
-        raise UnreadableRecordError(
-            place=f"{run.header.run_id}/i:{opener}", problem="It opened a fan-out, and is not what it was then."
-        )
-    return join
+    """The gather that failed, for what runs in its place, which is none itself: from failure to failure back to it."""
+    run, item = admitted.run, admitted.item
+    while True:
+        found = (await services.items.find(run.header.run_id, (WorkItemId(item.parent),)))[0]
+        node = None if found is None else run.graph.nodes.get(found.item.node)
+        if found is None or node is None or found.item.input.opener != admitted.item.input.opener:
+            raise UnreadableRecordError(
+                place=f"{run.header.run_id}/i:{item.item_id}", problem="What it runs in the place of is not what it was."
+            )
+        if node.is_gather:
+            return node
+        item = found.item
 
 
 def _context(services: Services, admitted: Admitted, view: Context, powers: Powers) -> WorkflowCtx[Any]:

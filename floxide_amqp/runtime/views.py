@@ -37,6 +37,25 @@ def at(ms: int) -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinWaitInfo:
+    """What a join of edges has and lacks.
+
+    Attributes:
+        arrived: The first ten of the sources that have arrived, as the workflow names them.
+        arrivals: How many have.
+        missing: The first ten of those that have not.
+        sources: How many there are in all.
+        needed: How many of them let the join's node run.
+    """
+
+    arrived: tuple[str, ...]
+    arrivals: int
+    missing: tuple[str, ...]
+    sources: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitInfo:
     """Something that live items of a run wait for.
 
@@ -44,9 +63,10 @@ class WaitInfo:
         status: How they wait: parked, waiting for a retry, held, or pending in a task queue that nobody serves.
         node: Whose items they are.
         what: What they wait for, in words, as the end of "waits for …".
-        items: How many of the run's first 100 live items.
+        items: How many of the run's first 100 live items; 0 of a join of edges, which is no item before it runs.
         since: When the first of them was parked, or put into a task queue that nobody serves; None of the others.
         until: When the first of them goes on by itself; None where it does not.
+        join: What has arrived at a join of edges that waits for more, and what has not; None of all else.
     """
 
     status: WorkItemStatus
@@ -55,6 +75,7 @@ class WaitInfo:
     items: int
     since: datetime | None = None
     until: datetime | None = None
+    join: JoinWaitInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

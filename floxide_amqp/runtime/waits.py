@@ -9,6 +9,7 @@ from floxide_amqp.core.records import RunHeader, WorkItem
 from floxide_amqp.core.signal_waits import awaited
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.runtime.join_waits import join_waits
 from floxide_amqp.runtime.queue_waits import unserved_waits
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.views import WaitInfo, at
@@ -54,7 +55,7 @@ def kept_letter(item: WorkItem, reason: str) -> str:
 
 
 async def what_it_waits_for(services: Services, run: StoredRun) -> tuple[WaitInfo, ...]:
-    """Return what live items of a run wait for, those first that nothing but somebody's help brings on.
+    """Return what live items of a run wait for, those first that nothing but somebody's help brings on, then joins.
 
     Only the first `LOOKED_AT` live items are looked at; those that cannot be read are left out.
     """
@@ -68,7 +69,11 @@ async def what_it_waits_for(services: Services, run: StoredRun) -> tuple[WaitInf
         return ()  # the run's list of items says which, and why
     items = [stored.item for stored in found if stored is not None and not run.state.is_over_for(stored.item)]
     unserved = await unserved_waits(services, run_id, [item for item in items if run.state.is_at_work_on(item)])
-    return (*unserved, *_together(items))
+    try:
+        joins = await join_waits(services, run, items)
+    except UnreadableRecordError:
+        joins = ()
+    return (*unserved, *_together(items), *joins)
 
 
 def _together(items: Iterable[WorkItem]) -> tuple[WaitInfo, ...]:

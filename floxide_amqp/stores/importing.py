@@ -15,6 +15,7 @@ from typing import Final
 
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.attributes import Attributes
+from floxide_amqp.core.compensation import undo_timer
 from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.kin import waits_for_child
@@ -70,7 +71,7 @@ WAKES: Final = {WorkItemStatus.HELD: TimerKind.HOLD, WorkItemStatus.WAITING_RETR
 PENDING: Final = STATUS_LETTERS[WorkItemStatus.PENDING]
 
 
-OPEN: Final = (RunStatus.PENDING, RunStatus.RUNNING)
+OPEN: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.COMPENSATING)
 """Runs that nobody has to resume."""
 
 
@@ -238,6 +239,9 @@ class _OneImport:
         if self._unparked:
             await self.commits.add(*self._writer.writes((c.Count("waiting", -self._unparked),)))
         until_ms = self._session.now_ms() + SOON_MS
+        if self._file.state.status is RunStatus.COMPENSATING:  # what it undoes next, or what leads to what it undoes
+            at, epoch = self._standing_since_ms, self._file.state_frame.version
+            self._last += self._writer.writes((c.SetTimer(undo_timer(self._run_id, epoch, at)),))
         await self._set_timers(until_ms)
         await self.commits.flush()
         if self._session.now_ms() > until_ms:
@@ -310,7 +314,7 @@ class _OneImport:
 
     def _message_of(self, item: WorkItem, turn: int) -> tuple[Write, ...]:
         """Note a message of a pending item of a run that goes on: one that is lost, unless it is in its queue yet."""
-        if not self._is_open:
+        if not self._is_open or self._file.state.is_over_for(item):
             return ()
         entry = message_entry(self._standing_since_ms, item.item_id, turn)
         return self._writer.writes((c.EnterMessage(item.queue, entry, item.item_id, turn, WorkerId(""), 0),))

@@ -74,6 +74,32 @@ class JoinStore:
             if len(found) >= page.length or not page.entries:
                 return found
 
+    async def awaited_last(self, run_id: RunId, scope: ScopePath) -> list[JoinInstance]:
+        """Return the joins of a scope that began to wait for more last, `PAGE` of them at most, in that order.
+
+        Raises:
+            UnreadableRecordError: One cannot be read.
+        """
+        key = keys.joined(run_id, waiting(scope))
+        page = await self._page(run_id, waiting(scope), 0, PAGE)
+        if page.length > PAGE:
+            page = await self._page(run_id, waiting(scope), page.length - PAGE, PAGE)
+        return [read_record(codec.decode_awaited_join, entry, key) for entry in page.entries]
+
+    async def positions(self, run_id: RunId, join_id: str, *, limit: int) -> tuple[list[int], int]:
+        """Return from where the first values came that reached a join, and how many have in all; none is opened.
+
+        Raises:
+            UnreadableRecordError: One cannot be read.
+        """
+        key = keys.joined(run_id, arrived(join_id))
+        found: list[int] = []
+        while True:
+            page = await self._page(run_id, arrived(join_id), len(found), min(PAGE, limit - len(found)))
+            found += (read_record(codec.decode_join_arrival, entry, key)[0] for entry in page.entries)
+            if len(found) >= min(page.length, limit) or not page.entries:
+                return found, page.length
+
     async def _page(self, run_id: RunId, name: str, start: int, limit: int) -> LogPage:
         asked = LogRange(keys.joined(run_id, name), start, limit)
         return (await self._session.read(Read(slot=slot_of(run_id), logs=(asked,)))).logs[0]

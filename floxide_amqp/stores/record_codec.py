@@ -69,7 +69,7 @@ STATE = Shape(
 )  # fmt: skip
 TOMBSTONE = Shape(
     "tombstone", 8, run_id=STR, workflow=STR, version=STR, input_digest=STR, status=STR, ended_at_ms=INT,
-    deleted_at_ms=INT, is_cleared=BOOL,
+    deleted_at_ms=INT, is_cleared=BOOL, openers=ARRAY,
 )  # fmt: skip
 ITEM = Shape(
     "work item", 21, item_id=STR, node=STR, queue=STR, status=INT, input=ARRAY, scope=ARRAY, order=ARRAY, parent=STR,
@@ -512,6 +512,7 @@ def encode_tombstone(tombstone: Tombstone) -> bytes:
     return pack_record(
         TOMBSTONE, tombstone.run_id, tombstone.workflow, tombstone.version, tombstone.input_digest,
         tombstone.status.value, tombstone.ended_at_ms, tombstone.deleted_at_ms, tombstone.is_cleared,
+        tombstone.openers,
     )  # fmt: skip
 
 
@@ -526,6 +527,7 @@ def decode_tombstone(data: bytes) -> Tombstone:
     return Tombstone(
         run_id=v[0], workflow=v[1], version=v[2], input_digest=v[3],
         status=_known(_RUN_STATUSES, v[4], TOMBSTONE, "status"), ended_at_ms=v[5], deleted_at_ms=v[6], is_cleared=v[7],
+        openers=tuple(v[8]) if len(v) > 8 else (),
     )  # fmt: skip
 
 

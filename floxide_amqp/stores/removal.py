@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import Timer, TimerKind, Tombstone, WorkItem
+from floxide_amqp.core.records import RunHeader, Timer, TimerKind, Tombstone, WorkItem
 from floxide_amqp.core.set_aside import leave_set_aside
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError
@@ -138,7 +138,7 @@ class RunRemoval:
         ended_at = state.finished_at_ms or state.updated_at_ms
         tombstone = Tombstone(
             run_id=header.run_id, workflow=header.workflow, version=header.version, input_digest=header.input_digest,
-            status=state.status, ended_at_ms=ended_at, deleted_at_ms=now_ms,
+            status=state.status, ended_at_ms=ended_at, deleted_at_ms=now_ms, openers=await self._foreign_openers(header),
         )  # fmt: skip
         run_id, run_entry = header.run_id, run.writer.run_entry
         attributes, leaves = await self._attribute_leaves(run_id, run_entry)
@@ -156,6 +156,16 @@ class RunRemoval:
         checks = (Check(keys.state(run_id), run.epoch), Check(keys.attributes(run_id), attributes))
         outcome = await self._session.commit(Batch(slot=slot_of(run_id), checks=checks, writes=writes))
         return isinstance(outcome, Committed) or await self._was_condemned_at(run_id, now_ms)
+
+    async def _foreign_openers(self, header: RunHeader) -> tuple[str, ...]:
+        """Return what opened the fan-outs that a forked run began in: its own history does not name it."""
+        if header.forked_from is None:
+            return ()
+        cell = keys.item(header.run_id, header.start_item)
+        found = (await self._session.read(Read(slot=slot_of(header.run_id), cells=(cell,)))).cells[0]
+        with suppress(CodecError):  # damaged: what arrived there is left behind
+            return tuple(scope.partition(".")[0] for scope in codec.decode_item(found.value).scope)
+        return ()
 
     async def _was_condemned_at(self, run_id: RunId, now_ms: int) -> bool:
         cell = (await self._session.read(Read(slot=slot_of(run_id), cells=(keys.tombstone(run_id),)))).cells[0]
@@ -189,7 +199,7 @@ class RunRemoval:
             free_at_ms: When the tombstone goes too, and with it the id is free.
         """
         run_id = tombstone.run_id
-        writes = await self._live_page(tombstone) or await self._arrivals_page(run_id) or await self._log_page(run_id)
+        writes = await self._live_page(tombstone) or await self._arrivals_page(tombstone) or await self._log_page(run_id)
         if not writes:
             outcome = await self._commit(run_id, version, (Clear(run_id, PAGE, (keys.tombstone(run_id).name,)),))
             if outcome is not None and outcome.cleared >= PAGE:
@@ -234,12 +244,12 @@ class RunRemoval:
                 changes += (c.DropDeadLetter(decode_letter(letter.value).letter_id, item_id),) if letter.version else ()
         return (*(Leave(live, item_id) for item_id in ids), *BatchWriter(run_id, 0).writes(changes))
 
-    async def _arrivals_page(self, run_id: RunId) -> tuple[Write, ...]:
+    async def _arrivals_page(self, tombstone: Tombstone) -> tuple[Write, ...]:
         """What arrived at joins, and outputs: by the items in the history, any of which may have opened a fan-out."""
-        history = keys.history(run_id)
-        slot = slot_of(run_id)
+        run_id = tombstone.run_id
+        history, slot = keys.history(run_id), slot_of(run_id)
         page = (await self._session.read(Read(slot=slot, logs=(LogRange(history, 0, PAGE),)))).logs[0]
-        names = [keys.arrivals(run_id, opener) for opener in (*keys.ALWAYS, *_items_of(page.entries))]
+        names = [keys.arrivals(run_id, opener) for opener in (*keys.ALWAYS, *tombstone.openers, *_items_of(page.entries))]
         first = await self._session.read(Read(slot=slot, indexes=tuple(IndexRange(name, limit=1) for name in names)))
         writes: list[Write] = []
         for name in (name for name, entries in zip(names, first.indexes, strict=True) if entries):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples import (
+    amqp_source,
     approval,
     article,
     batch,
@@ -41,7 +42,7 @@ from floxide_amqp.testing.services import URL_VARIABLE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in ("__init__", "cluster"))
-NEEDS_BROKER = {"distributed"}
+NEEDS_BROKER = {"amqp_source", "distributed"}
 
 
 @pytest.fixture
@@ -218,6 +219,14 @@ def test_a_drawing_shows_every_node_and_the_failure_edges() -> None:
         '"charge" -> "ask_for_other_card" [label="on_failure(PaymentDeclinedError)", style=dashed, color=red];' in dot
     )
     assert drawing.main("mermaid").startswith("flowchart LR")
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.usefixtures("shared_broker")
+def test_each_message_of_a_queue_becomes_one_run_and_what_makes_no_sense_is_kept() -> None:
+    *lines, reason = amqp_source.main()
+    assert lines == ["2 pen shipped", "1 ink shipped", "2 started, 1 twice, 1 unusable"]
+    assert reason.startswith("The body for workflow 'Shipping' must be Order")
 
 
 @pytest.mark.rabbitmq

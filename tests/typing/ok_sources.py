@@ -6,7 +6,19 @@ from typing import assert_type
 
 from shop import *
 
-from floxide_amqp import Channel, Orchestrator, RunHandle, Source, Workflow
+from floxide_amqp import (
+    AmqpSource,
+    Binding,
+    Channel,
+    Floxide,
+    MessageKey,
+    Orchestrator,
+    RunHandle,
+    Source,
+    SourceInfo,
+    SourceMessage,
+    Workflow,
+)
 
 
 class Measuring(Workflow[str, int]):
@@ -23,3 +35,25 @@ async def drive(orchestrator: Orchestrator) -> None:
     async for run in Source.every(1.0, lambda tick: f"tick {tick}").drive(orchestrator, Measuring):
         assert_type(run, RunHandle[int])
         assert_type(await run.result(), int)
+
+
+def decode(message: SourceMessage) -> str:
+    return message.body.decode()
+
+
+texts = AmqpSource("texts", Measuring, queue="texts", decode=decode, key=MessageKey.header("x-id"), declare="quorum")
+assert_type(texts, AmqpSource[str])
+assert_type(texts.queue, str)
+APP = Floxide(
+    workflows=[Measuring],
+    sources=[
+        texts,
+        AmqpSource("lines", Measuring, queue="lines", bindings=[Binding("shop", "line.#", declare="topic")]),
+        AmqpSource("bodies", Measuring, queue="bodies", key=lambda message: message.routing_key),
+    ],
+)
+
+
+async def look(orchestrator: Orchestrator) -> None:
+    assert_type(await orchestrator.sources.get("texts"), SourceInfo)
+    assert_type(await orchestrator.sources.open_runs("texts"), int)

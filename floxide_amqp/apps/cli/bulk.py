@@ -21,8 +21,7 @@ from floxide_amqp.apps.cli.options import Command, Frame, command
 from floxide_amqp.apps.cli.printing import print_text
 from floxide_amqp.apps.cli.whoever import By, whoever
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.runtime.bulk import DEFAULT_RATE, BulkAction, BulkReport, act_on_many
-from floxide_amqp.runtime.control_actions import Request
+from floxide_amqp.runtime.bulk import DEFAULT_RATE, BulkAction, BulkReport, ManyOptions, act_on_many
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.run_filter import RunFilter
 
@@ -72,15 +71,15 @@ def _command_for(action: BulkAction) -> Command:
             raise UsageError(
                 f"Say which runs are to be {done}: --status, --workflow, --attribute, --started-…; or --all."
             )
-        request = Request(by=whoever(by), reason=reason)
+        how = ManyOptions(rate=rate, on_progress=_tell, by=whoever(by), reason=reason)
 
         async def act(orchestrator: Orchestrator) -> BulkReport:
             services = orchestrator.services
             if dry_run or not yes:
-                counted = await act_on_many(services, action, where, is_rehearsal=True, request=request)
+                counted = await act_on_many(services, action, where, is_rehearsal=True)
                 if dry_run or not counted.matched or not _agrees(action, counted.matched):
                     return counted
-            return await act_on_many(services, action, where, rate=rate, on_progress=_tell, request=request)
+            return await act_on_many(services, action, where, **how)
 
         uses = BrokerUse.NONE if action is BulkAction.DELETE else BrokerUse.IF_REACHABLE
         return _summary(done, with_orchestrator(frame.app(patience=STEER_SECONDS), act, broker=uses))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from floxide_amqp.testing.simulation.exercised import Exercised, never, table
 from floxide_amqp.testing.simulation.seeds import Played
 
 SECONDS_PER_HOUR = 3600
@@ -18,6 +19,7 @@ class Totals:
         nodes: The nodes of the workflow that was played, where it is one's own.
         disturbed: Those of them that ran under a fault: something befell their worker between the beginning of a body
             and its commit.
+        exercised: What of each group of the language happened, and how often.
     """
 
     seeds: int = 0
@@ -30,6 +32,7 @@ class Totals:
     failures: list[Played] = field(default_factory=list[Played])
     nodes: set[str] = field(default_factory=set[str])
     disturbed: set[str] = field(default_factory=set[str])
+    exercised: Exercised = field(default_factory=Exercised)
 
     def add(self, played: Played) -> None:
         """Count a seed."""
@@ -42,8 +45,14 @@ class Totals:
         self.faults += played.faults
         self.nodes |= played.nodes
         self.disturbed |= played.disturbed
+        self.exercised += played.exercised
         if played.violations:
             self.failures.append(played)
+
+    @property
+    def never_exercised(self) -> list[str]:
+        """Groups of the language of which nothing happened, by name."""
+        return never(self.exercised)
 
     @property
     def never_under_fault(self) -> list[str]:
@@ -64,6 +73,8 @@ class Totals:
             f"commits checked     {self.commits:>12,}",
             f"faults injected     {self.faults.total():>12,}   of {len(self.faults)} kinds:",
             *(f"    {kind:<24}{count:>10,}" for kind, count in sorted(self.faults.items())),
+            "what of the language was exercised:",
+            *table(self.exercised),
             f"violations          {violations:>12,}   in {len(self.failures)} seeds",
         ]
         if self.nodes:

@@ -21,6 +21,7 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.exercised import Exercised
 from floxide_amqp.testing.simulation.outage import play_outage
 from floxide_amqp.testing.simulation.plan import Plan, draw_plan, draw_servers
 from floxide_amqp.testing.simulation.process import Death, Process
@@ -47,6 +48,7 @@ class Played:
         lines: The story, if it was asked for.
         nodes: The nodes of a workflow of one's own.
         disturbed: Those of them that ran under a fault.
+        exercised: What of each group of the language happened, and how often.
     """
 
     seed: int
@@ -62,6 +64,7 @@ class Played:
     lines: tuple[str, ...] = ()
     nodes: frozenset[str] = frozenset()
     disturbed: frozenset[str] = frozenset()
+    exercised: Exercised = field(default_factory=Exercised)
 
 
 @dataclass
@@ -314,4 +317,5 @@ def play(seed: int, drama: Drama, began: float) -> Played:
         seed=seed, digest=story.digest(), seconds=world.loop.time(), real_seconds=time.perf_counter() - began,
         runs=len(runs), completed=verdict.completed, cancelled=verdict.cancelled, commits=story.commits,
         faults=story.faults, violations=tuple(violations), lines=tuple(story.lines),
+        exercised=world.watch.exercised.counts,
     )  # fmt: skip

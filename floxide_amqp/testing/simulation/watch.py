@@ -17,6 +17,7 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.dead_letters import decode_letter
 from floxide_amqp.testing.simulation import attribute_watch
 from floxide_amqp.testing.simulation.attribute_watch import AttributeWatch
+from floxide_amqp.testing.simulation.exercised import ExerciseWatch
 from floxide_amqp.testing.simulation.kin_watch import LETTERS_OF_ANY, KinWatch, is_of_letters
 from floxide_amqp.testing.simulation.limit_watch import LimitWatch
 from floxide_amqp.testing.simulation.mirror import (
@@ -56,6 +57,7 @@ class Watch:
         kin: Knows what leads to items that wait for other runs.
         signals: Checks who waits for signals, and what values become of.
         limits: Checks who holds concurrency keys, and who waits for them.
+        exercised: Counts what of each group of the language happens.
         deleted: Runs that were removed since they ended.
         outputs: What runs that completed had put out, also where they are deleted by now.
         on_start_over: Told that the store's content has gone back.
@@ -73,6 +75,7 @@ class Watch:
         self.on_status: Callable[[str, RunStatus], None] = _nothing
         self._places: dict[Place, Led] = {}
         self.attributes = AttributeWatch(self._violated)
+        self.exercised = ExerciseWatch()
         self.kin = KinWatch(self.runs)
         self.signals = SignalWatch(self._violated)
         self.limits = LimitWatch(self.runs, self._violated)
@@ -114,6 +117,7 @@ class Watch:
         """Take a batch's writes over and check the runs they touch."""
         touched: dict[str, MirroredRun] = {}
         self.attributes.batch_applied(self._server.applied)
+        self.exercised.batch_applied(self._server.applied)
         for writes in self._server.applied:
             for write in writes:
                 if isinstance(write, Put):
@@ -166,6 +170,7 @@ class Watch:
             item_id = name[2:]
             item = codec.decode_item(value)
             self._check_item(run, item_id, run.items.get(item_id), item)
+            self.exercised.item_written(run.items.get(item_id), item)
             self.on_item(run.run_id, run.items.get(item_id), item)
             run.put(item_id, item, run.turns.get(item_id, 0) + 1)
             self.signals.item_written(key.partition, item)

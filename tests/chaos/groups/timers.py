@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from floxide_amqp import Context, Hold, Occasion, Schedule, Workflow, WorkflowCtx, node
+from floxide_amqp import Context, Hold, Occasion, RunNotFoundError, Schedule, Workflow, WorkflowCtx, node
 from tests.chaos.checks.timers import DELAY_SECONDS, EVERY_SECONDS, HELD_SECONDS, LONG_SECONDS, SCHEDULE
 from tests.chaos.groups.desk import Desk, Group
 from tests.chaos.notes import note
@@ -70,8 +71,16 @@ async def deed(desk: Desk, kind: str, number: int) -> None:
             schedules = desk.orchestrator.schedules
             await desk.ask(lambda: schedules.put(BEAT))
             run_id = await desk.ask(lambda: schedules.trigger(SCHEDULE, trigger_id=str(number)))
-            desk.tell("started", run_id)
+            await desk.until(lambda: _is_there(desk, run_id))  # it is decided on, and whoever leads may start it
+            desk.journal.write(f"started {run_id}")
     await desk.end_of(run_id)
+
+
+async def _is_there(desk: Desk, run_id: str) -> bool:
+    with suppress(RunNotFoundError):
+        await desk.orchestrator.status(run_id)
+        return True
+    return False
 
 
 async def close(desk: Desk) -> None:

@@ -210,6 +210,34 @@ async def test_an_item_in_a_workers_hands_is_left_to_it(cluster: MakeCluster) ->
     assert await handle.result(60) == "4 of 4"
 
 
+@pytest.mark.parametrize("hears", [True, False], ids=["told", "not told"])
+async def test_a_body_that_nobody_has_claimed_is_interrupted_and_what_it_comes_to_is_refused(
+    cluster: MakeCluster, hears: bool
+) -> None:
+    steps = Waiting()
+    workflow = steps.workflow()
+    here = cluster(workflow)
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(workflow, 1, run_id="run", context=Account(owner="ann"))
+    await steps.begun.wait()
+    await client.pause("run", by="ann")
+    (item,) = await client.pending_work("run")
+    assert item.status is WorkItemStatus.PENDING
+    if not hears:
+        here.bus._listeners.clear()
+    await client.complete_item("run", item.item_id, 7, by="ann", reason="it takes too long")
+    if hears:
+        await steps.interrupted.wait()
+    else:
+        steps.go.set()
+        await asyncio.sleep(5)
+    await handle.resume()
+    assert await handle.result(60) == "8 of 7"  # the body's own change of the context is refused with its result
+    assert ("complete_item", "ann", "it takes too long", item.item_id) in await actions(client)
+    await here.check_completed("run")
+
+
 async def test_a_run_is_completed_by_hand_and_what_is_in_flight_is_interrupted(cluster: MakeCluster) -> None:
     waiting = Waiting()
     here = cluster(waiting.workflow())

@@ -14,14 +14,17 @@ from floxide_amqp import (
     CodecError,
     Context,
     Hold,
+    Next,
     NextAll,
     RunConflictError,
     RunStatus,
     Sum,
     Workflow,
     WorkflowCtx,
+    all_of,
     gather,
     node,
+    repeat,
 )
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.exceptions import ForkError
@@ -263,3 +266,124 @@ async def test_a_fan_out_that_goes_in_waves_is_forked_from_its_opener(cluster: M
         await client.fork(Batched, "old", from_item=inner.item_id)
     whole = await client.fork(Batched, "old", from_item=(await client.work_items("old"))[0].item_id)
     assert await whole.result(60) == [2, 3, 4]
+
+
+async def test_a_fork_of_a_fork_has_what_had_arrived_in_it_too(cluster: MakeCluster) -> None:
+    here = cluster(Fan)
+    client, _ = await finished(here, Fan, 4)
+    second = await item_of(client, "ten", 2)
+    place = await place_of(client, second)
+    new = await client.fork(Fan, "old", from_item=second, input=1000, new_run_id="new")
+    assert await new.result(60) == sum(range(10, 14)) - (10 + place) + 1010 + 1
+    own = next(item for item in await client.work_items("new") if item.node == "ten")
+    newer = await client.fork(Fan, "new", from_item=own.item_id, input=5000, new_run_id="newer")
+    assert await newer.result(60) == sum(range(10, 14)) - (10 + place) + 5010 + 1
+    await here.check_completed("newer")
+
+
+async def test_where_the_join_of_a_fork_fails_what_runs_in_its_place_has_what_arrived(cluster: MakeCluster) -> None:
+    @node
+    async def picky(values: list[int]) -> int:
+        raise ValueError("no")
+
+    @node
+    async def poorer(values: list[int]) -> int:
+        raise ValueError("neither")
+
+    class Poor(Workflow[int, int, Trail]):
+        start = split
+        edges = (
+            split >> ten >> gather(picky) >> one,
+            picky.on_failure >> poorer,
+            poorer.on_failure >> join >> one,
+        )
+
+    here = cluster(Poor)
+    client, old = await finished(here, Poor, 3)
+    assert await old.result(1) == 34
+    second = await item_of(client, "ten")
+    new = await client.fork(Poor, "old", from_item=second, new_run_id="new")
+    assert await new.result(60) == 34
+    await here.check_completed("new")
+
+
+async def test_a_fork_is_deleted_with_what_arrived_in_a_fan_out_that_it_did_not_open(cluster: MakeCluster) -> None:
+    here = cluster(Fan)
+    client, _ = await finished(here, Fan, 4)
+    second = await item_of(client, "ten", 2)
+    new = await client.fork(Fan, "old", from_item=second, new_run_id="new")
+    await new.result(60)
+    for run_id in ("old", "new"):
+        await client.delete(run_id)
+    assert here.store.leftovers("in:", "live:") == {}
+
+
+@node
+async def stock(x: int) -> int:
+    return x + 1
+
+
+@node
+async def credit(x: int) -> int:
+    return x + 2
+
+
+@node
+async def send(checks: tuple[int | None, int | None]) -> int:
+    return (checks[0] or 0) * (checks[1] or 0)
+
+
+class Checked(Workflow[int, int, Trail]):
+    start = one
+    edges = (one >> ten >> (stock, credit), all_of(stock, credit, missing="skip") >> send >> hundred)
+
+
+@pytest.mark.parametrize("beside", ["stock", "credit"])
+async def test_beside_a_join_of_edges_no_run_begins(cluster: MakeCluster, beside: str) -> None:
+    here = cluster(Checked)
+    client, old = await finished(here, Checked, 4)
+    assert await old.result(1) == 16 * 17 + 100
+    cure = r"'send' joins what comes from it with .* Fork from an item that all ways to 'send' lead through"
+    with pytest.raises(ForkError, match=cure):
+        await client.fork(Checked, "old", from_item=await item_of(client, beside), new_run_id="new")
+
+
+@pytest.mark.parametrize(("begins", "gives"), [("one", 372), ("ten", 372), ("send", 372), ("hundred", 372)])
+async def test_before_and_behind_a_join_of_edges_a_run_may_begin(
+    cluster: MakeCluster, begins: str, gives: int
+) -> None:
+    here = cluster(Checked)
+    client, _ = await finished(here, Checked, 4)
+    new = await client.fork(Checked, "old", from_item=await item_of(client, begins), new_run_id="new")
+    assert await new.result(60) == gives
+    await here.check_completed("new")
+
+
+async def test_a_join_in_a_loop_that_a_run_begins_behind_is_reached_again(cluster: MakeCluster) -> None:
+    @node
+    async def again(checks: tuple[int, int]) -> Next[int | str]:
+        return Next(checks[0] if checks[0] < 5 else "done")
+
+    @node
+    async def begin(x: int) -> int:
+        return x
+
+    @node
+    async def end(x: str) -> str:
+        return x
+
+    class Looping(Workflow[int, str]):
+        start = begin
+        edges = (
+            begin >> (stock, credit),
+            all_of(stock, credit) >> again,
+            again.when(int) >> repeat(begin, max_iterations=9),
+            again.when(str) >> end,
+        )
+
+    here = cluster(Looping)
+    client, old = await finished(here, Looping, 1)
+    assert await old.result(1) == "done"
+    new = await client.fork(Looping, "old", from_item=await item_of(client, "again"), new_run_id="new")
+    assert await new.result(60) == "done"
+    await here.check_completed("new")

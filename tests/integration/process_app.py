@@ -1,0 +1,191 @@
+"""Nodes that run in processes of their own, for the tests of those."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from floxide_amqp import Abort, CompositeNode, Hold, Next, NextAll, Node, RetryPolicy, Workflow, WorkflowCtx, gather, node
+
+log = logging.getLogger("process_app")
+
+
+@dataclass
+class Order:
+    name: str
+    parts: tuple[int, ...] = ()
+
+
+class StockError(Exception):
+    """An error with arguments that its message is not made of alone."""
+
+    def __init__(self, part: int, *, left: int) -> None:
+        super().__init__(f"{left} left of {part}")
+        self.part = part
+        self.left = left
+
+
+@node(executor="process")
+def describe(ctx: WorkflowCtx, order: Order) -> dict[str, str]:
+    ctx.set_attribute("named", order.name)
+    ctx.log.warning("order.described", name=order.name)
+    log.warning("plain words about %s", order.name)
+    return {
+        "name": order.name, "parts": str(sum(order.parts)), "pid": str(os.getpid()), "run": ctx.run_id,
+        "key": ctx.idempotency_key, "attempt": str(ctx.attempt), "deadline": str(ctx.deadline),
+        "left": str(ctx.time_left is not None and ctx.time_left > timedelta(0)),
+    }  # fmt: skip
+
+
+class Describe(Workflow[Order, dict[str, str]], timeout=3600):
+    start = describe
+
+
+@node(executor="process")
+def split(count: int) -> NextAll[int]:
+    return NextAll(range(count))
+
+
+class Scale(Node[int, int], executor="process"):
+    """A node with configuration, which its process makes again by importing the workflow."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def process(self, ctx: WorkflowCtx, input: int, /) -> int:
+        return input * self.factor
+
+
+@node(executor="process")
+def add(values: list[int]) -> int:
+    return sum(values)
+
+
+scale = Scale(10).named("tenfold")
+
+
+class Sum(Workflow[int, int]):
+    start = split
+    edges = (split >> scale >> gather(add),)
+
+
+inner = CompositeNode(Sum)
+
+
+class Outer(Workflow[int, int]):
+    start = inner
+
+
+@node(executor="process")
+def wrong(how: str) -> int:
+    match how:
+        case "raise":
+            raise StockError(7, left=2)
+        case "exit":
+            sys.exit(3)
+        case "os._exit":
+            os._exit(5)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "stop":
+            raise StopIteration
+        case "mismatch":
+            return "text"  # type: ignore[return-value]
+        case _:
+            pass
+    return 0
+
+
+@node
+async def stock(how: str) -> int:
+    return -1
+
+
+class Wrong(Workflow[str, int]):
+    start = wrong
+    edges = (wrong.on_failure(StockError) >> stock,)
+
+
+@node(executor="process")
+def transition(how: str) -> Next[str] | Hold | Abort:
+    if how == "abort":
+        return Abort(StockError(1, left=0))
+    marker = Path(how)
+    if marker.exists():
+        return Next("held")
+    marker.touch()
+    return Hold(for_=0.01)
+
+
+class Transitions(Workflow[str, str]):
+    start = transition
+
+
+@node(executor="process")
+def ask(ctx: WorkflowCtx, what: str) -> str:
+    match what:
+        case "state":
+            return str(ctx.state)
+        case "resource":
+            return str(ctx.resource(dict))
+        case _:
+            return str(ctx.is_cancelled)
+
+
+class Asking(Workflow[str, str]):
+    start = ask
+
+
+@node(executor="process", timeout=0.5)
+def hang(folder: str) -> int:
+    """Ignore everything that can be ignored, and start something that goes on by itself."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(folder, "pids").write_text(f"{os.getpid()} {child.pid}")
+    while True:
+        time.sleep(1)
+
+
+@node(executor="process")
+def hang_on(folder: str) -> int:
+    Path(folder, "pid.tmp").write_text(str(os.getpid()))
+    Path(folder, "pid.tmp").rename(Path(folder, "pid"))
+    while True:
+        time.sleep(1)
+
+
+class Hanging(Workflow[str, int]):
+    start = hang
+
+
+class HangingOn(Workflow[str, int]):
+    start = hang_on
+
+
+@node(executor="process", retry=RetryPolicy(max_attempts=3, initial_backoff=0.01, jitter=0))
+def die_twice(ctx: WorkflowCtx, x: int) -> int:
+    if ctx.attempt < 3:
+        os._exit(9)
+    return os.getpid()
+
+
+class DyingTwice(Workflow[int, int]):
+    start = die_twice
+
+
+@node(executor="process")
+def which(x: int) -> int:
+    return os.getpid()
+
+
+class Which(Workflow[int, int]):
+    start = which
