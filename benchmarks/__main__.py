@@ -2,9 +2,9 @@
 
 ``throughput`` and ``flatness`` measure steps; without a name, both are measured. ``growth``, ``context`` and
 ``codecs`` measure what is stored, ``waking`` how long it takes to wake many at once, ``fan-in`` a very large fan-out
-and its join, ``cancelling`` how long it takes to stop many steps in flight, ``limits`` whether a concurrency key and a
-rate limit hold over several worker processes. ``--smoke`` is for CI. Every output is
-checked. Results are printed and written to benchmarks/results, except those of ``--smoke``.
+and its join, ``traces`` graphs of tasks that wait for each other, ``cancelling`` how long it takes to stop many steps
+in flight, ``limits`` whether a concurrency key and a rate limit hold over several worker processes. ``--smoke`` is for
+CI. Every output is checked. Results are printed and written to benchmarks/results, except those of ``--smoke``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks import cancelling, codecs, context, fan_in, growth, limits, waking
+from benchmarks import cancelling, codecs, context, fan_in, growth, limits, traces, waking
 from benchmarks.flatness import CONCURRENCY, LIMIT, measure_flatness, ratios
 from benchmarks.machine import describe_machine
 from benchmarks.own_stores import KINDS
@@ -30,7 +31,7 @@ SIZES = (1_000, 10_000)
 STEPS = ("all", "throughput", "flatness")
 """What is measured of steps."""
 
-OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling", "limits")
+OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling", "limits", "traces")
 """What else is measured."""
 
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = {
         "growth": measure_growth, "context": measure_context, "codecs": measure_codecs, "waking": measure_waking,
         "fan-in": measure_fan_in, "cancelling": measure_cancelling,
-        "limits": measure_limits,
+        "limits": measure_limits, "traces": measure_traces,
     }  # fmt: skip
     return asyncio.run(measured.get(options.which, measure)(options))
 
@@ -83,9 +84,21 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--seconds", type=float, default=60.0, help="how long, about (default: 60)")
     one = which.add_parser("fan-in", parents=[common, stored], help="a very large fan-out and its join")
     one.add_argument(
-        "--store", action="append", choices=("memory", "sqlite"), help="where; may be repeated (default: both)"
-    )
+        "--store", action="append", choices=fan_in.STORES,
+        help="memory and sqlite are measured in one process, the others with workers apart, on RabbitMQ; may be "
+        "repeated (default: sqlite)",
+    )  # fmt: skip
+    one.add_argument("--join", action="append", choices=fan_in.KINDS, help="may be repeated (default: both)")
     one.add_argument("--items", type=int, default=100_000, help="how many (default: 100,000)")
+    one.add_argument("--workers", type=int, default=1, help="worker processes, where they are apart (default: 1)")
+    one = which.add_parser("traces", parents=[common, stored], help="graphs of tasks that wait for each other")
+    one.add_argument("trace", nargs="*", type=Path, help="files in WfFormat 1.5, besides a graph that is generated")
+    one.add_argument(
+        "--store", action="append", choices=("sqlite", "postgresql", "redis"),
+        help="a private one of this kind; may be repeated (default: postgresql)",
+    )  # fmt: skip
+    one.add_argument("--tasks", type=int, default=2_000, help="of the generated graph (default: 2,000)")
+    one.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
     return parser
 
 
@@ -193,9 +206,25 @@ async def measure_waking(options: argparse.Namespace) -> int:
 async def measure_fan_in(options: argparse.Namespace) -> int:
     machine = begin(options)
     items = 1_500 if options.smoke else options.items
-    found = await fan_in.measure_fan_in(options.store or ["memory", "sqlite"], items)
+    joins = options.join or list(fan_in.KINDS)
+    found = await fan_in.measure_fan_in(options.store or ["sqlite"], joins, items, options.workers)
     text = fan_in.fan_in_table(found)
     keep(options, "fan-in", machine, [each.plain() for each in found], text)
+    if options.json:
+        print_json(machine, [each.plain() for each in found])
+    else:
+        print(f"\n{text}")
+    return 0
+
+
+async def measure_traces(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    generated = 60 if options.smoke else options.tasks
+    found: list[traces.Traced] = []
+    for store in options.store or ["postgresql"]:
+        found += await traces.measure_traces(store, options.trace, generated, options.workers)
+    text = traces.traces_table(found)
+    keep(options, "traces", machine, [each.plain() for each in found], text)
     if options.json:
         print_json(machine, [each.plain() for each in found])
     else:

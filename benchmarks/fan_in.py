@@ -1,14 +1,15 @@
-"""A fan-out of very many and its join: time, steps per second, and the peak memory.
+"""A fan-out of very many and its join: time, steps per second, and the peak of each process's memory.
 
-Each measurement runs in a process of its own, since a peak of memory is that of a process: worker, client and queue are
-in it. The join folds what arrives (`ReduceNode`), or gathers it in a list.
+On PostgreSQL and Redis, workers and orchestrator are processes of their own, on a RabbitMQ of their own. In memory and
+in SQLite everything is in one process, as an embedded application has it. The join folds what arrives (`ReduceNode`),
+or gathers it in a list.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import resource
+import os
 import sys
 import tempfile
 import time
@@ -16,13 +17,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.apart import NAMESPACE_VARIABLE, ROOT, Servers, peak_mib, worker_processes
+from benchmarks.own_stores import own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
 from benchmarks.throughput import check
 from floxide_amqp import Floxide, Limits, NextAll, ReduceNode, Workflow, gather, node
+from floxide_amqp.testing.services import launch_rabbitmq, new_namespace
 
 CONCURRENCY = 200
-FOREVER = 3600.0
+FOREVER = 7200.0
+
+EMBEDDED = ("memory", "sqlite")
+"""Stores where worker and orchestrator are one process."""
+
+STORES = (*EMBEDDED, "postgresql", "redis")
 
 
 @node
@@ -58,6 +67,23 @@ class Gathered(Workflow[int, int]):
 KINDS: dict[str, type[Workflow[int, int]]] = {"folded": Folded, "gathered": Gathered}
 
 
+app = Floxide(workflows=list(KINDS.values()), namespace=os.environ.get(NAMESPACE_VARIABLE, "bench"))
+"""What the workers serve; broker and store are told on their command lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """One run, as the process that started it and waited for it saw it.
+
+    Attributes:
+        peak_mib: Peak of its memory; before the run, `idle_mib`.
+    """
+
+    seconds: float
+    peak_mib: float
+    idle_mib: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FanIn:
     """What was measured of one fan-out.
@@ -65,79 +91,125 @@ class FanIn:
     Attributes:
         join: Whether the join folds or gathers.
         store: Where it ran.
-        peak_mib: Peak of the process's memory; of an idle one of the same program, `idle_mib`.
+        orchestrator: What its process took; where there are no workers, that of everything.
+        worker_mib: Peak of each worker's memory; before the run, `worker_idle_mib`.
     """
 
     join: str
     store: str
     items: int
-    seconds: float
-    peak_mib: float
-    idle_mib: float
+    orchestrator: Ran
+    worker_mib: tuple[float, ...] = ()
+    worker_idle_mib: tuple[float, ...] = ()
 
     @property
     def steps_per_second(self) -> float:
         """Steps of nodes, the fan-out and the join included."""
-        return (self.items + 2) / self.seconds
+        return (self.items + 2) / self.orchestrator.seconds
 
     def plain(self) -> dict[str, object]:
         """Return it as JSON would have it."""
         return {**asdict(self), "steps_per_second": self.steps_per_second}
 
 
-async def measure_fan_in(stores: Sequence[str], items: int) -> list[FanIn]:
-    """Measure each join in each store, each in a process of its own."""
+async def measure_fan_in(stores: Sequence[str], joins: Sequence[str], items: int, workers: int) -> list[FanIn]:
+    """Measure each join in each store."""
     found: list[FanIn] = []
     for store in stores:
-        for join in KINDS:
+        for join in joins:
             with phase(f"{join} in {store}", items) as done:
-                found.append(await _in_own_process(join, store, items))
+                measured = _embedded(join, store, items) if store in EMBEDDED else _apart(join, store, items, workers)
+                found.append(await measured)
                 done(items)
     return found
 
 
-async def _in_own_process(join: str, store: str, items: int) -> FanIn:
+async def _embedded(join: str, store: str, items: int) -> FanIn:
+    ran = await _in_own_process(join, store, str(items))
+    return FanIn(join=join, store=store, items=items, orchestrator=ran)
+
+
+async def _apart(join: str, store: str, items: int, workers: int) -> FanIn:
+    """Worker processes and an orchestrator's, on servers of their own."""
+    broker = await asyncio.to_thread(launch_rabbitmq)
+    try:
+        with own_store(store) as own, tempfile.TemporaryDirectory(prefix="floxide-bench-") as name:
+            servers = Servers(broker=broker.url, store=str(own.location), namespace=new_namespace("bench"))
+            async with worker_processes(
+                "benchmarks.fan_in:app", Path(name), servers, number=workers, concurrency=CONCURRENCY
+            ) as pids:
+                idle = tuple(map(peak_mib, pids))
+                ran = await _in_own_process(join, store, str(items), servers.broker, servers.store, servers.namespace)
+                peaks = tuple(map(peak_mib, pids))
+    finally:
+        await asyncio.to_thread(broker.close)
+    return FanIn(
+        join=join, store=store, items=items, orchestrator=ran, worker_mib=peaks, worker_idle_mib=idle
+    )  # fmt: skip
+
+
+async def _in_own_process(*arguments: str) -> Ran:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.fan_in", join, store, str(items), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "benchmarks.fan_in", *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )
     output, _ = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"the measurement of {join} in {store} ended with {process.returncode}")
-    return FanIn(**json.loads(output.splitlines()[-1]))
+        raise RuntimeError(f"the measurement of {' '.join(arguments)} ended with {process.returncode}")
+    return Ran(**json.loads(output.splitlines()[-1]))
 
 
-async def run_here(join: str, store: str, items: int) -> FanIn:
-    """Run one fan-out in this process: worker and client are one."""
-    workflow = KINDS[join]
+async def run_embedded(join: str, store: str, items: int) -> Ran:
+    """Run one fan-out in this process: worker and orchestrator are one."""
     with tempfile.TemporaryDirectory() as folder:
         where = "memory://" if store == "memory" else f"sqlite:///{Path(folder) / 'store.db'}"
-        app = Floxide(store=where, workflows=[workflow], limits=Limits(concurrency=CONCURRENCY))
-        async with app.orchestrator() as orchestrator:
-            check(await (await orchestrator.start(workflow, 10)).result(timeout=60), 90)
-            idle = _peak_mib()
-            began = time.perf_counter()
-            result = await (await orchestrator.start(workflow, items)).result(timeout=FOREVER)
-            seconds = time.perf_counter() - began
-            check(result, items * (items - 1))
-    return FanIn(join=join, store=store, items=items, seconds=seconds, peak_mib=_peak_mib(), idle_mib=idle)
+        return await _run(
+            Floxide(store=where, workflows=[KINDS[join]], limits=Limits(concurrency=CONCURRENCY)), join, items
+        )
 
 
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+async def run_apart(join: str, items: int, servers: Servers) -> Ran:
+    """Have workers elsewhere run one fan-out, and wait for its result here."""
+    there = Floxide(servers.broker, store=servers.store, namespace=servers.namespace, workflows=[KINDS[join]])
+    return await _run(there, join, items)
+
+
+async def _run(application: Floxide, join: str, items: int) -> Ran:
+    workflow = KINDS[join]
+    async with application.orchestrator() as orchestrator:
+        check(await (await orchestrator.start(workflow, 10)).result(timeout=60), 90)
+        idle = peak_mib()
+        began = time.perf_counter()
+        result = await (await orchestrator.start(workflow, items)).result(timeout=FOREVER)
+        seconds = time.perf_counter() - began
+        check(result, items * (items - 1))
+    return Ran(seconds=seconds, peak_mib=peak_mib(), idle_mib=idle)
 
 
 def fan_in_table(results: Sequence[FanIn]) -> str:
     """Return what was measured as a table."""
-    head = ("join", "store", "items", "seconds", "steps/s", "peak MiB", "idle MiB")
+    head = ("join", "store", "items", "seconds", "steps/s", "orchestrator: peak MiB (idle)", "each worker")
     rows = [
         (
-            each.join, each.store, f"{each.items:,}", f"{each.seconds:.1f}", f"{each.steps_per_second:,.0f}",
-            f"{each.peak_mib:.0f}", f"{each.idle_mib:.0f}",
+            each.join, each.store, f"{each.items:,}", f"{each.orchestrator.seconds:.1f}",
+            f"{each.steps_per_second:,.0f}", f"{each.orchestrator.peak_mib:.0f} ({each.orchestrator.idle_mib:.0f})",
+            ", ".join(
+                f"{peak:.0f} ({idle:.0f})" for peak, idle in zip(each.worker_mib, each.worker_idle_mib, strict=True)
+            ) or "in the same process",
         )
         for each in results
     ]  # fmt: skip
     return table(head, rows)
 
 
+def _main(join: str, store: str, items: str, *where: str) -> None:
+    if where:
+        broker, address, namespace = where
+        servers = Servers(broker=broker, store=address, namespace=namespace)
+        ran = asyncio.run(run_apart(join, int(items), servers))
+    else:
+        ran = asyncio.run(run_embedded(join, store, int(items)))
+    print(json.dumps(asdict(ran)))
+
+
 if __name__ == "__main__":
-    print(json.dumps(asdict(asyncio.run(run_here(sys.argv[1], sys.argv[2], int(sys.argv[3]))))))
+    _main(*sys.argv[1:])

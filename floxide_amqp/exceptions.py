@@ -693,10 +693,10 @@ class ForeignNodeError(NodeError):
     """A node's process raised an error of a class that its worker cannot import."""
 
     kind: str
-    message: str
+    text: str
 
-    def __init__(self, *, kind: str, message: str) -> None:
-        super().__init__(f"{kind}: {message}", kind=kind, message=message)
+    def __init__(self, *, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}", kind=kind, text=text)
 
 
 class IterationLimitError(NodeError):

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from examples.wfformat.trace import Task, read_trace
+from examples.wfformat.trace import Task, check_order, read_trace
 from examples.wfformat.workflow import Progress, workflow_of
 from floxide_amqp import Floxide
 
@@ -28,7 +28,9 @@ def main() -> None:
     options = parser.parse_args()
     tasks = read_trace(options.trace)
     ended = asyncio.run(run(tasks, scale=options.scale))
+    check_order(tasks, ended)
     print(f"{len(ended)} of {len(tasks)} tasks ended, {ended[0]} first and {ended[-1]} last")
+    print("each once, and none before one that it waits for")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Source:
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,3 +52,23 @@ def read_trace(path: Path) -> list[Task]:
     if unknown:
         raise TraceError(f"{path}: task {unknown[0]!r} is a parent of others, and is not there.")
     return [Task(name, tuple(known), seconds.get(name, 0.0)) for name, known in parents.items()]
+
+
+def check_order(tasks: Sequence[Task], ended: Sequence[str]) -> None:
+    """Check that each task ended once, and none before one that it waits for.
+
+    Raises:
+        TraceError: It is not so; names a task of which it is not.
+    """
+    place = {task_id: number for number, task_id in enumerate(ended)}
+    if len(place) != len(ended):
+        raise TraceError(f"{Counter(ended).most_common(1)[0][0]} ended more than once.")
+    missing = sorted({task.id for task in tasks} - set(place))
+    if missing or len(ended) != len(tasks):
+        raise TraceError(
+            f"{len(ended)} tasks ended of {len(tasks)}, and {missing[0] if missing else 'others'} did not."
+        )
+    for task in tasks:
+        for parent in task.parents:
+            if place[parent] > place[task.id]:
+                raise TraceError(f"{task.id} ended before {parent}, which it waits for.")

@@ -106,12 +106,14 @@ class Client:
         delay: timedelta | float | None = None,
         start_at: datetime | None = None,
         timeout: timedelta | float | None = None,
+        dedupe_key: str | None = None,
+        dedupe_for: timedelta | float | None = None,
     ) -> Run[OutT]:
         """Store a run and send its first message; see `Orchestrator.start`."""
         handle = self.call(
             lambda it: it.start(
                 workflow, input, context=context, run_id=run_id, attributes=attributes, delay=delay,
-                start_at=start_at, timeout=timeout,
+                start_at=start_at, timeout=timeout, dedupe_key=dedupe_key, dedupe_for=dedupe_for,
             )
         )  # fmt: skip
         return Run(self, handle)
@@ -225,12 +227,14 @@ class Run(Generic[O_co]):
 
     Attributes:
         run_id: The run's id.
+        deduplicated: Whether an earlier start with the same `dedupe_key` had started it.
     """
 
     def __init__(self, client: Client, handle: RunHandle[O_co]) -> None:
         self._client = client
         self._handle = handle
         self.run_id = handle.run_id
+        self.deduplicated = handle.deduplicated
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id!r} of {self._handle.graph.workflow}>"

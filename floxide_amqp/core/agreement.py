@@ -127,6 +127,55 @@ def _context_problem(
     return None
 
 
+def why_not_raised(
+    old: Description, new: Description, node: str, depth: int, *, is_gathering: bool = False, is_routed: bool = False
+) -> str | None:
+    """Return why an item cannot be raised to a newer version where it is; None where it can.
+
+    What joins wait for was counted by the older version's graph. So up to the joins that close the fan-outs around the
+    item, the newer one must have the same nodes and edges; where there are joins of edges, on all ways.
+
+    Args:
+        old: The older version.
+        new: The newer one.
+        node: The item's node.
+        depth: How many fan-outs there are around it.
+        is_gathering: Whether its input is what arrived at it.
+        is_routed: Whether it stands for values that are on their way along its edges.
+    """
+    reading, joins = Reading(old.shapes, new.shapes, keeps_all=False), "has_joins" in (*old.flags, *new.flags)
+    if is_gathering and (problem := _gathers_otherwise(old, new, node, reading)) is not None:
+        return problem
+    left, seen = [(node, depth)], set[tuple[str, int]]()
+    while left:
+        place = name, around = left.pop()
+        is_first_step = is_routed and not seen
+        if place in seen or not (around or joins or is_first_step):
+            continue
+        seen.add(place)
+        before, after = old.nodes.get(name), new.nodes.get(name)
+        if before is None or after is None:
+            return f"node {name!r} is in one version only"
+        if before.form != after.form:
+            return f"node {name!r} was {before.form!r}, and is {after.form!r}"
+        if before.edges != after.edges:
+            return f"other edges leave node {name!r}: {_differing(before.edges, after.edges)}"
+        for target in before.targets:
+            gathers = old.nodes[target].gathers
+            if gathers and (problem := _gathers_otherwise(old, new, target, reading)) is not None:
+                return problem
+            left.append((target, around + bool(before.opens) - gathers))
+    return None
+
+
+def _gathers_otherwise(old: Description, new: Description, node: str, reading: Reading) -> str | None:
+    before, after = old.nodes.get(node), new.nodes.get(node)
+    if before is None or after is None or before.form != after.form:
+        return f"node {node!r} does not gather as it did"
+    problem = reading.problem(before.element, after.element)
+    return None if problem is None else f"what arrived at node {node!r} changed: {problem}"
+
+
 def stand_in(graph: Graph, old: Description, agreement: Agreement) -> Graph:
     """Return the newer version's graph as it runs what it may of the older one's runs: the nodes that agree."""
     nodes = {name: node for name, node in graph.nodes.items() if name in agreement.nodes}

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from floxide_amqp.core.failure import kind_of
 from floxide_amqp.core.type_names import describe_type
+from floxide_amqp.exceptions import HoldTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ def describe_condition(condition: EdgeCondition) -> str:
             return describe_function(predicate)
         case Otherwise():
             return "otherwise"
+        case OnFailure((error,)) if error is HoldTimeoutError:
+            return "on_timeout"
         case OnFailure(errors):
             return "on_failure" + (f"({', '.join(error.__name__ for error in errors)})" if errors else "")
 

@@ -33,6 +33,9 @@ class NodeDescription:
         form: What it is apart from its types, as text: how it gathers, joins, fans out and ends.
         edges: The edges that leave it, as text, in their order.
         leads_to: The nodes that what it comes to may reach next, and those it belongs together with.
+        targets: The nodes that its edges lead to.
+        gathers: Whether it closes a fan-out.
+        opens: The gather that closes the fan-out which it opens; empty where it opens none.
     """
 
     input: int
@@ -41,6 +44,9 @@ class NodeDescription:
     form: str
     edges: tuple[str, ...]
     leads_to: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    gathers: bool = False
+    opens: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +156,9 @@ def _node(node: GraphNode, shapes: ShapeTable, together: list[str]) -> NodeDescr
             for edge in edges
         ),
         leads_to=tuple(dict.fromkeys(together)),
+        targets=tuple(dict.fromkeys(edge.target for edge in edges)),
+        gathers=node.is_gather,
+        opens="" if node.fan_out is None else node.fan_out.join or "",
     )
 
 
@@ -204,7 +213,8 @@ def decode_description(data: bytes) -> Description:
             nodes={
                 name: NodeDescription(
                     input=node["input"], output=node["output"], element=node["element"], form=node["form"],
-                    edges=tuple(node["edges"]), leads_to=tuple(node["leads_to"]),
+                    edges=tuple(node["edges"]), leads_to=tuple(node["leads_to"]), targets=tuple(node["targets"]),
+                    gathers=node["gathers"], opens=node["opens"],
                 )
                 for name, node in plain["nodes"].items()
             },

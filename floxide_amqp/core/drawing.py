@@ -1,16 +1,25 @@
-"""Pictures of a graph as text: Graphviz and Mermaid."""
+"""Pictures of a graph as text: Graphviz and Mermaid.
+
+What closes a fan-out is a trapezium, what joins edges a house upside down (in Mermaid a hexagon), a fan-out a house (a
+trapezium that opens), a child workflow has a double border; the lines in a node say the rest.
+"""
 
 from __future__ import annotations
+
+from datetime import timedelta
+from typing import Protocol, cast
 
 from floxide_amqp.core.compensation import is_undoing
 from floxide_amqp.core.conditions import OnFailure
 from floxide_amqp.core.graph import Edge, Graph, GraphNode
+from floxide_amqp.core.joins import JoinShape
 
 
 def draw_dot(graph: Graph) -> str:
     """Return a graph in the language of Graphviz.
 
-    Gathers are drawn as trapezia, fan-outs as houses, failure edges dashed and red, edges that lead back dotted.
+    Gathers are drawn as trapezia, joins of edges as houses upside down, fan-outs as houses, child workflows with a
+    double border, failure edges dashed and red, edges that lead back dotted.
     """
     lines = [
         f"digraph {_quote(graph.workflow)} {{",
@@ -57,11 +66,57 @@ def drawn(graph: Graph) -> list[GraphNode]:
 def _caption(node: GraphNode) -> list[str]:
     """Return the lines that stand in a node."""
     lines = [node.name, f"{node.input.description} -> {node.output.description}"]
+    lines += _arrivals(node)
+    if node.node.signature().may_hold:
+        lines.append("may hold")
+    if _is_child(node):
+        lines.append(_child(cast("_Child", node.node)))
+    if node.options.timeout is not None:
+        lines.append(f"timeout {node.options.timeout}")
+    if node.options.concurrency is not None:
+        limit = node.options.concurrency
+        lines.append(f"{limit.limit} at a time {'of' if limit.key is None else 'per'} {limit.name}")
     if node.options.compensation is not None:
         lines.append(f"undone by {node.options.compensation.name}")
     if node.fan_out is not None and node.fan_out.wave is not None:
         lines.append(f"at most {node.fan_out.wave} at a time")
     return lines
+
+
+def _arrivals(node: GraphNode) -> list[str]:
+    """Say what a node waits for that runs once for several values, as the workflow does: ``gather, at_most=3``."""
+    if node.join is not None:
+        join, number = node.join, len(node.join.sources)
+        of_all = "any_of" if join.shape is JoinShape.ONE else "all_of" if join.need == number else f"{join.need} of"
+        return [f"{of_all} {number} edges" + (", missing=skip" if join.missing == "skip" else "")]
+    if not node.is_gather:
+        return []
+    if node.gathering.is_one:
+        return ["first"]
+    parts = ["reduce" if node.folds else "gather"]
+    parts += [f"at_most={node.gathering.first}"] if node.gathering.first else []
+    parts += ["errors=collect"] if node.gathering.collects else []
+    return [", ".join(parts)]
+
+
+class _Child(Protocol):
+    """What is drawn of a `ChildWorkflow`, which knows workflows, which know this module."""
+
+    waits: bool
+    child_timeout: timedelta | None
+
+    @property
+    def graph(self) -> Graph: ...
+
+
+def _is_child(node: GraphNode) -> bool:
+    return node.node.signature().starts_run
+
+
+def _child(child: _Child) -> str:
+    waits = "" if child.waits else ", not waited for"
+    timeout = "" if child.child_timeout is None else f", timeout {child.child_timeout}"
+    return f"run of {child.graph.workflow}{waits}{timeout}"
 
 
 def _edge_label(edge: Edge) -> str:
@@ -72,6 +127,10 @@ def _edge_label(edge: Edge) -> str:
 def _dot_shape(node: GraphNode) -> str:
     if node.is_gather:
         return ", shape=invtrapezium, style=solid"
+    if node.join is not None:
+        return ", shape=invhouse, style=solid"
+    if _is_child(node):
+        return ", peripheries=2"
     return ", shape=house, style=solid" if node.fan_out is not None else ""
 
 
@@ -90,6 +149,10 @@ def _dot_attributes(edge: Edge) -> str:
 def _mermaid_shape(node: GraphNode) -> tuple[str, str]:
     if node.is_gather:
         return "[\\", "/]"
+    if node.join is not None:
+        return "{{", "}}"
+    if _is_child(node):
+        return "[[", "]]"
     return ("[/", "\\]") if node.fan_out is not None else ("(", ")")
 
 

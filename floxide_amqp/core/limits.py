@@ -66,16 +66,6 @@ class Concurrency:
         if self.key is not None and not callable(self.key):
             raise DefinitionError(f"{where}: key={self.key!r} must be a function of the node's input, or left out.")
 
-    def id_of(self, value: object) -> str | None:
-        """Return the id of the key of a value; None for none.
-
-        Raises:
-            TypeError: It is neither a text nor a whole number.
-            ValueError: It is too long, or not printable.
-        """
-        text = key_text(self.name, value)
-        return None if text is None else f"{self.name}/{text}"
-
 
 def check_limit(limit: object, *, where: str) -> int:
     """Return how many may hold a key; the error names `where`."""

@@ -162,11 +162,14 @@ def give_back(
 
 
 def wake(item: WorkItem, timer: Timer, run: RunState, epoch: int, now_ms: int, publisher: WorkerId) -> Decision:
-    """A waiting item becomes pending because its timer is due."""
+    """A waiting item becomes pending because its timer is due; of a hold, but not of a late start, it is told so."""
     is_held = item.status is WorkItemStatus.HELD
+    is_at_rate = bool(waits_for_rate(item.waits_for))
+    knows = item.timed_out and (is_at_rate or not is_held)  # since before it waited for its rate, or its next try
+    is_over = is_held and not is_at_rate and (bool(item.waits_for) or not item.note)
     pending = replace(
         item, status=WorkItemStatus.PENDING, due_ms=0, waits_for="", parked_ms=0, note="",
-        timed_out=item.timed_out if waits_for_rate(item.waits_for) else is_held and bool(item.waits_for),
+        timed_out=knows or is_over,
     )  # fmt: skip
     cleanup: list[Change] = [DropTimer(timer), Count("waiting", -1), *leave_waits(item)]
     return repend(item, pending, timer.turn, run, epoch, now_ms, publisher, cleanup=cleanup)

@@ -223,7 +223,7 @@ class Path(Generic[I_contra, O_co]):
 
     @property
     def on_timeout(self) -> Path[I_contra, I_contra]:
-        """Go on when the node was held (``Hold(until=..., timeout=...)``) and its time is over, with the node's input.
+        """Go on when the node was held for a time, or at most so long, and that is over, with the node's input.
 
         Without such an edge the node runs again, and `WorkflowCtx.timed_out` tells it.
         """

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-from floxide_amqp.core.limits import KeyValue, is_limit_name, key_text
+from floxide_amqp.core.limits import KeyValue, is_limit_name
 from floxide_amqp.exceptions import DefinitionError
 
 RATE_WAIT: Final = "rate:"
@@ -82,16 +82,6 @@ class RateLimit:
     def rate(self) -> Rate:
         """The limit as numbers."""
         return Rate.of(self.limit, self.per, self.burst, where=f"RateLimit({self.name!r})")
-
-    def id_of(self, value: object) -> str | None:
-        """Return the id of the key of a value; None for none.
-
-        Raises:
-            TypeError: It is neither a text nor a whole number.
-            ValueError: It is too long, or not printable.
-        """
-        text = key_text(self.name, value)
-        return None if text is None else f"{self.name}/{text}"
 
 
 class Rate(NamedTuple):

@@ -209,7 +209,7 @@ class WorkItem:
         begun: Of a node with a compensation, whether its body may have run.
         given: An output that somebody gave by hand, encoded, in place of what the body would return.
         mail: The value of the signal that woke it, its own until its next commit that is no failure.
-        timed_out: Whether it woke because its time was over before what it waited for came.
+        timed_out: Whether it was held and its time was over, before what else it may have waited for came.
         ticket: What it holds a concurrency key by, or waits for one; empty where it does neither.
     """
 

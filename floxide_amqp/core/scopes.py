@@ -213,9 +213,28 @@ class Scopes:
         declared = plain_type(layout.declared.output)
         if several:
             declared = self._element_of_output(several[0], causes[layout.numbers[several[0].node]])
+        elif self._are_listed(outlets, declared):
+            several, (declared,) = list(outlets), get_args(declared)
         for outlet in outlets:
             self._check_outlet(outlet, declared, are_many=bool(several))
         return Outputs(annotation=declared, are_many=bool(several), outlets=outlets)
+
+    def _are_listed(self, outlets: Sequence[Ending], declared: Any) -> bool:
+        """Whether values of branches that may hold end the run one by one: each, it says, is one of a list.
+
+        Of branches that merge by ``Hold()`` only one goes on, of those that wait for signals or times each does. Which
+        it is no annotation tells, so the declared output decides.
+        """
+        if get_origin(declared) is not list:
+            return False
+        (element,) = get_args(declared)
+        layout, often = self._layout, self._reached_often(holds_merge=False)
+        given = [self._given_by(outlet) for outlet in outlets]
+        return (
+            any(layout.numbers[outlet.node] in often for outlet in outlets)
+            and all(assignable(each, element) for each in given)
+            and not any(assignable(each, declared) for each in given)
+        )
 
     def _outlets(self) -> tuple[Ending, ...]:
         """Return where values leave the graph: ends outside every region, and of no fan-out that is closed."""
@@ -230,8 +249,12 @@ class Scopes:
                 found.append(Ending(node=name))
         return tuple(found)
 
-    def _reached_often(self) -> dict[int, str]:
-        """Return the nodes outside every region that may return for several items, each with the cause."""
+    def _reached_often(self, *, holds_merge: bool = True) -> dict[int, str]:
+        """Return the nodes outside every region that may return for several items, each with the cause.
+
+        Args:
+            holds_merge: Whether of several items only one goes on behind a node that may hold.
+        """
         layout = self._layout
         often: dict[int, str] = {}
         todo: list[tuple[int, str]] = []
@@ -242,7 +265,7 @@ class Scopes:
             if number in self.fan_outs and number not in self.join_of:
                 cause = f"after {name!r},"
                 if meeting and not layout.signatures[name].may_fan_out:
-                    todo += ((target, cause) for target in self._met_again(number, meeting, often, cause))
+                    todo += ((target, cause) for target in self._met_again(number, meeting, often, cause, holds_merge))
                     continue
                 todo += ((target, cause) for target in layout.success_numbers[number])
                 if layout.signatures[name].may_fan_out:
@@ -251,7 +274,7 @@ class Scopes:
             if twins:
                 cause = f"after a failure of {name!r}, which may take {twins},"
                 todo += ((target, cause) for target in layout.failure_numbers[number])
-        self._spread(todo, often)
+        self._spread(todo, often, holds_merge)
         return often
 
     def _meeting_places(self) -> list[int]:
@@ -265,7 +288,9 @@ class Scopes:
         ends |= {number for number, targets in enumerate(forward) if not targets}
         return postdominators(forward, sorted(ends))
 
-    def _met_again(self, number: int, meeting: Sequence[int], often: dict[int, str], cause: str) -> list[int]:
+    def _met_again(
+        self, number: int, meeting: Sequence[int], often: dict[int, str], cause: str, holds_merge: bool
+    ) -> list[int]:
         """Return where the branches of a fan-out that nothing gathers meet and run twice; none where a join is there.
 
         Where they meet nowhere, every end behind it may be one of several.
@@ -275,7 +300,7 @@ class Scopes:
         while place != UNREACHED and place < len(layout.names):
             if place in self._joins:
                 return []
-            if not layout.signatures[layout.names[place]].may_hold:
+            if not (holds_merge and layout.signatures[layout.names[place]].may_hold):
                 return [place]
             place = meeting[place]
         behind = region(layout.all_numbers, layout.success_numbers[number], number)
@@ -284,7 +309,7 @@ class Scopes:
                 often.setdefault(end, cause)
         return []
 
-    def _spread(self, todo: list[tuple[int, str]], often: dict[int, str]) -> None:
+    def _spread(self, todo: list[tuple[int, str]], often: dict[int, str], holds_merge: bool) -> None:
         """Follow several items to where they end or merge: a node that may hold passes on one of them."""
         layout = self._layout
         seen: set[int] = set()
@@ -296,7 +321,7 @@ class Scopes:
             todo += ((target, cause) for target in layout.failure_numbers[number])
             if number in self.join_of:
                 todo.append((self.join_of[number], cause))
-            elif not layout.signatures[layout.names[number]].may_hold:
+            elif not (holds_merge and layout.signatures[layout.names[number]].may_hold):
                 often.setdefault(number, cause)
                 todo += ((target, cause) for target in layout.success_numbers[number])
 
@@ -327,18 +352,22 @@ class Scopes:
             "close the fan-out with gather(...). Conditions that exclude each other need .otherwise for the last one."
         )
 
+    def _given_by(self, outlet: Ending) -> Any:
+        """Return the type of what leaves the graph at an outlet."""
+        output = self._layout.signatures[outlet.node].output
+        if outlet.condition is None:
+            return output
+        return taken_type(outlet.condition, output, self._layout.conditions(outlet.node))
+
     def _check_outlet(self, outlet: Ending, declared: Any, *, are_many: bool) -> None:
-        layout = self._layout
-        output = layout.signatures[outlet.node].output
-        if outlet.condition is not None:
-            output = taken_type(outlet.condition, output, layout.conditions(outlet.node))
+        output = self._given_by(outlet)
         if assignable(output, declared):
             return
         gives, wants = describe_both(output, declared)
         should = make_union([declared, output])
         declare = describe_type(list_of(should) if are_many else should)
         whole = f"list[{wants}]" if are_many else wants
-        raise layout.error(
+        raise self._layout.error(
             f"it is declared to return {whole}, but it may end at {outlet.node!r} with {gives}. "
             f"Declare {declare}, or lead {outlet.node!r} to a node that returns {wants}."
         )

@@ -53,7 +53,7 @@ class StepFacts:
         attempt: 1 for the first.
         failure: In a fallback branch, why it runs.
         deadline: When this attempt must have ended; None where nothing limits it.
-        timed_out: Whether the step was held for something that did not come in time.
+        timed_out: Whether the time is over that the step was held for.
     """
 
     run_id: str

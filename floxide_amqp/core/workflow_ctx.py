@@ -191,7 +191,7 @@ class WorkflowCtx(Generic[C_co]):
 
     @property
     def timed_out(self) -> bool:
-        """Whether the step was held for something that did not come within the ``timeout``."""
+        """Whether the time is over that the step was held for: a ``Hold(for_=...)``, or a signal's ``timeout``."""
         return self._facts.timed_out
 
     @property
@@ -296,7 +296,7 @@ class WorkflowCtx(Generic[C_co]):
             state: The run's context; none means `NoContext`.
             resources: What `resource` returns, by type.
             signals: What `received` returns: signals with their values, the oldest first.
-            timed_out: Play that a hold's ``timeout`` is over.
+            timed_out: Play that a hold's time is over.
             attempt: Which attempt to play.
             failure: What a fallback node is told.
             run_id, item_id, node, workflow, worker_id: Any text.

@@ -7,7 +7,7 @@ here. A completed item is walked, along the successors its worker went on with, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from floxide_amqp.core import moves
@@ -37,6 +37,7 @@ from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.setting_aside import set_aside
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.mailbox import Unread
 from floxide_amqp.stores.sealed import Layer
 from floxide_amqp.stores.sealed_records import lacked_for
 from floxide_amqp.stores.writes import BatchWriter
@@ -61,6 +62,7 @@ class Admitted:
         verdict: Set where the item must not run: an error that it fails with for good.
         is_suspect: Whether workers have died on it, so that it is this process's only suspect (`Solitude`).
         anchor: What leads to it from now on, where its claim entered that; None for what led to it before.
+        unread: The run's mailbox as it was read with the item; None where it was not, or was used.
     """
 
     run: CachedRun
@@ -72,6 +74,7 @@ class Admitted:
     verdict: Exception | None = None
     is_suspect: bool = False
     anchor: MessageAnchor | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,7 @@ class Admissions:
         services: The process's parts.
         deaths: Know who is gone.
         limit_of: Returns the id of the concurrency key that a step needs, if it needs one, or why it cannot be told.
+        queues: Task queues this worker serves; empty for whatever comes.
     """
 
     def __init__(
@@ -104,8 +108,10 @@ class Admissions:
         services: Services,
         deaths: DeathWatches,
         limit_of: Callable[[Services, Admitted], Awaitable[str | Exception | None]],
+        queues: Sequence[str] = (),
     ) -> None:
         self._services = services
+        self._queues = frozenset(queues)
         self._limit_of = limit_of
         self._deaths = deaths
         self._reads = AdmissionReads(services)
@@ -163,6 +169,8 @@ class Admissions:
             return Dismissed(reason=status.value)
         if item.item_id == envelope.item_id and envelope.turn < turn:
             return Dismissed(reason="old turn")
+        if item.queue != envelope.queue and self._queues and item.queue not in self._queues:
+            return await self._send_home(found, item, turn, message)
         graph = self._services.registry.find(found.header.workflow, found.header.version)
         if graph is None or item.node not in graph.nodes:
             return await self._other_version(found, item, turn, message)
@@ -180,6 +188,18 @@ class Admissions:
         if not is_first or options.at_most_once or options.compensation is not None:
             return await self._claim(found, item, turn, graph, message)
         return await self._admitted(found, item, turn, graph)
+
+    async def _send_home(
+        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor
+    ) -> Admission | None:
+        """The chain stands at an item of another task queue, whose workers may have what this one lacks."""
+        forget = (LeaveMessage(message.queue, message.entry),) if message.entry else ()
+        now_ms = self._services.now_ms(found.header.run_id)
+        decision = moves.republish(item, turn, now_ms, self._services.name, forget)
+        if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
+            return None
+        await publish(self._services, found.header, decision.effects.publish)
+        return Dismissed(reason="of another task queue", forget=False)
 
     async def _limited(
         self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor
@@ -327,7 +347,7 @@ class Admissions:
         run = found.run if found.run is not None else CachedRun(found.header, graph, self._services.sealing)
         return Admitted(
             run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,
-            scope=await self.scope_of(run, item),
+            scope=await self.scope_of(run, item), unread=found.unread,
         )  # fmt: skip
 
     async def scope_of(self, run: CachedRun, item: WorkItem) -> Scope | None:

@@ -8,13 +8,14 @@ from floxide_amqp.core.ids import slot_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState
 from floxide_amqp.exceptions import CodecError, MissingKeyError, NewerFormatError, StoreError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Key, LogPage, LogRange, Read
+from floxide_amqp.ports.key_value import IndexRange, Key, LogPage, LogRange, Read
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.mailbox import Unread
 from floxide_amqp.stores.runs import read_header
 from floxide_amqp.stores.sealed import Layer
 
@@ -34,6 +35,7 @@ class Found:
         stored: The item; None where the run has none of this id.
         broken: Why the context cannot be put together, which sets every item of the run aside.
         lacked: The layer of the context that nobody here has the key of.
+        unread: The run's mailbox, where the node may hold; None where it was not read.
     """
 
     run: CachedRun | None
@@ -43,6 +45,7 @@ class Found:
     stored: StoredItem | None
     broken: CodecError | None
     lacked: Layer | None
+    unread: Unread | None = None
 
 
 class AdmissionReads:
@@ -69,7 +72,14 @@ class AdmissionReads:
         logs: tuple[LogRange, ...] = ()
         if cached is not None and cached.has_context and cached.is_loaded:
             logs = (LogRange(keys.context_log(run_id), cached.position, TAIL),)
-        snapshot = await services.session.read(Read(slot=slot_of(run_id), cells=tuple(cells), logs=logs))
+        indexes: tuple[IndexRange, ...] = ()
+        if self._may_hold(envelope):
+            mailbox, mail = services.mailbox.asked(run_id)
+            cells.append(mailbox)
+            indexes = (mail,)
+        snapshot = await services.session.read(
+            Read(slot=slot_of(run_id), cells=tuple(cells), logs=logs, indexes=indexes)
+        )
         state = snapshot.cells[0]
         if state.version == 0:
             _log.warning("run.unknown", run_id=run_id, item_id=envelope.item_id)
@@ -96,7 +106,13 @@ class AdmissionReads:
             state=read_state,
             stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1], services.sealing),
             broken=broken, lacked=lacked,
+            unread=services.mailbox.told(run_id, snapshot.cells[-1].version, snapshot.indexes[0]) if indexes else None,
         )  # fmt: skip
+
+    def _may_hold(self, envelope: Envelope) -> bool:
+        graph = self._services.registry.find(envelope.workflow, envelope.version)
+        node = None if graph is None else graph.nodes.get(envelope.node)
+        return node is not None and node.node.may_hold
 
     async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
         """Bring a run's context up to date; return why it cannot be, which sets its items aside."""

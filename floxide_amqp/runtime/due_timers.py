@@ -62,7 +62,9 @@ class DueTimers:
 
     async def _fire(self, due: DueTimer) -> None:
         try:
-            is_settled = await fire(self._services, due.timer())
+            timer = due.timer()
+            with self._services.own_timers.firing(timer) as may_fire:
+                is_settled = may_fire and await fire(self._services, timer)
         except WAITED_FOR:
             raise
         except Exception as error:  # noqa: BLE001 - the supervisor of one timer: it is tried again

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from floxide_amqp.core.decisions import PAGE_SIZE, JoinsRead, Outcome, PageRead
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.joins import JoinInstance
@@ -46,7 +48,7 @@ async def _joins(services: Services, admitted: Admitted) -> JoinsRead:
     live, number = (await services.joins.counts(run_id, (scope,)))[0]
     if live != 1 or not number:
         return JoinsRead()
-    waiting = await _unresolved(services, admitted, await services.joins.awaited(run_id, scope))
+    waiting = await _unresolved(services, admitted, number)
     if not waiting:
         return JoinsRead(lost=number)
     lowest = min(_level(graph, instance) for instance in waiting)
@@ -58,14 +60,21 @@ async def _joins(services: Services, admitted: Admitted) -> JoinsRead:
     return JoinsRead(joins=tuple(zip(now, numbers, strict=True)), has_more=len(due) > len(now))
 
 
-async def _unresolved(services: Services, admitted: Admitted, joins: list[JoinInstance]) -> list[JoinInstance]:
-    """Return those of some joins whose items are not there."""
-    run_id = admitted.run.header.run_id
+async def _unresolved(services: Services, admitted: Admitted, number: int) -> list[JoinInstance]:
+    """Return so many joins of the item's scope whose items are not there, looked for from the latest back.
+
+    In a loop, those of the iterations before were resolved long since, and are not read again in each.
+    """
+    run_id, nodes = admitted.run.header.run_id, admitted.run.graph.nodes
     left: list[JoinInstance] = []
-    for first in range(0, len(joins), PAGE):
-        page = [each for each in joins[first : first + PAGE] if each.node in admitted.run.graph.nodes]
-        found = await services.items.find(run_id, [each.join_id for each in page])
-        left += (each for each, item in zip(page, found, strict=True) if item is None)
+    async with aclosing(services.joins.awaited(run_id, admitted.item.scope, least=number)) as pages:
+        async for page in pages:
+            known = [each for each in page if each.node in nodes]
+            found = await services.items.find(run_id, [each.join_id for each in known])
+            left += (each for each, item in zip(known, found, strict=True) if item is None)
+            if len(left) >= number:
+                break
+    left.reverse()
     return left
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, check_limit, set_limit
+from floxide_amqp.core.limits import LimitChange, LimitState, Ticket, check_limit, is_limit_name, key_text, set_limit
 from floxide_amqp.core.rates import Rate
 from floxide_amqp.exceptions import DefinitionError
+from floxide_amqp.runtime.key_names import readable_key
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.views import at
 from floxide_amqp.stores.rate_keys import rate_place
@@ -86,7 +87,7 @@ class LimitKeys:
         Raises:
             DefinitionError: There cannot be such a key.
         """
-        return await self._info(limit_id_of(name, key))
+        return await self._info(self._id_of(name, key))
 
     async def set(self, name: str, key: str | int = "", *, limit: int | None) -> LimitInfo:
         """Let another number of steps hold a key from now on; who waits is let in, nobody is interrupted.
@@ -99,14 +100,14 @@ class LimitKeys:
         Raises:
             DefinitionError: There cannot be such a key, or such a limit.
         """
-        limit_id = limit_id_of(name, key)
+        limit_id = self._id_of(name, key)
         wanted = 0 if limit is None else check_limit(limit, where=limit_id)
 
         def changing(state: LimitState, waiting: Sequence[Ticket]) -> LimitChange:
             return set_limit(state, waiting, wanted)
 
         for _ in range(MAX_ROUNDS):
-            changed = await self._services.limit_keys.change(limit_id, changing)
+            changed = await self._services.limit_keys.change(limit_id, changing, self._shown(limit_id))
             self._services.on_letters(changed.letters)
             if not changed.letters:
                 break
@@ -123,7 +124,7 @@ class LimitKeys:
         Raises:
             DefinitionError: There cannot be such a key.
         """
-        return await self._rate(limit_id_of(name, key))
+        return await self._rate(self._id_of(name, key))
 
     async def set_rate(
         self, name: str, key: str | int = "", *, limit: int | None, per: timedelta | float = 1.0, burst: int = 0
@@ -140,13 +141,29 @@ class LimitKeys:
         Raises:
             DefinitionError: There cannot be such a key, or such a rate.
         """
-        rate_id = limit_id_of(name, key)
-        await self._services.rate_keys.set(rate_id, None if limit is None else Rate.of(limit, per, burst, where=rate_id))
+        rate_id = self._id_of(name, key)
+        wanted = None if limit is None else Rate.of(limit, per, burst, where=rate_id)
+        await self._services.rate_keys.set(rate_id, wanted, self._shown(rate_id))
         return await self._rate(rate_id)
 
+    def _id_of(self, name: str, key: str | int) -> str:
+        if not is_limit_name(name):
+            raise DefinitionError(f"No limit is called {name!r}: 1 to 100 printable characters, no blanks and slashes.")
+        try:
+            text = key_text(name, key)
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(str(error)) from error
+        if text is None:
+            raise DefinitionError(f"Limit {name!r} has no key None.")
+        return self._services.key_names.id_of(self._services.sealing, name, text)
+
+    def _shown(self, limit_id: str) -> bytes:
+        return self._services.key_names.shown(self._services.sealing, limit_id)
+
     async def _rate(self, rate_id: str) -> RateInfo:
-        state = (await self._services.rate_keys.find(rate_id)).state
-        name, _, key = rate_id.partition("/")
+        found = await self._services.rate_keys.find(rate_id)
+        state, name = found.state, rate_id.partition("/")[0]
+        key = readable_key(self._services.sealing, rate_id, found.shown)
         is_line = state.line_us > 1000 * self._services.now_ms(rate_place(rate_id))
         return RateInfo(
             name=name, key=key, limit=state.rate.limit, per=timedelta(milliseconds=state.rate.per_ms),
@@ -156,24 +173,9 @@ class LimitKeys:
 
     async def _info(self, limit_id: str) -> LimitInfo:
         found = await self._services.limit_keys.find(limit_id, waiting=MOST_COUNTED)
-        name, _, key = limit_id.partition("/")
+        name, key = limit_id.partition("/")[0], readable_key(self._services.sealing, limit_id, found.shown)
         return LimitInfo(
             name=name, key=key, limit=found.state.limit, is_set=bool(found.state.override),
             held=len(found.state.holders), waiting=len(found.waiting),
             holders=tuple((each.run_id, each.item_id) for each in found.state.holders),
         )  # fmt: skip
-
-
-def limit_id_of(name: str, key: str | int) -> str:
-    """Return the id of a key.
-
-    Raises:
-        DefinitionError: There cannot be such a key.
-    """
-    try:
-        found = Concurrency(name, limit=1).id_of(key)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(str(error)) from error
-    if found is None:
-        raise DefinitionError(f"Limit {name!r} has no key None.")
-    return found

@@ -14,7 +14,7 @@ from dataclasses import replace
 from floxide_amqp.core import moves
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.limit_moves import place_of, ticket_of, wait_for_key
-from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, number_and_limit, take
+from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, key_text, number_and_limit, take
 from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.exceptions import StoreError
 from floxide_amqp.logs import get_logger
@@ -41,7 +41,7 @@ async def key_of(services: Services, admitted: Admitted, limit: Concurrency | Ra
     """Return the id of the key of a limit that a step belongs to, None for none, or what its function raised."""
     node = admitted.run.graph.nodes[admitted.item.node]
     if limit.key is None:
-        return limit.id_of("")
+        return f"{limit.name}/"
     try:
         value = await input_value(services, admitted, node)
     except StoreError:
@@ -49,9 +49,10 @@ async def key_of(services: Services, admitted: Admitted, limit: Concurrency | Ra
     except USER_ERRORS:  # the step will find the same, and not run
         return None
     try:
-        return limit.id_of(limit.key(value))
+        text = key_text(limit.name, limit.key(value))
     except USER_ERRORS as error:
         return as_failure(error, node.name)
+    return None if text is None else services.key_names.id_of(services.sealing, limit.name, text)
 
 
 class Keys:
@@ -95,7 +96,8 @@ class Keys:
         is_far = services.session.beside(place) is not services.session.beside(run_id)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS if is_far else None):
-                return await services.limit_keys.change(limit_id, taking)
+                shown = services.key_names.shown(services.sealing, limit_id)
+                return await services.limit_keys.change(limit_id, taking, shown)
         except (TimeoutError, *WAITED_FOR) as error:  # it may be the holder: waiting for the key, it is told so
             _log.info("limit.out_of_reach", run_id=run_id, limit=limit_id, error=str(error))
             return Changed(None)

@@ -35,6 +35,7 @@ from floxide_amqp.runtime import (
     starting,
     views,
 )
+from floxide_amqp.runtime.dedupe import DedupeKey, claim_all, note_started, renamed
 from floxide_amqp.runtime.kin_views import ChildPage, list_children
 from floxide_amqp.runtime.letter_kinds import KINDS
 from floxide_amqp.runtime.letters import delivering
@@ -51,6 +52,7 @@ from floxide_amqp.runtime.set_aside_items import SetAsideItems
 from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.start_times import StartTimes
 from floxide_amqp.runtime.steering import Steering
+from floxide_amqp.runtime.version_views import VersionInfo, list_versions
 from floxide_amqp.runtime.waiting import Waiters
 from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
 from floxide_amqp.stores.exporting import RunExport
@@ -76,6 +78,13 @@ class Start(Generic[InT]):
     delay: timedelta | float | None = None
     start_at: datetime | None = None
     timeout: timedelta | float | None = None
+    dedupe_key: str | None = None
+    dedupe_for: timedelta | float | None = None
+
+    @property
+    def dedupe(self) -> DedupeKey | None:
+        """What tells it apart from other starts, where that is a key."""
+        return DedupeKey.of(self.dedupe_key, self.dedupe_for)
 
     @property
     def times(self) -> StartTimes:
@@ -100,6 +109,14 @@ class Orchestrator(Steering):
     def limits(self) -> LimitKeys:
         """Concurrency keys: who holds them, who waits, and how many may."""
         return LimitKeys(self.services)
+
+    async def versions(self, *, workflow: str | None = None) -> Sequence[VersionInfo]:
+        """Return the versions of workflows: how many open runs each has, which workers serve it, what is parked.
+
+        Args:
+            workflow: Only versions of this workflow.
+        """
+        return await list_versions(self.services, workflow=workflow)
 
     @property
     def set_aside(self) -> SetAsideItems:
@@ -135,6 +152,8 @@ class Orchestrator(Steering):
         delay: timedelta | float | None = None,
         start_at: datetime | None = None,
         timeout: timedelta | float | None = None,
+        dedupe_key: str | None = None,
+        dedupe_for: timedelta | float | None = None,
     ) -> RunHandle[OutT]:
         """Store a run and send its first message; returns once the run is as durable as the store.
 
@@ -153,6 +172,10 @@ class Orchestrator(Steering):
                 without occupying anybody. A repeated start leaves its times as they are.
             start_at: When it begins, aware, in place of `delay`; a time that is over is now.
             timeout: How long the run may take once it has begun, in place of what its workflow says.
+            dedupe_key: What tells this start from others of the workflow, 1 to 1,000 characters. While the key of an
+                earlier start holds, that start's run is returned, whatever id, input and context are given here, and
+                its handle is `deduplicated`.
+            dedupe_for: How long the key holds, `timedelta` or seconds, 1 second to 366 days; a day if left out.
 
         Raises:
             RunConflictError: A run with this id was started with something else.
@@ -163,7 +186,10 @@ class Orchestrator(Steering):
             InvalidAttributeError: An attribute cannot be one.
             DefinitionError: A time is out of range or has no time zone.
         """
-        one = Start(input, context, run_id, attributes, delay=delay, start_at=start_at, timeout=timeout)
+        one = Start(
+            input, context, run_id, attributes, delay=delay, start_at=start_at, timeout=timeout, dedupe_key=dedupe_key,
+            dedupe_for=dedupe_for,
+        )  # fmt: skip
         (handle,) = await self.start_many(workflow, [one])
         return handle
 
@@ -192,8 +218,14 @@ class Orchestrator(Steering):
             )
             for run_id, each in named
         ]
-        await starting.store_all(services, graph, requests)
-        return [RunHandle(services, self._waiters, request.header.run_id, graph) for request in requests]
+        claimed = await claim_all(services, graph.workflow, [(run_id, each.dedupe) for run_id, each in named])
+        requests = [renamed(*each) for each in zip(requests, claimed, strict=True)]
+        new = [request for request, claim in zip(requests, claimed, strict=True) if not claim.is_there]
+        await starting.store_all(services, graph, new)
+        await note_started(services, claimed)
+        return [
+            RunHandle(services, self._waiters, claim.run_id, graph, deduplicated=claim.is_earlier) for claim in claimed
+        ]
 
     def handle(self, workflow: type[WorkflowDefinition[Any, OutT, Any]], run_id: str) -> RunHandle[OutT]:
         """Return a handle of a run started elsewhere; nothing is read until it is used."""

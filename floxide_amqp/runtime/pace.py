@@ -88,8 +88,14 @@ class Pace:
         known = self._times.setdefault(server, ServerTime())
         return known.now_us(1000.0 * server.now_ms(), 1_000_000 * loop.time())
 
-    async def ask(self, rate_id: str, rate: Rate, wish: Wish) -> Instant:
+    async def ask(self, rate_id: str, rate: Rate, wish: Wish, shown: bytes = b"") -> Instant:
         """Return when a body may start, or when it is to ask again.
+
+        Args:
+            rate_id: The key.
+            rate: The rate that the code declares.
+            wish: What is asked for.
+            shown: The key's text, sealed, where it is called by a digest.
 
         Raises:
             StoreError: The key cannot be reached, or read.
@@ -102,7 +108,7 @@ class Pace:
         try:
             async with asking.lock:
                 if not answer.done():
-                    await self._reserve(rate_id, rate, asking)
+                    await self._reserve(rate_id, rate, asking, shown)
             return answer.result()
         finally:
             if not answer.done():
@@ -111,13 +117,13 @@ class Pace:
             if not asking.users:
                 self._asking.pop((rate_id, rate), None)
 
-    async def _reserve(self, rate_id: str, rate: Rate, asking: _Asking) -> None:
+    async def _reserve(self, rate_id: str, rate: Rate, asking: _Asking, shown: bytes) -> None:
         """Ask for all who have gathered; where that fails, the next one of them asks for them again."""
         asked = [each for each in asking.asked if not each[1].done()]
         now, asking.asked = asked[:MOST_AT_ONCE], asked[MOST_AT_ONCE:]
         try:
             wishes = [wish for wish, _ in now]
-            instants = await self._store.reserve(rate_id, rate, wishes, lambda: self.now_us(rate_id))
+            instants = await self._store.reserve(rate_id, rate, wishes, lambda: self.now_us(rate_id), shown)
         except BaseException:
             asking.asked = [*now, *asking.asked]
             raise

@@ -65,7 +65,9 @@ class Pacing:
         if not services.is_out_of_reach(place):
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS if is_far else None):
-                    return await services.pace.ask(rate_id, rate.rate, Wish(AHEAD_US if has_waited else SOON_US))
+                    wish = Wish(AHEAD_US if has_waited else SOON_US)
+                    shown = services.key_names.shown(services.sealing, rate_id)
+                    return await services.pace.ask(rate_id, rate.rate, wish, shown)
             except (TimeoutError, *WAITED_FOR) as error:
                 _log.info("limit.out_of_reach", run_id=run_id, limit=rate_id, error=str(error))
         return Instant(1000 * (services.now_ms(run_id) + OUT_OF_REACH_MS), is_start=False)

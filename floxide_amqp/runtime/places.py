@@ -6,6 +6,7 @@ from floxide_amqp.core.limit_moves import LIMIT_PREFIX
 from floxide_amqp.core.records import Timer
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.stores.claims import CLAIM_PREFIX
 from floxide_amqp.stores.rate_keys import RATE_PREFIX
 
 
@@ -24,4 +25,6 @@ async def look_after(services: Services, timer: Timer) -> bool:
         return letters is not None
     if timer.run_id.startswith(RATE_PREFIX):
         return await services.rate_keys.look_after(timer)
+    if timer.run_id.startswith(CLAIM_PREFIX):
+        return await services.claims.look_after(timer)
     raise UnreadableRecordError(place=timer.run_id, problem="This release knows no such records.", is_newer=True)

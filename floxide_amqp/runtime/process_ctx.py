@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, NoReturn, TypeVar
 
@@ -72,18 +73,15 @@ class ProcessPowers:
 
     async def cancel_run(self) -> None:
         """Not here."""
-        self._refuse_async("ctx.cancel()")
+        refuse(self._facts.node, "ctx.cancel()", "Return what a node behind it decides on.")
 
     async def wait_cancelled(self) -> None:
-        """Not here."""
-        self._refuse_async("ctx.cancelled()")
+        """Wait for ever: a step that is to stop is killed."""
+        await asyncio.Event().wait()
 
     async def sleep(self, seconds: float) -> None:
-        """Not here."""
-        self._refuse_async(f"ctx.sleep({seconds:g})")
-
-    def _refuse_async(self, what: str) -> NoReturn:
-        refuse(self._facts.node, what, "A def function cannot await it; a cancellation kills the process.")
+        """Sleep, for a body that runs an event loop of its own."""
+        await asyncio.sleep(seconds)
 
 
 def refuse(node: str, what: str, cure: str) -> NoReturn:

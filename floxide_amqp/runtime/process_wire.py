@@ -95,7 +95,7 @@ def read_error(body: bytes) -> BaseException:
     module, qualname, message, text, arguments, attributes = cast("Any", unpack(body))
     error = _rebuilt(module, qualname, arguments, attributes)
     if error is None:
-        error = ForeignNodeError(kind=f"{module}.{qualname}", message=message)
+        error = ForeignNodeError(kind=f"{module}.{qualname}", text=message)
     error.__cause__ = RemoteTraceback(text)
     return error
 

@@ -196,7 +196,7 @@ class ProcessPlace:
         node: The node.
         process: The process; None where none is to be had.
         problem: Why the body cannot run; None where it can.
-        is_whole: Whether the process is as good as before: no body was broken off in it.
+        is_whole: Whether the process is as good as before: it was not broken off while it imported or ran a body.
         has_died: Whether it died under the body.
     """
 
@@ -285,10 +285,11 @@ class NodeProcesses:
         try:
             reference = self._reference(node)
             for _ in range(FRESH_TRIES):
-                place.process = await self._take()
+                place.process, place.is_whole = await self._take(), False
                 async with asyncio.timeout(PREPARE_SECONDS):
-                    if await place.process.prepare(reference):
-                        return
+                    place.is_whole = await place.process.prepare(reference)
+                if place.is_whole:
+                    return
                 await self._leave(place)
             problem, cure = "its process dies before it begins", "The worker's standard error may say why."
         except NodeProcessError as error:

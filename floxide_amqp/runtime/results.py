@@ -15,13 +15,22 @@ from floxide_amqp.exceptions import (
     RunOutputError,
     RunTimeoutError,
 )
+from floxide_amqp.ports.key_value import Entry
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import decode_payload
 from floxide_amqp.stores.runs import StoredRun
 
 
-async def result_of(services: Services, graph: Graph, run: StoredRun) -> Any:
+async def result_of(
+    services: Services, graph: Graph, run: StoredRun, output: tuple[Entry, ...] | None = None
+) -> Any:
     """Return the output of a run that has ended: one value, or the list of all where the workflow may have many.
+
+    Args:
+        services: The process's parts.
+        graph: Its workflow.
+        run: The run.
+        output: Its outputs as they are stored, where they were read with it.
 
     Raises:
         RunFailedError: The run failed.
@@ -33,7 +42,10 @@ async def result_of(services: Services, graph: Graph, run: StoredRun) -> Any:
         raise failure_of(run.header, run.state)
     if run.state.status is RunStatus.CANCELLED:
         raise RunCancelledError(run_id=run.header.run_id, reason=run.state.reason)
-    payloads = await outputs_of(services, run)
+    if output is None:
+        payloads = await outputs_of(services, run)
+    else:
+        payloads = [payload for _, payload in services.runs.arrived(run.header.run_id, "", output)]
     if not graph.many_outputs and len(payloads) != 1:
         raise RunOutputError(run_id=run.header.run_id, workflow=run.header.workflow, outputs=len(payloads))
     values = [decode_payload(graph.output, payload) for payload in payloads]

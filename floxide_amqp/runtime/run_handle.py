@@ -30,13 +30,17 @@ class RunHandle(Generic[O_co]):
     Attributes:
         run_id: The run's id.
         graph: Its workflow, compiled.
+        deduplicated: Whether an earlier start with the same `dedupe_key` had started it.
     """
 
-    def __init__(self, services: Services, waiters: Waiters, run_id: str, graph: Graph) -> None:
+    def __init__(
+        self, services: Services, waiters: Waiters, run_id: str, graph: Graph, *, deduplicated: bool = False
+    ) -> None:
         self._services = services
         self._waiters = waiters
         self.graph = graph
         self.run_id = run_id
+        self.deduplicated = deduplicated
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.run_id!r} of {self.graph.workflow}>"
@@ -54,8 +58,8 @@ class RunHandle(Generic[O_co]):
             RunDeletedError: The run ended and was deleted since, with its result.
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        run = await self._waiters.wait_for_end(RunId(self.run_id), timeout)
-        return cast("O_co", await result_of(self._services, self.graph, run))
+        run, output = await self._waiters.wait_for_output(RunId(self.run_id), timeout)
+        return cast("O_co", await result_of(self._services, self.graph, run, output))
 
     async def wait(self, timeout: timedelta | float | None = None) -> RunStatus:
         """Wait for the run's end and return its status.

@@ -40,8 +40,10 @@ from floxide_amqp.runtime.messages import (
     encode_control,
     encode_event,
 )
+from floxide_amqp.runtime.key_names import KeyNames
 from floxide_amqp.runtime.pace import Pace
 from floxide_amqp.runtime.processes import NodeProcesses
+from floxide_amqp.runtime.own_timers import OwnTimers
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.schedule import Schedule
@@ -51,6 +53,7 @@ from floxide_amqp.runtime.stamps import Stamps
 from floxide_amqp.runtime.threads import NodeThreads
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.children import ChildStore
+from floxide_amqp.stores.claims import ClaimStore
 from floxide_amqp.stores.contexts import ContextStore
 from floxide_amqp.stores.dead_letters import DeadLetterStore
 from floxide_amqp.stores.indexes import IndexStore
@@ -152,6 +155,8 @@ class Services:
         self.solitude = Solitude()
         self.stamps = Stamps()
         self.followers = Followers()
+        self.own_timers = OwnTimers()
+        self.key_names = KeyNames()
         self.pace = Pace(self.rate_keys, self.session)
         self.threads = NodeThreads(  # a body's time begins when there is a thread for it
             self.limits.threads, self.executor, grace_seconds=self.timeouts.cancel_grace,
@@ -173,6 +178,7 @@ class Services:
         self.letters = LetterStore(self.session)
         self.limit_keys = LimitStore(self.session)
         self.rate_keys = RateStore(self.session)
+        self.claims = ClaimStore(self.session)
         self.children = ChildStore(self.session, self.sealing)
         self.mailbox = MailboxStore(self.session)
         self.probes = ProbeStore(self.session)

@@ -88,7 +88,7 @@ class Settlement:
             if isinstance(outcome, Committed):
                 return await self._find_frontier(admitted)
             if isinstance(outcome.check, CheckLength) or is_about_mail(outcome.check):
-                return Again(admitted)
+                return Again(replace(admitted, unread=None))
             if outcome.check.key == keys.attributes(admitted.run.header.run_id):
                 continue  # another step set some meanwhile: what this one set is added to those
             again = await self._anchorage.look_again(admitted, outcome.check)
@@ -171,7 +171,7 @@ class Settlement:
             state = replace(state, status=RunStatus.RUNNING)
         return replace(
             admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None, anchor=None,
-            is_suspect=False, scope=await self._admissions.scope_of(run, effects.keep),
+            is_suspect=False, unread=None, scope=await self._admissions.scope_of(run, effects.keep),
         )  # fmt: skip
 
     async def _find_frontier(self, admitted: Admitted) -> Admitted | None:

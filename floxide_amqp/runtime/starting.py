@@ -54,6 +54,7 @@ class StartRequest:
     Attributes:
         hook: What stands for the node that runs first, should the run be cancelled; None where there is none.
         more: What is written with its first item.
+        is_claimed: Whether a key has decided which run it is: a run with this id is the same, whatever it began with.
     """
 
     header: RunHeader
@@ -61,6 +62,7 @@ class StartRequest:
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
     hook: Compensable | None = None
     more: tuple[Change, ...] = ()
+    is_claimed: bool = False
 
 
 def prepare(
@@ -141,7 +143,7 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
         while isinstance(await services.commit(writer, decision), Conflict):
             existing, item = await services.runs.find_with_item(header.run_id, header.start_item)
             if existing is not None:
-                if not _is_same_start(services, existing.header.input_digest, header):
+                if not request.is_claimed and not _is_same_start(services, existing.header.input_digest, header):
                     raise RunConflictError(run_id=header.run_id, differs=_difference(services, existing.header, header))
                 first = _unsent(existing, item)
                 return

@@ -96,6 +96,6 @@ async def read_mail(services: Services, admitted: Admitted, node: GraphNode) -> 
     if not node.node.may_hold:
         return StepMail(services, admitted, None)
     run_id = admitted.run.header.run_id
-    unread = await services.mailbox.unread(run_id)
+    unread = admitted.unread or await services.mailbox.unread(run_id)
     check_mail(services.sealing, run_id, unread.mail)
     return StepMail(services, admitted, unread)

@@ -60,8 +60,10 @@ class TimerQueue:
             return
         due_ms = services.now_ms() + wait_ms  # by one clock: those of several servers may be apart
         if len(self._heap) >= MAX_LOCAL and self._heap[-1][0] > due_ms:
-            self._heap.pop()  # a leaf of the heap: not the very last timer, but none of the next
+            # a leaf of the heap: not the very last timer, but none of the next
+            services.own_timers.drop(self._heap.pop()[2])
         if len(self._heap) < MAX_LOCAL:
+            services.own_timers.add(timer)
             heapq.heappush(self._heap, (due_ms, next(self._numbers), timer))
             self._changed.set()
 
@@ -81,11 +83,19 @@ class TimerQueue:
             (early if timer.due_ms > services.now_ms(timer.run_id) else due).append(timer)
         for timer in early:  # the one clock has jumped since, and not that of its server
             self.add(timer)
-        return [timer for timer in due if not services.is_out_of_reach(timer.run_id)]
+        for timer in due:
+            if services.is_out_of_reach(timer.run_id):
+                services.own_timers.drop(timer)
+        return [timer for timer in due if services.own_timers.is_waiting(timer)]
 
     async def _fire(self, timer: Timer) -> None:
+        own = self._services.own_timers
+        if not own.is_waiting(timer):  # maintenance has fired it
+            return
         try:
-            await fire(self._services, timer)
+            with own.firing(timer) as may_fire:
+                if may_fire:
+                    await fire(self._services, timer)
         except Exception as error:  # noqa: BLE001 - a supervisor: it stays in the store, maintenance fires it
             _log.warning(
                 "timer.failed", run_id=timer.run_id, item_id=timer.item_id, error=str(error),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
-from floxide_amqp.core.agreement import agree
+from floxide_amqp.core.agreement import why_not_raised
 from floxide_amqp.core.changes import MoveContext, SetTimer
 from floxide_amqp.core.context import Context, NoContext
 from floxide_amqp.core.descriptions import Description, describe_graph
@@ -20,7 +20,6 @@ from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
 from floxide_amqp.core.records import InputKind, RunHeader, WorkItem
-from floxide_amqp.core.shape_tables import Reading
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.core.version_moves import Moved, raise_version
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -124,7 +123,7 @@ async def plan_upgrade(services: Services, run: StoredRun, live: Sequence[Stored
     old = await services.versions.find(header.workflow, header.version)
     before = workflow.old_contexts.get(header.version, graph.context)
     _check_context_class(old, before, graph, header)
-    loaded = None if before is NoContext else await services.contexts.read(header, before)
+    loaded = None if before is NoContext else await services.contexts.peek(header, before)
     steps = {each.item.item_id: _step(services, run_id, each.item) for each in live if _has_input(each.item)}
     context = {} if loaded is None else loaded.state.to_plain()
     paper = RunToMigrate(run_id, header.version, tuple(steps.values()), context)
@@ -219,10 +218,15 @@ def _check_structure(graph: Graph, old: Description | None, item: WorkItem, name
     Raises:
         MigrationError: It is not, or nothing is known of the older version.
     """
+    kind = item.input.kind
+    if kind is InputKind.UNDO:
+        return
     problem: str | None = "nothing is known any more of the version it has"
     if old is not None:
-        agreement = agree(replace(old, context={}), replace(describe_graph(graph), context={}))
-        problem = agreement.why_not(item.node)
+        problem = why_not_raised(
+            old, describe_graph(graph), item.node, len(item.scope),
+            is_gathering=kind in (InputKind.ARRIVALS, InputKind.FOLD), is_routed=kind is InputKind.PAGE,
+        )  # fmt: skip
         problem = problem if problem is not None or name == item.node else "it would be at another node"
     if problem is not None:
         raise MigrationError(
@@ -230,14 +234,3 @@ def _check_structure(graph: Graph, old: Description | None, item: WorkItem, name
             cure="let a worker of its version bring it on first",
         )
 
-
-def unreadable_types(old: Description, graph: Graph) -> dict[str, str]:
-    """Return why nodes of a newer version do not read what was stored for those of the older one, by name."""
-    new = describe_graph(graph)
-    reading = Reading(old.shapes, new.shapes, keeps_all=False)
-    found: dict[str, str] = {}
-    for name, node in old.nodes.items():
-        there = new.nodes.get(name)
-        if there is not None and (problem := reading.problem(node.input, there.input)) is not None:
-            found[name] = problem
-    return found

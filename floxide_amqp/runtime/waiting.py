@@ -11,6 +11,7 @@ from itertools import chain
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import CodecError, ResultTimeoutError
 from floxide_amqp.logs import get_logger
+from floxide_amqp.ports.key_value import Entry
 from floxide_amqp.runtime.messages import decode_event
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.runs import StoredRun
@@ -71,8 +72,18 @@ class Waiters:
                 del self._events[run_id]
 
     async def wait_for_end(self, run_id: RunId, timeout: timedelta | float | None) -> StoredRun:
-        """Wait for a run's end and return it as stored; events wake, the store tells.
+        """Wait for a run's end and return it as stored, without its counts; events wake, the store tells.
 
+        Raises:
+            RunNotFoundError: There is no such run.
+            ResultTimeoutError: It has not ended within `timeout`.
+        """
+        return (await self.wait_for_output(run_id, timeout))[0]
+
+    async def wait_for_output(
+        self, run_id: RunId, timeout: timedelta | float | None
+    ) -> tuple[StoredRun, tuple[Entry, ...] | None]:
+        """Wait for a run's end and return it with its output, if it has one; see `RunStore.load_end`.
         Raises:
             RunNotFoundError: There is no such run.
             ResultTimeoutError: It has not ended within `timeout`.
@@ -82,14 +93,15 @@ class Waiters:
         until = None if seconds is None else loop.time() + seconds
         async with self.expecting(run_id) as heard:
             while True:
-                run = await self._services.runs.load(run_id)
+                run, output = await self._services.runs.load_end(run_id)
                 if run.state.status.is_terminal:
-                    return run
+                    return run, output
                 pause = self._services.timeouts.result_backstop
                 if until is not None:
                     left = until - loop.time()
                     if left <= 0:
-                        raise ResultTimeoutError(run_id=run_id, timeout_seconds=seconds or 0.0, status=run.status.value)
+                        status = (await self._services.runs.load(run_id)).status
+                        raise ResultTimeoutError(run_id=run_id, timeout_seconds=seconds or 0.0, status=status.value)
                     pause = min(pause, max(left, 0.001))  # a clock may be too coarse for less, and this would spin
                 try:
                     await asyncio.wait_for(heard.wait(), pause)

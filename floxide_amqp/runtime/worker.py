@@ -84,7 +84,7 @@ class Worker:
         deaths = DeathWatches(services.session, services.timeouts.dead_after, heartbeat.succeeded)
         self.maintenance = Maintenance(services, deaths, queues)
         self._intake = Intake(services.queue, queues, services.limits.concurrency)
-        admissions = Admissions(services, deaths, limit_of)
+        admissions = Admissions(services, deaths, limit_of, queues)
         self._deliveries = Deliveries(
             services, self._intake, admissions, self.maintenance.probe_returned, queues, deaths.knows_this_process
         )

@@ -84,14 +84,18 @@ class ContextStore:
             UnreadableRecordError: Neither the snapshots nor the log tell it any more.
             MissingKeyError: Part of it is sealed, and this process lacks the key.
         """
-        while True:
-            loaded = await self._read_once(header, kind)
-            if loaded is not None:
-                break  # else somebody has trimmed what was to be read next, and there is a newer snapshot
+        loaded = await self.peek(header, kind)
         if not self.is_due(loaded.snapshots, loaded.position, loaded.tail_bytes):
             return loaded
         snapshots = await self.save(header.run_id, loaded.state, loaded.position, loaded.snapshots)
         return LoadedContext(loaded.state, loaded.position, 0, snapshots)
+
+    async def peek(self, header: RunHeader, kind: type[Context]) -> LoadedContext:
+        """Return the merged context as `read` does, and leave nothing behind: whoever only looks may look otherwise."""
+        while True:
+            loaded = await self._read_once(header, kind)
+            if loaded is not None:
+                return loaded  # else somebody has trimmed what was to be read next, and there is a newer snapshot
 
     async def _read_once(self, header: RunHeader, kind: type[Context]) -> LoadedContext | None:
         run_id = header.run_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
@@ -60,19 +60,21 @@ class JoinStore:
         snapshot = await self._session.read(Read(slot=slot_of(run_id), counters=(*live, *wait)))
         return list(zip(snapshot.counters[: len(live)], snapshot.counters[len(live) :], strict=True))
 
-    async def awaited(self, run_id: RunId, scope: ScopePath) -> list[JoinInstance]:
-        """Return every join of a scope that has ever waited for more, in the order they began to.
+    async def awaited(self, run_id: RunId, scope: ScopePath, *, least: int) -> AsyncGenerator[list[JoinInstance]]:
+        """Yield pages of every join of a scope that has ever waited for more, those first that began to last.
+
+        The first page has `least` of them, 1 to `PAGE`, and each next one twice as many.
 
         Raises:
             UnreadableRecordError: One cannot be read.
         """
-        found: list[JoinInstance] = []
         key = keys.joined(run_id, waiting(scope))
-        while True:
-            page = await self._page(run_id, waiting(scope), len(found), PAGE)
-            found += (read_record(codec.decode_awaited_join, entry, key) for entry in page.entries)
-            if len(found) >= page.length or not page.entries:
-                return found
+        end, size = (await self._page(run_id, waiting(scope), 0, 0)).length, min(PAGE, max(1, least))
+        while end > 0:
+            start, size = max(0, end - size), min(PAGE, 2 * size)
+            page = await self._page(run_id, waiting(scope), start, end - start)
+            yield [read_record(codec.decode_awaited_join, entry, key) for entry in reversed(page.entries)]
+            end = start
 
     async def awaited_last(self, run_id: RunId, scope: ScopePath) -> list[JoinInstance]:
         """Return the joins of a scope that began to wait for more last, `PAGE` of them at most, in that order.

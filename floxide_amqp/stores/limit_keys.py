@@ -38,7 +38,7 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.letters import first_entry, letter_writes
 from floxide_amqp.stores.packing import ARRAY, BYTES, INT, STR, Shape, pack_record, unpack_record
-from floxide_amqp.stores.place_timers import enter_timer, leave_timer, removals, unchanged
+from floxide_amqp.stores.place_timers import enter_timer, leave_timer, removals, shown_cell, unchanged
 from floxide_amqp.stores.session import Session
 
 LIMIT: Final = Shape(
@@ -57,12 +57,14 @@ Changing: TypeAlias = Callable[[LimitState, Sequence[Ticket]], LimitChange | Non
 
 
 class StoredLimit(NamedTuple):
-    """A key as one snapshot: its state, the version of that, those who wait first, and what was removed beside it."""
+    """A key as one snapshot: its state, the version of that, those who wait first, what was removed beside it, and the
+    key's text, sealed, where it is called by a digest."""
 
     state: LimitState
     version: int
     waiting: tuple[Ticket, ...]
     removals: int = 0
+    shown: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,21 @@ class LimitStore:
             UnreadableRecordError: It cannot be read.
         """
         place = place_of(limit_id)
-        wanted = (limit_cell(place), removals(place))
+        wanted = (limit_cell(place), removals(place), shown_cell(place))
         read = Read(slot=slot_of(place), cells=wanted, indexes=(IndexRange(keys.queue_of(place), limit=waiting),))
         snapshot = await self._session.read(read)
-        cell, removed = snapshot.cells
+        cell, removed, shown = snapshot.cells
         state = read_record(decode_limit, cell.value, limit_cell(place)) if cell.version else LimitState()
         found = tuple(ticket_in(entry.entry) for entry in snapshot.indexes[0])
-        return StoredLimit(state, cell.version, found, removed.version)
+        return StoredLimit(state, cell.version, found, removed.version, shown.value)
 
-    async def change(self, limit_id: str, changing: Changing) -> Changed:
+    async def change(self, limit_id: str, changing: Changing, shown: bytes = b"") -> Changed:
         """Change a key, again if somebody else was faster; steps of one process go one after the other.
+
+        Args:
+            limit_id: The key's.
+            changing: Says what is to become of it.
+            shown: Its text, sealed, where it is called by a digest.
 
         Raises:
             UnreadableRecordError: It cannot be read.
@@ -115,7 +122,8 @@ class LimitStore:
                 change = changing(found.state, found.waiting)
                 if change is None:
                     return Changed(None)
-                letters = await self._write(limit_id, found, change)
+                more = (Put(shown_cell(place_of(limit_id)), shown),) if shown and not found.shown else ()
+                letters = await self._write(limit_id, found, change, *more)
                 if letters is not None:
                     return Changed(change, letters)
 
@@ -177,6 +185,7 @@ class LimitStore:
             writes += (Put(cell, encode_limit(replace(found.state, look_ms=0))),)
         else:
             writes += (Delete(cell), Leave(keys.LIMITS, limit_id), Put(removals(place), b""))
+            writes += (Delete(shown_cell(place)),) if found.shown else ()
         checks = unchanged(place, cell, found.version, found.removals)
         batch = Batch(slot=slot_of(place), checks=checks, writes=writes)
         return not isinstance(await self._session.commit(batch), Conflict)
@@ -208,11 +217,13 @@ async def copy_limit(source: Session, target: Session, place: RunId) -> None:
                 writes += (Enter(keys.LETTERS, *first_entry(place, each.entry, each.value)) for each in found)
             await target.commit(Batch(slot=slot, writes=tuple(writes)))
             after = found[-1].entry
-    stored = (await source.read(Read(slot=slot, cells=(cell,)))).cells[0]
+    stored, shown = (await source.read(Read(slot=slot, cells=(cell, shown_cell(place))))).cells
     if stored.version:
         limit_id = place.removeprefix(LIMIT_PREFIX)
         look_ms = decode_limit(stored.value).look_ms
         last: tuple[Write, ...] = (Put(cell, stored.value), Enter(keys.LIMITS, limit_id))
+        if shown.version:
+            last += (Put(shown_cell(place), shown.value),)
         if look_ms:
             last += (enter_timer(place, look_ms),)
         await target.commit(Batch(slot=slot, checks=(Check(cell, ABSENT),), writes=last))  # or it is there

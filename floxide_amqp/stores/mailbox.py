@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Mail, RunHeader, RunState
-from floxide_amqp.ports.key_value import IndexRange, Key, Read
+from floxide_amqp.ports.key_value import Entry, IndexRange, Key, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
@@ -16,6 +17,9 @@ from floxide_amqp.stores.session import Session
 
 PAGE = 200
 """Values read in one round trip; most runs have none."""
+
+SOME_MAIL = 16
+"""Values read with an admission."""
 
 SOME_WAITERS = 16
 """Waiting items that a signal looks at: several that come at once need not choose the same."""
@@ -104,6 +108,22 @@ class MailboxStore:
         snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
         return [Waiter(each.entry, keys.waiter_of(each.entry)) for each in snapshot.indexes[0]]
 
+    @staticmethod
+    def asked(run_id: RunId) -> tuple[Key, IndexRange]:
+        """Return what tells what nobody has taken, for whoever reads it with something else: see `told`."""
+        return keys.mailbox(run_id), IndexRange(keys.mail_of(run_id), limit=SOME_MAIL)
+
+    @staticmethod
+    def told(run_id: RunId, version: int, entries: Sequence[Entry]) -> Unread | None:
+        """Return what nobody has taken, by what was `asked`; None where there is more of it.
+
+        Raises:
+            UnreadableRecordError: A value cannot be read.
+        """
+        if len(entries) == SOME_MAIL:
+            return None
+        return Unread(version, tuple(_mail(run_id, each) for each in entries))
+
     async def unread(self, run_id: RunId) -> Unread:
         """Return what nobody has taken.
 
@@ -119,7 +139,11 @@ class MailboxStore:
             page = snapshot.indexes[0]
             if version is None:  # what later pages have besides, a hold is told of by its check
                 version = snapshot.cells[0].version
-            found += (read_record(codec.decode_mail, each.value, Key(index, each.entry)) for each in page)
+            found += (_mail(run_id, each) for each in page)
             if len(page) < PAGE:
                 return Unread(version, tuple(found))
             after = page[-1].entry
+
+
+def _mail(run_id: RunId, entry: Entry) -> Mail:
+    return read_record(codec.decode_mail, entry.value, Key(keys.mail_of(run_id), entry.entry))

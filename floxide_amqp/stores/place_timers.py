@@ -30,6 +30,11 @@ def removals(place: RunId) -> Key:
     return Key(f" removals:{slot_of(place)}", "removals")
 
 
+def shown_cell(place: RunId) -> Key:
+    """Return the cell that says, sealed, what is called by a digest otherwise."""
+    return Key(place, "shown")
+
+
 def unchanged(place: RunId, cell: Key, version: int, removals_version: int) -> tuple[Check, ...]:
     """Return the checks that a cell is what was read, and not one that was written after that was removed."""
     check = Check(cell, version)

@@ -27,7 +27,7 @@ from floxide_amqp.ports.key_value import (
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.packing import ARRAY, BYTES, INT, Shape, pack_record, unpack_record
-from floxide_amqp.stores.place_timers import enter_timer, leave_timer, removals, unchanged
+from floxide_amqp.stores.place_timers import enter_timer, leave_timer, removals, shown_cell, unchanged
 from floxide_amqp.stores.session import Session
 
 RATE_PREFIX: Final = " rate:"
@@ -40,11 +40,12 @@ NUMBERS: Final = Shape("rate", 3, limit=INT, per_ms=INT, burst=INT)
 
 
 class StoredRate(NamedTuple):
-    """A key as one snapshot: its state, the version of that, and what was removed beside it."""
+    """A key as one snapshot: its state, the version of that, what was removed beside it, and its text, sealed."""
 
     state: RateState
     version: int
     removals: int
+    shown: bytes = b""
 
 
 class RateStore:
@@ -61,12 +62,13 @@ class RateStore:
         """
         place = rate_place(rate_id)
         cell = rate_cell(place)
-        found, removed = (await self._session.read(Read(slot=slot_of(place), cells=(cell, removals(place))))).cells
+        wanted = (cell, removals(place), shown_cell(place))
+        found, removed, shown = (await self._session.read(Read(slot=slot_of(place), cells=wanted))).cells
         state = read_record(decode_rate, found.value, cell) if found.version else RateState()
-        return StoredRate(state, found.version, removed.version)
+        return StoredRate(state, found.version, removed.version, shown.value)
 
     async def reserve(
-        self, rate_id: str, declared: Rate, wishes: Sequence[Wish], now_us: Callable[[], int]
+        self, rate_id: str, declared: Rate, wishes: Sequence[Wish], now_us: Callable[[], int], shown: bytes = b""
     ) -> list[Instant]:
         """Give bodies their instants, in one commit, again if somebody else was faster.
 
@@ -75,6 +77,7 @@ class RateStore:
             declared: The rate by the code.
             wishes: The bodies.
             now_us: Returns the time of the key's server, asked once that has answered.
+            shown: The key's text, sealed, where it is called by a digest.
 
         Raises:
             UnreadableRecordError: The key cannot be read.
@@ -82,15 +85,17 @@ class RateStore:
         while True:
             found = await self.find(rate_id)
             state, instants = reserve(found.state, declared, wishes, now_us())
-            if state == found.state or await self._write(rate_id, found, state):
+            more = (Put(shown_cell(rate_place(rate_id)), shown),) if shown and not found.shown else ()
+            if state == found.state or await self._write(rate_id, found, state, *more):
                 return instants
 
-    async def set(self, rate_id: str, override: Rate | None) -> RateState:
+    async def set(self, rate_id: str, override: Rate | None, shown: bytes = b"") -> RateState:
         """Let another rate hold from now on; None for what the code says."""
         while True:
             found = await self.find(rate_id)
             state = replace(found.state, override=override)
-            if state == found.state or await self._write(rate_id, found, state):
+            more = (Put(shown_cell(rate_place(rate_id)), shown),) if shown and not found.shown else ()
+            if state == found.state or await self._write(rate_id, found, state, *more):
                 return state
 
     async def look_after(self, timer: Timer) -> bool:
@@ -109,6 +114,7 @@ class RateStore:
         if not is_idle(state, self._session.beside(place).now_ms()):
             return await self._write(rate_id, found, replace(state, look_ms=0), gone)
         writes: tuple[Write, ...] = (Delete(cell), Leave(keys.RATES, rate_id), Put(removals(place), b""), gone)
+        writes += (Delete(shown_cell(place)),) if found.shown else ()
         if state.override is not None:
             writes = (Put(cell, encode_rate(replace(state, look_ms=0))), gone)
         checks = unchanged(place, cell, found.version, found.removals)
@@ -137,9 +143,11 @@ class RateStore:
 async def copy_rate(source: Session, target: Session, place: RunId) -> None:
     """Copy a key from one server to another that has nothing of it."""
     slot, cell = slot_of(place), rate_cell(place)
-    stored = (await source.read(Read(slot=slot, cells=(cell,)))).cells[0]
+    stored, shown = (await source.read(Read(slot=slot, cells=(cell, shown_cell(place))))).cells
     if stored.version:
         writes: tuple[Write, ...] = (Put(cell, stored.value), Enter(keys.RATES, place.removeprefix(RATE_PREFIX)))
+        if shown.version:
+            writes += (Put(shown_cell(place), shown.value),)
         if look_ms := decode_rate(stored.value).look_ms:
             writes += (enter_timer(place, look_ms),)
         await target.commit(Batch(slot=slot, checks=(Check(cell, ABSENT),), writes=writes))  # or it is there

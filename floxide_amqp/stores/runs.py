@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from floxide_amqp.core.fast_dataclasses import dataclass
@@ -10,7 +11,7 @@ from floxide_amqp.core.kin import Kin
 from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState, Tombstone
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError, UnreadableRecordError
-from floxide_amqp.ports.key_value import IndexRange, Key, Read, Snapshot
+from floxide_amqp.ports.key_value import Entry, IndexRange, Key, Read, Snapshot
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import StoredAttributes, stored_attributes
@@ -64,6 +65,25 @@ class RunStore:
     async def find(self, run_id: RunId) -> StoredRun | None:
         """Return a run, or None where there is none."""
         return self._run(run_id, await self._read(run_id))
+
+    async def load_end(self, run_id: RunId) -> tuple[StoredRun, tuple[Entry, ...] | None]:
+        """Return a run without its counts, which are zero, for whoever waits for its end.
+
+        Returns:
+            The run, and its output as it is stored; None where it has not completed, or has several.
+
+        Raises:
+            RunDeletedError: It was deleted, not long ago.
+            RunNotFoundError: There is none with this id.
+        """
+        wanted = IndexRange(keys.arrivals(run_id, ""), limit=2)
+        cells = (keys.header(run_id), keys.state(run_id))
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells, indexes=(wanted,)))
+        found = self._run(run_id, snapshot)
+        if found is None:
+            raise await self._why_not_found(run_id)
+        is_whole = found.state.status is RunStatus.COMPLETED and not found.state.is_by_hand
+        return found, snapshot.indexes[0] if is_whole and len(snapshot.indexes[0]) == 1 else None
 
     async def find_with_item(
         self, run_id: RunId, item_id: WorkItemId, *, with_counts: bool = True
@@ -144,12 +164,16 @@ class RunStore:
         """
         wanted = IndexRange(keys.arrivals(run_id, opener), after=after, limit=limit)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
+        return self.arrived(run_id, opener, snapshot.indexes[0])
+
+    def arrived(self, run_id: RunId, opener: str, entries: Iterable[Entry]) -> list[tuple[str, bytes]]:
+        """Return what arrived at a join, opened; raises as `arrivals`."""
         sealing = self._sealing
         return [
             (each.entry, sealing.open(each.value, arrival_place(run_id, opener, each.entry)))
             if sealing.must_open(each.value)
             else (each.entry, each.value)
-            for each in snapshot.indexes[0]
+            for each in entries
         ]
 
     async def all_arrivals(self, run_id: RunId, opener: str) -> list[bytes]:

@@ -40,6 +40,7 @@ from floxide_amqp.ports.key_value import (
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import attribute_index, decode_attributes
+from floxide_amqp.stores.claims import CLAIM_PREFIX, copy_claim
 from floxide_amqp.stores.exporting import RunExport
 from floxide_amqp.stores.importing import ATTRIBUTES, HEADER, RunImport
 from floxide_amqp.stores.limit_keys import copy_limit
@@ -152,6 +153,9 @@ class SlotMove:
             return
         if run_id.startswith(LIMIT_PREFIX):
             await copy_limit(self.source, self.target, run_id)
+            return
+        if run_id.startswith(CLAIM_PREFIX):
+            await copy_claim(self.source, self.target, run_id)
             return
         if run_id.startswith(RATE_PREFIX):
             await copy_rate(self.source, self.target, run_id)

@@ -2,58 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from examples.wfformat.__main__ import run
-from examples.wfformat.trace import Task, TraceError, read_trace
+from examples.wfformat.generated import generated_tasks, write_trace
+from examples.wfformat.trace import Task, TraceError, check_order, read_trace
 
 MANY = 2_000
 
 
-def write_trace(path: Path, tasks: list[Task]) -> None:
-    """Write tasks as a trace in WfFormat 1.5; every second one has its parents only as their child."""
-    children: dict[str, list[str]] = {task.id: [] for task in tasks}
-    for task in tasks[::2]:
-        for parent in task.parents:
-            children[parent].append(task.id)
-    specified: list[dict[str, Any]] = [
-        {
-            "id": task.id, "name": task.id, "parents": [] if number % 2 == 0 else list(task.parents),
-            "children": children[task.id],
-        }
-        for number, task in enumerate(tasks)
-    ]  # fmt: skip
-    executed = [{"id": task.id, "runtimeInSeconds": task.seconds} for task in tasks]
-    workflow = {"specification": {"tasks": specified}, "execution": {"tasks": executed}}
-    path.write_text(json.dumps({"name": "generated", "schemaVersion": "1.5", "workflow": workflow}))
-
-
-def some_tasks(number: int) -> list[Task]:
-    chance = random.Random(number)
-    ids = [f"task/{place}_ID{place:07d}" for place in range(number)]
-    tasks: list[Task] = []
-    for place, task_id in enumerate(ids):
-        near = ids[max(0, place - 100) : place]
-        parents = chance.sample(near, min(len(near), chance.randint(0, 4)))
-        tasks.append(Task(task_id, tuple(parents), chance.random()))
-    return tasks
-
-
 @pytest.mark.timeout(300)
 async def test_a_trace_of_2000_tasks_runs_each_once_behind_those_it_waits_for(tmp_path: Path) -> None:
-    tasks = some_tasks(MANY)
+    tasks = generated_tasks(MANY)
     write_trace(tmp_path / "trace.json", tasks)
     read = read_trace(tmp_path / "trace.json")
     assert {task.id: set(task.parents) for task in read} == {task.id: set(task.parents) for task in tasks}
     ended = await run(read)
     assert sorted(ended) == sorted(task.id for task in tasks)
-    place = {task_id: number for number, task_id in enumerate(ended)}
-    assert all(place[parent] < place[task.id] for task in tasks for parent in task.parents)
+    check_order(tasks, ended)
+
+
+def test_an_order_in_which_tasks_did_not_wait_or_ended_twice_is_refused() -> None:
+    tasks = [Task("a", (), 0.0), Task("b", ("a",), 0.0)]
+    check_order(tasks, ["a", "b"])
+    for ended, problem in (
+        (["b", "a"], "b ended before a, which it waits for"),
+        (["a", "a"], "a ended more than once"),
+        (["a"], "1 tasks ended of 2, and b did not"),
+    ):
+        with pytest.raises(TraceError, match=problem):
+            check_order(tasks, ended)
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,7 @@ def application(place: Place, *interceptors: Interceptor) -> Floxide:
     is_default = os.environ.get(TIMES_VARIABLE) == "default"
     return Floxide(
         place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting, *floor.WORKFLOWS],
+        sources=floor.SOURCES,
         timeouts=Timeouts() if is_default else QUICK,
         limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES, deaths=NO_POISON),
         broker_settings=AmqpSettings(open_deadline=90.0) if is_default else IMPATIENT, interceptors=interceptors,

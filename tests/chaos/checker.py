@@ -16,9 +16,10 @@ from typing import Any
 
 from tests.chaos.checks.every import BODILESS, CHECKS, is_of_a_group, table, uncovered
 from tests.chaos.checks.hall import NOTE, Hall, in_time, read_journals
+from tests.chaos.checks.sources import UNUSABLE
 from tests.chaos.ledger import Entry, read_ledger
 from tests.chaos.orders import Expected, Totals, expected_of, order_of
-from tests.chaos.store_reader import ENDED, StoredRun, StoreReader, open_reader
+from tests.chaos.store_reader import ENDED, StoredRun, StoreReader, open_reader, removes_a_record
 
 GRACE_MS = 5_000
 """A body may still begin so long after its run ended elsewhere; a suspended process gets the suspension on top."""
@@ -318,7 +319,11 @@ class _Checker:
         for run in self._runs.values():
             for line in run.history:
                 entries = bodies.get((run.run_id, line.item_id), [])
-                if line.status == "cancelled" or OF_THE_ENGINE in line.node or (line.node in BODILESS and is_of_a_group(run.run_id)):
+                if (
+                    line.status == "cancelled"
+                    or OF_THE_ENGINE in line.node
+                    or (line.node in BODILESS and is_of_a_group(run.run_id))
+                ):
                     continue
                 wanted = "end" if line.status == "completed" else "begin"
                 if not any(entry.what == wanted for entry in entries):
@@ -338,7 +343,10 @@ class _Checker:
         due = tries + (1 if item.node == "reserve" and item.turn > 2 else 0)
         if not is_of_a_group(run_id):  # those are held and tried again as often as their kind wants
             self.findings.repeated_bodies += max(0, len(begins) - due)
-        if item.status in ("completed", "failed") and max((entry.attempt for entry in begins), default=0) > item.attempt:
+        if (
+            item.status in ("completed", "failed")
+            and max((entry.attempt for entry in begins), default=0) > item.attempt
+        ):
             self._report("duplicated", "I6", run_id, f"{item.node} {item_id} ran attempt beyond its last")
         if run.finished_at_ms is not None:
             late = max((entry.at_ms for entry in begins), default=0) - run.finished_at_ms
@@ -379,13 +387,15 @@ class _Checker:
             elif kind == "runs.status":
                 self._check_list(name, name.split(":")[1])
         sent = set(self._evidence.garbage)
-        for entry, value in self._reader.index("quarantine"):
+        for entry, value in self._reader.quarantine():
             self.findings.quarantined += 1
-            if sent and not any(body in value.hex() for body in sent):
+            if sent and UNUSABLE.encode() not in value and not any(body in value.hex() for body in sent):
                 self._report("lost", "I10", entry, "a message in the quarantine was not sent as garbage")
 
     def _check_timer(self, entry: str) -> None:
         """I9: what is left is of runs that ended while an item of them waited; it goes when it is due."""
+        if removes_a_record(entry):
+            return
         _, item_id, _, run_id = entry.split(":", 3)
         run = self._runs.get(run_id)
         item = run.items.get(item_id) if run is not None else None
@@ -408,6 +418,7 @@ class _Checker:
         seen = Hall(
             runs=self._runs, notes=notes, bodies=bodies, told=read_journals(self._folder), listed=self._listed,
             of_store=self._reader.of_store(), queues=self._reader.queues_of_keys(), report=self._report,
+            quarantine=[value for _, value in self._reader.quarantine()],
         )  # fmt: skip
         for check in CHECKS:
             hall = replace(seen, counts=Counter())

@@ -2,8 +2,8 @@
 
 It obeys lines on its standard input: ``start PREFIX FIRST COUNT`` starts runs, ``crash`` makes it die between the
 commit and the publish of its next start, ``storm PREFIX FIRST COUNT NUMBER`` pauses, resumes and cancels runs, and
-``resume ID`` resumes one that a client left paused when it was killed. ``do GROUP NUMBER`` does a deed of a group of the
-language, and ``close`` brings the groups to their end.
+``resume ID`` resumes one that a client left paused when it was killed. ``do GROUP NUMBER`` does a deed of a group of
+the language, and ``close`` brings the groups to their end.
 
 What it intends and what it has been told goes to a file, line by line: ``intend ID``, ``started ID``, ``result ID …``.
 A deed is open from its line ``deed GROUP NUMBER`` to its line ``done GROUP NUMBER``; a client that takes the place of
@@ -47,9 +47,11 @@ class Journal:
 
 
 class Client:
-    def __init__(self, orchestrator: Orchestrator, app: Floxide, journal: Journal, crash: CrashPoint, seed: int) -> None:
+    def __init__(
+        self, orchestrator: Orchestrator, app: Floxide, place: Place, journal: Journal, crash: CrashPoint, seed: int
+    ) -> None:
         self._orchestrator = orchestrator
-        self._desk = Desk(orchestrator, app, journal, seed)
+        self._desk = Desk(orchestrator, app, journal, seed, place.broker)
         self._journal = journal
         self._crash = crash
         self._seed = seed
@@ -171,7 +173,7 @@ async def main(name: str, broker: str, store: str, folder: str, seed: str) -> No
     journal = Journal(place.folder, name)
     app = application(place, crash)
     async with app.orchestrator() as orchestrator:
-        client = Client(orchestrator, app, journal, crash, int(seed))
+        client = Client(orchestrator, app, place, journal, crash, int(seed))
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         client.go_on(place.folder)

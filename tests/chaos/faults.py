@@ -12,8 +12,8 @@ import subprocess
 from collections.abc import Awaitable, Callable
 
 import aio_pika
-from aiormq.exceptions import ConnectionInternalError
 from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ConnectionInternalError
 
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import Envelope

@@ -16,10 +16,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.chaos.store_reader import Entries, StoreAwayError
+from tests.chaos.store_reader import SYSTEM, Entries, StoreAwayError
 
 ANSWER_SECONDS = 10.0
 SLOT_BYTES = 4
+
+OF_THE_SERVER = b"r:-1:floxide"
+"""The records of the server itself, which are no run's."""
 
 HASHES = re.compile(rb"r:\d+:(.*)", re.DOTALL)
 LISTS = re.compile(rb"l:\d+:(\d+):(.*)", re.DOTALL)
@@ -75,6 +78,7 @@ class RedisTables:
     def cell(self, partition: str, name: str) -> tuple[int, bytes] | None:
         if partition not in self._hash_of:
             self._hash_of = {partition: key for key in self._keys("r") for partition in (_partition(key),)}
+            self._hash_of[SYSTEM] = OF_THE_SERVER
         key = self._hash_of.get(partition)
         (value,) = [None] if key is None else self._ask(("HGET", self._base + key, f"c{name}"))
         return None if value is None else _cell(value)

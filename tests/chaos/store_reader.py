@@ -27,11 +27,20 @@ OPEN_RUNS = ("runs.status:pending", "runs.status:running", "runs.status:paused",
 OF_ITSELF = ("begun", "posted", "mail", "waits", "children", "tickets")
 """What stands in place of a join's opener in the names of indexes in which a run keeps what is no arrival."""
 
+SYSTEM = "floxide"
+"""The partition of what belongs to the server."""
+
 OF_STORE = " "
 """What the partitions begin with that are no run's: schedules, concurrency keys."""
 
 FAR_MS = 300_000
 """Nothing that is due later is waited for."""
+
+
+def removes_a_record(timer: str) -> bool:
+    """Whether a timer is there to remove a record that nobody needs any more, such as of a concurrency key."""
+    return ": " in timer and ": schedule:" not in timer
+
 
 Entries = list[tuple[str, Any]]
 
@@ -231,7 +240,10 @@ class StoreReader:
         found = self.tables.index_sizes("runs.status", "messages", "owned", "parked", "timers", "letters")
         ended = {f"runs.status:{status}" for status in ENDED}
         soon = f"{(time.time_ns() // 1_000_000) + FAR_MS:014d}"
-        found["timers"] = sum(entry < soon for entry, _ in self.tables.index("timers")) if "timers" in found else 0
+        if "timers" in found:
+            found["timers"] = sum(
+                entry < soon and not removes_a_record(entry) for entry, _ in self.tables.index("timers")
+            )
         return {name: count for name, count in found.items() if count and name not in ended}
 
     def of_store(self) -> dict[str, dict[str, bytes]]:
@@ -241,6 +253,13 @@ class StoreReader:
             if partition.startswith(OF_STORE):
                 found[partition][name] = value
         return found
+
+    def quarantine(self) -> Entries:
+        """What nobody could read: each entry, and the record of it."""
+        found = self.tables.index("quarantine")
+        return [
+            (entry, value or (self.tables.cell(SYSTEM, f"quarantine:{entry}") or (0, b""))[1]) for entry, value in found
+        ]
 
     def queues_of_keys(self) -> dict[str, list[str]]:
         """Who waits for each concurrency key, by its partition."""
@@ -299,7 +318,8 @@ def save(tables: Tables, path: Path) -> None:
         connection.executemany("INSERT INTO log_entries VALUES (0,?,?,?,?)", tables.log_entries())
         connection.executemany("INSERT INTO index_entries VALUES (?,?,0,?)", tables.index_entries("in", "live"))
         for index in tables.index_sizes():
-            entries = ((index, entry, value) for entry, value in tables.index(index))
+            found = StoreReader(tables).quarantine() if index == "quarantine" else tables.index(index)
+            entries = ((index, entry, value) for entry, value in found)
             connection.executemany("INSERT INTO index_entries VALUES (?,?,0,?)", entries)
         connection.commit()
 

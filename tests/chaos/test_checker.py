@@ -24,6 +24,7 @@ from tests.chaos.corrupting import (
 from tests.chaos.finished import FINISHED, FLAKY_RUN, RUN, finish_orders
 from tests.chaos.store_reader import SqliteTables, StoreReader
 
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the chaos leaves it, in which all is well."""

@@ -1,4 +1,4 @@
-"""The checks of the groups of the language are shown failing: what is left of good runs is corrupted in one way each."""
+"""The checks of the groups of the language are shown failing: what good runs left is corrupted in one way each."""
 
 from __future__ import annotations
 
@@ -96,6 +96,11 @@ def extra_undone(lines: list[str]) -> list[str]:
     return [*lines, did.replace("note:did", "note:undid")]
 
 
+def more_turns(lines: list[str]) -> list[str]:
+    turns = [line for line in lines if line.startswith("note:turn\tflow-rates-1\t")]
+    return [*lines, *turns[:1] * 9]
+
+
 def copied(like: str, change: Callable[[str], str], *, cells: str = "*") -> Corruption:
     """Let there be another run, like the first one whose id is like that."""
 
@@ -120,7 +125,10 @@ def second_later(run: str, *, seconds: int = 0, text: str = "") -> str:
 
 
 def held_key(folder: Path) -> None:
-    record("partition GLOB ' limit:*'", (), "cells", (3, [["1", "x", "flow-keys-0"]]))(folder)
+    state = msgpack.packb([1, 2, 0, [["1", "x", "flow-keys-0"]], 0, b""])
+    sql("INSERT INTO cells SELECT slot, ' limit:desk/desk-0', 'limit', 1, ? FROM cells WHERE slot>=0 LIMIT 1", state)(
+        folder
+    )
 
 
 def without_runs(folder: Path, prefix: str) -> None:
@@ -188,6 +196,12 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "a key is held for ever": (held_key, "leaked", "I14"),
     "a run still has a ticket": (entry("in:flow-keys-0:tickets", "x"), "leaked", "I14"),
     "somebody still waits for a key": (entry("in: limit:desk/desk-0:tickets", "x"), "leaked", "I14"),
+    "more steps began in a second than may": (
+        ledger(more_turns, "w1"), "duplicated", "I14",
+    ),
+    "two starts with one key were two runs": (
+        copied("flow-dedupe-2", lambda run: run.replace("dedupe", "again")), "duplicated", "I14",
+    ),
     # 9 attributes, queries, events
     "a run is not found by what it became": (
         sql("DELETE FROM index_entries WHERE name='runs.attribute:stage:scertified' AND entry GLOB '*search-found-1'"),
@@ -197,6 +211,12 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "a view showed what is not so": (told('viewed search-found-1 ["running", {}]'), "wrong", "I12"),
     "a stream of events left some out": (told(f"events search-followed-0 {json.dumps(EVENTS)}"), "lost", "I19"),
     "a stream of events never ended": (told(f"events search-followed-0 {json.dumps(EVENTS[:1])}"), "wrong", "I19"),
+    # 10 sources
+    "a run was started by a message that nobody sent": (
+        copied("intake:*", lambda run: f"{run}9"), "duplicated", "I20",
+    ),
+    "a source's run made something else of its message": (output("intake:sources-queue-0", "x"), "wrong", "I5"),
+    "an unusable message is gone": (sql("DELETE FROM index_entries WHERE name='quarantine'"), "lost", "I10"),
     # 11 synchronous client
     "a client in a thread was told another result": (told('output sync-thread-0 "nothing"'), "wrong", "I5"),
     "a client in a thread heard no end": (told('events sync-thread-0 ["RunStarted"]'), "wrong", "I19"),
@@ -231,7 +251,7 @@ async def test_what_was_corrupted_of_a_group_is_reported(finished: Path, tmp_pat
 @pytest.mark.parametrize("number", [each.number for each in CHECKS])
 async def test_a_group_of_which_nothing_is_left_is_named(finished: Path, tmp_path: Path, number: int) -> None:
     (group,) = [each for each in CHECKS if each.number == number]
-    prefix = next(each.name for each in GROUPS.values() if each.number == number)
+    prefix = "intake:sources" if number == 10 else next(each.name for each in GROUPS.values() if each.number == number)
     folder = tmp_path / "corrupted"
     shutil.copytree(finished, folder)
     without_runs(folder, prefix)

@@ -131,21 +131,6 @@ class Transitions(Workflow[str, str]):
     start = transition
 
 
-@node(executor="process")
-def ask(ctx: WorkflowCtx, what: str) -> str:
-    match what:
-        case "state":
-            return str(ctx.state)
-        case "resource":
-            return str(ctx.resource(dict))
-        case _:
-            return str(ctx.is_cancelled)
-
-
-class Asking(Workflow[str, str]):
-    start = ask
-
-
 @node(executor="process", timeout=0.5)
 def hang(folder: str) -> int:
     """Ignore everything that can be ignored, and start something that goes on by itself."""

@@ -15,6 +15,8 @@ from floxide_amqp.apps.cli.filters import SetAttributeOption, attributes_from, i
 from floxide_amqp.apps.cli.inputs import parse_context, parse_input
 from floxide_amqp.apps.cli.options import (
     ContextOption,
+    DedupeForOption,
+    DedupeKeyOption,
     DelayOption,
     Frame,
     InputOption,
@@ -157,6 +159,8 @@ def start(
     delay: DelayOption = None,
     start_at: StartAtOption = None,
     run_timeout: RunTimeoutOption = None,
+    dedupe_key: DedupeKeyOption = None,
+    dedupe_for: DedupeForOption = None,
     timeout: TimeoutOption = None,
     watch: WatchOption = False,
 ) -> None:
@@ -174,7 +178,7 @@ def start(
     async def act(orchestrator: Orchestrator) -> str:
         handle = await orchestrator.start(
             chosen, value, context=state, run_id=run_id, attributes=attributes, delay=delay,
-            start_at=instant_from(start_at), timeout=run_timeout,
+            start_at=instant_from(start_at), timeout=run_timeout, dedupe_key=dedupe_key, dedupe_for=dedupe_for,
         )  # fmt: skip
         return await _watched(app, orchestrator, handle, timeout) if watch else handle.run_id
 

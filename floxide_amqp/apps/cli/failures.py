@@ -50,7 +50,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     RUN_FAILED = 1
-    """The run failed, timed out by its own deadline or was cancelled."""
+    """The run failed, timed out by its own deadline or was cancelled; of `check`, something would break."""
     USAGE = 2
     """The command line, the application, a workflow's definition or an input is wrong."""
     CONFIGURATION = 3

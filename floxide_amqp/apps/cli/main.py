@@ -25,6 +25,7 @@ from floxide_amqp.apps.cli import (
     steering,
     store,
     store_stats,
+    versions,
     workers,
 )
 from floxide_amqp.apps.cli.printing import print_text
@@ -59,6 +60,8 @@ app.command("children")(children.children)
 app.command("errors")(looking.errors)
 app.command("events")(following.events)
 app.command("graph")(looking.graph)
+app.command("versions")(versions.versions)
+app.command("check")(versions.check)
 app.command("workers")(workers.workers)
 
 

@@ -39,6 +39,12 @@ DelayOption = Annotated[
 StartAtOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="When the run begins, such as 2026-07-01T12:00:00+02:00.")
 ]
+DedupeKeyOption = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Start nothing where an earlier start had this key; print its run's id.")
+]
+DedupeForOption = Annotated[
+    float | None, typer.Option(min=1, metavar="SECONDS", help="How long that key holds; a day, if not said.")
+]
 RunTimeoutOption = Annotated[
     float | None,
     typer.Option(min=0.001, metavar="SECONDS", help="How long the run may take, instead of what its workflow says."),

@@ -121,6 +121,7 @@ class BrokerServer:
         on_publish: Told who publishes which bytes, and when they were sent.
         on_acknowledged: Told who takes which bytes off their queue, and when they said so.
         on_outcomes: Told who hears what of messages that it published.
+        foreign: Queues of somebody else's, which the engine must not take for its own; nothing is given up there.
     """
 
     def __init__(self, loop: SeededLoop, chance: random.Random, story: Story) -> None:
@@ -132,6 +133,7 @@ class BrokerServer:
         self.on_publish: Callable[[str, bytes, float], None] = _ignore
         self.on_acknowledged: Callable[[str, bytes, float], None] = _ignore
         self.on_outcomes: Callable[[str, Sequence[Message], Sequence[PublishOutcome]], None] = _ignore
+        self.foreign: set[str] = set()
         self.queues: dict[str, deque[Parcel]] = {}
         self.late = 0
         self.published = 0
@@ -202,7 +204,7 @@ class BrokerServer:
         parcel.redelivered = True
         parcel.returns += 1
         limit = self.weather.delivery_limit
-        if not limit or parcel.returns < limit or queue == DEAD_LETTERS:
+        if not limit or parcel.returns < limit or queue == DEAD_LETTERS or queue in self.foreign:
             return False
         self.story.fault("came back too often", "broker", queue)
         self._give_up(queue, parcel, "delivery_limit")

@@ -138,6 +138,13 @@ class SimulatedConsumer:
         await asyncio.sleep(0)
         return self._ready.popleft() if self._ready else await self.receive()
 
+    async def receive_some(self, limit: int) -> list[SimulatedDelivery]:
+        """Wait for deliveries and return those that have arrived, at most so many; safe to cancel."""
+        while not self._ready:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+
     async def stop(self) -> None:
         """Take no more; what waits to be received goes back."""
         self._is_stopped = True

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -14,10 +15,12 @@ from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.runtime.amqp_source import AmqpSource
 from floxide_amqp.runtime.interceptors import Interceptor
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
+from floxide_amqp.runtime.schedule import Schedule
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.worker import Worker
@@ -26,10 +29,12 @@ from floxide_amqp.testing.simulation.broker import BrokerServer, BrokerWeather
 from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.simulation.control import BusServer, BusWeather
 from floxide_amqp.testing.simulation.dead_letters import DeadLetterLink
+from floxide_amqp.testing.simulation.label_watch import LabelWatch
 from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, run_to_end
 from floxide_amqp.testing.simulation.message_watch import MessageWatch
 from floxide_amqp.testing.simulation.process import Bodies, Process, Pulse, first_record
 from floxide_amqp.testing.simulation.servers import SimulatedStore, StoreServers, home_of
+from floxide_amqp.testing.simulation.source_link import SourceLink
 from floxide_amqp.testing.simulation.storage import StoreServer, StoreWeather
 from floxide_amqp.testing.simulation.story import Story
 from floxide_amqp.testing.simulation.watch import Watch
@@ -63,6 +68,8 @@ class Settings:
     retry: RetryPolicy = NO_RETRY
     interceptors: Sequence[Interceptor] = ()
     resources: dict[type, object] = field(default_factory=dict[type, object])
+    schedules: Sequence[Schedule[Any]] = ()
+    sources: Sequence[AmqpSource[Any]] = ()
 
 
 @dataclass
@@ -170,12 +177,15 @@ class Simulation:
         *,
         queues: Sequence[str] = (),
         workflows: Sequence[WorkflowClass] | None = None,
+        labels: AbstractSet[str] | None = None,
         skew_ms: int = 0,
     ) -> WorkerProcess:
         """Start a worker process; a name that a dead worker had may be given again."""
         process = self.process(name or f"worker-{len(self.processes) + 1}", skew_ms=skew_ms)
         services = self._services(process, self.workflows if workflows is None else workflows)
-        served = tuple(queues) or services.registry.queues() or ("default",)
+        served = services.registry.served(queues, labels)
+        watch = LabelWatch(process.name, labels, services.registry, self.story, self.watch.exercised)
+        services.interceptors = (*services.interceptors, watch)
         record = first_record(process, queues=served, workflows=services.registry.names())
         timeouts = self.settings.timeouts
         worker = Worker(services, Pulse(process, record, timeouts.heartbeat, timeouts.dead_after), served)
@@ -211,7 +221,8 @@ class Simulation:
             registry=Registry(workflows), resources=Resources(settings.resources), limits=settings.limits,
             timeouts=settings.timeouts, retention=settings.retention, retry=settings.retry,
             interceptors=(*settings.interceptors, Bodies(process)), dead_letters=DeadLetterLink(process.queue),
-            random=random.Random(process.chance.random()),
+            random=random.Random(process.chance.random()), declared=settings.schedules, sources=settings.sources,
+            message_sources={each.name: SourceLink(process.queue, each.queue) for each in settings.sources},
         )  # fmt: skip
 
     # --- the weather

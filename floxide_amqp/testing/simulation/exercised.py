@@ -16,6 +16,8 @@ from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.ports.key_value import Append, Enter, Key, Put, Write
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
+from floxide_amqp.stores.claims import CLAIM_PREFIX
+from floxide_amqp.stores.rate_keys import RATE_PREFIX
 from floxide_amqp.testing.simulation.attribute_watch import LISTS
 
 JOINS, SIGNALS, TIMERS, CHILDREN, CONTROL, FLOW, ROUTING, VERSIONS, SEARCH, SOURCES, SYNC = range(1, 12)
@@ -73,7 +75,9 @@ class ExerciseWatch:
         elif new.status is WorkItemStatus.CANCELLED:
             self.counts[JOINS, "items cancelled"] += 1
         elif new.status is WorkItemStatus.HELD:
-            self.counts[TIMERS if new.due_ms else SIGNALS, "items held with a time" if new.due_ms else "items held"] += 1
+            self.counts[
+                TIMERS if new.due_ms else SIGNALS, "items held with a time" if new.due_ms else "items held"
+            ] += 1
         elif new.status is WorkItemStatus.PARKED:
             self.counts[ROUTING, "items parked"] += 1
 
@@ -104,6 +108,10 @@ class ExerciseWatch:
     def _put(self, partition: str, name: str, value: bytes) -> None:
         if partition.startswith(LIMIT_PREFIX):
             self.counts[FLOW, "changes of keys"] += 1
+        elif partition.startswith(RATE_PREFIX):
+            self.counts[FLOW, "changes of rates"] += 1
+        elif partition.startswith(CLAIM_PREFIX):
+            self.counts[FLOW, "claims of keys of starts"] += 1
         elif partition.startswith(keys.SCHEDULE_PREFIX):
             self.counts[TIMERS, "changes of schedules"] += 1
         elif name.startswith("sm:"):

@@ -227,7 +227,7 @@ class Faults:
 
     async def purge(self) -> None:
         """A queue is emptied."""
-        queues = sorted(self._world.broker.queues)
+        queues = sorted(self._world.broker.queues.keys() - self._world.broker.foreign)
         if queues:
             queue = self._chance.choice(queues)
             self._world.story.fault("purge", "broker", queue, self._world.broker.purge(queue))
@@ -272,7 +272,7 @@ class Faults:
 
     async def garbage(self) -> None:
         """Somebody publishes what is no message."""
-        queues = sorted(self._world.broker.queues)
+        queues = sorted(self._world.broker.queues.keys() - self._world.broker.foreign)
         if queues:
             body = self._chance.choice([b"", b"\xc1", b"\x93\x01\x02", b"\xc1" + self._chance.randbytes(20)])
             self._world.story.fault("garbage", "broker", body)

@@ -76,6 +76,10 @@ class KinWatch:
             waiting.is_touched = True
         return None if waiting is None else waiting.run_id
 
+    def is_on_its_way(self, kind: str, sender: str, receiver: str) -> bool:
+        """Whether there is a letter of a kind that nobody has delivered."""
+        return self._number[kind, sender, receiver] > 0
+
     def is_called_back(self, run_id: str, item: WorkItem) -> bool:
         """Whether an item that waits for a child will hear of it."""
         child = waits_for_child(item.waits_for)

@@ -90,6 +90,7 @@ class MessageWatch:
         """A message is taken off its queue, as its consumer said at some time before."""
         if sent_at <= self._tail_lost_at:  # the store has gone back since, and its consumer died with what it knew
             return
+        self._watch.sources.acknowledged_by(who, body, sent_at)
         envelope = _envelope(body)
         run = None if envelope is None else self._counting_on(envelope)
         if envelope is None or run is None or self._broker.late or self._broker.has_another(body):

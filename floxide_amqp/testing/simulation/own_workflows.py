@@ -29,7 +29,7 @@ from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.exposure import Exposure
 from floxide_amqp.testing.simulation.faults import KINDS
-from floxide_amqp.testing.simulation.plan import Plan, draw_plan
+from floxide_amqp.testing.simulation.plan import NO_POISON, Plan, draw_plan
 from floxide_amqp.testing.simulation.report import Totals
 from floxide_amqp.testing.simulation.seeds import Drama, Played, RunSpec, play
 from floxide_amqp.testing.simulation.undone import check_bodies_undone
@@ -48,10 +48,6 @@ DEFAULT_SEEDS = range(100)
 
 OWN_FAULTS = tuple(kind for kind in KINDS if kind not in ("worker clock", "store clock", "garbage"))
 """Faults that befall a workflow if none are named: all but wrong clocks, which move its deadlines, and strangers."""
-
-NO_POISON = 1_000_000
-"""Workers that may die on an item here: more than a simulation kills, so that its crashes fail nobody's run."""
-
 
 SHOWN_LINES = 40
 """Lines that a failure tells of what happened, the last ones."""

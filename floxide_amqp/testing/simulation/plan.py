@@ -22,6 +22,9 @@ PRUNED_SHARE = 0.15
 """Share of the plans in which runs are deleted soon after they have ended."""
 
 
+NO_POISON = 1_000_000
+"""Workers that may die on an item where no run may fail of that: more than a simulation kills."""
+
 SPREAD_SHARE = 0.15
 """Share of the plans in which the store has several servers: their rounds and heartbeats cost time."""
 
@@ -48,6 +51,7 @@ class Plan:
         skews_ms: How far wall clocks are ahead; drawn from in turn.
         faults: What befalls the world, in order.
         seconds: How long until everything is calm.
+        is_labelled: Whether not every worker has the label that some nodes ask for.
         servers: The names of the store's servers; with more than one, one of them is away for a while once all is calm.
     """
 
@@ -64,6 +68,7 @@ class Plan:
     faults: Sequence[Planned] = ()
     seconds: float = 5.0
     servers: Sequence[str] = ALONE
+    is_labelled: bool = False
 
 
 def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> Plan:

@@ -6,7 +6,7 @@ run from its end.
 
 from __future__ import annotations
 
-from floxide_amqp import Hold, NextAll, Signal, WorkflowCtx, node
+from floxide_amqp import Hold, NextAll, Signal, WorkflowCtx, first, node
 from floxide_amqp.testing.simulation.random_pieces import Maker, Part, Piece, Tally, Told, folded
 
 OUTSIDE = Signal("outside", int)
@@ -45,8 +45,10 @@ def asking(recipe: Maker) -> Piece:
 
 
 def competing(recipe: Maker) -> Piece:
-    """Return a fan-out in which half of the items wait for one value each, and the others send as many."""
+    """Return a fan-out in which half of the items wait for one value each, and the others send as many; or a race."""
     pairs = recipe.chance.choice([2, 3])
+    if pairs == 3:
+        return racing_for_value(recipe)
     pauses = [recipe.chance.choice([0, 0.02, 1.0])] * pairs + [recipe.chance.choice([0, 0, 0.02, 1.0])] * pairs
     late = recipe.chance.choice([0, 0.05])
 
@@ -70,6 +72,49 @@ def competing(recipe: Maker) -> Piece:
 
     chain = dividing.named(recipe.name("dividing")) >> competing.named(recipe.name("competing")) >> recipe.join()
     return Piece(chain, lambda x: Told(folded([x + n for n in range(pairs)] + [0] * pairs), 2 + pairs))
+
+
+def racing_for_value(recipe: Maker) -> Piece:
+    """Return a fan-out that its first element closes while the others wait for a value, and a step behind that needs it.
+
+    It is sent before the fan-out or by the element that closes it, so it may reach an element of a closed fan-out.
+    """
+    size = recipe.chance.randint(2, 4)
+    pauses = [recipe.chance.choice([0.05, 0.5])] + [recipe.chance.choice([0, 0.02, 0.5]) for _ in range(size - 1)]
+    is_early = recipe.chance.random() < 0.5
+
+    @node
+    async def dividing(ctx: WorkflowCtx[Tally], x: int) -> NextAll[Part]:
+        ctx.state.steps += 1
+        if is_early:
+            ctx.signal(ctx.run_id, Signal(f"prize.{ctx.item_id}", int), 1)
+        return NextAll([Part(ctx.item_id, number, size, x) for number in range(size)])
+
+    @node
+    async def racing(ctx: WorkflowCtx[Tally], part: Part) -> Part | Hold:
+        prize = Signal(f"prize.{part.group}", int)
+        if part.number == 0:
+            await ctx.sleep(pauses[0])
+            if not is_early:
+                ctx.signal(ctx.run_id, prize, 1)
+            return part
+        if ctx.received(prize) is None:
+            return Hold(until=prize)
+        await ctx.sleep(pauses[part.number])
+        ctx.state.seen.add(f"prize in {part.group}")
+        return part
+
+    @node
+    async def needing(ctx: WorkflowCtx[Tally], part: Part) -> int | Hold:
+        prize = Signal(f"prize.{part.group}", int)
+        if f"prize in {part.group}" not in ctx.state.seen and ctx.received(prize) is None:
+            return Hold(until=prize)
+        ctx.state.steps += 1
+        return part.x + 1
+
+    end = first(needing.named(recipe.name("joined")))
+    chain = dividing.named(recipe.name("dividing")) >> racing.named(recipe.name("racing")) >> end
+    return Piece(chain, lambda x: Told(x + 1, 2))
 
 
 def asking_outside(recipe: Maker, votes: int) -> Piece:

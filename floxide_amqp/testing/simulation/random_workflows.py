@@ -21,6 +21,7 @@ from floxide_amqp import (
     repeat,
 )
 from floxide_amqp.core.graph import Graph
+from floxide_amqp.testing.simulation.label_watch import BIG, LABELLED
 from floxide_amqp.testing.simulation.random_children import calling, calling_in_vain
 from floxide_amqp.testing.simulation.random_joins import some_join
 from floxide_amqp.testing.simulation.random_pieces import (
@@ -81,7 +82,9 @@ class Recipe:
         rate = PACED if self.made % RATED == 1 else None
         pause = self.chance.choice([0, 0, 0, 0.02, 1.0]) or (0.05 if limit else 0)
 
-        @node(queue=self.chance.choice(["", "", "", "other"]), concurrency=limit, rate=rate)
+        labels = BIG if self.made % LABELLED == 2 else None
+
+        @node(queue=self.chance.choice(["", "", "", "other"]), concurrency=limit, rate=rate, labels=labels)
         async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
             if rate is not None:
                 note_start()

@@ -73,11 +73,11 @@ class Totals:
             f"commits checked     {self.commits:>12,}",
             f"faults injected     {self.faults.total():>12,}   of {len(self.faults)} kinds:",
             *(f"    {kind:<24}{count:>10,}" for kind, count in sorted(self.faults.items())),
-            "what of the language was exercised:",
-            *table(self.exercised),
             f"violations          {violations:>12,}   in {len(self.failures)} seeds",
         ]
-        if self.nodes:
+        if not self.nodes:
+            lines += ["what happened of each group of the language of flows:", *table(self.exercised)]
+        else:
             lines.append(f"never under a fault        {', '.join(self.never_under_fault) or 'no node'}")
         return "\n".join(lines)
 

@@ -6,8 +6,10 @@ import asyncio
 import functools
 import random
 import time
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
@@ -20,15 +22,20 @@ from floxide_amqp.exceptions import (
     RunNotFoundError,
 )
 from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.registry import Registry
+from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.testing.simulation.cluster import Simulation
 from floxide_amqp.testing.simulation.exercised import Exercised
+from floxide_amqp.testing.simulation.label_watch import LABELLED_SHARE, labels_for_next
 from floxide_amqp.testing.simulation.outage import play_outage
-from floxide_amqp.testing.simulation.plan import Plan, draw_plan, draw_servers
+from floxide_amqp.testing.simulation.plan import NO_POISON, Plan, draw_plan, draw_servers
 from floxide_amqp.testing.simulation.process import Death, Process
 from floxide_amqp.testing.simulation.random_pieces import Told
 from floxide_amqp.testing.simulation.random_signals import OUTSIDE
 from floxide_amqp.testing.simulation.random_workflows import random_workflow
-from floxide_amqp.testing.simulation.verdict import Verdict, check_end
+from floxide_amqp.testing.simulation.scenes import Outside, Scene, draw_scene
+from floxide_amqp.testing.simulation.starters import STARTED, Starters, draw_starters
+from floxide_amqp.testing.simulation.verdict import Verdict, check_end, let_scene_end
 from floxide_amqp.testing.simulation.verdict import judge as judge_known
 from floxide_amqp.testing.simulation.windows import LaterFaults, let_faults_happen
 
@@ -95,6 +102,8 @@ class Drama:
     runs: list[RunSpec] = field(default_factory=list[RunSpec])
     judge: Judge = judge_known
     later: LaterFaults | None = None
+    scene: Scene | None = None
+    starters: Starters | None = None
 
     async def play(self) -> Verdict:
         """Let everything happen, then judge it."""
@@ -107,6 +116,10 @@ class Drama:
             *(asyncio.create_task(self._keep_client(number), name="clients") for number in range(plan.clients)),
             asyncio.create_task(self._steer(), name="steering"),
         ]
+        if self.scene is not None:
+            background.append(asyncio.create_task(self._keep_scene(self.scene), name="scene"))
+        if self.starters is not None:
+            background.append(asyncio.create_task(self.starters.act(world), name="starters"))
         await asyncio.sleep(plan.seconds)
         for task in background[1:]:
             task.cancel()
@@ -115,10 +128,14 @@ class Drama:
         for task in background:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 world.story.violation(f"{task.get_name()}: {task.exception()!r}")
+        if self.starters is not None:
+            await self.starters.end(world)
         if len(world.servers) > 1:
             await play_outage(world, random.Random(self.chance.random()), self.workflow, self.runs)
         if self.later is not None:
             await self.later.play()
+        if self.scene is not None:
+            await let_scene_end(world, self.scene)
         verdict = await self.judge(world, self.workflow, self.runs)
         background[0].cancel()
         await check_end(world)
@@ -136,8 +153,16 @@ class Drama:
                 if gone and self.chance.random() < 0.5:
                     name = self.chance.choice(gone)
                 skew = self.plan.skews_ms[names % len(self.plan.skews_ms)]
-                self.simulation.start_worker(name, skew_ms=skew)
+                self.simulation.start_worker(name, skew_ms=skew, labels=self._labels())
             await asyncio.sleep(self.chance.choice([0.2, 1.0]))
+
+    def _labels(self) -> AbstractSet[str] | None:
+        """What the next worker has; None for whatever is asked for."""
+        if not self.plan.is_labelled:
+            return None
+        working = [worker for worker in self.simulation.working() if not worker.process.is_stopping]
+        served = frozenset(queue for worker in working for queue in worker.worker.queues)
+        return labels_for_next(Registry(self.simulation.workflows), served)
 
     def _working(self) -> list[str]:
         return [worker.name for worker in self.simulation.working() if not worker.process.is_stopping]
@@ -169,16 +194,35 @@ class Drama:
     async def _start(self, client: Orchestrator, run: RunSpec) -> bool:
         try:
             await client.start(
-                self.workflow, run.input, context=run.context, run_id=run.run_id, attributes={"run": run.run_id}
-            )
+                self.workflow, run.input, context=run.context, run_id=run.run_id, attributes={"run": run.run_id},
+                dedupe_key=self._key_of(run),
+            )  # fmt: skip
         except RunDeletedError:
             return True
         except FloxideError:
             return False
         run.is_started = True
+        await self._start_by_key(client, run)
         if run.told is not None and self.chance.random() < 0.1:
             await self._start_another(client, run)
         return True
+
+    def _key_of(self, run: RunSpec) -> str | None:
+        """Return the key by which a run is told apart; about each third has one."""
+        return run.run_id if zlib.crc32(f"{run.run_id}:{run.input}".encode()) % 3 == 0 else None
+
+    async def _start_by_key(self, client: Orchestrator, run: RunSpec) -> None:
+        """Whoever starts another run with the key of this one gets this one."""
+        key = self._key_of(run)
+        if key is None:
+            return
+        try:
+            same = await client.start(self.workflow, run.input, context=run.context, dedupe_key=key)
+        except FloxideError:
+            return
+        self.simulation.story.fault("deduplicated start", run.run_id)
+        if (same.run_id, same.deduplicated) != (run.run_id, True):
+            self.simulation.story.violation(f"I16: the key of run {run.run_id} led to run {same.run_id}")
 
     async def _send_all(self, client: Orchestrator) -> None:
         """Send every run what its workflow waits for from outside, early, late, and some of it twice."""
@@ -213,6 +257,25 @@ class Drama:
         except FloxideError:
             return False
         return True
+
+    async def _keep_scene(self, scene: Scene) -> None:
+        """Have a scene acted, by a process that may die, and then by another."""
+        chance = random.Random(self.chance.random())
+        for life in range(2):
+            process = self.simulation.process(f"actor-{life}")
+            if not life:
+                process.die_at(Death(chance.choice(["committed", "commit", ""]), chance.randint(1, 30)))
+            process.run(self._act(process, scene))
+            while process.is_up:  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(0.1)
+
+    async def _act(self, process: Process, scene: Scene) -> None:
+        async with self.simulation.orchestrator(process).open() as client:
+            while True:
+                try:
+                    return await scene.act(client)
+                except FloxideError:
+                    await asyncio.sleep(0.5)
 
     # --- those who steer
 
@@ -274,6 +337,7 @@ def play_seed(
     is_told: bool = False,
     kinds: Sequence[str] | None = None,
     change: Callable[[Plan], Plan] = lambda plan: plan,
+    draw: Callable[[random.Random], Starters | None] = draw_starters,
 ) -> Played:
     """Play one seed and return how it ended.
 
@@ -282,18 +346,36 @@ def play_seed(
         is_told: Whether to keep the story.
         kinds: The kinds of faults that may happen; all by default.
         change: Changes the plan that was drawn, where something is to happen more often than it does.
+        draw: Draws what starts runs by itself, where that is to be in more stories than it is.
     """
     began = time.perf_counter()
     chance = random.Random(seed)
     workflow, tell = recipe(chance.randrange(RECIPES))
     spread = random.Random(f"servers of seed {seed}")  # not of `chance`: nothing else is redrawn
     plan = change(replace(draw_plan(chance, kinds=kinds), servers=draw_servers(spread)))
+    is_labelled = random.Random(f"labels of seed {seed}").random() < LABELLED_SHARE
+    plan = replace(plan, is_labelled=plan.is_labelled or is_labelled)
+    outside = Outside()
+    scene = draw_scene(random.Random(f"scene of seed {seed}"), outside) if _has_room_for_a_scene(plan) else None
+    if scene is not None:
+        limits = replace(plan.settings.limits, deaths=NO_POISON)
+        plan = replace(plan, settings=replace(plan.settings, limits=limits, resources={Outside: outside}))
+    starters = draw(random.Random(f"starters of seed {seed}"))
     world = Simulation(
-        [workflow], chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled, is_told=is_told,
+        [workflow, *(scene.workflows if scene is not None else ()), *(STARTED if starters is not None else ())],
+        chance.randrange(1 << 60), settings=plan.settings, is_shuffled=plan.is_shuffled, is_told=is_told,
         servers=plan.servers,
     )  # fmt: skip
+    if starters is not None:
+        starters.put_into(world)
     runs = [RunSpec(f"run-{n}", x := chance.randint(0, 1000), tell(x)) for n in range(plan.runs)]
-    return play(seed, Drama(world, plan, workflow, random.Random(chance.random()), runs), began)
+    own = random.Random(chance.random())
+    return play(seed, Drama(world, plan, workflow, own, runs, scene=scene, starters=starters), began)
+
+
+def _has_room_for_a_scene(plan: Plan) -> bool:
+    """Whether runs stay to be looked at, on a store that is never away for good."""
+    return len(plan.servers) == 1 and plan.settings.retention == Retention()
 
 
 def play(seed: int, drama: Drama, began: float) -> Played:

@@ -1,27 +1,35 @@
 """I13, checked after every commit: who waits for a signal is listed, and nobody waits for what lies in the mailbox.
 
-And no value is given to two items, or taken twice.
+And no value is given to two items, taken twice, or lost with an item that is cancelled while its run goes on. What lies
+in the mailbox of a run while an item waits for it has come back, and a letter is about to offer it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.records import Mail, WorkItem
+from floxide_amqp.core.signal_moves import OFFER
 from floxide_amqp.core.signal_waits import awaited
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.stores import keys
+from floxide_amqp.testing.simulation.kin_watch import KinWatch
+from floxide_amqp.testing.simulation.mirror import MirroredRun
 
 
 class SignalWatch:
     """Follows the mailboxes of all runs.
 
     Args:
+        runs: What the store holds of each run.
+        kin: Knows which letters there are.
         violated: Told what does not hold.
     """
 
-    def __init__(self, violated: Callable[[str], None]) -> None:
+    def __init__(self, runs: Mapping[str, MirroredRun], kin: KinWatch, violated: Callable[[str], None]) -> None:
+        self._runs = runs
+        self._kin = kin
         self._violated = violated
         self.start_over()
 
@@ -31,6 +39,8 @@ class SignalWatch:
         self._listed: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._waiting: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
         self._owners: dict[tuple[str, str], str] = {}
+        self._given: dict[tuple[str, str], Mail] = {}
+        self._parted: dict[tuple[str, str], str] = {}
         self._touched: dict[str, None] = {}
         self._gone: set[str] = set()
 
@@ -39,6 +49,10 @@ class SignalWatch:
         touched, self._touched = self._touched, {}
         for run_id in touched:
             self._check(run_id)
+        parted, self._parted = self._parted, {}
+        for (run_id, item_id), entry in parted.items():
+            if entry not in self._unread[run_id]:
+                self._violated(f"I13: the value {entry} of run {run_id} was lost with item {item_id}")
 
     def is_listed(self, run_id: str, item: WorkItem) -> bool:
         """Whether a signal that an item waits for would find it."""
@@ -52,9 +66,15 @@ class SignalWatch:
                 f"I13: of run {run_id} wait {sorted(waiting)}, and listed are {sorted(self._listed[run_id])}"
             )
         there = {entry.partition("/")[0] for entry in self._unread[run_id]}
-        passed_over = there & {name for name, _ in waiting}
-        if passed_over:
+        passed_over = there & {name for name, item_id in waiting if self._is_open(run_id, item_id)}
+        if passed_over and not self._kin.is_on_its_way(OFFER, run_id, run_id):
             self._violated(f"I13: items of run {run_id} wait for {sorted(passed_over)}, which lies in its mailbox")
+
+    def _is_open(self, run_id: str, item_id: str) -> bool:
+        """Whether no fan-out around an item was closed."""
+        run = self._runs.get(run_id)
+        item = None if run is None else run.items.get(item_id)
+        return run is None or item is None or run.sweeps.isdisjoint(item.scope)
 
     def entered(self, index: str, entry: str) -> None:
         """An index got an entry."""
@@ -66,6 +86,7 @@ class SignalWatch:
         self._touched[run_id] = None
         if what == keys.MAIL:
             self._unread[run_id].add(entry)
+            self._owners.pop((run_id, entry.partition(":")[2]), None)
         else:
             self._listed[run_id].add((entry.partition("/")[0], keys.waiter_of(entry)))
 
@@ -91,7 +112,14 @@ class SignalWatch:
             self._waiting[run_id][item.item_id] = names
         if names or was:
             self._touched[run_id] = None
+        before = self._given.pop((run_id, item.item_id), None)
+        if before is not None and item.status is WorkItemStatus.CANCELLED:
+            self._parted[run_id, item.item_id] = keys.mail_entry(before)
+            self._touched[run_id] = None
         if item.mail is not None:
+            self._given[run_id, item.item_id] = item.mail
+            if before is None and not self._is_open(run_id, item.item_id) and item.status is WorkItemStatus.PENDING:
+                self._violated(f"I13: {item.mail.name} of run {run_id} was given to an item of a closed fan-out")
             owner = self._owners.setdefault((run_id, item.mail.signal_id), item.item_id)
             if owner != item.item_id:
                 self._violated(f"I13: signal {item.mail.signal_id} of run {run_id} went to two items")

@@ -47,6 +47,10 @@ class Story:
         self.tale = Tale(lambda: time() + self.skipped_ms / 1000)
         self.on_fault: Callable[[str, str], None] = _ignore
 
+    def now(self) -> float:
+        """Return the virtual time, in seconds."""
+        return self._time()
+
     def note(self, who: str, what: str, *facts: object) -> None:
         """Note what happened, until the story is over."""
         if self.is_over:

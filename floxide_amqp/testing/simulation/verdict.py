@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from floxide_amqp.testing.simulation.names import misnamed
 from floxide_amqp.testing.simulation.pruned import check_pruned
 from floxide_amqp.testing.simulation.random_signals import OUTSIDE
 from floxide_amqp.testing.simulation.rate_watch import check_rates
+from floxide_amqp.testing.simulation.scenes import Scene
 from floxide_amqp.testing.simulation.undone import check_undone
 
 MOST_SECONDS = 600.0
@@ -127,6 +129,32 @@ async def let_all_go_on(
         await _make_sure_it_goes_on(world, client, workflow, run, resumes_failed=resumes_failed)
         await _send_again(client, workflow, run)
     await requeue_letters(world, client)
+
+
+async def let_scene_end(world: Simulation, scene: Scene) -> None:
+    """Have a scene acted to its end in a calm world, by somebody who does not die, and check what came of it."""
+    until = world.loop.time() + MOST_SECONDS
+    async with world.client("prompter") as client:
+        acting = asyncio.create_task(_act_again(scene, client), name="prompter")
+        while not acting.done() and world.loop.time() < until:
+            await asyncio.wait({acting}, timeout=LOOK_SECONDS)
+            await requeue_letters(world, client)
+            world.skip_what_is_far()
+        if not acting.done():
+            acting.cancel()
+            world.story.violation(f"I1: the scene {type(scene).__name__} has no end")
+        await asyncio.gather(acting, return_exceptions=True)
+        if not world.story.faults["lost tail"] and not acting.cancelled():
+            for wrong in await scene.check(client, world.watch.exercised):
+                world.story.violation(wrong)
+
+
+async def _act_again(scene: Scene, client: Orchestrator) -> None:
+    while True:
+        try:
+            return await scene.act(client)
+        except FloxideError:
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def check_what_is_left(world: Simulation, client: Orchestrator, workflow: Any, runs: Sequence[Started]) -> None:
@@ -289,7 +317,7 @@ def _check_names(world: Simulation, workflow: Any, run: Started) -> None:
 
 async def _check_quarantine(world: Simulation, client: Orchestrator) -> None:
     """I10: whatever nobody could read is kept, unless a purge or a wipe took it before it was delivered."""
-    kept = Counter(found.body for found in await client.quarantine())
+    kept = Counter(found.body for found in await client.quarantine() if not found.source)
     for body in world.garbage:
         if not kept[body] and not LOSING.intersection(world.story.faults):
             world.story.violation(f"I10: {body!r} was dropped and nobody knows")

@@ -17,7 +17,7 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.dead_letters import decode_letter
 from floxide_amqp.testing.simulation import attribute_watch
 from floxide_amqp.testing.simulation.attribute_watch import AttributeWatch
-from floxide_amqp.testing.simulation.exercised import ExerciseWatch
+from floxide_amqp.testing.simulation.exercised import SOURCES, TIMERS, ExerciseWatch
 from floxide_amqp.testing.simulation.kin_watch import LETTERS_OF_ANY, KinWatch, is_of_letters
 from floxide_amqp.testing.simulation.limit_watch import LimitWatch
 from floxide_amqp.testing.simulation.mirror import (
@@ -29,8 +29,10 @@ from floxide_amqp.testing.simulation.mirror import (
     led_by_place,
     led_by_timer,
 )
+from floxide_amqp.testing.simulation.schedule_watch import ScheduleWatch
 from floxide_amqp.testing.simulation.servers import SimulatedStore
 from floxide_amqp.testing.simulation.signal_watch import SignalWatch
+from floxide_amqp.testing.simulation.source_watch import SourceWatch
 
 OVER = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 """Statuses after which nothing of a run may change: a failed one may be resumed."""
@@ -57,6 +59,8 @@ class Watch:
         kin: Knows what leads to items that wait for other runs.
         signals: Checks who waits for signals, and what values become of.
         limits: Checks who holds concurrency keys, and who waits for them.
+        schedules: Checks what becomes of the occurrences of schedules.
+        sources: Checks what becomes of the messages of sources.
         exercised: Counts what of each group of the language happens.
         deleted: Runs that were removed since they ended.
         outputs: What runs that completed had put out, also where they are deleted by now.
@@ -77,8 +81,10 @@ class Watch:
         self.attributes = AttributeWatch(self._violated)
         self.exercised = ExerciseWatch()
         self.kin = KinWatch(self.runs)
-        self.signals = SignalWatch(self._violated)
+        self.signals = SignalWatch(self.runs, self.kin, self._violated)
         self.limits = LimitWatch(self.runs, self._violated)
+        self.schedules = ScheduleWatch(self.runs, self._violated, self._scheduled)
+        self.sources = SourceWatch(self._violated, self._sourced, server.story.now)
         server.listen(self.batch_applied, self.start_over)
 
     def start_over(self) -> None:
@@ -89,6 +95,8 @@ class Watch:
         self._places.clear()
         self.signals.start_over()
         self.limits.start_over()
+        self.schedules.start_over()
+        self.sources.start_over()
         server = self._server
         for key, value, version in server.cells():
             self._take_cell(key, value, version)
@@ -163,6 +171,8 @@ class Watch:
     def _put(self, key: Key, value: bytes, touched: dict[str, MirroredRun]) -> None:
         name = key.name
         self.limits.put(key, value)
+        self.schedules.put(key, value)
+        self.sources.put(key, value)
         if key.partition in self.deleted and key != keys.tombstone(RunId(key.partition)):
             self._violated(f"I7: {name} of run {key.partition} was written although the run is deleted")
         if name.startswith("i:"):
@@ -188,6 +198,8 @@ class Watch:
                 self._violated(f"run {run.run_id} went from {was.value} to {status.value}")
             if status is not was:
                 self.on_status(run.run_id, status)
+            for starters in (self.schedules, self.sources):
+                starters.run_written(run.run_id, is_new=was is None)
             if status.is_terminal and (parent := self.kin.parent_of(run.run_id)) is not None:
                 touched[parent.run_id] = parent
             if status is RunStatus.COMPLETED:
@@ -301,6 +313,11 @@ class Watch:
 
     def _take_cell(self, key: Key, value: bytes, version: int) -> None:
         self.limits.put(key, value)
+        self.schedules.put(key, value)
+        self.sources.put(key, value)
+        if key.name in (keys.tombstone(RunId(key.partition)).name, keys.state(RunId(key.partition)).name):
+            self.schedules.run_written(key.partition, is_new=False)
+            self.sources.run_written(key.partition, is_new=False)
         if key == keys.tombstone(RunId(key.partition)):
             self.deleted.add(key.partition)
         elif key.name.startswith("i:"):
@@ -334,6 +351,14 @@ class Watch:
     def _note(self, run_id: str | None, touched: dict[str, MirroredRun]) -> None:
         if run_id is not None and run_id in self.runs:
             touched[run_id] = self.runs[run_id]
+
+    def _scheduled(self, run_id: str) -> None:
+        self._server.story.fault("scheduled run", run_id)
+        self.exercised.count(TIMERS, "runs of schedules")
+
+    def _sourced(self, run_id: str) -> None:
+        self._server.story.fault("source run", run_id)
+        self.exercised.count(SOURCES, "messages that became runs")
 
     def _violated(self, what: str) -> None:
         if len(self._server.story.violations) < MAX_SHOWN:

@@ -1,4 +1,4 @@
-"""Group 5: what was begun and had to be undone was undone, once it could be, backwards; hands did what they did once."""
+"""Group 5: what was begun and had to be undone was undone, backwards; what hands did they did once."""
 
 from __future__ import annotations
 

@@ -10,9 +10,19 @@ from tests.chaos.checks.hall import GroupCheck, Hall
 from tests.chaos.ledger import Entry
 
 LIMIT, SHARE, KEYS, VISITORS = "desk", 2, 2, 4
+RATE, PER_SECOND = "turnstile", 10
+
+WINDOW_MS = 900
+"""A second, less what a body may take from its permission to its first line, and the engine's own reserve for that."""
 
 
 def check(hall: Hall) -> None:
+    _check_keys(hall)
+    _check_rates(hall)
+    _check_starts(hall)
+
+
+def _check_keys(hall: Hall) -> None:
     stays: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for _, run in hall.of("flow-keys"):
         hall.counts["runs"] += 1
@@ -25,6 +35,7 @@ def check(hall: Hall) -> None:
             hall.counts["keyed steps"] += 1
             stays[key].append((stay[0], stay[1]))
     for key, found in stays.items():
+        hall.counts["keys"] += 1
         most = largest_at_once(found)
         hall.counts["most at once"] = max(hall.counts["most at once"], most)
         if most > SHARE:
@@ -34,12 +45,39 @@ def check(hall: Hall) -> None:
             hall.report("leaked", "I14", partition, f"{waiting} wait for it at the end"[:300])
     for partition, cells in hall.of_store.items():
         if partition.startswith(" limit:"):
-            hall.counts["keys"] += 1
             _check_key(hall, partition, cells)
 
 
+def _check_rates(hall: Hall) -> None:
+    """I14: no more bodies began in any second than may."""
+    turns: list[int] = []
+    for kind in ("rates", "dedupe"):
+        for _, run in hall.of(f"flow-{kind}"):
+            hall.counts["runs"] += 1
+            if hall.expect_status(run, "completed"):
+                hall.counts[kind] += 1
+                hall.expect_output(run, VISITORS)
+            turns += [entry.at_ms for entry in hall.noted(run.run_id, "turn")]
+    hall.counts["rated steps"] += len(turns)
+    most = largest_at_once([(at_ms, at_ms + WINDOW_MS) for at_ms in turns])
+    hall.counts["most in a second"] = most
+    if most > PER_SECOND:
+        hall.report("duplicated", "I14", RATE, f"{most} bodies began within a second, {PER_SECOND} may")
+
+
+def _check_starts(hall: Hall) -> None:
+    """I14: of two starts with one key there is one run."""
+    for _, run in hall.of("flow-dedupe"):
+        for first, again, is_told in hall.heard(run.run_id, "deduplicated"):
+            hall.counts["starts that came twice"] += 1
+            is_one = first == again == run.run_id and is_told
+            hall.expect(is_one, "duplicated", "I14", run, f"two starts with one key are {first} and {again}: {is_told}")
+    for _, run in hall.of("flow-again"):
+        hall.expect(False, "duplicated", "I14", run, "a second run was started with the key of another")
+
+
 def _accepted(notes: list[Entry], worker_of: dict[str, str]) -> list[tuple[str, int, int]]:
-    """Key, first and last moment of each body whose result counted: of the others some ran on after they had lost it."""
+    """Key, first and last moment of each body whose result counted: some of the others ran on without the key."""
     found: list[tuple[str, int, int]] = []
     entered: dict[tuple[str, str], Entry] = {}
     for entry in notes:
@@ -69,4 +107,9 @@ def _check_key(hall: Hall, partition: str, cells: dict[str, bytes]) -> None:
             hall.report("leaked", "I14", partition, f"{name} is held by {holders} at the end"[:300])
 
 
-CHECK = GroupCheck(6, "flow control", ("runs", "keyed steps", "keys"), check)
+CHECK = GroupCheck(
+    6,
+    "flow control",
+    ("runs", "keyed steps", "keys", "rates", "rated steps", "dedupe", "starts that came twice"),
+    check,
+)

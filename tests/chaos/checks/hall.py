@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ class Hall:
         listed: The attributes under which each run is found.
         of_store: Records that are no run's, by partition and name.
         queues: Who waits for each concurrency key.
+        quarantine: Messages that nobody could make anything of, as they are kept.
     """
 
     runs: Mapping[str, StoredRun]
@@ -41,6 +42,7 @@ class Hall:
     listed: Mapping[str, set[str]]
     of_store: Mapping[str, Mapping[str, bytes]]
     queues: Mapping[str, list[str]]
+    quarantine: Sequence[bytes]
     report: Report
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -70,7 +72,9 @@ class Hall:
         if run.status in statuses:
             return True
         kind = "wrong" if run.status in ("completed", "failed", "cancelled") else "lost"
-        self.report(kind, "I1", run.run_id, f"it is {run.status}, expected {' or '.join(statuses)}: {run.failure}"[:300])
+        self.report(
+            kind, "I1", run.run_id, f"it is {run.status}, expected {' or '.join(statuses)}: {run.failure}"[:300]
+        )
         return False
 
     def expect_output(self, run: StoredRun, *allowed: Any) -> None:

@@ -31,12 +31,14 @@ class Desk:
 
     Attributes:
         app: The application, for clients of its own kind.
+        broker: Its broker's URL, for those who send messages of their own; None for none.
     """
 
     orchestrator: Orchestrator
     app: Floxide
     journal: Journal
     seed: int
+    broker: str | None = None
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer: broker and store may be away.

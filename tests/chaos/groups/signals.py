@@ -12,7 +12,6 @@ from floxide_amqp.core.reducers import Append
 from tests.chaos.checks.signals import BALLOTS
 from tests.chaos.groups.desk import Desk, Group
 
-
 APPROVAL = Signal("approval", str)
 BALLOT = Signal("ballot", int)
 DONE = Signal("done", str)

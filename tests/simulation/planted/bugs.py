@@ -14,28 +14,43 @@ from typing import Any
 import pytest
 
 from floxide_amqp.core import changes as c
-from floxide_amqp.core import dead_letter_moves, decide, kin_letters, moves, plan
+from floxide_amqp.core import dead_letter_moves, decide, kin_letters, moves, plan, signal_moves, sweeping
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import WorkItemId, slot_of
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.limits import LimitChange
-from floxide_amqp.core.records import TimerKind
+from floxide_amqp.core.records import TimerKind, WorkItem
 from floxide_amqp.core.reducers import Sum, Union
 from floxide_amqp.core.signal_changes import MailboxIs, MailIsThere, SignalIsNew, WaitersAre
+from floxide_amqp.core.task_queues import queue_named
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
-from floxide_amqp.runtime import admission, frontier, lost_messages, publishing, settlement
+from floxide_amqp.runtime import (
+    admission,
+    engine_steps,
+    frontier,
+    left_items,
+    lost_messages,
+    publishing,
+    schedule_firing,
+    settlement,
+)
 from floxide_amqp.runtime.admission_reads import AdmissionReads
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.limit_letters import ReleaseKeys
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Retention
 from floxide_amqp.runtime.settlement import Settlement
+from floxide_amqp.runtime.source_intake import SourceIntake
 from floxide_amqp.stores import keys, limit_keys, rate_keys, writes
 from floxide_amqp.stores.removal import RunRemoval
 from floxide_amqp.stores.writes import BatchWriter
 from floxide_amqp.testing.simulation import Plan, Planned
+from floxide_amqp.testing.simulation.starters import Starters, draw_starters, in_every_story
 
 Patch = pytest.MonkeyPatch
+Draw = Callable[[random.Random], Starters | None]
+with_a_source: Draw = in_every_story("source")
+with_a_schedule: Draw = in_every_story("schedule")
 
 
 def as_drawn(plan: Plan) -> Plan:
@@ -79,12 +94,14 @@ class Bug:
         plant: Puts it in, until the patch is undone.
         within: How many seeds find it.
         change: What happens more often than usual, so that few seeds are enough. It changes the plan and no check.
+        draw: What starts runs by itself, for the same reason.
     """
 
     name: str
     plant: Callable[[Patch], None]
     within: int = 30
     change: Callable[[Plan], Plan] = as_drawn
+    draw: Draw = draw_starters
 
 
 def ack_before_commit(patch: Patch) -> None:
@@ -153,6 +170,32 @@ def join_after_its_commit(patch: Patch) -> None:
 def no_epoch_check(patch: Patch) -> None:
     """A commit does not ask whether the run was cancelled or paused since."""
     _write_without(patch, conditions=lambda condition: isinstance(condition, c.EpochIs) and condition.epoch > 0)
+
+
+def no_scope_check(patch: Patch) -> None:
+    """A commit does not ask whether the fan-out around it was closed since."""
+    _write_without(patch, conditions=lambda condition: isinstance(condition, c.ScopeIsOpen))
+
+
+def joins_out_of_order(patch: Patch) -> None:
+    """Joins that wait for what cannot come are resolved all at once, also those that depend on others."""
+    patch.setattr(engine_steps, "_level", lambda graph, instance: 0)
+
+
+def join_that_nobody_awaits(patch: Patch) -> None:
+    """The first value that reaches a join does not note that the join waits for more."""
+    _write_without(patch, changes=lambda change: isinstance(change, c.AwaitJoin))
+
+
+def rest_left_behind(patch: Patch) -> None:
+    """What is left in a fan-out that was closed is cancelled only as far as it had begun when it was."""
+    read = left_items.read_left
+
+    async def some(services: Services, admitted: Any) -> Any:
+        swept = await read(services, admitted)
+        return replace(swept, left=swept.left[: len(swept.left) // 2])
+
+    patch.setattr(engine_steps, "read_left", some)
 
 
 def early_ack_without_owner_entry(patch: Patch) -> None:
@@ -237,6 +280,22 @@ def taken_without_check(patch: Patch) -> None:
 def accepted_twice(patch: Patch) -> None:
     """A signal that is sent again is accepted again."""
     _write_without(patch, conditions=lambda condition: isinstance(condition, SignalIsNew))
+
+
+def given_to_the_closed(patch: Patch) -> None:
+    """A signal is given to an item of a fan-out that is closed already, which is cancelled with it."""
+    woken = signal_moves._woken
+
+    def unchecked(*facts: Any) -> Decision:
+        decision = woken(*facts)
+        return replace(decision, conditions=_left(decision.conditions, lambda it: isinstance(it, c.ScopeIsOpen)))
+
+    patch.setattr(signal_moves, "_woken", unchecked)
+
+
+def lost_with_its_item(patch: Patch) -> None:
+    """A value whose item is cancelled with its fan-out is gone, although somebody else waits for one."""
+    patch.setattr(sweeping, "leave_behind", lambda *_: ([], []))
 
 
 def deleted_in_part(patch: Patch) -> None:
@@ -332,6 +391,54 @@ def rated(plan: Plan) -> Plan:
     return replace(hand_to_hand(plan), runs=8)
 
 
+def without_labels(patch: Patch) -> None:
+    """A message that is published again goes to the queue that its node names, and whoever gets it runs it."""
+    real = moves.republish
+
+    def forgetful(item: WorkItem, *facts: Any, **more: Any) -> Decision:
+        return real(replace(item, queue=queue_named(item.queue)), *facts, **more)
+
+    def anything(self: Any, services: Any, deaths: Any, limit_of: Any, queues: Any = ()) -> None:
+        del queues
+        made(self, services, deaths, limit_of)
+
+    made = admission.Admissions.__init__
+    patch.setattr(admission.Admissions, "__init__", anything)
+    patch.setattr(moves, "republish", forgetful)
+
+
+def labelled(plan: Plan) -> Plan:
+    """Workers of which some lack what nodes ask for, on a broker that loses what it has."""
+    wipes = tuple(Planned(each, "broker wiped") for each in (0.2, 0.5, 1.0, 2.0))
+    drawn = hand_to_hand(plan)
+    return replace(drawn, runs=6, is_labelled=True, faults=(*plan.faults, *wipes), seconds=max(plan.seconds, 6.0))
+
+
+def acknowledged_too_soon(patch: Patch) -> None:
+    """A message of a source is taken off its queue, and then its run is recorded."""
+    record = SourceIntake.record
+
+    async def too_soon(self: Any, deliveries: Any) -> Any:
+        for delivery in deliveries:
+            await delivery.acknowledge()
+        return await record(self, deliveries)
+
+    patch.setattr(SourceIntake, "record", too_soon)
+
+
+def advanced_before_start(patch: Patch) -> None:
+    """A schedule goes on to its next occurrence, and what is to be started is remembered by its leader alone."""
+    write = schedule_firing.write_schedule
+
+    async def advanced(services: Any, spec: Any, state: Any, before: Any, now_ms: int, **options: Any) -> Any:
+        written = await write(services, spec, replace(state, starting=()), before, now_ms, **options)
+        for planned in state.starting if written is not None else ():
+            await schedule_firing.start_planned(services.whole, spec, planned)
+        return written
+
+    patch.setattr(schedule_firing, "write_schedule", advanced)
+
+
 BUGS = (
     Bug("ack before commit", ack_before_commit),
     Bug("publish before commit", publish_before_commit),
@@ -339,6 +446,10 @@ BUGS = (
     Bug("lost timer", lost_timer),
     Bug("join acted on after its commit", join_after_its_commit, within=60),
     Bug("no epoch check", no_epoch_check, within=60, change=many_controls),
+    Bug("no scope check", no_scope_check, within=60),
+    Bug("joins resolved out of order", joins_out_of_order, within=120),
+    Bug("join that nobody awaits", join_that_nobody_awaits, within=60),
+    Bug("rest of a closed fan-out left behind", rest_left_behind, within=60),
     Bug("early ack without owner entry", early_ack_without_owner_entry),
     Bug("random ids", random_ids),
     Bug("swallowed publish error", swallowed_publish_error, within=60),
@@ -350,14 +461,20 @@ BUGS = (
     Bug("signal kept without asking who waits", kept_without_check, change=hand_to_hand),
     Bug("value taken without asking who has it", taken_without_check, within=60, change=hand_to_hand),
     Bug("signal accepted twice", accepted_twice, change=hand_to_hand),
+    Bug("signal given to a closed fan-out", given_to_the_closed, within=120, change=hand_to_hand),
+    Bug("value lost with its item", lost_with_its_item, within=120, change=hand_to_hand),
     Bug("set aside without a letter", kept_without_a_letter, change=many_letters),
     Bug("letter in memory only", letter_in_memory, within=60),
     Bug("concurrency keys kept by a run that is cancelled", keys_kept, change=many_controls),
+    Bug("labels forgotten by messages that are published again", without_labels, change=labelled),
     Bug("instants of a rate limit given twice", same_instants, within=60, change=rated),
     Bug("messages held for a server that is away", held_for_a_server, within=60, change=over_three_servers),
     Bug("one clock for all servers", one_clock_for_all, change=clocks_apart),
     Bug("deleted in part", deleted_in_part, change=soon_deleted),
     Bug("id of a deleted run is free at once", deleted_id_is_free, change=soon_deleted),
+    Bug("message of a source acknowledged too soon", acknowledged_too_soon, draw=with_a_source),
+    Bug("schedule advanced before its run is started", advanced_before_start, within=60, change=many_deaths,
+        draw=with_a_schedule),
 )
 
 

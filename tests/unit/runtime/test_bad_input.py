@@ -290,17 +290,22 @@ async def test_where_the_newer_snapshot_is_damaged_the_older_one_and_the_log_aft
         await here.client().context(Summing, "run")
 
 
-async def test_a_damaged_delta_fails_the_run_and_not_the_worker(cluster: MakeCluster) -> None:
+async def test_a_damaged_delta_sets_the_item_aside_that_needs_the_context_and_a_requeue_goes_on_once_it_is_repaired(cluster: MakeCluster) -> None:
     here = cluster(Waiting, Quick)
     await here.start_worker()
     handle = await here.client().start(Waiting, 3, run_id="run")
     await asyncio.sleep(5)
     log = keys.context_log(RunId("run"))
-    here.store._slots[slot_of(RunId("run"))].logs[log].entries[0] = b"\xc1"
+    entries = here.store._slots[slot_of(RunId("run"))].logs[log].entries
+    sound, entries[0] = entries[0], b"\xc1"
     here.members[0].services.cache.forget(RunId("run"))
-    with pytest.raises(RunFailedError, match="The context of run 'run' cannot be put together"):
-        await handle.result(timeout=120)
     assert await (await here.client().start(Quick, 1)).result(timeout=60) == 3
+    await asyncio.sleep(60)
+    (item,) = await here.client().set_aside.list()
+    assert "The context of run 'run' cannot be put together" in item.reason
+    entries[0] = sound
+    await here.client().set_aside.requeue_run("run")
+    assert await handle.result(timeout=120) == 3
 
 
 async def test_a_damaged_heartbeat_is_shown_and_its_worker_is_found_dead_all_the_same(cluster: MakeCluster) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from floxide_amqp import Hold, Next, NextAll, RetryPolicy, RunStatus, Workflow, WorkflowCtx, WorkItemStatus, gather, node
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.ports.work_queue import Message
 from tests.unit.runtime.cluster import Cluster, Member
 
 MakeCluster = Callable[..., Cluster]
@@ -237,6 +238,49 @@ async def test_a_dead_workers_step_goes_to_another_with_its_labels(cluster: Make
 
     assert await run.result(600) == 1
     assert RAN[run.run_id] == [f"hang_once@{doomed.name}", f"hang_once@{other.name}"]
+
+
+async def test_a_second_copy_of_a_chains_message_does_not_take_a_step_to_where_its_labels_are_not(
+    cluster: MakeCluster,
+) -> None:
+    begun = asyncio.Event()
+
+    @node(labels={"gpu"})
+    async def hang_once(ctx: WorkflowCtx, x: int) -> int:
+        note(ctx)
+        if not begun.is_set():
+            begun.set()
+            await asyncio.sleep(10_000)
+        return x
+
+    class Chained(Workflow[int, int]):
+        start = load
+        edges = (load >> hang_once,)
+
+    here = cluster(Chained)
+    doomed = await here.start_worker(labels={"gpu"})
+    sent: list[Message] = []
+    publish = here.queue.publish
+
+    async def publish_and_keep(messages: Sequence[Message]) -> Any:
+        sent.extend(messages)
+        return await publish(messages)
+
+    here.queue.publish = publish_and_keep  # type: ignore[method-assign]
+    client = here.client()
+    run = await client.start(Chained, 1)
+    await begun.wait()
+    await doomed.kill()
+    plain = await here.start_worker(labels=frozenset())
+    while [item.status for item in await client.pending_work(run.run_id)] != [WorkItemStatus.PENDING]:
+        await asyncio.sleep(1)
+    await publish(sent[:1])
+    await asyncio.sleep(30)
+    assert [each.partition("@")[2] for each in RAN[run.run_id]] == [doomed.name] * 2, f"not on {plain.name}"
+    gpu = await here.start_worker(labels={"gpu"}, only_labelled=True)
+
+    assert await run.result(60) == 1
+    assert RAN[run.run_id][2:] == [f"hang_once@{gpu.name}"]
 
 
 async def test_a_paused_run_comes_back_to_its_labels_when_it_is_resumed(cluster: MakeCluster) -> None:

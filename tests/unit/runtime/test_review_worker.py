@@ -132,7 +132,7 @@ async def test_one_record_nobody_can_read_does_not_keep_maintenance_from_the_res
     assert await client.wait("broken", 100) is RunStatus.FAILED  # it names the record; the rest goes on
 
 
-async def test_a_context_nobody_can_merge_fails_the_run_instead_of_trying_for_ever(cluster: MakeCluster) -> None:
+async def test_an_item_whose_context_nobody_can_merge_is_set_aside_instead_of_trying_for_ever(cluster: MakeCluster) -> None:
     class Picky:
         def diff(self, before: int, after: int) -> int | None:
             return after - before or None
@@ -163,7 +163,10 @@ async def test_a_context_nobody_can_merge_fails_the_run_instead_of_trying_for_ev
     client = here.client()
     assert await (await client.start(Adding, 1, run_id="lucky")).result(10) == 2
     handle = await client.start(Adding, 13, run_id="run")
-    assert await handle.wait(60) is RunStatus.FAILED
+    await asyncio.sleep(60)
+    (item,) = await client.set_aside.list()
+    assert "ZeroDivisionError: unlucky" in item.reason
+    assert await handle.status() is RunStatus.WAITING
     assert member.worker.health().error_count < 5
     (error,) = await client.errors("run")
     assert "unlucky" in error.message

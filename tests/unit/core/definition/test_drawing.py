@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import pytest
+
+from floxide_amqp.core.child_workflow import ChildWorkflow
 from floxide_amqp.core.compose import BatchNode
+from floxide_amqp.core.edge_joins import all_of, all_of_each, any_of, n_of
+from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.node import node
-from floxide_amqp.core.path import gather, repeat
-from floxide_amqp.core.transition import NextAll
+from floxide_amqp.core.path import Path, first, gather, repeat
+from floxide_amqp.core.reduce_node import ReduceNode
+from floxide_amqp.core.signals import Signal
+from floxide_amqp.core.transition import Hold, NextAll
 from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.core.workflow_ctx import WorkflowCtx
 
 
 @node
@@ -48,7 +58,7 @@ digraph "Packing" {
   "<start>" -> "split" [label="str"];
   "split" [label="split\\nstr -> str", shape=house, style=solid];
   "pick" [label="pick\\nstr -> str"];
-  "pack" [label="pack\\nlist[str] -> str | None", shape=invtrapezium, style=solid];
+  "pack" [label="pack\\nlist[str] -> str | None\\ngather", shape=invtrapezium, style=solid];
   "excuse" [label="excuse\\nstr -> None"];
   "split" -> "pick";
   "pick" -> "pack";
@@ -63,7 +73,7 @@ flowchart LR
   start -->|"str"| n0
   n0[/"split<br/>str -&gt; str"\\]
   n1("pick<br/>str -&gt; str")
-  n2[\\"pack<br/>list[str] -&gt; str #124; None"/]
+  n2[\\"pack<br/>list[str] -&gt; str #124; None<br/>gather"/]
   n3("excuse<br/>str -&gt; None")
   n0 --> n1
   n1 --> n2
@@ -98,6 +108,119 @@ def test_names_that_would_break_the_syntax_are_escaped() -> None:
     assert 'digraph "\\"Odd\\"" {' in Odd.to_dot()
     assert '"a \\"quoted\\" \\\\ name | & ]<b;" -> "pick";' in Odd.to_dot()
     assert 'n0("a #quot;quoted#quot; \\ name #124; &amp; ]&lt;b;<br/>str -&gt; str")' in Odd.to_mermaid()
+
+
+@node
+async def begin(x: int) -> int:
+    return x
+
+
+@node
+async def left(x: int) -> int:
+    return x
+
+
+@node
+async def right(x: int) -> int:
+    return x
+
+
+@node
+async def both(given: tuple[int, int]) -> int:
+    return sum(given)
+
+
+@node
+async def maybe_both(given: tuple[int | None, int | None]) -> int:
+    return sum(filter(None, given))
+
+
+@node
+async def total(given: list[int]) -> int:
+    return sum(given)
+
+
+@node
+async def total_or_not(given: list[int | FailureInfo]) -> int:
+    return len(given)
+
+
+@node
+async def spread(x: int) -> NextAll[int]:
+    return NextAll([x])
+
+
+def add(so_far: int, x: int) -> int:
+    return so_far + x
+
+
+@pytest.mark.parametrize(
+    ("join", "caption"),
+    [
+        (all_of(left, right) >> both, "all_of 2 edges"),
+        (all_of(left, right, missing="skip") >> maybe_both, "all_of 2 edges, missing=skip"),
+        (all_of_each([left, right]) >> total, "all_of 2 edges"),
+        (any_of(left, right) >> begin.named("either"), "any_of 2 edges"),
+        (n_of(1, left, right) >> total, "1 of 2 edges"),
+        (n_of(2, left, right, missing="skip") >> total, "all_of 2 edges, missing=skip"),
+    ],
+)
+def test_a_join_of_edges_is_drawn_with_its_kind(join: Path[Any, int], caption: str) -> None:
+    class Joined(WorkflowDefinition[int, int]):
+        start = begin
+        edges = (begin >> (left, right), join)
+
+    assert f'\\n{caption}", shape=invhouse, style=solid];' in Joined.to_dot()
+    assert re.search(rf'n3{{{{".*<br/>{caption}"}}}}', Joined.to_mermaid())
+
+
+@pytest.mark.parametrize(
+    ("closing", "caption"),
+    [
+        (gather(total), "gather"),
+        (gather(total, at_most=3), "gather, at_most=3"),
+        (gather(total_or_not, errors="collect"), "gather, errors=collect"),
+        (gather(total_or_not, errors="collect", at_most=2), "gather, at_most=2, errors=collect"),
+        (gather(ReduceNode(add, 0)), "reduce"),
+        (first(left), "first"),
+    ],
+)
+def test_what_closes_a_fan_out_is_drawn_with_how_it_does(closing: Path[int, int], caption: str) -> None:
+    class Gathered(WorkflowDefinition[int, int]):
+        start = spread
+        edges = (spread >> right >> closing,)
+
+    assert f'\\n{caption}", shape=invtrapezium, style=solid];' in Gathered.to_dot()
+    assert f'<br/>{caption}"/]' in Gathered.to_mermaid()
+
+
+def test_holds_timeouts_keys_and_children_are_drawn() -> None:
+    @node(timeout=30, concurrency=Concurrency("scales", limit=2))
+    async def weigh(x: int) -> int:
+        return x
+
+    @node(concurrency=Concurrency("account", limit=5, key=lambda x: x))
+    async def ask(ctx: WorkflowCtx, x: int) -> int | Hold:
+        return x if ctx.timed_out else Hold(until=Signal("answer", int), timeout=5)
+
+    class Inner(WorkflowDefinition[int, int]):
+        start = begin
+
+    class Outer(WorkflowDefinition[int, int | str]):
+        start = weigh
+        edges = (
+            weigh >> ask >> ChildWorkflow(Inner, timeout=90),
+            ask.on_timeout >> ChildWorkflow(Inner, wait=False, name="aside"),
+        )
+
+    dot, mermaid = Outer.to_dot(), Outer.to_mermaid()
+    assert '"weigh" [label="weigh\\nint -> int\\ntimeout 0:00:30\\n2 at a time of scales"];' in dot
+    assert '"ask" [label="ask\\nint -> int\\nmay hold\\n5 at a time per account"];' in dot
+    assert '"Inner" [label="Inner\\nint -> int\\nrun of Inner, timeout 0:01:30", peripheries=2];' in dot
+    assert '"aside" [label="aside\\nint -> str\\nrun of Inner, not waited for", peripheries=2];' in dot
+    assert '"ask" -> "aside" [label="on_timeout", style=dashed, color=red];' in dot
+    assert 'n2[["Inner<br/>int -&gt; int<br/>run of Inner, timeout 0:01:30"]]' in mermaid
+    assert 'n1 -.->|"on_timeout"| n3' in mermaid
 
 
 def test_every_node_and_edge_is_drawn() -> None:

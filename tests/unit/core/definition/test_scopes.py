@@ -277,6 +277,31 @@ def test_a_node_that_may_hold_merges_many_into_one() -> None:
     assert not make(each, each >> a >> merge >> b).many_outputs
 
 
+def test_branches_that_may_hold_have_many_outputs_where_a_list_of_them_is_declared() -> None:
+    ask, wait = merge.named("ask"), merge.named("wait")
+    assert make(a, a >> (ask, wait), returns=list[int]).many_outputs  # each holds for a signal of its own
+    assert make(a, a >> (ask >> b, wait >> c), returns=list[int]).many_outputs
+    assert make(each, each >> merge, returns=list[int]).many_outputs
+    assert not make(a, a >> (ask, wait)).many_outputs
+    assert not make(a, a >> merge).many_outputs
+    refused(
+        "it is declared to return list[int], but it may end at 'merge' with int.",
+        lambda: make(a, a >> merge, returns=list[int]),  # nothing fans out
+    )
+    refused(
+        "it is declared to return list[str], but it may end at 'merge' with int.",
+        lambda: make(each, each >> merge, returns=list[str]),
+    )
+
+
+def test_a_merge_that_makes_a_list_returns_one() -> None:
+    @node
+    async def listed(value: int) -> list[int] | Hold:
+        return [value]
+
+    assert not make(each, each >> listed, returns=list[int]).many_outputs
+
+
 def test_what_follows_a_merge_may_fan_out_again() -> None:
     assert make(each, each >> merge >> (b, c), returns=list[int]).many_outputs
 

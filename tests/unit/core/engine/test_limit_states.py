@@ -16,6 +16,7 @@ from floxide_amqp.core.limits import (
     LimitState,
     Ticket,
     epoch_of,
+    key_text,
     noted,
     number_and_limit,
     release,
@@ -97,16 +98,15 @@ def test_an_item_says_which_ticket_and_which_key() -> None:
 
 
 def test_the_key_of_a_value_is_its_text() -> None:
-    limit = Concurrency("account", limit=2)
-    assert limit.id_of("a b/c") == "account/a b/c"
-    assert limit.id_of(7) == "account/7"
-    assert limit.id_of(None) is None
+    assert key_text("account", "a b/c") == "a b/c"
+    assert key_text("account", 7) == "7"
+    assert key_text("account", None) is None
     with pytest.raises(TypeError, match="text, a whole number or None, not list"):
-        limit.id_of(["a"])
+        key_text("account", ["a"])
     with pytest.raises(ValueError, match="at most 200"):
-        limit.id_of("x" * 201)
+        key_text("account", "x" * 201)
     with pytest.raises(ValueError, match="printable"):
-        limit.id_of("a\nb")
+        key_text("account", "a\nb")
 
 
 @pytest.mark.parametrize(
