@@ -32,7 +32,7 @@ FROM ?= 0
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: help demo demo-cluster deploy-demo test check lint simulate fuzz bench chaos scenario soak docs format services clean
+.PHONY: rolling-deploy help demo demo-cluster deploy-demo test check lint simulate fuzz bench chaos scenario soak docs format services clean
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -69,6 +69,9 @@ lint: $(VENV)/.made ## The same without the tests, which are among all tests
 
 chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s with SEED=1 on STORE=sqlite, then check every run; SMOKE=1 takes 30 s
 	@$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) $(if $(STORE),--store $(STORE)) $(if $(SMOKE),--smoke) $(ARGS)
+
+rolling-deploy: $(VENV)/.made services ## Replace workers of version 1 by those of version 2 while runs are under way, under each policy: RUNS=40 on STORE=postgresql
+	@$(BIN)/python -m examples.rolling_deploy $(if $(STORE),--store $(STORE)) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 scenario: $(VENV)/.made services ## Show one claim about recovery with its figures: NAME=wiped-broker (ARGS=--help lists them)
 	@$(BIN)/python -m tests.chaos $(NAME) --seed $(SEED) $(ARGS)

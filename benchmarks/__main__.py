@@ -205,7 +205,7 @@ async def measure_waking(options: argparse.Namespace) -> int:
 
 async def measure_fan_in(options: argparse.Namespace) -> int:
     machine = begin(options)
-    items = 1_500 if options.smoke else options.items
+    items = 200 if options.smoke else options.items
     joins = options.join or list(fan_in.KINDS)
     found = await fan_in.measure_fan_in(options.store or ["sqlite"], joins, items, options.workers)
     text = fan_in.fan_in_table(found)

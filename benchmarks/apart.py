@@ -96,3 +96,13 @@ def peak_mib(process: int | None = None) -> float:
     status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
+
+
+def processor_seconds(process: int) -> float:
+    """Return the processor time that a process has had so far, in all its threads.
+
+    Source:
+        proc(5), "utime" and "stime".
+    """
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

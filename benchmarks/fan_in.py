@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.apart import NAMESPACE_VARIABLE, ROOT, Servers, peak_mib, worker_processes
+from benchmarks.apart import NAMESPACE_VARIABLE, ROOT, Servers, peak_mib, processor_seconds, worker_processes
 from benchmarks.own_stores import own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
@@ -76,10 +76,12 @@ class Ran:
     """One run, as the process that started it and waited for it saw it.
 
     Attributes:
+        processor_seconds: Of its own.
         peak_mib: Peak of its memory; before the run, `idle_mib`.
     """
 
     seconds: float
+    processor_seconds: float
     peak_mib: float
     idle_mib: float
 
@@ -93,6 +95,7 @@ class FanIn:
         store: Where it ran.
         orchestrator: What its process took; where there are no workers, that of everything.
         worker_mib: Peak of each worker's memory; before the run, `worker_idle_mib`.
+        worker_seconds: Processor time of each worker during the run.
     """
 
     join: str
@@ -101,6 +104,7 @@ class FanIn:
     orchestrator: Ran
     worker_mib: tuple[float, ...] = ()
     worker_idle_mib: tuple[float, ...] = ()
+    worker_seconds: tuple[float, ...] = ()
 
     @property
     def steps_per_second(self) -> float:
@@ -138,13 +142,14 @@ async def _apart(join: str, store: str, items: int, workers: int) -> FanIn:
             async with worker_processes(
                 "benchmarks.fan_in:app", Path(name), servers, number=workers, concurrency=CONCURRENCY
             ) as pids:
-                idle = tuple(map(peak_mib, pids))
+                idle, before = tuple(map(peak_mib, pids)), tuple(map(processor_seconds, pids))
                 ran = await _in_own_process(join, store, str(items), servers.broker, servers.store, servers.namespace)
-                peaks = tuple(map(peak_mib, pids))
+                peaks, after = tuple(map(peak_mib, pids)), tuple(map(processor_seconds, pids))
     finally:
         await asyncio.to_thread(broker.close)
     return FanIn(
-        join=join, store=store, items=items, orchestrator=ran, worker_mib=peaks, worker_idle_mib=idle
+        join=join, store=store, items=items, orchestrator=ran, worker_mib=peaks, worker_idle_mib=idle,
+        worker_seconds=tuple(end - begin for begin, end in zip(before, after, strict=True)),
     )  # fmt: skip
 
 
@@ -178,26 +183,27 @@ async def _run(application: Floxide, join: str, items: int) -> Ran:
     async with application.orchestrator() as orchestrator:
         check(await (await orchestrator.start(workflow, 10)).result(timeout=60), 90)
         idle = peak_mib()
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.process_time()
         result = await (await orchestrator.start(workflow, items)).result(timeout=FOREVER)
-        seconds = time.perf_counter() - began
+        seconds, processor = time.perf_counter() - began, time.process_time() - before
         check(result, items * (items - 1))
-    return Ran(seconds=seconds, peak_mib=peak_mib(), idle_mib=idle)
+    return Ran(seconds=seconds, processor_seconds=processor, peak_mib=peak_mib(), idle_mib=idle)
 
 
 def fan_in_table(results: Sequence[FanIn]) -> str:
     """Return what was measured as a table."""
-    head = ("join", "store", "items", "seconds", "steps/s", "orchestrator: peak MiB (idle)", "each worker")
-    rows = [
-        (
-            each.join, each.store, f"{each.items:,}", f"{each.orchestrator.seconds:.1f}",
-            f"{each.steps_per_second:,.0f}", f"{each.orchestrator.peak_mib:.0f} ({each.orchestrator.idle_mib:.0f})",
-            ", ".join(
-                f"{peak:.0f} ({idle:.0f})" for peak, idle in zip(each.worker_mib, each.worker_idle_mib, strict=True)
-            ) or "in the same process",
+    head = ("join", "store", "items", "seconds", "steps/s", "process", "processor, s", "peak MiB", "idle MiB")
+    rows: list[tuple[str, ...]] = []
+    for each in results:
+        own, speed = each.orchestrator, f"{each.steps_per_second:,.0f}"
+        what = (each.join, each.store, f"{each.items:,}", f"{own.seconds:.1f}", speed)
+        name = "orchestrator" if each.worker_mib else "both in one"
+        rows.append((*what, name, f"{own.processor_seconds:.1f}", f"{own.peak_mib:.0f}", f"{own.idle_mib:.0f}"))
+        workers = zip(each.worker_seconds, each.worker_mib, each.worker_idle_mib, strict=True)
+        rows += (
+            (*what, f"worker {number}", f"{seconds:.1f}", f"{peak:.0f}", f"{idle:.0f}")
+            for number, (seconds, peak, idle) in enumerate(workers, 1)
         )
-        for each in results
-    ]  # fmt: skip
     return table(head, rows)
 
 

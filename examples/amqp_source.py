@@ -59,7 +59,7 @@ async def shop(broker: str, queue: str) -> None:
 
 async def told(orchestrator: Orchestrator, messages: int) -> list[str]:
     """Return what became of the messages once all of them were taken."""
-    while sum(each.received for each in await orchestrator.sources.list()) < messages:
+    while sum(each.received for each in await orchestrator.sources.list()) < messages:  # noqa: ASYNC110
         await asyncio.sleep(0.05)  # the counts are written after the runs, and before the messages go
     info = await orchestrator.sources.get("orders")
     runs = [orchestrator.handle(Shipping, f"orders:{number}") for number in (17, 18)]

@@ -15,6 +15,7 @@ from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
 from floxide_amqp.core.node import Node, node, with_retry
 from floxide_amqp.core.path import Path, fan_out, first, gather, repeat
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.reducers import Append, LastWrite, Max, Min, Reducer, Sum, Union
@@ -70,6 +71,7 @@ from floxide_amqp.runtime.amqp_source import AmqpSource, Binding
 from floxide_amqp.runtime.bulk import BulkFailure, BulkReport
 from floxide_amqp.runtime.health import WorkerHealth
 from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, StartCall, StepCall
+from floxide_amqp.runtime.iterator_source import IteratorSource
 from floxide_amqp.runtime.kin_views import ChildInfo, ChildPage
 from floxide_amqp.runtime.limit_views import LimitInfo, RateInfo
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
@@ -163,6 +165,7 @@ __all__ = [
     "ItemEnded",
     "ItemFailed",
     "ItemHeld",
+    "IteratorSource",
     "JoinIncompleteError",
     "LastWrite",
     "LimitInfo",
@@ -188,6 +191,7 @@ __all__ = [
     "Orchestrator",
     "Overlap",
     "Path",
+    "Priority",
     "RateInfo",
     "RateLimit",
     "ReduceNode",

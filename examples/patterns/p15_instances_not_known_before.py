@@ -35,7 +35,7 @@ class NoMore:
     pass
 
 
-REPORT = Signal("report", Witness | NoMore)
+REPORT: Signal[Witness | NoMore] = Signal("report", Witness | NoMore)
 
 
 @node

@@ -19,7 +19,7 @@ from floxide_amqp.apps.settings import read_settings
 async def opened(*workflows: type[Workflow[Any, Any, Any]]) -> AsyncGenerator[Orchestrator]:
     """Open an orchestrator where the environment says, and a worker beside it."""
     settings = read_settings()
-    app = Floxide(settings.broker, store=settings.store, workflows=workflows)
+    app = Floxide(settings.broker, store=settings.store, namespace="patterns", workflows=workflows)
     async with app.orchestrator(with_worker=True) as desk:
         yield desk
 

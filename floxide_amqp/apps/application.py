@@ -55,9 +55,9 @@ from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.schedule import Schedule
 from floxide_amqp.runtime.schedules import check_declared
-from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
-from floxide_amqp.runtime.source_feed import SourceFeed
+from floxide_amqp.runtime.source_feeds import Feed, feed_of
 from floxide_amqp.runtime.sources import check_sources
 from floxide_amqp.runtime.threads import THREAD_NAME
 from floxide_amqp.runtime.vitals import new_record
@@ -90,7 +90,7 @@ class Floxide:
             such as ``[Compression(), Encryption(keys)]``. What was stored before stays readable.
         broker_settings: Deadlines and security of the broker's connections.
         schedules: What its workers start again and again: each worker puts them into the store when it begins.
-        sources: Queues whose messages start runs: each worker takes messages of those that say so.
+        sources: Queues and iterators whose items start runs: each worker runs those that say so.
 
     Raises:
         ConfigurationError: A URL cannot be understood, a broker comes without a shared store, two workflows have the
@@ -113,7 +113,7 @@ class Floxide:
         codec: Codec | Sequence[Codec] = (),
         broker_settings: AmqpSettings = DEFAULT_SETTINGS,
         schedules: Iterable[Schedule[Any]] = (),
-        sources: Iterable[AmqpSource[Any]] = (),
+        sources: Iterable[DeclaredSource] = (),
     ) -> None:
         self.registry = Registry(workflows)
         self._schedules = check_declared(schedules, self.registry)
@@ -186,7 +186,7 @@ class Floxide:
         return twin
 
     def embedded(self, store: StoreLocation = None, *, lifespan: Lifespan | None = None) -> Floxide:
-        """Return the same application without a broker, to run in one process.
+        """Return the same application without a broker, to run in one process; queues of its sources are left alone.
 
         Args:
             store: Where it keeps its runs, as for the class; memory by default.
@@ -194,6 +194,7 @@ class Floxide:
         """
         twin = copy(self)
         twin._lifespan = lifespan or self._lifespan
+        twin._sources = tuple(each for each in self._sources if not isinstance(each, AmqpSource))
         twin._place(None, store)
         return twin
 
@@ -288,8 +289,8 @@ class Floxide:
             yield worker
 
     @asynccontextmanager
-    async def source(self, name: str) -> AsyncGenerator[SourceFeed]:
-        """Open a source, to be run in this process without a worker: call `SourceFeed.run` on it.
+    async def source(self, name: str) -> AsyncGenerator[Feed]:
+        """Open a source, to be run in this process without a worker: call `run` on it, and `stop` to end that.
 
         Args:
             name: The name of one of the application's sources.
@@ -301,15 +302,15 @@ class Floxide:
         if source is None:
             known = ", ".join(repr(each.name) for each in self._sources) or "none"
             raise ConfigurationError(f"The application declares no source {name!r}; it declares: {known}.")
-        queue = self._message_sources().get(name)
-        if queue is None:
-            raise ConfigurationError(
-                f"Source {name!r} has no broker: give one to Floxide(...), or AmqpSource(..., broker='amqp://…')."
-            )
         async with AsyncExitStack() as stack:
             process = WorkerId(f"source-{_process_name()}")
             services = await self._services(stack, Resources(), process, self.limits, is_worker=True)
-            yield SourceFeed(services, source, queue)
+            feed = feed_of(services, source)
+            if feed is None:
+                raise ConfigurationError(
+                    f"Source {name!r} has no broker: give one to Floxide(...), or AmqpSource(..., broker='amqp://…')."
+                )
+            yield feed
 
     def pool(
         self,
@@ -327,7 +328,8 @@ class Floxide:
             size: How many; at least 1.
             concurrency: Steps in flight at a time, each.
             queues: Task queues to serve; by default all that the workflows' nodes use.
-            labels, only_labelled: What they have that nodes may ask for, as for `worker`.
+            labels: What they have that nodes may ask for, as for `worker`.
+            only_labelled: Leave nodes that ask for no label to other workers.
             owns_process: Whether this process is there for the pool alone, as for `worker`.
         """
         return WorkerPool(
@@ -397,7 +399,7 @@ class Floxide:
         """Where the messages of its sources come from; without a broker only of those that name their own."""
         settings, found = self._broker_settings, dict[str, MessageSource]()
         for source in self._sources:
-            if (url := source.broker or self._broker) is not None:
+            if isinstance(source, AmqpSource) and (url := source.broker or self._broker) is not None:
                 topology = source_topology(source)
                 found[source.name] = AmqpMessageSource(url, topology, namespace=self._namespace, settings=settings)
         return found

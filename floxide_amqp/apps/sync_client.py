@@ -18,6 +18,7 @@ from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.background_loop import BackgroundLoop
 from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -108,12 +109,14 @@ class Client:
         timeout: timedelta | float | None = None,
         dedupe_key: str | None = None,
         dedupe_for: timedelta | float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> Run[OutT]:
         """Store a run and send its first message; see `Orchestrator.start`."""
         handle = self.call(
             lambda it: it.start(
                 workflow, input, context=context, run_id=run_id, attributes=attributes, delay=delay,
                 start_at=start_at, timeout=timeout, dedupe_key=dedupe_key, dedupe_for=dedupe_for,
+                priority=priority,
             )
         )  # fmt: skip
         return Run(self, handle)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from floxide_amqp.core.changes import ArriveAt, AwaitJoin, Change, Count, CountJoins, CountScope, WhenJoins
-from floxide_amqp.core.decisions import Effects, Firing
-from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.decisions import Effects, Firing, Step
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.joins import EdgeJoin, JoinInstance, JoinShape, arrived, waiting
 from floxide_amqp.core.records import InputKind, ItemInput, ScopePath, WorkItem
@@ -37,12 +36,12 @@ class Arriving:
 
 
 def join_item(
-    graph: Graph, instance: JoinInstance, join: EdgeJoin, scope: ScopePath, parent: str, *, number: int, payload: bytes
+    step: Step, instance: JoinInstance, join: EdgeJoin, scope: ScopePath, parent: str, *, number: int, payload: bytes
 ) -> WorkItem:
     """Return the item of an instance of a join.
 
     Args:
-        graph: Where the join is.
+        step: The step that lets it run.
         instance: Which instance.
         join: The join.
         scope: The scopes around it.
@@ -55,9 +54,9 @@ def join_item(
     else:
         input_ = ItemInput(kind=InputKind.JOIN, opener=instance.join_id, number=number)
     return WorkItem(
-        item_id=instance.join_id, node=instance.node, queue=graph.nodes[instance.node].options.queue,
-        status=WorkItemStatus.PENDING, input=input_, scope=scope, order=instance.order, parent=parent,
-        loops=instance.loops,
+        item_id=instance.join_id, node=instance.node,
+        queue=step.header.queue_for(step.graph.nodes[instance.node].options.queue), status=WorkItemStatus.PENDING,
+        input=input_, scope=scope, order=instance.order, parent=parent, loops=instance.loops,
     )  # fmt: skip
 
 

@@ -198,7 +198,7 @@ def undo_step(
 ) -> Decision:
     """A compensation becomes an item, in place of the timer that led to it; refused where it is one already."""
     item = WorkItem(
-        item_id=undoing_id(header.run_id, step.item_id), node=step.node, queue=step.queue,
+        item_id=undoing_id(header.run_id, step.item_id), node=step.node, queue=header.queue_for(step.queue),
         status=WorkItemStatus.PENDING, parent=step.item_id,
         input=ItemInput(
             kind=InputKind.UNDO, payload=step.output or b"", opener=step.item_id, number=number,

@@ -73,9 +73,9 @@ def _caption(node: GraphNode) -> list[str]:
         lines.append(_child(cast("_Child", node.node)))
     if node.options.timeout is not None:
         lines.append(f"timeout {node.options.timeout}")
-    if node.options.concurrency is not None:
-        limit = node.options.concurrency
-        lines.append(f"{limit.limit} at a time {'of' if limit.key is None else 'per'} {limit.name}")
+    lines += _limits(node)
+    if node.options.labels:
+        lines.append(f"needs {', '.join(sorted(node.options.labels))}")
     if node.options.compensation is not None:
         lines.append(f"undone by {node.options.compensation.name}")
     if node.fan_out is not None and node.fan_out.wave is not None:
@@ -111,6 +111,16 @@ class _Child(Protocol):
 
 def _is_child(node: GraphNode) -> bool:
     return node.node.signature().starts_run
+
+
+def _limits(node: GraphNode) -> list[str]:
+    lines: list[str] = []
+    if (key := node.options.concurrency) is not None:
+        lines.append(f"{key.limit} at a time {'of' if key.key is None else 'per'} {key.name}")
+    if (rate := node.options.rate) is not None:
+        within = rate.per if isinstance(rate.per, timedelta) else timedelta(seconds=rate.per)
+        lines.append(f"{rate.limit} in {within} {'of' if rate.key is None else 'per'} {rate.name}")
+    return lines
 
 
 def _child(child: _Child) -> str:

@@ -24,6 +24,7 @@ from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.node_names import OPTION_NAMES, DefaultName, check_name, refuse_reserved_names
 from floxide_amqp.core.options import Executor, NodeOptions, check_node_options
 from floxide_amqp.core.path import Connections, Entry, Exit, Path
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.signature import EnclosingNames, NodeSignature, read_function
@@ -71,6 +72,7 @@ class Node(Path[I_contra, O_co]):
     compensation: ClassVar[Node[Any, Any] | None]
     concurrency: ClassVar[Concurrency | None]
     rate: ClassVar[RateLimit | None]
+    priority: ClassVar[Priority | None]
     labels: ClassVar[AbstractSet[str] | None]
     executor: ClassVar[Executor]
 
@@ -389,6 +391,7 @@ def node(
     requires: tuple[type, ...] = (),
     concurrency: Concurrency | None = None,
     rate: RateLimit | None = None,
+    priority: Priority | None = None,
     labels: AbstractSet[str] | None = None,
     executor: Executor = "thread",
 ) -> _Decorate: ...
@@ -404,6 +407,7 @@ def node(
     requires: tuple[type, ...] = (),
     concurrency: Concurrency | None = None,
     rate: RateLimit | None = None,
+    priority: Priority | None = None,
     labels: AbstractSet[str] | None = None,
     executor: Executor = "thread",
 ) -> _DecorateCompensated[I, O]: ...
@@ -425,6 +429,7 @@ def node(fn: Any = None, /, **options: Any) -> Any:  # noqa: D417  # the options
             cancelled later.
         concurrency: How many steps of one key are at work at once, over all workers; None for no limit.
         rate: How many bodies of one key start within a time, over all workers; None for no limit.
+        priority: The level of its steps; None for that of their run.
         labels: What a worker must have to run it, such as ``{"gpu"}``; None for the workflow's, an empty set for none.
         executor: Of a ``def`` function: ``"thread"``, or ``"process"`` to run it in a process of its own, which a
             timeout or a cancellation kills.
@@ -461,8 +466,9 @@ def _make_node(function: Any, options: dict[str, Any]) -> FunctionNode[Any, Any,
         )
     unknown = sorted(set(options) - set(OPTION_NAMES))
     if unknown:
+        hint = " A copy of another name is made by .named(...)." if unknown[0] == "name" else ""
         raise DefinitionError(
-            f"@node: {unknown[0]!r} is no option of a node. The options are {', '.join(OPTION_NAMES)}."
+            f"@node: {unknown[0]!r} is no option of a node. The options are {', '.join(OPTION_NAMES)}.{hint}"
         )
     name = getattr(function, "__name__", "?")
     return FunctionNode(function, check_node_options(where=f"node {name!r}", **options))

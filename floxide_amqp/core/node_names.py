@@ -12,7 +12,7 @@ MAX_NAME_LENGTH: Final = 200
 
 OPTION_NAMES: Final = (
     "queue", "retry", "timeout", "isolated", "at_most_once", "requires", "compensation", "concurrency",
-    "rate",
+    "rate", "priority",
     "labels", "executor",
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, cast
 
 from floxide_amqp.core.limits import Concurrency
+from floxide_amqp.core.priorities import Priority, check_priority, leveled
 from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.task_queues import NO_LABELS, check_labels, effective_queue
@@ -44,6 +45,7 @@ class NodeOptions:
         compensation: The node that undoes what it did, if its run fails or is cancelled; None where nothing does.
         concurrency: How many steps of one key are at work at once; None for no limit.
         rate: How many bodies of one key start within a time; None for no limit.
+        priority: Its level; None for that of its run.
     """
 
     queue: str = ""
@@ -54,6 +56,7 @@ class NodeOptions:
     requires: tuple[type, ...] = ()
     concurrency: Concurrency | None = None
     rate: RateLimit | None = None
+    priority: Priority | None = None
     labels: frozenset[str] | None = None
     executor: Executor = "thread"
     compensation: Any = None  # `AnyNode | None`, which knows the options itself
@@ -75,7 +78,7 @@ class NodeOptions:
         queue = self.queue or outer.queue
         if isinstance(outer, WorkflowOptions):  # nobody further out says anything: this is the node of a graph
             labels = labels or NO_LABELS
-            queue = effective_queue(queue, labels)
+            queue = leveled(effective_queue(queue, labels), self.priority or Priority.NORMAL)
         return replace(self, queue=queue, labels=labels, retry=NO_RETRY if self.at_most_once else retry)
 
 
@@ -89,6 +92,7 @@ class WorkflowOptions:
         queue: Task queue of nodes without their own.
         labels: What workers must have to run nodes that do not say so themselves.
         versions: What a worker that has only this version does with runs of an older one.
+        priorities: Whether runs may be started with a priority: its workers serve a queue for each level.
     """
 
     retry: RetryPolicy | None = None
@@ -96,6 +100,7 @@ class WorkflowOptions:
     queue: str = DEFAULT_QUEUE
     labels: frozenset[str] | None = None
     versions: VersionPolicy = VersionPolicy.STRICT
+    priorities: bool = False
 
 
 def check_timeout(given: object, *, where: str) -> timedelta | None:
@@ -117,10 +122,11 @@ def check_timeout(given: object, *, where: str) -> timedelta | None:
 
 def check_queue(given: object, *, where: str) -> str:
     """Return the name of a task queue; the error names `where`."""
-    if isinstance(given, str) and len(given) <= MAX_QUEUE_LENGTH and given.isprintable() and not set(given) & set(" /"):
+    if isinstance(given, str) and len(given) <= MAX_QUEUE_LENGTH and given.isprintable() and not set(given) & set(" /!"):
         return given
     raise DefinitionError(
-        f"{where}: queue={given!r} must be at most {MAX_QUEUE_LENGTH} printable characters without spaces and slashes."
+        f"{where}: queue={given!r} must be at most {MAX_QUEUE_LENGTH} printable characters without spaces, slashes and "
+        "exclamation marks."
     )
 
 
@@ -150,6 +156,7 @@ def check_node_options(
     compensation: object = None,
     concurrency: object = None,
     rate: object = None,
+    priority: object = None,
     labels: object = None,
     executor: object = "thread",
 ) -> NodeOptions:
@@ -173,14 +180,17 @@ def check_node_options(
         compensation=_check_compensation(compensation, where=where),
         concurrency=_check_concurrency(concurrency, where=where),
         rate=_check_rate(rate, where=where),
+        priority=check_priority(priority, where=where),
         labels=check_labels(labels, where=where),
         executor=_check_executor(executor, where=where),
     )
 
 
 def _check_executor(given: object, *, where: str) -> Executor:
-    if given in ("thread", "process"):
-        return cast("Executor", given)
+    if given == "thread":
+        return "thread"
+    if given == "process":
+        return "process"
     raise DefinitionError(f"{where}: executor={given!r} must be 'thread' or 'process'.")
 
 

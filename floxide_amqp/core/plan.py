@@ -146,7 +146,7 @@ class Plan:
         known = self.arriving.get(instance.join_id)
         if known is None:
             item = join_item(
-                step.graph, instance, join, scope, step.item.item_id, number=join.need, payload=route.payload
+                step, instance, join, scope, step.item.item_id, number=join.need, payload=route.payload
             )  # fmt: skip
             known = self.arriving[instance.join_id] = Arriving(instance=instance, join=join, scope=scope, item=item)
         known.values.append((edge.position, route.payload))
@@ -165,7 +165,7 @@ class Plan:
         return WorkItem(
             item_id=derive_item_id(self.step.header.run_id, item.item_id, edge.id, route.suffix),
             node=edge.target,
-            queue=self.step.graph.nodes[edge.target].options.queue,
+            queue=self.step.header.queue_for(self.step.graph.nodes[edge.target].options.queue),
             status=WorkItemStatus.PENDING,
             input=input_ if input_ is not None else ItemInput(payload=route.payload),
             scope=scope,
@@ -224,7 +224,7 @@ class Plan:
             _fresh(opener),
             item_id=derive_item_id(self.step.header.run_id, origin, "join"),
             node=join,
-            queue=self.step.graph.nodes[join].options.queue,
+            queue=self.step.header.queue_for(self.step.graph.nodes[join].options.queue),
             input=ItemInput(kind=InputKind.ARRIVALS, opener=origin),
             scope=scope,
             parent=origin,

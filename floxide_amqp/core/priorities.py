@@ -15,8 +15,8 @@ from floxide_amqp.exceptions import DefinitionError
 MARK: Final = "!"
 """Between a queue and its level; no name that a user gives a queue contains one."""
 
-LONGEST_LEVEL: Final = 5
-"""Characters that a level adds to the name of a queue."""
+LONGEST_LEVEL: Final = 7
+"""Characters that a level adds to the name of a queue on the broker, where the mark takes three."""
 
 
 class Priority(Enum):

@@ -73,7 +73,9 @@ class RateLimit:
         """Check what was given."""
         where = f"RateLimit({self.name!r})"
         if not is_limit_name(self.name):
-            raise DefinitionError(f"{where}: the name must be 1 to 100 printable characters without blanks and slashes.")
+            raise DefinitionError(
+                f"{where}: the name must be 1 to 100 printable characters without blanks and slashes."
+            )
         Rate.of(self.limit, self.per, self.burst, where=where)
         if self.key is not None and not callable(self.key):
             raise DefinitionError(f"{where}: key={self.key!r} must be a function of the node's input, or left out.")
@@ -168,7 +170,9 @@ def reserve(state: RateState, declared: Rate, wishes: Sequence[Wish], now_us: in
     rate = state.override or declared
     interval = rate.interval_us
     allowance = rate.burst * interval
-    furthest = now_us + AHEAD_US + 1000 * rate.per_ms + allowance + interval  # beyond it nothing was reserved: the clock
+    furthest = (
+        now_us + AHEAD_US + 1000 * rate.per_ms + allowance + interval
+    )  # beyond it nothing was reserved: the clock
     next_us, line_us = min(state.next_us, furthest), state.line_us  # was set back
     answers: dict[int, Instant] = {}
     for number in sorted(range(len(wishes)), key=lambda each: -wishes[each].ahead_us):

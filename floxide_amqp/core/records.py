@@ -13,6 +13,7 @@ from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.kin import ParentLink
+from floxide_amqp.core.priorities import Priority, leveled
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 
 ScopePath: TypeAlias = tuple[ScopeId, ...]
@@ -39,6 +40,7 @@ class RunHeader:
         parent: The run that started it, if one did.
         starts_at_ms: When it begins if that was put off, store time; 0 of one that begins at once.
         forked_from: The run and the item of it that this one began with, if it was forked.
+        priority: The number of its level of priority, for nodes without their own; 0 for the normal one.
     """
 
     run_id: RunId
@@ -54,6 +56,11 @@ class RunHeader:
     parent: ParentLink | None = None
     starts_at_ms: int = 0
     forked_from: ParentLink | None = None
+    priority: int = 0
+
+    def queue_for(self, task_queue: str) -> str:
+        """Return the task queue for an item of the run, of that of its node."""
+        return leveled(task_queue, Priority.numbered(self.priority)) if self.priority else task_queue
 
     @property
     def begins_at_ms(self) -> int:

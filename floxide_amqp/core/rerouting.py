@@ -1,4 +1,4 @@
-"""An item moves to another task queue: its node's queue or labels changed, and nobody serves the one it was put into."""
+"""An item moves to another task queue: a deploy changed its node's, and nobody serves the one it was put into."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def reroute(
     out = Outgoing(moved, turn + 1, message_entry(now_ms, item.item_id, turn + 1), recovered=True)
     return Decision(
         conditions=(TurnIs(item.item_id, turn),),
-        changes=(*forget, PutItem(moved, is_listed=True), EnterMessage(task_queue, out.entry, item.item_id, turn + 1, publisher)),
+        changes=(
+            *forget,
+            PutItem(moved, is_listed=True),
+            EnterMessage(task_queue, out.entry, item.item_id, turn + 1, publisher),
+        ),
         effects=Effects(publish=(out,)),
     )

@@ -20,7 +20,7 @@ def resolve_joins(step: Step, outcome: JoinsRead) -> Decision:
         join = step.graph.nodes[instance.node].join
         if join is None:
             continue
-        plan.created.append(join_item(step.graph, instance, join, item.scope, item.item_id, number=number, payload=b""))
+        plan.created.append(join_item(step, instance, join, item.scope, item.item_id, number=number, payload=b""))
         plan.changes.append(CountJoins(arrived(instance.join_id), SETTLED))
     settled = len(plan.created) + outcome.lost
     if settled:

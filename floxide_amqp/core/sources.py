@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final, cast
 from uuid import UUID
 
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId
@@ -108,10 +108,9 @@ class MessageKey:
             case KeyKind.HEADER:
                 return _text_of(message.headers.get(self.name), f"header {self.name!r}")
             case KeyKind.FIELD:
-                found: Any = value
                 for part in self.name.split("."):
-                    found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
-                return _text_of(found, f"field {self.name!r}")
+                    value = _field_of(value, part)
+                return _text_of(value, f"field {self.name!r}")
             case KeyKind.BODY:
                 return hashlib.blake2b(message.body, digest_size=DIGEST_BYTES).hexdigest()
 
@@ -212,6 +211,12 @@ class SourceCounts:
     duplicates: int = 0
     quarantined: int = 0
     rejected: int = 0
+
+
+def _field_of(value: object, name: str) -> object:
+    if isinstance(value, Mapping):
+        return cast("Mapping[object, object]", value).get(name)
+    return cast(object, getattr(value, name, None))
 
 
 def _named(name: str, what: str) -> str:

@@ -15,14 +15,15 @@ from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Final, cast
 
+from floxide_amqp.core.priorities import LONGEST_LEVEL, MARK
 from floxide_amqp.exceptions import ConfigurationError, DefinitionError
 
 SEPARATOR: Final = "/"
 """Between the queue and each label; no name of a queue contains one."""
 
-MAX_LABELS_LENGTH: Final = 48
-"""Characters of all labels of a node, with a slash before each: 100 of a namespace, 6 of ``.work.`` and 100 of a queue
-leave so many of AMQP's 255."""
+MAX_LABELS_LENGTH: Final = 48 - LONGEST_LEVEL
+"""Characters of all labels of a node, with a slash before each: 100 of a namespace, 6 of ``.work.``, 100 of a queue and
+its level of priority leave so many of AMQP's 255."""
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*")
 
@@ -36,8 +37,8 @@ def effective_queue(queue: str, labels: AbstractSet[str] = NO_LABELS) -> str:
 
 
 def queue_named(task_queue: str) -> str:
-    """Return the queue that a node names, of its effective task queue."""
-    return task_queue.partition(SEPARATOR)[0]
+    """Return the queue that a node names, of its effective task queue, whatever its level of priority."""
+    return task_queue.partition(SEPARATOR)[0].partition(MARK)[0]
 
 
 def labels_needed(task_queue: str) -> frozenset[str]:

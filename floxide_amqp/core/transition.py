@@ -74,9 +74,9 @@ class NextAll(Transition[O_co]):
 class Hold(Transition[Never]):
     """Wait: the node runs again with the same input later, without occupying a worker meanwhile.
 
-    ``Hold(for_=...)`` and ``Hold(until_time=...)`` wait for a time; when it is over, `WorkflowCtx.timed_out` says so, or
-    the node's ``on_timeout`` edge is taken where it has one. ``Hold(until=signal)`` waits for a signal, whose
-    value `WorkflowCtx.received` returns then; one that came before is found there too, and ends the wait at once.
+    ``Hold(for_=...)`` and ``Hold(until_time=...)`` wait for a time; when it is over, `WorkflowCtx.timed_out` says it,
+    or the node's ``on_timeout`` edge is taken where it has one. ``Hold(until=signal)`` waits for a signal, whose value
+    `WorkflowCtx.received` returns then; one that came before is found there too, and ends the wait at once.
 
     ``Hold()`` leaves going on to another: an arrival that adds what it brings to the context and waits for the
     rest. Such a hold stands only if no other step changed the context since the body saw it, else the body runs again

@@ -76,6 +76,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
     _timeout: ClassVar[timedelta | None] = None
     _queue: ClassVar[str] = ""
     _labels: ClassVar[frozenset[str] | None] = None
+    _priorities: ClassVar[bool] = False
     _versions: ClassVar[VersionPolicy] = VersionPolicy.STRICT
 
     def __init_subclass__(
@@ -88,6 +89,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         queue: str = "",
         labels: AbstractSet[str] | None = None,
         versions: VersionPolicy | None = None,
+        priorities: bool | None = None,
         **more: Any,
     ) -> None:
         super().__init_subclass__(**more)
@@ -97,6 +99,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         cls._queue = check_queue(queue, where=where) or cls._queue
         cls._labels = cls._labels if labels is None else check_labels(labels, where=where)
         cls._versions = check_versions(versions, where=where) or cls._versions
+        cls._priorities = cls._priorities if priorities is None else priorities is True
         start: object = getattr(cls, "start", None)
         if start is None:
             if cls.edges:
@@ -113,7 +116,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
             context=_check_context(annotations[2], where),
             options=WorkflowOptions(
                 retry=cls._retry, timeout=cls._timeout, queue=cls._queue or DEFAULT_QUEUE, labels=cls._labels,
-                versions=cls._versions,
+                versions=cls._versions, priorities=cls._priorities,
             ),
             on_cancel=_check_on_cancel(cls.on_cancel, where),
             signals=_check_signals(cls.signals, where),

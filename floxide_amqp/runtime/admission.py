@@ -17,6 +17,7 @@ from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.limit_moves import runs_limited, with_ticket
+from floxide_amqp.core.priorities import Priority, level_of
 from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
@@ -47,8 +48,8 @@ _log = get_logger("floxide_amqp.admission")
 MAX_TRIES = 20
 """Conflicts in a row before an admission gives the message back: somebody else is at the item all the time."""
 
-PRIORITY = 5
-"""Of tickets for concurrency keys."""
+PRIORITIES = {Priority.HIGH: 8, Priority.NORMAL: 5, Priority.LOW: 2}
+"""Of tickets for concurrency keys, by the level of the item."""
 
 LOST_PER_DEATH = 10
 """An item that lost this many times more owners than may die on it is poison, even if it never died alone."""
@@ -165,10 +166,9 @@ class Admissions:
         item, turn, status = stored.item, stored.turn, stored.item.status
         if status is WorkItemStatus.IN_PROGRESS:
             return await self._in_progress(found, stored, message)
-        if status is not WorkItemStatus.PENDING:
-            return Dismissed(reason=status.value)
-        if item.item_id == envelope.item_id and envelope.turn < turn:
-            return Dismissed(reason="old turn")
+        is_old = item.item_id == envelope.item_id and envelope.turn < turn
+        if status is not WorkItemStatus.PENDING or is_old:
+            return Dismissed(reason="old turn" if status is WorkItemStatus.PENDING else status.value)
         if item.queue != envelope.queue and self._queues and item.queue not in self._queues:
             return await self._send_home(found, item, turn, message)
         graph = self._services.registry.find(found.header.workflow, found.header.version)
@@ -282,7 +282,7 @@ class Admissions:
         run_id = found.header.run_id
         return with_ticket(
             decision, run_id, item, found.epoch, turn, now_ms=self._services.now_ms(run_id), limit_id=limit_id,
-            priority=PRIORITY,
+            priority=PRIORITIES[level_of(item.queue)],
         )  # fmt: skip
 
     def _led(
@@ -424,7 +424,7 @@ def _may_wait(item: WorkItem, graph: Graph, limit_id: str | None) -> bool:
 
 
 def _closed(conflict: Conflict) -> Dismissed | None:
-    """Of a claim that was refused: whether a fan-out around the item was closed, so that it is about to be cancelled."""
+    """Of a claim that was refused: whether a fan-out around the item was closed; then it is about to be cancelled."""
     check = conflict.check
     is_closed = isinstance(check, Check) and check.key.name.startswith(keys.SCOPE_PREFIX)
     return Dismissed(reason="fan-out closed") if is_closed else None

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, Literal
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.sources import KeyFunction, MessageKey, SourceMessage, SourceSpec, check_source_name
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import DefinitionError
@@ -36,7 +37,7 @@ DEFAULT_MAX_BYTES: Final = 1024 * 1024
 MOST_BYTES: Final = 16 * 1024 * 1024
 """What `AmqpSource.max_bytes` can be: the longest value that a run can be given."""
 
-ExchangeType = Literal["direct", "topic", "fanout", "headers"]
+ExchangeType = Literal["direct", "topic", "fanout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class AmqpSource(Generic[InT]):
         extra_fields: Whether a body may have fields that the input type lacks, which are then ignored.
         context: Makes the run's initial context of its input and the message; None where every field has a default.
         attributes: Attributes of the run, each from the header of this name; one that is missing is left out.
+        priority: Makes the run's level of a message, of a workflow with ``priorities=True``; by default the normal one.
         declare: Declares the queue, durable, as this kind where it is missing; by default it is waited for.
         arguments: What it is declared with besides, such as ``{"x-dead-letter-exchange": "shop.dead"}``.
         bindings: Bound to the queue at each connection.
@@ -108,6 +110,7 @@ class AmqpSource(Generic[InT]):
     extra_fields: Literal["ignore", "refuse"] = "ignore"
     context: Callable[[InT, SourceMessage], Context] | None = None
     attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    priority: Callable[[SourceMessage], Priority] | None = None
     declare: Literal["quorum", "classic"] | None = None
     arguments: Mapping[str, str | int | bool] = field(default_factory=dict[str, "str | int | bool"])
     bindings: Sequence[Binding] = ()
@@ -122,10 +125,14 @@ class AmqpSource(Generic[InT]):
 
     def __post_init__(self) -> None:
         check_source_name(self.name)
-        if not 0 < len(self.queue.encode()) <= 255:  # noqa: PLR2004 - AMQP 0-9-1 short strings
+        if not 0 < len(self.queue.encode()) <= 255:
             raise self._refusal(f"queue={self.queue!r} has to have 1 to 255 bytes")
         if self.arguments and self.declare is None:
             raise self._refusal("arguments=... are for a queue that it declares: give declare='quorum' as well")
+        if self.priority is not None and not graph_of(self.workflow).options.priorities:
+            raise self._refusal(
+                "priority=... is for a workflow whose workers serve all levels: Workflow[...], priorities=True"
+            )
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise self._refusal(f"rate={self.rate!r} has to be more than 0")
         for what, given, most in (

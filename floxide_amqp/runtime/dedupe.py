@@ -99,7 +99,8 @@ async def _claim(services: Services, workflow: str, run_id: RunId, given: Dedupe
     if is_own or claim.is_started:
         return Claimed(claim.run_id, place=place, is_earlier=not is_own, is_there=claim.is_started)
     is_there = (
-        await services.runs.find(claim.run_id) is not None or (await services.runs.tombstone(claim.run_id))[0] is not None
+        await services.runs.find(claim.run_id) is not None
+        or (await services.runs.tombstone(claim.run_id))[0] is not None
     )
     return Claimed(claim.run_id, place=place, is_earlier=True, is_there=is_there)
 

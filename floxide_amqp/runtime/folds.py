@@ -16,6 +16,7 @@ from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.runs import PAGE
+from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_records import input_of
 
 YIELD_EVERY: Final = 200
@@ -58,4 +59,4 @@ def so_far(services: Services, admitted: Admitted, node: GraphNode, folding: Fol
     """
     packed = encode_payload(node.output, state)
     check_payload(packed, services.limits, f"what node {node.name!r} has folded so far")
-    return Folded(folding.after.encode() + _END + packed, admitted.item.input.number + len(folding.values))
+    return Folded(Unsealed(folding.after.encode() + _END + packed), admitted.item.input.number + len(folding.values))

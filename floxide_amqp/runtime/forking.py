@@ -106,7 +106,7 @@ def _begun_anew(
         reply_to=asked.reply_to, start_item=item_id, parent=None, starts_at_ms=0, forked_from=origin,
     )  # fmt: skip
     first = WorkItem(
-        item_id=item_id, node=item.node, queue=graph.nodes[item.node].options.queue, status=WorkItemStatus.PENDING,
+        item_id=item_id, node=item.node, queue=header.queue_for(graph.nodes[item.node].options.queue), status=WorkItemStatus.PENDING,
         input=ItemInput(payload=payload), scope=item.scope, order=item.order, loops=item.loops,
         failure=_plain(item.failure),
     )  # fmt: skip

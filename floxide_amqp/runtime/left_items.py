@@ -17,6 +17,7 @@ from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import PAGE, StoredItem
+from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_records import input_of, key_of
 
 ENDED = (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED, WorkItemStatus.CANCELLED)
@@ -44,7 +45,7 @@ async def read_left(services: Services, admitted: Admitted) -> Swept:
         counts=tuple((scope, live) for scope, (live, _) in zip(paths, counted, strict=True)),
         waiting=tuple((scope, number) for scope, (_, number) in zip(paths, counted, strict=True)),
         at_work=tuple(stored.item.item_id for stored in left if is_at_work(stored.item)),
-        after=None if rest is None else rest.encode(),
+        after=None if rest is None else Unsealed(rest.encode()),
     )
 
 

@@ -152,7 +152,8 @@ class LetterQueue:
             return  # maintenance waits for the server
         try:
             await self._postman.deliver(letter)
-        except Exception as error:  # noqa: BLE001 - a supervisor: it stays in the store, maintenance delivers it
+        except Exception as error:  # noqa: BLE001 - whatever a kind of letter may raise, user codecs too, must not
+            # end the queue: the letter stays in the store, and maintenance delivers it
             _log.warning(
                 "letter.failed", letter_id=letter.letter_id, kind=letter.kind, from_run=letter.from_run,
                 to_run=letter.to_run, error=_text(error), exc_info=not isinstance(error, FloxideError | TimeoutError),
@@ -210,7 +211,7 @@ class LeftLetters:
             await self._put_off_for_server(entry, due, error)
         except TimeoutError as error:
             await self._put_off_for_server(entry, due, error)
-        except Exception as error:  # noqa: BLE001 - the supervisor of one letter: it is tried again
+        except Exception as error:  # noqa: BLE001 - nor keep other letters back: it is tried again, ever more rarely
             await self._put_off(entry, due, error)
 
     async def _try(self, entry: Entry, due: DueLetter) -> None:

@@ -29,7 +29,7 @@ from floxide_amqp.runtime.parked import ParkedItems
 from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.schedules import DeclaredSchedules
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.side_by_side import report
+from floxide_amqp.runtime.side_by_side import raise_first, report
 from floxide_amqp.runtime.unserved import UnservedQueues
 from floxide_amqp.stores.indexes import MessageNote
 from floxide_amqp.stores.session import WAITED_FOR
@@ -95,12 +95,10 @@ class Maintenance:
         """Give back what this worker still holds without a message: once it has said goodbye, nobody looks for it.
 
         Raises:
-            FloxideError: Something could not be given back; the rest was.
+            FloxideError: Something could not be given back; the rest was. Of several errors the others are logged.
         """
         hand_overs = [part.workers.hand_over() for part in self._parts.values()]
-        for result in await asyncio.gather(*hand_overs, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+        raise_first(await asyncio.gather(*hand_overs, return_exceptions=True))
 
     async def _recover(self, note: MessageNote) -> None:
         """A message is known to be lost: what that means is decided beside its run."""

@@ -10,6 +10,7 @@ from floxide_amqp.core.attributes import AttributeValue
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.sources import MessageKey, SourceMessage, source_run_id
 from floxide_amqp.exceptions import PayloadMismatchError, UnusableMessageError
 from floxide_amqp.runtime.amqp_source import AmqpSource
@@ -77,6 +78,20 @@ def context_of(source: AmqpSource[Any], message: SourceMessage, value: Any) -> A
         UnusableMessageError: None can be made of it.
     """
     return None if source.context is None else _called(source.context, "context", value, message)
+
+
+def priority_of(source: AmqpSource[Any], message: SourceMessage) -> Priority:
+    """Return the level of a message's run.
+
+    Raises:
+        UnusableMessageError: None can be told.
+    """
+    if source.priority is None:
+        return Priority.NORMAL
+    level: object = _called(source.priority, "priority", message)
+    if not isinstance(level, Priority):
+        raise UnusableMessageError(problem=f"priority=... made {level!r:.60} of it", cure="It has to return a Priority")
+    return level
 
 
 def attributes_of(names: Mapping[str, str], message: SourceMessage) -> dict[str, AttributeValue]:

@@ -20,6 +20,7 @@ from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
@@ -80,6 +81,7 @@ class Start(Generic[InT]):
     timeout: timedelta | float | None = None
     dedupe_key: str | None = None
     dedupe_for: timedelta | float | None = None
+    priority: Priority = Priority.NORMAL
 
     @property
     def dedupe(self) -> DedupeKey | None:
@@ -154,6 +156,7 @@ class Orchestrator(Steering):
         timeout: timedelta | float | None = None,
         dedupe_key: str | None = None,
         dedupe_for: timedelta | float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> RunHandle[OutT]:
         """Store a run and send its first message; returns once the run is as durable as the store.
 
@@ -176,6 +179,7 @@ class Orchestrator(Steering):
                 earlier start holds, that start's run is returned, whatever id, input and context are given here, and
                 its handle is `deduplicated`.
             dedupe_for: How long the key holds, `timedelta` or seconds, 1 second to 366 days; a day if left out.
+            priority: The level of its steps, of a workflow with ``priorities=True``; a repeated start leaves it as it is.
 
         Raises:
             RunConflictError: A run with this id was started with something else.
@@ -188,7 +192,7 @@ class Orchestrator(Steering):
         """
         one = Start(
             input, context, run_id, attributes, delay=delay, start_at=start_at, timeout=timeout, dedupe_key=dedupe_key,
-            dedupe_for=dedupe_for,
+            dedupe_for=dedupe_for, priority=priority,
         )  # fmt: skip
         (handle,) = await self.start_many(workflow, [one])
         return handle
@@ -215,6 +219,7 @@ class Orchestrator(Steering):
                 self._waiters.key,
                 attributes=each.attributes,
                 times=each.times,
+                priority=each.priority,
             )
             for run_id, each in named
         ]

@@ -104,7 +104,7 @@ def main(descriptor: int, parent: int, level: int) -> None:
     """
     _die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # for the worker, which drains; handlers are not passed on by exec
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _ignore)
     channel = Channel(descriptor)
     logging.basicConfig(level=level, handlers=[_LogFrames(channel)])
     requests: queue.SimpleQueue[tuple[bytes, bytes, bytes]] = queue.SimpleQueue()
@@ -116,6 +116,10 @@ def main(descriptor: int, parent: int, level: int) -> None:
             node = _prepare(channel, body)
         elif node is not None:
             _perform(channel, node, body, value)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """A signal that is meant for the worker."""
 
 
 def _read(channel: Channel, requests: queue.SimpleQueue[tuple[bytes, bytes, bytes]]) -> None:

@@ -83,11 +83,12 @@ def error_frame(kind: bytes, error: BaseException) -> bytes:
     except Exception:  # noqa: BLE001 - the same
         message = f"<{type(error).__name__}.__str__ failed>"
     cls = type(error)
-    said: list[Any] = [cls.__module__, cls.__qualname__, message[:MAX_TEXT], _sane(text)[-MAX_TEXT:]]
-    for arguments, attributes in ((list(error.args), _plain_attributes(error)), ([message[:MAX_TEXT]], {})):
-        with suppress(CodecError):
-            return frame(kind, pack([*said, arguments, attributes]))
-    return frame(kind, pack([*(_sane(each) for each in said), [], {}]))
+    said: list[str] = [cls.__module__, cls.__qualname__, message[:MAX_TEXT], _sane(text)[-MAX_TEXT:]]
+    with suppress(CodecError):
+        return frame(kind, pack([*said, list(error.args), _plain_attributes(error)]))
+    told = [_sane(each) for each in said]
+    nothing: dict[str, Any] = {}
+    return frame(kind, pack([*told, [told[2]], nothing]))
 
 
 def read_error(body: bytes) -> BaseException:

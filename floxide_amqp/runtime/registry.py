@@ -10,6 +10,7 @@ from floxide_amqp.core.agreement import Agreement
 from floxide_amqp.core.child_workflow import children_of
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.options import DEFAULT_QUEUE
+from floxide_amqp.core.priorities import LEVELS, Priority, leveled
 from floxide_amqp.core.task_queues import queue_named, served_queues
 from floxide_amqp.core.versions import is_newer
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -97,7 +98,12 @@ class Registry:
 
     def queues(self) -> tuple[str, ...]:
         """Every task queue that a node of these workflows uses, sorted."""
-        return tuple(sorted({node.options.queue for graph in self._graphs.values() for node in graph.nodes.values()}))
+        found: set[str] = set()
+        for graph in self._graphs.values():
+            used = {node.options.queue for node in graph.nodes.values()}
+            levels = LEVELS if graph.options.priorities else (Priority.NORMAL,)
+            found |= {leveled(queue, level) for queue in used for level in levels}
+        return tuple(sorted(found))
 
     def served(
         self, queues: Collection[str], labels: AbstractSet[str] | None, *, only_labelled: bool = False

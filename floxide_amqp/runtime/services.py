@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from floxide_amqp.core.changes import Change, SetTimer, TurnIs
 from floxide_amqp.core.decisions import Decision
@@ -33,6 +33,8 @@ from floxide_amqp.runtime.figures import Figures
 from floxide_amqp.runtime.followers import Followers
 from floxide_amqp.runtime.inflight import InFlight
 from floxide_amqp.runtime.interceptors import Interceptor
+from floxide_amqp.runtime.iterator_source import IteratorSource
+from floxide_amqp.runtime.key_names import KeyNames
 from floxide_amqp.runtime.messages import (
     ControlKind,
     ControlMessage,
@@ -40,10 +42,9 @@ from floxide_amqp.runtime.messages import (
     encode_control,
     encode_event,
 )
-from floxide_amqp.runtime.key_names import KeyNames
+from floxide_amqp.runtime.own_timers import OwnTimers
 from floxide_amqp.runtime.pace import Pace
 from floxide_amqp.runtime.processes import NodeProcesses
-from floxide_amqp.runtime.own_timers import OwnTimers
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.schedule import Schedule
@@ -102,6 +103,10 @@ ALL_RUNS = "runs"
 """Routing key of events of runs whose starter asked for none."""
 
 
+DeclaredSource: TypeAlias = AmqpSource[Any] | IteratorSource[Any, Any]
+"""A source, as an application declares it."""
+
+
 @dataclass(kw_only=True)
 class Services:
     """Everything a worker, the maintenance and an orchestrator of one process share.
@@ -144,7 +149,7 @@ class Services:
     figures: Figures = field(default_factory=Figures)
     sealing: Sealing = PLAIN
     declared: Sequence[Schedule[Any]] = ()
-    sources: Sequence[AmqpSource[Any]] = ()
+    sources: Sequence[DeclaredSource] = ()
     message_sources: Mapping[str, MessageSource] = field(default_factory=dict[str, MessageSource])
 
     def __post_init__(self) -> None:

@@ -9,10 +9,9 @@ from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import Decision, Failed, Held, MessageAnchor, Step
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.fast_dataclasses import replace
-from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.moment_moves import telling_of_hold
 from floxide_amqp.core.records import Envelope, TimerKind
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError, InvalidBatchError
 from floxide_amqp.ports.key_value import CheckLength, Committed
 from floxide_amqp.runtime import step_notes

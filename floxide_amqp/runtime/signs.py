@@ -87,12 +87,14 @@ class Signs:
         """Say goodbye, where nobody else has the name.
 
         Raises:
-            StoreError: A server could not be told.
+            StoreError: A server could not be told; what is wrong with others is logged.
         """
         left = [self._names[number].leave(self._next_record()) for number in sorted(self._begun)]
-        for error in await asyncio.gather(*left, return_exceptions=True):
-            if error is not None:
-                raise error
+        errors = [error for error in await asyncio.gather(*left, return_exceptions=True) if error is not None]
+        for error in errors[1:]:
+            _log.warning("heartbeat.failed", worker_id=self._next_record().worker_id, error=str(error))
+        if errors:
+            raise errors[0]
 
     async def _begin(self, number: int) -> None:
         await self._names[number].take(self._next_record())

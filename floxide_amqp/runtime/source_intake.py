@@ -20,7 +20,7 @@ from floxide_amqp.exceptions import CodecError, FloxideError, RunDeletedError, S
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.message_source import SourceDelivery
 from floxide_amqp.runtime.amqp_source import AmqpSource
-from floxide_amqp.runtime.message_decoding import attributes_of, context_of, input_of, run_id_of
+from floxide_amqp.runtime.message_decoding import attributes_of, context_of, input_of, priority_of, run_id_of
 from floxide_amqp.runtime.open_runs import OpenRuns
 from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.runtime.services import Services
@@ -142,7 +142,7 @@ class SourceIntake:
         source, message = self._source, usable.delivery.message
         return prepare(
             self._services, self._graph, usable.value, context_of(source, message, usable.value), usable.run_id, "",
-            attributes=attributes_of(source.attributes, message),
+            attributes=attributes_of(source.attributes, message), priority=priority_of(source, message),
         )  # fmt: skip
 
     async def _started(self, usable: Sequence[_Usable]) -> tuple[list[RunId], int, list[Unusable]]:
@@ -172,7 +172,7 @@ class SourceIntake:
         if request is None:
             return None
         try:
-            return await _when_in_reach(lambda: store(self._services, request))
+            return await when_in_reach(lambda: store(self._services, request))
         except (StoreError, UnknownKeyError):
             raise
         except Exception as error:  # noqa: BLE001 - an interceptor of the user's may raise anything: it is kept
@@ -205,7 +205,7 @@ class SourceIntake:
             quarantine_id=quarantine_id, queue=source.queue, reason=reason, body=kept, at_ms=now, cut_from=cut_from,
             source=source.name,
         )  # fmt: skip
-        await _when_in_reach(lambda: services.quarantine.add(found))
+        await when_in_reach(lambda: services.quarantine.add(found))
         services.figures.quarantined += 1
         _log.error(
             "source.message_quarantined", source=source.name, quarantine_id=quarantine_id,
@@ -235,7 +235,7 @@ class _Kept:
         """Do nothing."""
 
 
-async def _when_in_reach(act: Callable[[], Awaitable[T]]) -> T:
+async def when_in_reach(act: Callable[[], Awaitable[T]]) -> T:
     """Do something with the store, again and again where it is out of reach."""
     pause = PAUSE_SECONDS
     while True:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.sources import SourceControl
@@ -20,9 +19,10 @@ from floxide_amqp.exceptions import (
 from floxide_amqp.runtime.amqp_source import AmqpSource
 from floxide_amqp.runtime.open_runs import OpenRuns
 from floxide_amqp.runtime.registry import Registry, graph_of
-from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.source_intake import SourceIntake
 from floxide_amqp.runtime.views import at
+from floxide_amqp.stores.encoding import unpack
 from floxide_amqp.stores.source_messages import open_message
 from floxide_amqp.stores.sources import StoredSource
 
@@ -142,13 +142,14 @@ def source_info(stored: StoredSource) -> SourceInfo:
     return SourceInfo(
         name=spec.name, kind=spec.kind, workflow=spec.workflow, version=spec.version, origin=spec.origin,
         paused=stored.control.paused, note=stored.control.note, received=counts.received, started=counts.started,
-        duplicates=counts.duplicates, quarantined=counts.quarantined, rejected=counts.rejected, position="",
+        duplicates=counts.duplicates, quarantined=counts.quarantined, rejected=counts.rejected,
+        position=str(unpack(stored.position)) if stored.position else "",
         latest_at=at(stored.latest_ms) if stored.latest_ms else None, problem=problem.text,
         problem_at=at(problem.at_ms) if problem.text else None, problem_worker=problem.worker if problem.text else "",
     )  # fmt: skip
 
 
-def check_sources(sources: Iterable[AmqpSource[Any]], registry: Registry) -> tuple[AmqpSource[Any], ...]:
+def check_sources(sources: Iterable[DeclaredSource], registry: Registry) -> tuple[DeclaredSource, ...]:
     """Return the sources given to an application.
 
     Raises:
@@ -190,10 +191,10 @@ async def start_kept(services: Services, kept: Quarantined) -> None:
         RunError: Its run is there and was started with something else, or was deleted not long ago.
     """
     source = next((each for each in services.sources if each.name == kept.source), None)
-    if source is None:
+    if not isinstance(source, AmqpSource):
         raise ConfigurationError(
-            f"Message {kept.quarantine_id!r} came from source {kept.source!r}, which this application does not declare: "
-            "requeue it with one that has it in Floxide(sources=[...])."
+            f"Message {kept.quarantine_id!r} came from source {kept.source!r}, which this application does not declare:"
+            " requeue it with one that has it in Floxide(sources=[...])."
         )
     if kept.cut_from:
         raise DeadLetterIncompleteError(

@@ -17,6 +17,7 @@ from floxide_amqp.core.context import Context, context_to_plain
 from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.records import Compensable, ItemInput, RunHeader, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
@@ -68,15 +69,21 @@ class StartRequest:
 def prepare(
     services: Services, graph: Graph, input_: Any, context: Context | None, run_id: RunId, reply_to: str,
     *, attributes: Attributes | None = None, times: StartTimes = AT_ONCE,
+    priority: Priority = Priority.NORMAL,
 ) -> StartRequest:  # fmt: skip
     """Return the header and the first item of a run; nothing is stored yet.
 
     Raises:
         InvalidRunIdError: The id cannot be one.
         CodecError: The input is not of the workflow's input type, or an attribute cannot be one.
-        DefinitionError: The context is missing or of another class.
+        DefinitionError: The context is missing or of another class, or its runs have no priorities.
     """
     check_run_id(run_id)
+    if priority is not Priority.NORMAL and not graph.options.priorities:
+        raise DefinitionError(
+            f"start(..., priority={priority.name}): the workers of workflow {graph.workflow!r} serve one level alone. Let "
+            f"them serve all: class {graph.workflow}(Workflow[...], priorities=True)."
+        )
     payload, state = encoded_start(services, graph, input_, context)
     now = services.now_ms(run_id)
     timeout, starts_at_ms = times.longest(graph.options.timeout), times.begins_at_ms(now)
@@ -86,10 +93,10 @@ def prepare(
         input_digest=digest_of(services, graph, payload, state), context=state,
         created_at_ms=now,
         deadline_ms=None if timeout is None else (starts_at_ms or now) + round(timeout.total_seconds() * 1000),
-        reply_to=reply_to, start_item=start_item, starts_at_ms=starts_at_ms,
+        reply_to=reply_to, start_item=start_item, starts_at_ms=starts_at_ms, priority=priority.number,
     )  # fmt: skip
     item = WorkItem(
-        item_id=start_item, node=graph.start, queue=graph.nodes[graph.start].options.queue,
+        item_id=start_item, node=graph.start, queue=header.queue_for(graph.nodes[graph.start].options.queue),
         status=WorkItemStatus.HELD if starts_at_ms else WorkItemStatus.PENDING, input=ItemInput(payload=payload),
         due_ms=starts_at_ms, note=its_start() if starts_at_ms else "",
     )  # fmt: skip

@@ -132,7 +132,7 @@ class UnservedQueues:
     def _where(self, run: StoredRun, found: StoredItem) -> str | None:
         graph = self._services.registry.find(run.header.workflow, run.header.version)
         node = None if graph is None else graph.nodes.get(found.item.node)
-        return None if node is None else node.options.queue
+        return None if node is None else run.header.queue_for(node.options.queue)
 
     def _tell(self, found: dict[str, int]) -> None:
         for queue in found.keys() - self._since.keys():

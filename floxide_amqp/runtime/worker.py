@@ -25,7 +25,7 @@ from floxide_amqp.runtime.limits import limit_of
 from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.maintenance import Maintenance
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.source_feed import SourceFeeds
+from floxide_amqp.runtime.source_feeds import SourceFeeds
 from floxide_amqp.runtime.store_watch import StoreWatch
 from floxide_amqp.runtime.timers import TimerQueue
 from floxide_amqp.runtime.vitals import Vitals
@@ -218,9 +218,10 @@ class Worker:
     async def _drain(self) -> None:
         """Take nothing new, let chains end, then give up on those that take too long."""
         self._set_status("draining")
-        await self._feeds.stop(self.services.timeouts.drain)
+        self._feeds.stop()
         await self._intake.stop()
-        await self._deliveries.drain(0.0 if self._is_disowned else self.services.timeouts.drain)
+        within = 0.0 if self._is_disowned else self.services.timeouts.drain
+        await asyncio.gather(self._feeds.drain(within), self._deliveries.drain(within))
 
     async def _hand_over(self) -> None:
         """Give back what is left; what cannot be is found by those who miss this worker's heartbeat."""

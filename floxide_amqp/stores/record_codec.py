@@ -61,7 +61,7 @@ MAX_ENVELOPE_LENGTH: Final = 256
 HEADER = Shape(
     "run header", 10, run_id=STR, workflow=STR, version=STR, input=BYTES, input_digest=STR, context=BYTES,
     created_at_ms=INT, deadline_ms=INT | NONE, reply_to=STR, start_item=STR, parent=ARRAY | NONE,
-    starts_at_ms=INT, forked_from=ARRAY | NONE,
+    starts_at_ms=INT, forked_from=ARRAY | NONE, priority=INT,
 )  # fmt: skip
 STATE = Shape(
     "run state", 6, status=STR, updated_at_ms=INT, finished_at_ms=INT | NONE, failure=ARRAY | NONE, reason=STR,
@@ -161,6 +161,7 @@ def encode_header(header: RunHeader) -> bytes:
         header.created_at_ms, header.deadline_ms, header.reply_to, header.start_item,
         None if header.parent is None else (header.parent.run_id, header.parent.item_id), header.starts_at_ms,
         None if header.forked_from is None else (header.forked_from.run_id, header.forked_from.item_id),
+        header.priority,
     )  # fmt: skip
 
 
@@ -178,6 +179,7 @@ def decode_header(data: bytes) -> RunHeader:
         parent=None if len(v) < 11 or v[10] is None else ParentLink(*PARENT.part(v[10])),
         starts_at_ms=v[11] if len(v) > 11 else 0,
         forked_from=None if len(v) < 13 or v[12] is None else ParentLink(*PARENT.part(v[12])),
+        priority=v[13] if len(v) > 13 else 0,
     )  # fmt: skip
 
 

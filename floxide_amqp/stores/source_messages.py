@@ -38,11 +38,12 @@ def open_message(sealing: Sealing, source: str, quarantine_id: str, kept: bytes)
         UnreadableRecordError: They were changed, or this process lacks the key.
     """
     found = unpack(sealing.open(kept, _place(source, quarantine_id)))
-    values = cast("Sequence[Any]", found) if isinstance(found, list | tuple) else ()
+    values: Sequence[Any] = cast("Sequence[Any]", found) if isinstance(found, list | tuple) else []
     if len(values) <= FIELDS or not isinstance(values[0], bytes) or not isinstance(values[4], Mapping):
         raise CodecError("The bytes are no message of a source.")
     return SourceMessage(
-        body=values[0], message_id=values[1], content_type=values[2], content_encoding=values[3], headers=values[4],
+        body=values[0], message_id=values[1], content_type=values[2], content_encoding=values[3],
+        headers=cast("Mapping[str, object]", values[4]),
         exchange=values[5], routing_key=values[6], priority=values[7],
     )  # fmt: skip
 

@@ -28,12 +28,13 @@ from floxide_amqp.ports.key_value import (
 )
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.damage import read_record
-from floxide_amqp.stores.packing import BOOL, INT, STR, Shape, pack_record, unpack_record
+from floxide_amqp.stores.packing import BOOL, BYTES, INT, STR, Shape, pack_record, unpack_record
 from floxide_amqp.stores.session import Session
 
 SPEC: Final = Shape("source", 5, name=STR, kind=STR, workflow=STR, version=STR, origin=STR)
 CONTROL: Final = Shape("control of a source", 2, paused=BOOL, note=STR)
 PROBLEM: Final = Shape("problem of a source", 3, text=STR, at_ms=INT, worker=STR)
+POSITION: Final = Shape("position of a source", 2, position=BYTES, holder=STR)
 LATEST: Final = Shape("latest item of a source", 1, at_ms=INT)
 
 COUNTED: Final = tuple(each.name for each in fields(SourceCounts))
@@ -45,6 +46,7 @@ class StoredSource:
     """A source as of one moment.
 
     Attributes:
+        position: How far its iterator is, encoded; empty for not at all.
         latest_ms: When its latest item came, store time; 0 for never.
         control_version: Of the cell that says what is wanted of it.
     """
@@ -54,6 +56,7 @@ class StoredSource:
     problem: SourceProblem
     counts: SourceCounts
     latest_ms: int
+    position: bytes
     control_version: int
 
 
@@ -72,7 +75,7 @@ class SourceStore:
         cells, counters = cells_of(name), counters_of(name)
         read = Read(slot=slot_of(keys.source_partition(name)), cells=cells, counters=counters)
         found = await self._session.read(read)
-        spec, control, problem, latest = found.cells
+        spec, control, problem, latest, position = found.cells
         if not spec.version:
             return None
         return StoredSource(
@@ -81,6 +84,7 @@ class SourceStore:
             problem=read_record(_decode_problem, problem.value, cells[2]) if problem.version else SourceProblem(),
             counts=SourceCounts(**dict(zip(COUNTED, found.counters, strict=True))),
             latest_ms=unpack_record(LATEST, latest.value)[0] if latest.version else 0,
+            position=unpack_record(POSITION, position.value)[0] if position.version else b"",
             control_version=control.version,
         )  # fmt: skip
 
@@ -137,6 +141,24 @@ class SourceStore:
             *(Enter(keys.open_runs_of_source(name), run_id) for run_id in started),
         )  # fmt: skip
 
+    async def position(self, name: str) -> tuple[bytes, str, int]:
+        """Return how far a source's iterator is, encoded, who has it, and the version of the cell that says so."""
+        key = cells_of(name)[4]
+        (cell,) = (await self._session.read(Read(slot=slot_of(keys.source_partition(name)), cells=(key,)))).cells
+        if not cell.version:
+            return b"", "", 0
+        position, holder = read_record(_decode_position, cell.value, key)
+        return position, holder, cell.version
+
+    async def put_position(self, name: str, position: bytes, holder: str, version: int) -> bool:
+        """Say how far a source's iterator is and who has it; return whether nobody else was faster."""
+        key = cells_of(name)[4]
+        batch = Batch(
+            slot=slot_of(keys.source_partition(name)), checks=(Check(key, version or ABSENT),),
+            writes=(Put(key, pack_record(POSITION, position, holder)),),
+        )  # fmt: skip
+        return not isinstance(await self._session.commit(batch), Conflict)
+
     async def open_runs(self, name: str, *, after: str = "", limit: int = 500) -> list[RunId]:
         """Return runs that are listed as open, in order, behind one of them."""
         wanted = IndexRange(keys.open_runs_of_source(name), after=after, limit=limit)
@@ -151,10 +173,10 @@ class SourceStore:
         await self._session.commit(Batch(slot=slot_of(keys.source_partition(name)), writes=writes))
 
 
-def cells_of(name: str) -> tuple[Key, Key, Key, Key]:
-    """The cells of what a source is, what is wanted of it, what it met, and when its latest item came."""
-    partition = keys.source_partition(name)
-    return Key(partition, "source"), Key(partition, "control"), Key(partition, "problem"), Key(partition, "latest")
+def cells_of(name: str) -> tuple[Key, Key, Key, Key, Key]:
+    """The cells of what a source is, what is wanted of it, what it met, when its latest item came, how far it is."""
+    at = keys.source_partition(name)
+    return Key(at, "source"), Key(at, "control"), Key(at, "problem"), Key(at, "latest"), Key(at, "position")
 
 
 def counters_of(name: str) -> tuple[Key, ...]:
@@ -196,3 +218,8 @@ def _decode_control(data: bytes) -> SourceControl:
 def _decode_problem(data: bytes) -> SourceProblem:
     text, at_ms, worker = unpack_record(PROBLEM, data)[:3]
     return SourceProblem(text=text, at_ms=at_ms, worker=worker)
+
+
+def _decode_position(data: bytes) -> tuple[bytes, str]:
+    position, holder = unpack_record(POSITION, data)[:2]
+    return position, holder

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.flatness import tenths
 from benchmarks.growth import Growth
+from examples.wfformat.generated import generated_tasks, write_trace
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,3 +102,19 @@ def test_a_tenth_costs_its_time_divided_by_its_steps() -> None:
     assert [round(cost) for cost in tenths(steady)] == [1000] * 10
     slowing = [step * step * 1e-6 for step in range(1001)]
     assert [round(cost) for cost in tenths(slowing)] == [100 + 200 * part for part in range(10)]
+
+
+def test_a_fan_out_is_measured_in_one_process_and_with_its_worker_apart() -> None:
+    embedded, apart = measure_as_data("fan-in", "--store", "sqlite", "--store", "redis", "--join", "folded")
+    assert (embedded["items"], embedded["worker_mib"]) == (200, [])
+    assert embedded["orchestrator"]["peak_mib"] >= embedded["orchestrator"]["idle_mib"] > 0
+    (peak,), (idle,) = apart["worker_mib"], apart["worker_idle_mib"]
+    assert peak >= idle > 0
+    assert apart["orchestrator"]["peak_mib"] >= apart["orchestrator"]["idle_mib"] > 0
+
+
+def test_a_graph_of_tasks_runs_each_once_and_in_order_on_rabbitmq(tmp_path: Path) -> None:
+    write_trace(tmp_path / "mine.json", generated_tasks(20))
+    generated, mine = measure_as_data("traces", str(tmp_path / "mine.json"), "--store", "redis", "--workers", "1")
+    assert (generated["name"], generated["tasks"], generated["ended"]) == ("generated of 60", 60, 60)
+    assert (mine["name"], mine["tasks"], mine["ended"]) == ("mine", 20, 20)

@@ -285,7 +285,7 @@ def application(place: Place, *interceptors: Interceptor) -> Floxide:
         place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting, *floor.WORKFLOWS],
         sources=floor.SOURCES,
         timeouts=Timeouts() if is_default else QUICK,
-        limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES, deaths=NO_POISON),
+        limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES, deaths=NO_POISON, processes=1),
         broker_settings=AmqpSettings(open_deadline=90.0) if is_default else IMPATIENT, interceptors=interceptors,
     )  # fmt: skip
 

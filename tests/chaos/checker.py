@@ -24,9 +24,9 @@ from tests.chaos.store_reader import ENDED, StoredRun, StoreReader, open_reader,
 GRACE_MS = 5_000
 """A body may still begin so long after its run ended elsewhere; a suspended process gets the suspension on top."""
 
-DESCRIPTORS_MORE, TASKS_MORE, THREADS_MORE = 6, 14, 10
+DESCRIPTORS_MORE, TASKS_MORE, THREADS_MORE = 12, 16, 12
 """What a worker may have more than a fresh one: the maintenance leader reads dead letters on a link of its own, a
-reconnect may be under way, and pools start their threads late."""
+reconnect may be under way, and pools start their threads and processes late."""
 
 CONNECTIONS_MORE = 6
 """The same for connections to a store's server: there are up to four to work with and two for the heartbeat."""

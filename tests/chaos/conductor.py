@@ -31,6 +31,7 @@ WINDOW = 160
 BATCH = 16
 FEED_SECONDS = 0.2
 DEED_SECONDS = 0.5
+TELL_SECONDS = 5.0
 CALM_SECONDS = 3.0
 TRY_AGAIN_SECONDS = 1.0
 TRIES = 40
@@ -168,6 +169,7 @@ async def settle(stage: Stage, tally: Tally) -> bool:
     began = tally.now()
     calm = 0
     is_closing = False
+    said = began
     while tally.now() - began < QUIET_SECONDS:
         try:
             await _resume_paused(stage)
@@ -177,6 +179,9 @@ async def settle(stage: Stage, tally: Tally) -> bool:
         except StoreAwayError as error:
             left = {str(error): 1}
         left |= {f"deed {group} {number}": 1 for group, number in open_deeds(stage.folder)}
+        if left and tally.now() - said > TELL_SECONDS:
+            said = tally.now()
+            tally.say(f"waits for {', '.join(f'{count} {name}' for name, count in left.items())}"[:200])
         calm = 0 if left else calm + 1
         if calm == 2 and not await _messages(stage):
             tally.quiet_after_seconds = tally.now() - began

@@ -12,6 +12,7 @@ from tests.chaos.application import QUICK, Bookkeeping, OrderContext, Orders
 from tests.chaos.checker import Evidence
 from tests.chaos.groups import floor
 from tests.chaos.groups.desk import Desk
+from tests.chaos.groups.routing import labels_of
 from tests.chaos.ledger import Ledger
 from tests.chaos.orders import customer_of, order_of
 from tests.chaos.store_reader import open_reader
@@ -40,12 +41,15 @@ class Journal:
 
 async def do_deeds(folder: Path, store: str) -> None:
     """Do each kind of deed of each group once, and bring the groups to their end."""
-    ledgers = [Ledger(folder, name) for name in ("w2", "w1")]
+    ledgers = [Ledger(folder, name) for name in ("w4", "w2")]
     beside, app = (
         Floxide(store=store, workflows=floor.WORKFLOWS, timeouts=QUICK, interceptors=[Bookkeeping(ledger)])
         for ledger in ledgers
     )
-    async with app.worker(name="w1") as worker, app.orchestrator(with_worker=False) as orchestrator:
+    async with (
+        app.worker(name="w2", labels=labels_of("w2")) as worker,
+        app.orchestrator(with_worker=False) as orchestrator,
+    ):
         working = asyncio.create_task(worker.run_forever())
         desk = Desk(orchestrator, beside, Journal(folder / "clients" / "deeds.log"), SEED)
         async with asyncio.TaskGroup() as all_of_them:

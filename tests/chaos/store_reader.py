@@ -265,8 +265,8 @@ class StoreReader:
         """Who waits for each concurrency key, by its partition."""
         found: dict[str, list[str]] = defaultdict(list)
         for name, entry, _ in self.tables.index_entries("in"):
-            partition = name.partition(":")[2].rpartition(":")[0]
-            if partition.startswith(OF_STORE):
+            partition, _, what = name.partition(":")[2].rpartition(":")
+            if partition.startswith(OF_STORE) and what == "tickets":
                 found[partition].append(entry)
         return found
 
@@ -291,8 +291,12 @@ class StoreReader:
             if not partition.startswith(OF_STORE):
                 _read_cell(found.setdefault(partition, StoredRun(partition)), name, version, value)
         for partition, name, count in self.tables.counters():
+            if partition.startswith(OF_STORE):
+                continue
             found.setdefault(partition, StoredRun(partition)).counters[name] = count
         for partition, name, position, value in self.tables.log_entries():
+            if partition.startswith(OF_STORE):
+                continue
             _read_line(found.setdefault(partition, StoredRun(partition)), name, position, plain(value))
         for name, entry, value in self.tables.index_entries("in", "live"):
             kind, _, rest = name.partition(":")

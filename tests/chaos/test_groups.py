@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.chaos.checks.flow import largest_at_once
 from tests.chaos.corrupting import Corruption, entry, ledger, record, sql, told
 from tests.chaos.finished import finish_orders
 from tests.chaos.groups.floor import GROUPS
+from tests.chaos.ledger import FOLDER
 
 NOBODY = msgpack.packb([1, "x", "y"])
 
@@ -126,7 +129,7 @@ def second_later(run: str, *, seconds: int = 0, text: str = "") -> str:
 
 def held_key(folder: Path) -> None:
     state = msgpack.packb([1, 2, 0, [["1", "x", "flow-keys-0"]], 0, b""])
-    sql("INSERT INTO cells SELECT slot, ' limit:desk/desk-0', 'limit', 1, ? FROM cells WHERE slot>=0 LIMIT 1", state)(
+    sql("INSERT INTO cells SELECT slot, ' limit:desk/desk-9', 'limit', 1, ? FROM cells WHERE slot>=0 LIMIT 1", state)(
         folder
     )
 
@@ -138,6 +141,14 @@ def without_runs(folder: Path, prefix: str) -> None:
             connection.execute(f"DELETE FROM {table} WHERE partition GLOB ?", (f"{prefix}-*",))
         connection.execute("DELETE FROM index_entries WHERE name GLOB ?", (f"*:{prefix}-*",))
         connection.commit()
+
+
+def without_its_label(folder: Path) -> None:
+    """Let a step with a label have begun on a worker that lacks it."""
+    (path,) = (folder / FOLDER).glob("w2-*.log")
+    lines = [line for line in path.read_text().splitlines(keepends=True) if "\trender\t" in line]
+    assert lines
+    (folder / FOLDER / "w1-1.log").write_text(lines[0])
 
 
 BEAT = "beat@2*"
@@ -159,7 +170,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "an item still waits for a signal": (entry("in:signals-waiting-0:waits", "approval/1:x"), "leaked", "I9"),
     "a run did not hear its signal": (output("signals-waiting-0", "nothing"), "wrong", "I5"),
     # 3 timers and schedules
-    "a run went on too early": (ledger(noted("on", "timers-for-1", an_hour_earlier), "w1"), "wrong", "I16"),
+    "a run went on too early": (ledger(noted("on", "timers-for-1", an_hour_earlier), "w2"), "wrong", "I16"),
     "a run began before its time": (
         record("partition='timers-delayed-3' AND name='header'", (), "cells", (12, 10**13)), "wrong", "I16",
     ),
@@ -181,9 +192,9 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     ),
     "a child was started twice": (copied("child-*", lambda run: f"{run}0"), "duplicated", "I17"),
     # 5 control
-    "a step was never undone": (ledger(without_note("control-failed-1", "undid"), "w1"), "lost", "I18"),
-    "steps were undone in their order": (ledger(noted("undid", "control-failed-1", backwards), "w1"), "wrong", "I18"),
-    "a step of a completed run was undone": (ledger(extra_undone, "w1"), "wrong", "I18"),
+    "a step was never undone": (ledger(without_note("control-failed-1", "undid"), "w2"), "lost", "I18"),
+    "steps were undone in their order": (ledger(noted("undid", "control-failed-1", backwards), "w2"), "wrong", "I18"),
+    "a step of a completed run was undone": (ledger(extra_undone, "w2"), "wrong", "I18"),
     "a step is still to be undone": (entry("in:control-failed-1:begun", "x"), "leaked", "I9"),
     "what was done by hand is not in the audit log": (
         sql("DELETE FROM log_entries WHERE partition='control-given-8' AND name='a'"), "wrong", "I18",
@@ -192,15 +203,22 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
         record("partition='control-fork-6' AND name='header'", (), "cells", (13, ["x", "y"])), "wrong", "I18",
     ),
     # 6 flow control
-    "three held a key at once": (ledger(noted("enter", "flow-keys-0", at_once), "w1"), "duplicated", "I14"),
+    "three held a key at once": (ledger(noted("enter", "flow-keys-0", at_once), "w2"), "duplicated", "I14"),
     "a key is held for ever": (held_key, "leaked", "I14"),
     "a run still has a ticket": (entry("in:flow-keys-0:tickets", "x"), "leaked", "I14"),
     "somebody still waits for a key": (entry("in: limit:desk/desk-0:tickets", "x"), "leaked", "I14"),
     "more steps began in a second than may": (
-        ledger(more_turns, "w1"), "duplicated", "I14",
+        ledger(more_turns, "w2"), "duplicated", "I14",
     ),
     "two starts with one key were two runs": (
         copied("flow-dedupe-2", lambda run: run.replace("dedupe", "again")), "duplicated", "I14",
+    ),
+    # 7 routing
+    "a step ran where its label is not": (
+        without_its_label, "wrong", "I21",
+    ),
+    "a step that was to have a process of its own ran in its worker": (
+        output("routing-process-1", [2, 1]), "wrong", "I5",
     ),
     # 9 attributes, queries, events
     "a run is not found by what it became": (
@@ -256,6 +274,18 @@ async def test_a_group_of_which_nothing_is_left_is_named(finished: Path, tmp_pat
     shutil.copytree(finished, folder)
     without_runs(folder, prefix)
     assert f"{group.name}: runs" in check(folder).uncovered
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_process_that_outlives_its_worker_is_reported(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corrupted"
+    shutil.copytree(finished, folder)
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "floxide_amqp"]
+    left = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    output("routing-process-1", [33, left.pid])(folder)
+    found = [str(violation) for violation in check(folder).violations]
+    await left.communicate()
+    assert found == [f"leaked (I9) routing-process-1: process {left.pid} of its step is left"]
 
 
 def test_every_group_that_is_exercised_is_checked() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from floxide_amqp.runtime.worker import Worker
 from tests.chaos.application import Bookkeeping, CrashPoint, Place, application, ledger_of
+from tests.chaos.groups.routing import labels_of
 
 CRASH_VARIABLE = "FLOXIDE_CHAOS_CRASH"
 """Names a gap to die in, for a worker that is to die by itself."""
@@ -60,7 +61,7 @@ async def main(name: str, broker: str, store: str, folder: str) -> None:
     place = Place(broker, store, Path(folder))
     crash = CrashPoint(os.environ.get(CRASH_VARIABLE, ""))
     async with ledger_of(place, name) as ledger:
-        async with application(place, crash, Bookkeeping(ledger)).worker(name=name) as worker:
+        async with application(place, crash, Bookkeeping(ledger)).worker(name=name, labels=labels_of(name)) as worker:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, worker.stop)
             commands = asyncio.create_task(obey(worker, crash), name="chaos.commands")

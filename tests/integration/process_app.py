@@ -13,7 +13,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from floxide_amqp import Abort, CompositeNode, Hold, Next, NextAll, Node, RetryPolicy, Workflow, WorkflowCtx, gather, node
+from floxide_amqp import (
+    Abort,
+    CompositeNode,
+    Hold,
+    Next,
+    NextAll,
+    Node,
+    RetryPolicy,
+    Workflow,
+    WorkflowCtx,
+    gather,
+    node,
+)
 
 log = logging.getLogger("process_app")
 

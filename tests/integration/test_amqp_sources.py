@@ -156,6 +156,7 @@ async def test_a_queue_and_its_bindings_are_declared_where_that_is_asked_for(
         assert await numbers_of(reader, 1) == [5]
 
 
+@pytest.mark.pitfall(6)
 async def test_a_lost_connection_is_made_again_and_stale_settlements_are_forgotten(
     rabbitmq_url: str, namespace: str, channel: Any
 ) -> None:
@@ -172,6 +173,22 @@ async def test_a_lost_connection_is_made_again_and_stale_settlements_are_forgott
         assert again.message.redelivered
         await stale.acknowledge()
         await again.acknowledge()
+    assert await waiting(channel, queue) == 0
+
+
+async def test_a_source_is_run_without_a_worker_until_it_is_stopped(
+    rabbitmq_url: str, namespace: str, channel: Any, tmp_path: Path
+) -> None:
+    queue = f"{namespace}.numbers"
+    app = application(rabbitmq_url, f"sqlite:///{tmp_path}/runs.db", namespace, queue)
+    async with app.source("numbers") as feed, app.orchestrator() as client:
+        running = asyncio.create_task(feed.run())
+        await declare(channel, queue)
+        await send(channel, queue, range(30))
+        await started(client, 30)
+        feed.stop()
+        await running
+        assert set((await statuses(client)).values()) == {RunStatus.PENDING}
     assert await waiting(channel, queue) == 0
 
 
@@ -232,7 +249,7 @@ async def test_each_of_5000_messages_is_one_run_though_a_worker_is_killed_and_th
                 site.start_worker()
                 await started(client, 2_500)
                 proxy.reset()
-                while await waiting(channel, queue):
+                while await waiting(channel, queue):  # noqa: ASYNC110 - there is nothing to wait for but this
                     await asyncio.sleep(0.1)
                 while (found := Counter((await statuses(client)).values())) != {RunStatus.COMPLETED: MESSAGES}:
                     assert sum(found.values()) <= MESSAGES

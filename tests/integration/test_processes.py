@@ -46,14 +46,22 @@ def is_running(pid: int) -> bool:
 
 
 async def ended(*pids: int) -> None:
-    while any(is_running(pid) for pid in pids):
+    while any(is_running(pid) for pid in pids):  # noqa: ASYNC110 - another process makes it so
         await asyncio.sleep(0.02)
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+def text_in(path: Path) -> str:
+    return path.read_text()
 
 
 async def text_of(path: Path) -> str:
-    while not path.exists():
+    while not is_there(path):  # noqa: ASYNC110 - another process makes it so
         await asyncio.sleep(0.02)
-    return path.read_text()
+    return text_in(path)
 
 
 async def test_a_body_in_a_process_has_its_input_its_facts_and_its_log_and_its_process_is_used_again(
@@ -204,7 +212,7 @@ async def test_a_workflow_that_no_process_can_import_is_refused_when_a_worker_be
     class Local(Workflow[int, int]):
         start = nothing
 
-    with pytest.raises(ConfigurationError, match="<locals>.Local is not that class. Define it at the top of a module"):
+    with pytest.raises(ConfigurationError, match=r"<locals>\.Local is not that class\. Define it at the top of a module"):
         async with Floxide(workflows=[Local]).worker():
             pass
     monkeypatch.setattr(Which, "__module__", "__main__")

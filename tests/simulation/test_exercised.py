@@ -27,7 +27,7 @@ from floxide_amqp.testing.simulation.seeds import play_seed
 SEEDS = 200
 
 WANTED = {
-    JOINS: ("gathers", "joins of edges", "folds", "fan-outs closed early", "items cancelled"),
+    JOINS: ("gathers", "joins of edges", "fan-outs closed early", "items cancelled"),
     SIGNALS: ("signals accepted", "items held"),
     TIMERS: ("items held with a time", "timers", "delayed starts", "deadlines"),
     CHILDREN: ("children",),

@@ -21,6 +21,11 @@ async def pace(order: Order) -> Order:
     return order
 
 
+@node(priority="high")  # expect: a level that is a text
+async def hurry(order: Order) -> Order:
+    return order
+
+
 @node(concurrency=5)  # expect: a number in place of a limit
 async def settle(order: Order) -> Order:
     return order

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from shop import *
 
-from floxide_amqp import AmqpSource, Binding, Floxide, MessageKey, Orchestrator, SourceMessage, Workflow
+from floxide_amqp import (
+    AmqpSource,
+    Binding,
+    Floxide,
+    IteratorSource,
+    MessageKey,
+    Orchestrator,
+    SourceMessage,
+    Workflow,
+)
 
 
 class Measuring(Workflow[str, int]):
@@ -15,6 +26,16 @@ def decode(message: SourceMessage) -> int:
     return len(message.body)
 
 
+async def numbers(after: int | None) -> AsyncIterator[tuple[int, int]]:
+    yield 1, 1
+
+
+async def without_position(after: int | None) -> AsyncIterator[str]:
+    yield "line"
+
+
+IteratorSource[str, int]("numbers", Measuring, numbers)  # expect: its items are no inputs of the workflow
+IteratorSource("lines", Measuring, without_position)  # expect: its items come without their positions
 AmqpSource("texts", Measuring, "texts")  # expect: the queue is given by name
 AmqpSource("texts", length, queue="texts")  # expect: a node where a workflow is to be started
 AmqpSource[str]("texts", Measuring, queue="texts", decode=decode)  # expect: it makes no input of the workflow

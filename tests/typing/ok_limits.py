@@ -8,7 +8,7 @@ from typing import assert_type
 
 from shop import *
 
-from floxide_amqp import Concurrency, LimitInfo, Orchestrator, RateInfo, RateLimit, Workflow, node
+from floxide_amqp import Concurrency, LimitInfo, Orchestrator, Priority, RateInfo, RateLimit, RunHandle, Workflow, node
 
 PER_CUSTOMER = Concurrency("customer", limit=5, key=lambda order: order.id)
 
@@ -23,7 +23,12 @@ def tell(receipt: Receipt) -> str:
     return "told"
 
 
-class Charging(Workflow[Order, str]):
+@node(priority=Priority.HIGH)
+async def hurry(order: Order) -> Order:
+    return order
+
+
+class Charging(Workflow[Order, str], priorities=True):
     start = settle
     edges = (settle >> tell,)
 
@@ -36,3 +41,11 @@ async def steer(orchestrator: Orchestrator) -> None:
     assert_type(await orchestrator.limits.rates(), Sequence[RateInfo])
     assert_type(await orchestrator.limits.set_rate("mail-api", limit=50, per=timedelta(seconds=2)), RateInfo)
     assert_type(await orchestrator.limits.rate("mail-api"), RateInfo)
+
+
+async def begin(orchestrator: Orchestrator, order: Order) -> None:
+    run = await orchestrator.start(
+        Charging, order, priority=Priority.LOW, dedupe_key="k", dedupe_for=timedelta(hours=1)
+    )  # fmt: skip
+    assert_type(run, RunHandle[str])
+    assert_type(run.deduplicated, bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import assert_type
 
 from shop import *
@@ -11,6 +12,7 @@ from floxide_amqp import (
     Binding,
     Channel,
     Floxide,
+    IteratorSource,
     MessageKey,
     Orchestrator,
     RunHandle,
@@ -44,10 +46,19 @@ def decode(message: SourceMessage) -> str:
 texts = AmqpSource("texts", Measuring, queue="texts", decode=decode, key=MessageKey.header("x-id"), declare="quorum")
 assert_type(texts, AmqpSource[str])
 assert_type(texts.queue, str)
+
+
+async def lines(after: int | None) -> AsyncIterator[tuple[int, str]]:
+    yield (after or 0) + 1, "line"
+
+
+numbered = IteratorSource("numbered", Measuring, lines, key=lambda line: line.strip(), again_after=60.0)
+assert_type(numbered, IteratorSource[str, int])
 APP = Floxide(
     workflows=[Measuring],
     sources=[
         texts,
+        numbered,
         AmqpSource("lines", Measuring, queue="lines", bindings=[Binding("shop", "line.#", declare="topic")]),
         AmqpSource("bodies", Measuring, queue="bodies", key=lambda message: message.routing_key),
     ],

@@ -20,6 +20,7 @@ from floxide_amqp.apps.cli.options import (
     DelayOption,
     Frame,
     InputOption,
+    PriorityOption,
     RunIdArgument,
     RunIdOption,
     RunTimeoutOption,
@@ -37,6 +38,7 @@ from floxide_amqp.apps.log_setup import LogLevel
 from floxide_amqp.apps.settings import HTTP_VARIABLE
 from floxide_amqp.apps.stores import check_is_there
 from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, ResultTimeoutError
 from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
@@ -161,6 +163,7 @@ def start(
     run_timeout: RunTimeoutOption = None,
     dedupe_key: DedupeKeyOption = None,
     dedupe_for: DedupeForOption = None,
+    priority: PriorityOption = Priority.NORMAL,
     timeout: TimeoutOption = None,
     watch: WatchOption = False,
 ) -> None:
@@ -179,6 +182,7 @@ def start(
         handle = await orchestrator.start(
             chosen, value, context=state, run_id=run_id, attributes=attributes, delay=delay,
             start_at=instant_from(start_at), timeout=run_timeout, dedupe_key=dedupe_key, dedupe_for=dedupe_for,
+            priority=priority,
         )  # fmt: skip
         return await _watched(app, orchestrator, handle, timeout) if watch else handle.run_id
 

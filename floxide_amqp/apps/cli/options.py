@@ -16,6 +16,7 @@ from floxide_amqp.apps.cli.references import AnyWorkflow, load_app, load_workflo
 from floxide_amqp.apps.cli.running import leave_if_nodes_hang
 from floxide_amqp.apps.log_setup import LogFormat, LogLevel, set_up_logging
 from floxide_amqp.apps.settings import BROKER_VARIABLE, STORE_VARIABLE, Settings, read_settings
+from floxide_amqp.core.priorities import Priority
 from floxide_amqp.exceptions import ConfigurationError
 
 CONNECT_SECONDS = 10.0
@@ -44,6 +45,9 @@ DedupeKeyOption = Annotated[
 ]
 DedupeForOption = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="How long that key holds; a day, if not said.")
+]
+PriorityOption = Annotated[
+    Priority, typer.Option(help="Level of the run's steps, of a workflow with priorities=True.", case_sensitive=False)
 ]
 RunTimeoutOption = Annotated[
     float | None,

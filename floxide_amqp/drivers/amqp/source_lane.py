@@ -189,5 +189,3 @@ def message_of(message: aiormq.abc.DeliveredMessage) -> SourceMessage:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pamqp.common import FieldValue
+
 from floxide_amqp.drivers.amqp.topology import ExchangeKind, count_messages
 from floxide_amqp.exceptions import BrokerUnavailableError
 
@@ -52,7 +54,7 @@ async def ensure_source(session: Session, topology: SourceTopology) -> None:
     """
     queue = topology.queue
     if topology.declare is not None:
-        arguments = {"x-queue-type": topology.declare, **topology.arguments}
+        arguments: dict[str, FieldValue] = {"x-queue-type": topology.declare, **topology.arguments}
         async with session.short_channel() as channel:
             await session.call(
                 f"Declaring queue {queue}", channel.queue_declare(queue, durable=True, arguments=arguments)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from floxide_amqp.drivers.queue_turns import QueueTurns
 from floxide_amqp.exceptions import ConsumerStoppedError
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 
@@ -51,7 +52,7 @@ class MemoryConsumer:
 
     def __init__(self, owner: MemoryWorkQueue, queues: Sequence[str], prefetch: int) -> None:
         self._owner = owner
-        self._turns = deque(dict.fromkeys(queues))
+        self._turns = QueueTurns(queues)
         self._prefetch = prefetch
         self._held: dict[MemoryDelivery, None] = {}
         self._receivers: deque[asyncio.Future[MemoryDelivery]] = deque()
@@ -93,13 +94,11 @@ class MemoryConsumer:
 
     def take_from(self, queues: dict[str, deque[_Waiting]]) -> bool:
         """Hand the next message, of the queues in turn, to whoever waits longest; return whether there was one."""
-        for _ in range(len(self._turns)):
-            name = self._turns[0]
-            self._turns.rotate(-1)
-            if queues[name]:
-                self._hand_out(MemoryDelivery(self, name, queues[name].popleft()))
-                return True
-        return False
+        name = self._turns.next(queues.__getitem__)
+        if name is None:
+            return False
+        self._hand_out(MemoryDelivery(self, name, queues[name].popleft()))
+        return True
 
     def settle(self, delivery: MemoryDelivery, *, give_back: bool) -> None:
         """End a delivery that is still held."""

@@ -21,7 +21,7 @@ from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.schedule import Schedule
-from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.worker import Worker
 from floxide_amqp.stores import keys
@@ -69,7 +69,7 @@ class Settings:
     interceptors: Sequence[Interceptor] = ()
     resources: dict[type, object] = field(default_factory=dict[type, object])
     schedules: Sequence[Schedule[Any]] = ()
-    sources: Sequence[AmqpSource[Any]] = ()
+    sources: Sequence[DeclaredSource] = ()
 
 
 @dataclass
@@ -189,6 +189,7 @@ class Simulation:
         record = first_record(process, queues=served, workflows=services.registry.names())
         timeouts = self.settings.timeouts
         worker = Worker(services, Pulse(process, record, timeouts.heartbeat, timeouts.dead_after), served)
+        self.watch.versions.serves(process.name, services.registry)
         self.story.note(process.name, "starts", served)
         process.run(worker.run_forever())
         started = WorkerProcess(process, worker, services)
@@ -222,7 +223,11 @@ class Simulation:
             timeouts=settings.timeouts, retention=settings.retention, retry=settings.retry,
             interceptors=(*settings.interceptors, Bodies(process)), dead_letters=DeadLetterLink(process.queue),
             random=random.Random(process.chance.random()), declared=settings.schedules, sources=settings.sources,
-            message_sources={each.name: SourceLink(process.queue, each.queue) for each in settings.sources},
+            message_sources={
+                each.name: SourceLink(process.queue, each.queue)
+                for each in settings.sources
+                if isinstance(each, AmqpSource)
+            },
         )  # fmt: skip
 
     # --- the weather

@@ -67,4 +67,4 @@ def labels_for_next(registry: Registry, served: AbstractSet[str]) -> AbstractSet
         registry: The workflows.
         served: What the others serve.
     """
-    return frozenset() if served.issuperset(registry.queues()) else BIG
+    return frozenset() if served >= frozenset(registry.queues()) else BIG

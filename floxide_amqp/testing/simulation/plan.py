@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.testing.simulation.cluster import ALONE, QUICK, Settings
 from floxide_amqp.testing.simulation.faults import KINDS, WEIGHTS
@@ -52,6 +53,7 @@ class Plan:
         faults: What befalls the world, in order.
         seconds: How long until everything is calm.
         is_labelled: Whether not every worker has the label that some nodes ask for.
+        rolling: By which policy the workflow gets a second version in the middle of the story; None if it does not.
         servers: The names of the store's servers; with more than one, one of them is away for a while once all is calm.
     """
 
@@ -69,6 +71,7 @@ class Plan:
     seconds: float = 5.0
     servers: Sequence[str] = ALONE
     is_labelled: bool = False
+    rolling: VersionPolicy | None = None
 
 
 def draw_plan(chance: random.Random, *, kinds: Sequence[str] | None = None) -> Plan:

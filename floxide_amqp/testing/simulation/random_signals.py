@@ -75,29 +75,29 @@ def competing(recipe: Maker) -> Piece:
 
 
 def racing_for_value(recipe: Maker) -> Piece:
-    """Return a fan-out that its first element closes while the others wait for a value, and a step behind that needs it.
+    """Return a fan-out that its first element closes while others wait for a value, and a step behind that needs it.
 
-    It is sent before the fan-out or by the element that closes it, so it may reach an element of a closed fan-out.
+    Another element sends it at about that time, so it may reach an item that is cancelled, or is about to be.
     """
-    size = recipe.chance.randint(2, 4)
-    pauses = [recipe.chance.choice([0.05, 0.5])] + [recipe.chance.choice([0, 0.02, 0.5]) for _ in range(size - 1)]
-    is_early = recipe.chance.random() < 0.5
+    size = recipe.chance.randint(3, 5)
+    closing, sending = recipe.chance.choice([0.1, 0.5]), recipe.chance.choice([0.02, 0.09, 0.1, 0.11, 0.5])
+    pauses = [recipe.chance.choice([0, 0.02, 0.5]) for _ in range(size)]
 
     @node
     async def dividing(ctx: WorkflowCtx[Tally], x: int) -> NextAll[Part]:
         ctx.state.steps += 1
-        if is_early:
-            ctx.signal(ctx.run_id, Signal(f"prize.{ctx.item_id}", int), 1)
         return NextAll([Part(ctx.item_id, number, size, x) for number in range(size)])
 
     @node
     async def racing(ctx: WorkflowCtx[Tally], part: Part) -> Part | Hold:
         prize = Signal(f"prize.{part.group}", int)
         if part.number == 0:
-            await ctx.sleep(pauses[0])
-            if not is_early:
-                ctx.signal(ctx.run_id, prize, 1)
+            await ctx.sleep(closing)
             return part
+        if part.number == 1:
+            await ctx.sleep(sending)
+            ctx.signal(ctx.run_id, prize, 1, signal_id=part.group)
+            return Hold(for_=1.0)
         if ctx.received(prize) is None:
             return Hold(until=prize)
         await ctx.sleep(pauses[part.number])
@@ -108,6 +108,7 @@ def racing_for_value(recipe: Maker) -> Piece:
     async def needing(ctx: WorkflowCtx[Tally], part: Part) -> int | Hold:
         prize = Signal(f"prize.{part.group}", int)
         if f"prize in {part.group}" not in ctx.state.seen and ctx.received(prize) is None:
+            ctx.signal(ctx.run_id, prize, 1, signal_id=part.group)  # whoever was to send it may have been cancelled
             return Hold(until=prize)
         ctx.state.steps += 1
         return part.x + 1

@@ -14,6 +14,7 @@ from floxide_amqp import (
     GraphBuilder,
     Hold,
     NextAll,
+    Priority,
     RetryPolicy,
     WorkflowCtx,
     gather,
@@ -84,7 +85,10 @@ class Recipe:
 
         labels = BIG if self.made % LABELLED == 2 else None
 
-        @node(queue=self.chance.choice(["", "", "", "other"]), concurrency=limit, rate=rate, labels=labels)
+        level = {1: Priority.HIGH, 3: Priority.LOW}.get(self.made % 5)
+        queue = self.chance.choice(["", "", "", "other"])
+
+        @node(queue=queue, concurrency=limit, rate=rate, labels=labels, priority=level)
         async def plain(ctx: WorkflowCtx[Tally], x: int) -> int:
             if rate is not None:
                 note_start()

@@ -102,13 +102,10 @@ class ScheduleWatch:
         if after.next_ms != before.next_ms and not (before.paused and not after.paused):
             self._check_passed(spec, before, after, sum(each.occasion is Occasion.TRIGGERED for each in new))
 
-    def _check_passed(
-        self, spec: ScheduleSpec, before: ScheduleState, after: ScheduleState, triggered: int
-    ) -> None:
+    def _check_passed(self, spec: ScheduleSpec, before: ScheduleState, after: ScheduleState, triggered: int) -> None:
         passed = (after.next_ms - before.next_ms) // spec.every_ms
         settled = sum(
             getattr(after, what) - getattr(before, what) for what in ("started", "skipped", "missed")
         ) + len(after.queue) - len(before.queue) - triggered  # fmt: skip
         if passed != settled and after.missed - before.missed < MAX_PASSED:  # more of them are not counted
             self._violated(f"I16: schedule {spec.name} passed {passed} occurrences and says what became of {settled}")
-

@@ -24,7 +24,7 @@ from floxide_amqp.exceptions import (
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.settings import Retention
-from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.cluster import Simulation, WorkerProcess
 from floxide_amqp.testing.simulation.exercised import Exercised
 from floxide_amqp.testing.simulation.label_watch import LABELLED_SHARE, labels_for_next
 from floxide_amqp.testing.simulation.outage import play_outage
@@ -33,6 +33,7 @@ from floxide_amqp.testing.simulation.process import Death, Process
 from floxide_amqp.testing.simulation.random_pieces import Told
 from floxide_amqp.testing.simulation.random_signals import OUTSIDE
 from floxide_amqp.testing.simulation.random_workflows import random_workflow
+from floxide_amqp.testing.simulation.rolling import Rolling, draw_rolling
 from floxide_amqp.testing.simulation.scenes import Outside, Scene, draw_scene
 from floxide_amqp.testing.simulation.starters import STARTED, Starters, draw_starters
 from floxide_amqp.testing.simulation.verdict import Verdict, check_end, let_scene_end
@@ -104,6 +105,7 @@ class Drama:
     later: LaterFaults | None = None
     scene: Scene | None = None
     starters: Starters | None = None
+    rolling: Rolling | None = None
 
     async def play(self) -> Verdict:
         """Let everything happen, then judge it."""
@@ -118,6 +120,8 @@ class Drama:
         ]
         if self.scene is not None:
             background.append(asyncio.create_task(self._keep_scene(self.scene), name="scene"))
+        if self.rolling is not None:
+            background.append(asyncio.create_task(self.rolling.act(world, self._at_work), name="rolling"))
         if self.starters is not None:
             background.append(asyncio.create_task(self.starters.act(world), name="starters"))
         await asyncio.sleep(plan.seconds)
@@ -153,7 +157,9 @@ class Drama:
                 if gone and self.chance.random() < 0.5:
                     name = self.chance.choice(gone)
                 skew = self.plan.skews_ms[names % len(self.plan.skews_ms)]
-                self.simulation.start_worker(name, skew_ms=skew, labels=self._labels())
+                known = self.simulation.workflows
+                workflows = known if self.rolling is None else self.rolling.workflows(known)
+                self.simulation.start_worker(name, skew_ms=skew, labels=self._labels(), workflows=workflows)
             await asyncio.sleep(self.chance.choice([0.2, 1.0]))
 
     def _labels(self) -> AbstractSet[str] | None:
@@ -165,7 +171,10 @@ class Drama:
         return labels_for_next(Registry(self.simulation.workflows), served)
 
     def _working(self) -> list[str]:
-        return [worker.name for worker in self.simulation.working() if not worker.process.is_stopping]
+        return [worker.name for worker in self._at_work()]
+
+    def _at_work(self) -> list[WorkerProcess]:
+        return [worker for worker in self.simulation.working() if not worker.process.is_stopping]
 
     async def _keep_client(self, number: int) -> None:
         """Start all runs, from a process that may die on the way; then from another."""
@@ -370,7 +379,12 @@ def play_seed(
         starters.put_into(world)
     runs = [RunSpec(f"run-{n}", x := chance.randint(0, 1000), tell(x)) for n in range(plan.runs)]
     own = random.Random(chance.random())
-    return play(seed, Drama(world, plan, workflow, own, runs, scene=scene, starters=starters), began)
+    drama = Drama(world, plan, workflow, own, runs, scene=scene, starters=starters)
+    deploy = random.Random(f"deploy of seed {seed}")  # not of `chance` either
+    policy = plan.rolling or draw_rolling(deploy)
+    if policy is not None:
+        drama.rolling = Rolling(workflow, policy, deploy, plan.seconds)
+    return play(seed, drama, began)
 
 
 def _has_room_for_a_scene(plan: Plan) -> bool:

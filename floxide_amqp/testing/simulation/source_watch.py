@@ -12,10 +12,12 @@ from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.sources import source_run_id
 from floxide_amqp.ports.key_value import Key
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.encoding import unpack
 from floxide_amqp.stores.packing import unpack_record
 from floxide_amqp.stores.quarantine import QUARANTINED
 from floxide_amqp.stores.sealing import PLAIN
 from floxide_amqp.stores.source_messages import open_message
+from floxide_amqp.stores.sources import POSITION, cells_of
 
 QUEUE = "upstream"
 """The queue that somebody else fills."""
@@ -53,6 +55,8 @@ class SourceWatch:
 
     def put(self, key: Key, value: bytes) -> None:
         """A cell was written."""
+        if self.name and key == cells_of(self.name)[4]:
+            self._check_position(value)
         kind, _, quarantine_id = key.name.partition(":")
         if key.partition != keys.SYSTEM or kind != "quarantine" or not self.name:
             return
@@ -75,6 +79,17 @@ class SourceWatch:
         self.acknowledged.add(body)
         if sent_at > self._went_back_at and not self.is_recorded(body):
             self._violated(f"I17: {who} acknowledged {body!r} before the store knew of it")
+
+    def _check_position(self, value: bytes) -> None:
+        """How far an iterator is, is written once the runs up to there stand; unless a store has gone back since."""
+        (position, _) = unpack_record(POSITION, value)[:2]
+        if not position or self._went_back_at > -math.inf:
+            return
+        until = unpack(position)
+        for run_id in self.sent.values():
+            is_before = run_id is not None and isinstance(until, int) and int(run_id.rpartition(":")[2]) <= until
+            if is_before and run_id not in self._recorded:
+                self._violated(f"I17: position {until} is recorded, and run {run_id} is not")
 
     def is_recorded(self, body: bytes) -> bool:
         """Whether the store has a message's run, or the message itself where no run can be made of it."""

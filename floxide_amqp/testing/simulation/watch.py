@@ -33,6 +33,7 @@ from floxide_amqp.testing.simulation.schedule_watch import ScheduleWatch
 from floxide_amqp.testing.simulation.servers import SimulatedStore
 from floxide_amqp.testing.simulation.signal_watch import SignalWatch
 from floxide_amqp.testing.simulation.source_watch import SourceWatch
+from floxide_amqp.testing.simulation.version_watch import VersionWatch
 
 OVER = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 """Statuses after which nothing of a run may change: a failed one may be resumed."""
@@ -80,6 +81,7 @@ class Watch:
         self._places: dict[Place, Led] = {}
         self.attributes = AttributeWatch(self._violated)
         self.exercised = ExerciseWatch()
+        self.versions = VersionWatch(self._violated, self.exercised)
         self.kin = KinWatch(self.runs)
         self.signals = SignalWatch(self.runs, self.kin, self._violated)
         self.limits = LimitWatch(self.runs, self._violated)
@@ -98,6 +100,7 @@ class Watch:
         self.schedules.start_over()
         self.sources.start_over()
         server = self._server
+        self.versions.start_over(server.cells())
         for key, value, version in server.cells():
             self._take_cell(key, value, version)
         for name, entries in server.index_entries("in:").items():
@@ -126,6 +129,7 @@ class Watch:
         touched: dict[str, MirroredRun] = {}
         self.attributes.batch_applied(self._server.applied)
         self.exercised.batch_applied(self._server.applied)
+        self.versions.batch_applied(self._server.applied)
         for writes in self._server.applied:
             for write in writes:
                 if isinstance(write, Put):

@@ -26,6 +26,8 @@ from tests.integration.amqp.support import STEADY, SWIFT, confirmed, consuming, 
 pytestmark = [pytest.mark.xdist_group("own_rabbitmq")]
 
 PATIENT = replace(SWIFT, publish_deadline=60.0)
+SOON_AGAIN = replace(SWIFT, publish_deadline=5.0)
+"""Where a publish into a queue without a process is never confirmed, and is to be tried again."""
 
 
 @pytest.mark.fault(7)
@@ -218,7 +220,7 @@ async def test_a_queue_at_which_the_broker_fails_leaves_the_others_served_and_is
     own_rabbitmq: RabbitMQ, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumer_module, "LEFT_ALONE_SECONDS", 2.0)
-    async with AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=PATIENT) as work_queue:
+    async with AmqpWorkQueue(own_rabbitmq.url, namespace=namespace, settings=SOON_AGAIN) as work_queue:
         async with work_queue.consume(["a"], prefetch=1):
             pass
         await confirmed(work_queue, message(b"0"))

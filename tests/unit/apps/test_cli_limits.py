@@ -16,7 +16,8 @@ from floxide_amqp.apps.cli.main import app as command_line
 
 
 @node(
-    concurrency=Concurrency("account", limit=5, key=lambda n: n), rate=RateLimit("mail-api", 100, per=1, key=lambda n: n)
+    concurrency=Concurrency("account", limit=5, key=lambda n: n),
+    rate=RateLimit("mail-api", 100, per=1, key=lambda n: n),
 )
 async def charge(n: int) -> int:
     return n

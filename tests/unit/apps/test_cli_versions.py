@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -13,11 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from floxide_amqp import Floxide, Hold, NoContext, Signal, Workflow, WorkflowCtx, node
+from floxide_amqp import Floxide, Workflow, node
 from floxide_amqp.apps.cli.main import app as command_line
-
-GO = Signal("go", int)
-
 
 @dataclass
 class Order:
@@ -31,26 +29,21 @@ class NeedyOrder:
 
 
 def release(order: Any, *, version: str = "1") -> Any:
-    """One release of a workflow that waits with an order in its hands."""
+    """One release of a workflow that takes an order."""
 
     @node
-    async def enter(number: int) -> order:
-        return order(number)
+    async def ship(given: order) -> str:
+        return repr(given)
 
-    @node
-    async def wait(ctx: WorkflowCtx[NoContext], given: order) -> str | Hold:
-        return repr(given) if ctx.received(GO) is not None else Hold(until=GO)
-
-    class Shop(Workflow[int, str], version=version):
-        start = enter
-        edges = (enter >> wait,)
+    class Shop(Workflow[order, str], version=version):
+        start = ship
 
     return Shop
 
 
 @pytest.fixture
 def floxide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run a command against an application: ``old`` started a run that waits; ``new`` reads its order otherwise."""
+    """Run a command against an application: ``old`` has started a run; ``new`` reads its order otherwise."""
     for name, workflows in {
         "old": [release(Order)],
         "new": [release(NeedyOrder)],
@@ -63,15 +56,15 @@ def floxide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(command_line, arguments)
 
-    assert run("start", "old_shop:app", "--input", "7", "--run-id", "run", "--watch").exit_code == 0
+    assert run("start", "old_shop:app", "--input", '{"number": 7}', "--run-id", "run").exit_code == 0
     return run
 
 
 def test_versions_are_listed_with_their_runs(floxide: Callable[..., Result]) -> None:
     shown = floxide("versions", "old_shop:app")
-    assert "Shop      1        1 running" in shown.output
+    assert "Shop      1        1 pending" in shown.output
     (found,) = json.loads(floxide("versions", "old_shop:app", "--json").output)
-    assert (found["workflow"], found["version"], found["runs"], found["is_here"]) == ("Shop", "1", {"running": 1}, True)
+    assert (found["workflow"], found["version"], found["runs"], found["is_here"]) == ("Shop", "1", {"pending": 1}, True)
     assert json.loads(floxide("versions", "old_shop:app", "--workflow", "Other", "--json").output) == []
 
 
@@ -80,7 +73,7 @@ def test_a_check_ends_with_1_where_a_deploy_would_break_a_run_and_says_which(flo
     assert (fine.exit_code, fine.output) == (0, "1 open runs checked (1 of Shop@1), 0 would break.\n")
     broken = floxide("check", "new_shop:app")
     assert broken.exit_code == 1
-    assert "Would break: Shop@1, node wait: The input of node 'wait' cannot be decoded" in broken.output
+    assert "Would break: Shop@1, node ship: The input of node 'ship' cannot be decoded" in broken.output
     assert "customer" in broken.output
     assert "1 runs, such as run" in broken.output
     told = floxide("check", "new_shop:app", "--json")
@@ -91,11 +84,15 @@ def test_a_check_ends_with_1_where_a_deploy_would_break_a_run_and_says_which(flo
 
 def test_an_item_that_was_set_aside_is_listed_and_requeued(floxide: Callable[..., Result]) -> None:
     assert floxide("parked", "list", "old_shop:app", "--json").output == "[]\n"
-    assert floxide("signal", "new_shop:app", "run", "go", "1").exit_code == 0
-    ran = floxide("start", "new_shop:app", "--input", "8", "--run-id", "other", "--watch")  # an embedded worker
-    assert ran.exit_code != 70
+
+    async def work() -> None:
+        async with sys.modules["new_shop"].app.orchestrator() as orchestrator:  # with a worker in this process
+            while not await orchestrator.set_aside.list():  # noqa: ASYNC110 - the worker tells nobody
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(work(), 30))
     (found,) = json.loads(floxide("parked", "list", "new_shop:app", "--json").output)
-    assert (found["run_id"], found["node"]) == ("run", "wait")
+    assert (found["run_id"], found["node"]) == ("run", "ship")
     assert "customer" in floxide("parked", "list", "new_shop:app").output
     assert "Say which items are meant" in floxide("parked", "requeue", "new_shop:app").output
     done = floxide("parked", "requeue", "old_shop:app", "--run", "run", "--reason", "deployed")
@@ -105,7 +102,7 @@ def test_an_item_that_was_set_aside_is_listed_and_requeued(floxide: Callable[...
 
 def test_a_name_stands_for_the_newest_version_and_one_with_a_version_for_that(floxide: Callable[..., Result]) -> None:
     for name, version in (("Shop", "10"), ("Shop@2", "2")):
-        started = floxide("start", "both_shop:app", name, "--input", "1", "--run-id", f"of-{version}")
+        started = floxide("start", "both_shop:app", name, "--input", '{"number": 1}', "--run-id", f"of-{version}")
         assert started.exit_code == 0, started.output
         shown = json.loads(floxide("status", "both_shop:app", f"of-{version}", "--json").output)
         assert shown["run"]["version"] == version

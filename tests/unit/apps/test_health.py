@@ -25,6 +25,8 @@ from floxide_amqp.apps.health.server import HealthPages
 from floxide_amqp.core.distribution import Distribution
 from floxide_amqp.runtime.figures import Figures
 from floxide_amqp.runtime.health import WorkerHealth
+from floxide_amqp.runtime.processes import NodeProcesses
+from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.settings import Limits, Timeouts
 from floxide_amqp.runtime.worker import Worker
 from floxide_amqp.stores.figures import StoreFigures
@@ -61,7 +63,11 @@ class FakeServices:
     timeouts: Timeouts = field(default_factory=Timeouts)
     figures: Figures = field(default_factory=Figures)
     session: Any = field(default_factory=lambda: SimpleNamespace(figures=StoreFigures()))
+    processes: NodeProcesses = field(default_factory=lambda: NodeProcesses(Registry([]), size=1))
     all_connections: Sequence[Connection] = WELL_CONNECTED
+
+    def now_ms(self) -> int:
+        return 90_000
 
     def connections(self) -> Sequence[Connection]:
         return self.all_connections
@@ -71,7 +77,7 @@ class FakeWorker:
     def __init__(self) -> None:
         self.services = FakeServices()
         self.queues = ("default", "warehouse")
-        self.maintenance = SimpleNamespace(is_leader=True)
+        self.maintenance = SimpleNamespace(is_leader=True, unserved_since_ms={"default/gpu": 30_000})
         self.parts_ended: list[str] = []
         self.now = WELL
 
@@ -254,6 +260,10 @@ def test_what_is_not_known_is_left_out(fake: FakeWorker) -> None:
     found = values(fake)
     assert "floxide_store_age_seconds" not in found
     assert "floxide_heartbeat_age_seconds" not in found
+
+
+def test_the_age_of_what_lies_where_nobody_serves_is_shown_by_queue(fake: FakeWorker) -> None:
+    assert values(fake)['floxide_unserved_task_queue_age_seconds{"queue": "default/gpu"}'] == 60
 
 
 def test_the_store_s_round_trips_and_groups_are_shown_by_kind(fake: FakeWorker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_those_who_wait_in_the_store_come_back_one_after_the_other(bodies: int, 
     waits = [each.at_us for each in instants if not each.is_start]
     assert [each.is_start for each in instants] == [True] * (bodies - len(waits)) + [False] * len(waits)
     assert all(each > now + SOON_US for each in waits)
-    assert all(late - early >= rate.interval_us for early, late in zip(waits, waits[1:], strict=False))
+    assert all(late - early >= rate.interval_us for early, late in itertools.pairwise(waits))
     assert state.line_us == (waits[-1] if waits else 0)
 
 

@@ -93,6 +93,11 @@ def test_the_shares_of_a_prefetch_add_up_to_it(prefetch: int, queues: list[str])
     assert max(shares.values()) - min(shares.values()) <= 1
 
 
+def test_each_level_of_priority_has_all_of_the_prefetch() -> None:
+    shares = shares_of(7, ["a", "a!high", "b", "b!high", "a!low"])
+    assert shares == {"a": 4, "a!high": 4, "b": 3, "b!high": 3, "a!low": 7}
+
+
 @given(st.integers(0, 10_000))
 def test_a_pause_is_never_longer_than_its_bound(attempt: int) -> None:
     settings = AmqpSettings(backoff_initial=0.1, backoff_max=10.0)

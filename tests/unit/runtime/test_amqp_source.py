@@ -24,6 +24,7 @@ from floxide_amqp import (
     Floxide,
     Hold,
     MessageKey,
+    Priority,
     RunStatus,
     SourceMessage,
     SourceNotFoundError,
@@ -33,7 +34,7 @@ from floxide_amqp import (
 )
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import PayloadMismatchError
-from floxide_amqp.runtime.source_feed import HELD_SECONDS
+from floxide_amqp.runtime.feed_control import HELD_SECONDS
 from floxide_amqp.stores.sealing import Sealing
 from floxide_amqp.testing.faults import StoreFaults
 from tests.unit.runtime.hand_fed_queue import SourceCluster
@@ -63,6 +64,10 @@ async def wait_for_ever(order: Order) -> str | Hold:
 
 class Endless(Workflow[Order, str]):
     start = wait_for_ever
+
+
+class Urgent(Workflow[Order, str], priorities=True):
+    start = ship
 
 
 class Tenant(Context):
@@ -127,7 +132,7 @@ async def test_a_message_that_comes_again_starts_nothing_again(world: MakeCluste
 async def test_nothing_is_acknowledged_before_its_run_is_recorded(world: MakeCluster) -> None:
     cluster = world()
     member = await cluster.start_worker()
-    while not cluster.upstream.readers:
+    while not cluster.upstream.readers:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(0.1)
     member.store.faults = StoreFaults(unavailable=1.0)
     cluster.upstream.put(placed(1))
@@ -165,7 +170,7 @@ async def test_two_workers_share_a_queue(world: MakeCluster) -> None:
     cluster = world(orders(prefetch=1))
     for _ in range(2):
         await cluster.start_worker()
-    while len(cluster.upstream.readers) < 2:
+    while len(cluster.upstream.readers) < 2:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(0.1)
     cluster.upstream.put(*(placed(number) for number in range(20)))
     await cluster.taken(20)
@@ -275,7 +280,7 @@ async def test_where_payloads_are_encrypted_the_quarantine_shows_nothing_to_the_
     cluster = world(orders(extra_fields="refuse"))
     member = await cluster.start_worker()
     keys = Sealing((Encryption({"k1": bytes(32)}),))
-    while not cluster.upstream.readers:
+    while not cluster.upstream.readers:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(0.1)
     member.services.sealing = keys
     cluster.upstream.put(placed(1, body=b'{"id": "secret-17", "secret-field": 1}', headers={"x": "secret-header"}))
@@ -312,6 +317,17 @@ async def test_context_and_attributes_come_from_the_message(world: MakeCluster) 
     assert (await client.run_info("orders:m1")).attributes == {"tenant": "acme"}
     (letter,) = await client.dead_letters()
     assert "context=... raised KeyError" in letter.reason
+
+
+async def test_a_runs_level_comes_from_its_message(world: MakeCluster) -> None:
+    cluster = world(orders(Urgent, priority=lambda message: Priority(message.headers["level"])))
+    await cluster.start_worker()
+    cluster.upstream.put(placed(1, headers={"level": "high"}), placed(2, headers={"level": "highest"}))
+    await cluster.taken(2)
+    run = await cluster.client().services.runs.load(RunId("orders:m1"))
+    assert run.header.priority == Priority.HIGH.number
+    (letter,) = await cluster.client().dead_letters()
+    assert "priority=... raised ValueError" in letter.reason
 
 
 async def test_while_too_many_runs_are_open_messages_stay_in_their_queue(world: MakeCluster) -> None:
@@ -359,7 +375,7 @@ async def test_a_paused_source_takes_nothing_and_a_resumed_one_goes_on(world: Ma
     await cluster.taken(1)
     client = cluster.client()
     await client.sources.pause("orders", reason="stock-taking")
-    while cluster.upstream.readers:
+    while cluster.upstream.readers:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(0.1)
     cluster.upstream.put(placed(2))
     await asyncio.sleep(60)
@@ -404,7 +420,7 @@ async def test_runs_that_were_deleted_are_not_started_again(world: MakeCluster) 
     client = cluster.client()
     await client.handle(Shipping, "orders:m1").result(timeout=60)
     await client.delete("orders:m1")
-    while await client.services.runs.find(RunId("orders:m1")) is not None:
+    while await client.services.runs.find(RunId("orders:m1")) is not None:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(0.1)
     cluster.upstream.put(placed(1, redelivered=True))
     await cluster.taken(2)
@@ -466,6 +482,7 @@ async def test_opening_a_source_that_cannot_be_run_says_why() -> None:
         ({"max_open_runs": 0}, "max_open_runs=0 has to be"),
         ({"batch": 1_001}, "batch=1001 has to be"),
         ({"arguments": {"x-max-length": 3}}, "give declare='quorum' as well"),
+        ({"priority": lambda _: Priority.HIGH}, "priorities=True"),
     ],
 )
 def test_a_declaration_that_cannot_be_says_why(options: dict[str, Any], problem: str) -> None:

@@ -349,9 +349,7 @@ async def test_beside_a_join_of_edges_no_run_begins(cluster: MakeCluster, beside
 
 
 @pytest.mark.parametrize(("begins", "gives"), [("one", 372), ("ten", 372), ("send", 372), ("hundred", 372)])
-async def test_before_and_behind_a_join_of_edges_a_run_may_begin(
-    cluster: MakeCluster, begins: str, gives: int
-) -> None:
+async def test_before_and_behind_a_join_of_edges_a_run_may_begin(cluster: MakeCluster, begins: str, gives: int) -> None:
     here = cluster(Checked)
     client, _ = await finished(here, Checked, 4)
     new = await client.fork(Checked, "old", from_item=await item_of(client, begins), new_run_id="new")

@@ -83,7 +83,7 @@ async def until_free(here: Cluster, limit_id: str, seconds: float = 60) -> None:
     """Wait until nobody holds a key or waits for it."""
     keys = here.client().services.limit_keys
     async with asyncio.timeout(seconds):
-        while (found := await keys.find(limit_id)).state.holders or found.waiting:
+        while (found := await keys.find(limit_id)).state.holders or found.waiting:  # noqa: ASYNC110 - time is virtual
             await asyncio.sleep(0.1)
 
 

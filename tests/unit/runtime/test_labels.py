@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from floxide_amqp import Hold, Next, NextAll, RetryPolicy, RunStatus, Workflow, WorkflowCtx, WorkItemStatus, gather, node
+from floxide_amqp import (
+    Hold,
+    Next,
+    NextAll,
+    RetryPolicy,
+    RunStatus,
+    Workflow,
+    WorkflowCtx,
+    WorkItemStatus,
+    gather,
+    node,
+)
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.ports.work_queue import Message
 from tests.unit.runtime.cluster import Cluster, Member
@@ -116,7 +127,7 @@ def moved_hold(*, labels: set[str] | None) -> Any:
 
 async def unserved(member: Member) -> dict[str, int]:
     """Wait until a worker has found a task queue that nobody serves."""
-    while not (found := member.worker.maintenance.unserved_since_ms):
+    while not (found := member.worker.maintenance.unserved_since_ms):  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     return found
 
@@ -172,7 +183,7 @@ async def test_work_that_nobody_may_take_is_shown_with_its_labels_since_when_and
     await here.start_worker(labels={"gpu"})
 
     assert await run.result(60) == 2
-    while plain.worker.maintenance.unserved_since_ms:
+    while plain.worker.maintenance.unserved_since_ms:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     assert caplog.text.count("task_queue.unserved") == 1
 
@@ -272,7 +283,7 @@ async def test_a_second_copy_of_a_chains_message_does_not_take_a_step_to_where_i
     await begun.wait()
     await doomed.kill()
     plain = await here.start_worker(labels=frozenset())
-    while [item.status for item in await client.pending_work(run.run_id)] != [WorkItemStatus.PENDING]:
+    while [item.status for item in await client.pending_work(run.run_id)] != [WorkItemStatus.PENDING]:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     await publish(sent[:1])
     await asyncio.sleep(30)
@@ -312,7 +323,7 @@ async def test_what_was_published_before_a_deploy_moved_its_node_goes_to_where_t
     here = cluster(before)
     old = await here.start_worker(labels={"none"}, queues=["other"])  # it knows of the queue, and serves another
     run = await here.client().start(before, 1)
-    while not old.worker.maintenance.unserved_since_ms:
+    while not old.worker.maintenance.unserved_since_ms:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     await old.stop()
     new = await here.start_worker(workflows=[after])
@@ -329,7 +340,7 @@ async def test_what_is_held_while_a_deploy_moves_its_node_goes_to_where_the_node
     here = cluster(before)
     old = await here.start_worker()
     run = await here.client().start(before, 1)
-    while await run.status() is not RunStatus.WAITING:
+    while await run.status() is not RunStatus.WAITING:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     await old.stop()
     new = await here.start_worker(workflows=[after])
@@ -370,7 +381,7 @@ async def test_items_parked_in_a_queue_that_nobody_serves_any_more_are_taken_up_
     here = cluster(before, Drawn)
     lacking = await here.start_worker(workflows=[Drawn], labels={"gpu"})  # serves the queue, lacks the workflow
     run = await here.client().start(before, 1)
-    while await run.status() is not RunStatus.WAITING:
+    while await run.status() is not RunStatus.WAITING:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     await lacking.stop()
     new = await here.start_worker(workflows=[after])
@@ -390,7 +401,7 @@ async def test_a_workers_record_tells_its_labels_and_queues(cluster: MakeCluster
     here = cluster(Picture)
     await here.start_worker(labels={"gpu", "eu"})
     client = here.client()
-    while not (found := await client.workers()):
+    while not (found := await client.workers()):  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(1)
     (info,) = found
 

@@ -162,7 +162,7 @@ async def test_a_step_that_waits_for_its_rate_gives_its_concurrency_key_back(clu
     assert await run.result(timeout=300) == 4
     assert most_within(10.0) == 1
     async with asyncio.timeout(60):
-        while (await client.services.limit_keys.find("gate/")).state.holders:
+        while (await client.services.limit_keys.find("gate/")).state.holders:  # noqa: ASYNC110 - time is virtual
             await asyncio.sleep(0.1)
 
 

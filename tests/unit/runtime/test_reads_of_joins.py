@@ -32,9 +32,7 @@ def count_reads(here: Cluster, *readers: str) -> list[int]:
     return reads
 
 
-async def reads_of(
-    cluster: MakeCluster, workflow: Any, value: int, *readers: str, concurrency: int = 8
-) -> int:
+async def reads_of(cluster: MakeCluster, workflow: Any, value: int, *readers: str, concurrency: int = 8) -> int:
     here = cluster(workflow, limits=Limits(concurrency=concurrency))
     await here.start_worker()
     reads = count_reads(here, *readers)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from floxide_amqp import NextAll, Schedule, Workflow, gather, node
+from floxide_amqp import AmqpSource, NextAll, Schedule, Workflow, gather, node
 from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.sources import SourceCounts
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
@@ -637,4 +638,31 @@ async def test_schedules_move_with_the_slots_of_their_names_and_go_on_wherever_t
     for name in names:
         assert await client.schedules.delete(name)
     assert await here.settle() == {}
+    await here.close()
+
+
+async def test_sources_move_with_all_that_is_counted_of_them_wherever_the_move_dies() -> None:
+    here = MovingCluster(Doubled)
+    names = [f"source {n}" for n in range(6)]
+    client = here.client()
+    store = client.services.source_store
+    for name in names:
+        await store.put(AmqpSource(name, Doubled, queue=name).spec)
+        counts = SourceCounts(received=7, started=4, duplicates=2, quarantined=1)
+        await store.count(name, counts, 1, [RunId(f"{name}:{n}") for n in range(3)])
+        await store.put_position(name, b"\x07", "worker", 0)
+        await client.sources.pause(name, reason="moving")
+    before = await client.sources.list()
+    a, b = GuardedStore(), GuardedStore()
+    way = {"a": a, "b": b}
+    for commits in itertools.count(0, 3):
+        if await move_and_die(here.disks, way, commits):
+            break
+    assert left_on(here.disks[ALONE]) == ["Key(partition='floxide', name='shard')"]
+    here.disks = dict(way)
+    client = here.client()
+    assert await client.sources.list() == before
+    assert {client.services.session.beside(keys.source_partition(name)).shard for name in names} == {"a", "b"}
+    for name in names:
+        assert len(await client.services.source_store.open_runs(name)) == 3
     await here.close()

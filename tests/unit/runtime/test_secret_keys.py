@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -64,7 +63,7 @@ def everything(here: Cluster) -> str:
 
 async def until_shown(services: Services) -> None:
     async with asyncio.timeout(60):
-        while not (await services.limit_keys.ids() and await services.rate_keys.ids()):
+        while not (await services.limit_keys.ids() and await services.rate_keys.ids()):  # noqa: ASYNC110 - time is virtual
             await asyncio.sleep(0.1)
 
 
@@ -90,7 +89,7 @@ async def test_the_key_of_a_limit_is_not_in_the_store_as_it_is() -> None:
         assert [each.key for each in await there.limits.rates()] == [ADDRESS]
         assert await run.result(timeout=120) == 3
         async with asyncio.timeout(300):
-            while here.store.leftovers("limits", "rates"):
+            while here.store.leftovers("limits", "rates"):  # noqa: ASYNC110 - time is virtual
                 await asyncio.sleep(1)
         assert not [key for slot in here.store._slots.values() for key in slot.cells if key.name == "shown"]
     finally:

@@ -12,6 +12,7 @@ from floxide_amqp.core.failure import FailureInfo
 from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.node import node
 from floxide_amqp.core.path import Path, first, gather, repeat
+from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.transition import Hold, NextAll
@@ -221,6 +222,17 @@ def test_holds_timeouts_keys_and_children_are_drawn() -> None:
     assert '"ask" -> "aside" [label="on_timeout", style=dashed, color=red];' in dot
     assert 'n2[["Inner<br/>int -&gt; int<br/>run of Inner, timeout 0:01:30"]]' in mermaid
     assert 'n1 -.->|"on_timeout"| n3' in mermaid
+
+
+def test_rates_and_labels_are_drawn() -> None:
+    @node(rate=RateLimit("mail", 100, per=1), labels={"gpu", "eu"})
+    async def send(x: int) -> int:
+        return x
+
+    class Sending(WorkflowDefinition[int, int]):
+        start = send
+
+    assert '"send" [label="send\\nint -> int\\n100 in 0:00:01 of mail\\nneeds eu, gpu"];' in Sending.to_dot()
 
 
 def test_every_node_and_edge_is_drawn() -> None:

@@ -305,6 +305,7 @@ def test_a_function_that_cannot_be_a_node_is_an_error_with_the_cure(function: An
         ({"retry": 3}, "retry=3 must be a RetryPolicy, such as RetryPolicy(max_attempts=3)."),
         ({"isolated": 1}, "isolated=1 must be True or False."),
         ({"requires": ("http",)}, "requires=('http',) must be a tuple of classes, such as (PaymentApi,)."),
+        ({"name": "b"}, " A copy of another name is made by .named(...)."),
         ({"attempts": 3}, "@node: 'attempts' is no option of a node. The options are queue, retry, timeout, isolated,"),
         (
             {"at_most_once": True, "retry": RetryPolicy(max_attempts=3)},

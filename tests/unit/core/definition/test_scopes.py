@@ -233,7 +233,8 @@ def test_a_branch_entered_from_behind_its_gather() -> None:
 def test_a_way_back_to_the_fan_out_that_avoids_the_gather() -> None:
     refused(
         "Workflow 'W': a path leads from 'each' back to it without passing gather(join), which closes its fan-out. "
-        "Lead back from behind gather(join), or loop over a node inside.",
+        "Lead back from behind gather(join), or loop over a node inside; or let a fan-out before it have another way "
+        "to gather(join), which then closes that one.",
         lambda: make(
             each, each >> b, b.when(lambda v: v > 1) >> repeat(each, max_iterations=2), b.otherwise >> gather(join)
         ),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floxide_amqp import CompositeNode, Node, Workflow, WorkflowCtx, node
+from floxide_amqp import CompositeNode, Node, Priority, Workflow, WorkflowCtx, node
 from floxide_amqp.core.task_queues import (
     MAX_LABELS_LENGTH,
     check_worker_labels,
@@ -21,7 +21,7 @@ from floxide_amqp.core.task_queues import (
 from floxide_amqp.drivers.amqp.topology import Names
 from floxide_amqp.exceptions import ConfigurationError, DefinitionError
 
-QUEUES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/"), max_size=100)
+QUEUES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/!"), max_size=100)
 LABELS = st.frozensets(st.text(string.ascii_letters + string.digits + "-_.:", min_size=1, max_size=8), max_size=4)
 
 
@@ -52,9 +52,7 @@ def test_two_pairs_of_queue_and_labels_have_different_task_queues_that_can_be_ta
 
 
 def test_the_longest_namespace_queue_and_labels_fit_into_a_name_of_the_broker() -> None:
-    labels = frozenset(("a" * (MAX_LABELS_LENGTH // 2 - 1), "b" * (MAX_LABELS_LENGTH // 2 - 1)))
-
-    @node(queue="q" * 100, labels=labels)
+    @node(queue="q" * 100, labels={"a" * (MAX_LABELS_LENGTH - 1)}, priority=Priority.HIGH)
     async def long(x: int) -> int:
         return x
 
@@ -63,7 +61,8 @@ def test_the_longest_namespace_queue_and_labels_fit_into_a_name_of_the_broker() 
 
     name = Names("n" * 100).work_queue(Long.graph.nodes["long"].options.queue)
 
-    assert len(name.encode()) == 254
+    assert len(name.encode()) <= 255
+    assert "+21high/" in name
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def test_a_derived_workflow_and_a_node_class_say_labels_as_well() -> None:
         ({""}, "the label '' must consist of"),
         ({"-x"}, "begin with a letter or a digit"),
         ({3}, "the label 3 must consist of"),
-        ({"x" * 48}, "too long for the name of a queue: at most 48 characters"),
+        ({"x" * 48}, "too long for the name of a queue: at most 41 characters"),
     ],
 )
 def test_wrong_labels_are_an_error_where_they_are_written(labels: object, sentence: str) -> None:

@@ -145,7 +145,8 @@ def test_a_wait_whose_time_is_over_says_so_and_leaves_the_lists() -> None:
     woken = put_by(decision)
     assert (woken.status, woken.timed_out, woken.waits_for) == (WorkItemStatus.PENDING, True, "")
     assert has(decision, LeaveWait("approval", 3, ITEM), LeaveWait("withdrawal", 3, ITEM), DropTimer(timer))
-    assert put_by(moves.wake(replace(WAITING, waits_for="", note=""), timer, RUNNING, 2, 95, ME)).timed_out  # for a time
+    for_a_time = replace(WAITING, waits_for="", note="")
+    assert put_by(moves.wake(for_a_time, timer, RUNNING, 2, 95, ME)).timed_out
     late_start = replace(WAITING, waits_for="", note="waits for its start")
     assert not put_by(moves.wake(late_start, timer, RUNNING, 2, 95, ME)).timed_out
 
