@@ -123,7 +123,7 @@ async def _wait_for_go(client: Orchestrator, ids: Sequence[str]) -> None:
     """Return once every run waits for its go."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         for run_id in ids:
-            while await client.status(run_id) is not RunStatus.WAITING:
+            while await client.status(run_id) is not RunStatus.WAITING:  # noqa: ASYNC110 - other processes tell nobody
                 await asyncio.sleep(POLL_SECONDS)
 
 

@@ -84,7 +84,8 @@ def key_text(name: str, value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise TypeError(f"The key of limit {name!r} must be a text, a whole number or None, not {type(value).__name__}.")
+        given = type(value).__name__
+        raise TypeError(f"The key of limit {name!r} must be a text, a whole number or None, not {given}.")
     text = str(value)
     if len(text) > MAX_KEY or not text.isprintable():
         raise ValueError(

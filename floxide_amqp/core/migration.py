@@ -152,7 +152,7 @@ class RunToMigrate:
         if name in self._shown and value == self._shown[name]:
             return self._stored[name]
         stored = self._stored.get(name)
-        tag = stored[0] if _is_tagged(stored) else ""
+        tag = cast("Sequence[Any]", stored)[0] if _is_tagged(stored) else ""
         return [tag, value]
 
 

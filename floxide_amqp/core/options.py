@@ -122,7 +122,8 @@ def check_timeout(given: object, *, where: str) -> timedelta | None:
 
 def check_queue(given: object, *, where: str) -> str:
     """Return the name of a task queue; the error names `where`."""
-    if isinstance(given, str) and len(given) <= MAX_QUEUE_LENGTH and given.isprintable() and not set(given) & set(" /!"):
+    is_name = isinstance(given, str) and len(given) <= MAX_QUEUE_LENGTH and given.isprintable()
+    if isinstance(given, str) and is_name and not set(given) & set(" /!"):
         return given
     raise DefinitionError(
         f"{where}: queue={given!r} must be at most {MAX_QUEUE_LENGTH} printable characters without spaces, slashes and "

@@ -120,6 +120,10 @@ class Rate(NamedTuple):
         return -(-(1000 * self.per_ms + self.reserve_us) // self.limit)
 
 
+ONE_A_SECOND: Final = Rate(1, 1000)
+"""Of a key that nobody has asked for yet."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateState:
     """A key as one record; instants are microseconds of store time.
@@ -132,7 +136,7 @@ class RateState:
         look_ms: When it is looked after next; 0 where it is not.
     """
 
-    declared: Rate = Rate(1, 1000)
+    declared: Rate = ONE_A_SECOND
     override: Rate | None = None
     next_us: int = 0
     line_us: int = 0

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
@@ -97,11 +97,12 @@ class ShapeTable:
 
 
 def _is_closed(shape: Shape) -> bool:
-    runtime = shape.runtime
-    config: Any = (
-        runtime.model_config if issubclass(runtime, BaseModel) else getattr(runtime, "__pydantic_config__", None)
+    """Whether a record says that it forbids fields it does not know."""
+    owner: Any = shape.runtime
+    config: Any = getattr(owner, "model_config" if issubclass(owner, BaseModel) else "__pydantic_config__", None)
+    return (
+        shape.kind == "record" and isinstance(config, dict) and cast("dict[str, Any]", config).get("extra") == "forbid"
     )
-    return shape.kind == "record" and isinstance(config, Mapping) and config.get("extra") == "forbid"
 
 
 class Reading:

@@ -56,7 +56,8 @@ def give(
     run_id: RunId,
 ) -> Decision:
     """An item that waits for a signal gets a value of it, and becomes pending; unless its fan-out was closed."""
-    decision = _woken(mail, item, turn, run, epoch, (NoteSignal(mail.signal_id, digest),), now_ms, publisher, run_id)
+    noted = (NoteSignal(mail.signal_id, digest),)
+    decision = _woken(mail, item, turn, run, epoch, noted, now_ms=now_ms, publisher=publisher, run_id=run_id)
     return replace(decision, conditions=(*decision.conditions, SignalIsNew(mail.signal_id)))
 
 
@@ -64,13 +65,14 @@ def give_kept(
     mail: Mail, item: WorkItem, turn: int, run: RunState, epoch: int, *, now_ms: int, publisher: WorkerId, run_id: RunId
 ) -> Decision:
     """An item that waits for a signal gets a value that was kept, and becomes pending."""
-    decision = _woken(mail, item, turn, run, epoch, (TakeMail(mail),), now_ms, publisher, run_id)
+    taken = (TakeMail(mail),)
+    decision = _woken(mail, item, turn, run, epoch, taken, now_ms=now_ms, publisher=publisher, run_id=run_id)
     return replace(decision, conditions=(*decision.conditions, MailIsThere(mail.signal_id)))
 
 
 def _woken(
-    mail: Mail, item: WorkItem, turn: int, run: RunState, epoch: int, first: tuple[Change, ...], now_ms: int,
-    publisher: WorkerId, run_id: RunId,
+    mail: Mail, item: WorkItem, turn: int, run: RunState, epoch: int, first: tuple[Change, ...],
+    *, now_ms: int, publisher: WorkerId, run_id: RunId,
 ) -> Decision:  # fmt: skip
     pending = replace(
         item, status=WorkItemStatus.PENDING, due_ms=0, waits_for="", parked_ms=0, note="", mail=mail, timed_out=False

@@ -14,7 +14,7 @@ from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.payload import PayloadType
-from floxide_amqp.core.records import InputKind, ItemInput, WorkItem
+from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, ItemInput, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
     CodecError,
@@ -188,7 +188,7 @@ async def _find(services: Services, run: StoredRun, item_id: WorkItemId, action:
     if stored is None or not is_open or stored.item.status is WorkItemStatus.COMPLETED:
         raise WorkItemNotFoundError(run_id=run_id, item_id=item_id)
     item = stored.item
-    if item.node not in graph.nodes or item.input.kind in (InputKind.PAGE, InputKind.UNDO):
+    if item.node not in graph.nodes or item.input.kind in (*OF_THE_ENGINE, InputKind.UNDO):
         raise WorkItemNotFoundError(run_id=run_id, item_id=item_id)
     is_at_work = item.status is WorkItemStatus.IN_PROGRESS and run.state.status is RunStatus.PAUSED
     if is_at_work or await has_been_left_out(services, run_id, item):

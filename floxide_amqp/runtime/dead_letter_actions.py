@@ -109,7 +109,8 @@ async def drop_letter(services: Services, letter_id: str) -> None:
     while True:
         letter, run, found = await _open_letter(services, letter_id)
         if run.state.status is RunStatus.FAILED:  # nothing waits for it, and a resumed run starts its items anew
-            await services.dead_letter_store.remove(LetterPlace(letter.letter_id, letter.run_id, letter.item_id))
+            place = LetterPlace(letter.letter_id, letter.run_id, letter.item_id)
+            await services.dead_letter_store.remove(place, letter)
             return
         decision = dead_letter_moves.give_up(await _failure(services, letter, run, found), letter)
         outcome = await services.commit(run.writer, decision)

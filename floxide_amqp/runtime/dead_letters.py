@@ -257,7 +257,7 @@ class DeadLetterDesk:
         letter = await self._services.dead_letter_store.find(place.run_id, place.item_id)
         run, stored = await self._services.runs.find_with_item(place.run_id, place.item_id)
         if letter is None or letter.letter_id != place.letter_id or not is_open(letter, run, stored):
-            await self._services.dead_letter_store.remove(place)
+            await self._services.dead_letter_store.remove(place, letter)
 
 
 def is_open(letter: DeadLetter, run: StoredRun | None, stored: StoredItem | None) -> bool:

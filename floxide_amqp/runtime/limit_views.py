@@ -114,7 +114,7 @@ class LimitKeys:
         return await self._info(limit_id)
 
     async def rates(self, *, after: str = "", limit: int = 100) -> Sequence[RateInfo]:
-        """Return keys of rate limits that were used lately or are set, in the order of their ids, behind one of them."""
+        """Return keys of rate limits that were used lately or are set, in the order of their ids, behind one."""
         ids = await self._services.rate_keys.ids(after=after, limit=limit)
         return [await self._rate(rate_id) for rate_id in ids]
 

@@ -48,9 +48,9 @@ from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.run_view import RunView, view_of
 from floxide_amqp.runtime.schedules import Schedules
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.sources import Sources, opened
 from floxide_amqp.runtime.set_aside_items import SetAsideItems
 from floxide_amqp.runtime.signals import SignalReport
+from floxide_amqp.runtime.sources import Sources, opened
 from floxide_amqp.runtime.start_times import StartTimes
 from floxide_amqp.runtime.steering import Steering
 from floxide_amqp.runtime.version_views import VersionInfo, list_versions
@@ -179,7 +179,8 @@ class Orchestrator(Steering):
                 earlier start holds, that start's run is returned, whatever id, input and context are given here, and
                 its handle is `deduplicated`.
             dedupe_for: How long the key holds, `timedelta` or seconds, 1 second to 366 days; a day if left out.
-            priority: The level of its steps, of a workflow with ``priorities=True``; a repeated start leaves it as it is.
+            priority: The level of its steps, of a workflow with ``priorities=True``; a repeated start leaves it as it
+                is.
 
         Raises:
             RunConflictError: A run with this id was started with something else.

@@ -32,7 +32,7 @@ class OwnTimers:
 
     @contextmanager
     def firing(self, timer: Timer) -> Generator[bool]:
-        """Take a timer, wherever it was found; yield whether it may be fired, which it may not if somebody here does."""
+        """Take a timer, wherever it was found; yield whether it may be fired: not while somebody here does that."""
         self._waiting.discard(timer)
         if timer in self._firing:
             yield False

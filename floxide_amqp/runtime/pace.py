@@ -151,8 +151,8 @@ class Start:
     @property
     def is_late(self) -> bool:
         """Whether the instant is over, or a body has had it already."""
-        is_over = self._at_us is None or self._pace.now_us(self._rate_id) > self._at_us + self._rate.reserve_us // 2
-        return is_over
+        at_us = self._at_us
+        return at_us is None or self._pace.now_us(self._rate_id) > at_us + self._rate.reserve_us // 2
 
     def take(self) -> bool:
         """Take the instant for a body that starts now; return whether it was still there."""

@@ -31,7 +31,7 @@ class Registry:
         self._graphs: dict[tuple[str, str], Graph] = {}
         self._classes: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
         self._versions: dict[tuple[str, str], type[WorkflowDefinition[Any, Any, Any]]] = {}
-        self._versions: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
+        self._named: dict[str, type[WorkflowDefinition[Any, Any, Any]]] = {}
         self._stand_ins: dict[tuple[str, str], Graph] = {}
         self.agreements: dict[tuple[str, str], Agreement] = {}
         for workflow in _with_children(check_workflows(workflows)):
@@ -43,7 +43,7 @@ class Registry:
                     "Give one of them another name=... or version=...."
                 )
             self._graphs[key] = graph
-            self._versions[f"{graph.workflow}@{graph.version}"] = workflow
+            self._named[f"{graph.workflow}@{graph.version}"] = workflow
             known = self._classes.get(graph.workflow)
             if known is None or not is_newer(known.graph.version, graph.version):
                 self._classes[graph.workflow] = workflow
@@ -83,9 +83,9 @@ class Registry:
         Raises:
             UnknownWorkflowError: There is none; the message lists those there are.
         """
-        found = self._classes.get(name) or self._versions.get(name)
+        found = self._classes.get(name) or self._named.get(name)
         if found is None:
-            raise UnknownWorkflowError(workflow=name, known=tuple(sorted({*self._classes, *self._versions})))
+            raise UnknownWorkflowError(workflow=name, known=tuple(sorted({*self._classes, *self._named})))
         return found
 
     def classes(self) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:

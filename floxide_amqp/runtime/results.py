@@ -21,9 +21,7 @@ from floxide_amqp.stores.encoding import decode_payload
 from floxide_amqp.stores.runs import StoredRun
 
 
-async def result_of(
-    services: Services, graph: Graph, run: StoredRun, output: tuple[Entry, ...] | None = None
-) -> Any:
+async def result_of(services: Services, graph: Graph, run: StoredRun, output: tuple[Entry, ...] | None = None) -> Any:
     """Return the output of a run that has ended: one value, or the list of all where the workflow may have many.
 
     Args:

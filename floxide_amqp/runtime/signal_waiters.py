@@ -88,7 +88,7 @@ class OfferSignal:
         name, closed, conflicts = letter.body.decode(), set[ScopeId](), 0
         while conflicts < MAX_TRIES:
             place = await services.mailbox.look(letter.to_run, name, "")
-            if place is None or place.state.status.is_terminal and place.state.status is not RunStatus.FAILED:
+            if place is None or (place.state.status.is_terminal and place.state.status is not RunStatus.FAILED):
                 return True
             mail = await _oldest(services, letter.to_run, name)
             waiter = await find_waiter(services, name, place, closed, is_first=conflicts == 0)

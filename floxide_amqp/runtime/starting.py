@@ -81,8 +81,8 @@ def prepare(
     check_run_id(run_id)
     if priority is not Priority.NORMAL and not graph.options.priorities:
         raise DefinitionError(
-            f"start(..., priority={priority.name}): the workers of workflow {graph.workflow!r} serve one level alone. Let "
-            f"them serve all: class {graph.workflow}(Workflow[...], priorities=True)."
+            f"start(..., priority={priority.name}): the workers of workflow {graph.workflow!r} serve one level alone. "
+            f"Let them serve all: class {graph.workflow}(Workflow[...], priorities=True)."
         )
     payload, state = encoded_start(services, graph, input_, context)
     now = services.now_ms(run_id)

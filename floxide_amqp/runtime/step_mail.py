@@ -43,6 +43,11 @@ class StepMail:
         self.sent: list[Letter] = []
         self._admitted = admitted
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether there is anything in the mailbox that no step has taken."""
+        return bool(self._unread)
+
     def received(self, signal: Signal[T]) -> T | None:
         """Return the next value of a signal; None where there is none.
 

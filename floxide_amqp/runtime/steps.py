@@ -117,6 +117,9 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         folding = await next_values(services, admitted, node) if node.folds else None
         value = await input_value(services, admitted, node) if folding is None else folding
         mail = await read_mail(services, admitted, node)
+        if mail.has_unread:  # a step of this run may have sent it: what that wrote is to be seen as well
+            await run.refresh(services.contexts)
+            view, position = run.view(f"{item.item_id}:{admitted.turn}")
     except (StoreError, UndecodableError):  # not the node's fault: the message is given back, or the item set aside
         raise
     except NewerFormatError as error:  # nor is this: a newer worker may read it

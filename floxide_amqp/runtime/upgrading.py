@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from floxide_amqp.core.agreement import why_not_raised
 from floxide_amqp.core.changes import MoveContext, SetTimer
@@ -129,7 +129,7 @@ async def plan_upgrade(services: Services, run: StoredRun, live: Sequence[Stored
     paper = RunToMigrate(run_id, header.version, tuple(steps.values()), context)
     workflow.migrate(paper)
     items = [
-        Moved(each.item, each.turn, _after(services, graph, old, each.item, steps.get(each.item.item_id)))
+        Moved(each.item, each.turn, _after(services, header, graph, old, each.item, steps.get(each.item.item_id)))
         for each in live
     ]
     new_context = pack(paper.context_for(graph.context))
@@ -175,15 +175,18 @@ def _step(services: Services, run_id: RunId, item: WorkItem) -> StepToMigrate:
 
 
 def _unpacked(payload: bytes) -> tuple[str, object]:
-    parts: Any = unpack(payload)
-    if isinstance(parts, list | tuple) and len(parts) == 2 and isinstance(parts[0], str):  # pyright: ignore[reportUnknownArgumentType]  # of plain data
-        return parts[0], parts[1]
+    parts = unpack(payload)
+    if isinstance(parts, list | tuple):
+        tag, *rest = cast("list[object]", parts) or [None]
+        if isinstance(tag, str) and len(rest) == 1:
+            return tag, rest[0]
     raise MigrationError(problem="an input is stored in another form", cure="use a newer release of floxide_amqp")
 
 
 def _after(
-    services: Services, graph: Graph, old: Description | None, item: WorkItem, step: StepToMigrate | None
-) -> WorkItem:
+    services: Services, header: RunHeader, graph: Graph, old: Description | None, item: WorkItem,
+    step: StepToMigrate | None,
+) -> WorkItem:  # fmt: skip
     """Return an item as it goes on with the newer version.
 
     Raises:
@@ -200,8 +203,9 @@ def _after(
         return item
     node = graph.nodes[name]
     value = step.value_for(node.input)
+    queue = header.queue_for(node.options.queue)
     if not step.is_changed:
-        return item if item.queue == node.options.queue else replace(item, queue=node.options.queue)
+        return item if item.queue == queue else replace(item, queue=queue)
     if item.begun and name != item.node:
         raise MigrationError(
             problem=f"a step of node {item.node!r} may have run, and is to be undone if the run fails",
@@ -209,7 +213,7 @@ def _after(
         )
     payload = encode_payload(node.input, value)
     check_payload(payload, services.limits, f"The input of node {name!r}")
-    return replace(item, node=name, queue=node.options.queue, input=replace(item.input, payload=payload))
+    return replace(item, node=name, queue=queue, input=replace(item.input, payload=payload))
 
 
 def _check_structure(graph: Graph, old: Description | None, item: WorkItem, name: str) -> None:
@@ -233,4 +237,3 @@ def _check_structure(graph: Graph, old: Description | None, item: WorkItem, name
             problem=f"a step of node {item.node!r} belongs to a join, and {problem}",
             cure="let a worker of its version bring it on first",
         )
-

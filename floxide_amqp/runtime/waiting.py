@@ -84,6 +84,7 @@ class Waiters:
         self, run_id: RunId, timeout: timedelta | float | None
     ) -> tuple[StoredRun, tuple[Entry, ...] | None]:
         """Wait for a run's end and return it with its output, if it has one; see `RunStore.load_end`.
+
         Raises:
             RunNotFoundError: There is no such run.
             ResultTimeoutError: It has not ended within `timeout`.

@@ -102,7 +102,7 @@ async def copy_claim(source: Session, target: Session, place: RunId) -> None:
 
 def claim_place(workflow: str, key: str) -> RunId:
     """Return where the claim of a key lies: by a digest of it, so that nobody reads the key in the store."""
-    digest = hashlib.blake2b("\x1f".join((workflow, key)).encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(f"{workflow}\x1f{key}".encode(), digest_size=16).hexdigest()
     return RunId(f"{CLAIM_PREFIX}{digest}")
 
 

@@ -87,11 +87,19 @@ class DeadLetterStore:
         entries = await self._session.scan(IndexRange(keys.DEAD_LETTERS, after=after, limit=limit))
         return [_place(entry) for entry in entries]
 
-    async def remove(self, place: LetterPlace) -> None:
-        """Forget a letter, unless somebody writes it anew meanwhile."""
+    async def remove(self, place: LetterPlace, looked_at: DeadLetter | None) -> None:
+        """Forget a letter, unless somebody has written it anew since.
+
+        Args:
+            place: Where it lies.
+            looked_at: The letter of the item as it was when it was found to be of no use; None where there was none.
+        """
         key = keys.dead_letter(place.run_id, place.item_id)
         (cell,) = (await self._session.read(Read(slot=slot_of(place.run_id), cells=(key,)))).cells
-        is_this = cell.version != 0 and read_record(decode_letter, cell.value, key).letter_id == place.letter_id
+        found = read_record(decode_letter, cell.value, key) if cell.version else None
+        if found != looked_at:
+            return
+        is_this = found is not None and found.letter_id == place.letter_id
         await self._session.commit(
             Batch(
                 slot=slot_of(place.run_id),

@@ -57,8 +57,15 @@ Changing: TypeAlias = Callable[[LimitState, Sequence[Ticket]], LimitChange | Non
 
 
 class StoredLimit(NamedTuple):
-    """A key as one snapshot: its state, the version of that, those who wait first, what was removed beside it, and the
-    key's text, sealed, where it is called by a digest."""
+    """A key as one snapshot.
+
+    Attributes:
+        state: Its state.
+        version: The version of that.
+        waiting: Those who wait first.
+        removals: Changes when something is removed beside it.
+        shown: Its text, sealed, where it is called by a digest.
+    """
 
     state: LimitState
     version: int

@@ -1,8 +1,7 @@
-"""What records share that belong to no run, each in a slot of its own: a timer by which they are looked after, and how
-they are removed so that nobody takes a later one for the same.
+"""What records share that belong to no run: a timer by which they are looked after, and how they are removed.
 
-The version of a cell begins anew when it is written after it was removed. So who removes one writes the slot's *removals*
-cell, and who changes one checks that nobody did.
+The version of a cell begins anew when it is written after it was removed. So who removes one writes the *removals* cell
+of the slot, and who changes one checks that nobody did: nobody takes a later record for the same.
 """
 
 from __future__ import annotations

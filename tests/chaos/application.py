@@ -279,10 +279,11 @@ TIMES_VARIABLE = "FLOXIDE_CHAOS_TIMES"
 """Set to ``default`` in a process that is to keep the times and settings that users get."""
 
 
-def application(place: Place, *interceptors: Interceptor) -> Floxide:
+def application(place: Place, *interceptors: Interceptor, process: str = "client") -> Floxide:
     is_default = os.environ.get(TIMES_VARIABLE) == "default"
     return Floxide(
-        place.broker, store=place.store, namespace=NAMESPACE, workflows=[Orders, Sleeping, Waiting, *floor.WORKFLOWS],
+        place.broker, store=place.store, namespace=NAMESPACE,
+        workflows=[Orders, Sleeping, Waiting, *floor.workflows_of(process)],
         sources=floor.SOURCES,
         timeouts=Timeouts() if is_default else QUICK,
         limits=Limits(concurrency=20, threads=4, context_snapshot=FEW_CHANGES, deaths=NO_POISON, processes=1),

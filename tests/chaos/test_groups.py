@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos.checker import check
+from tests.chaos.checks import routing
 from tests.chaos.checks.every import CHECKS
 from tests.chaos.checks.flow import largest_at_once
 from tests.chaos.corrupting import Corruption, entry, ledger, record, sql, told
@@ -162,11 +161,11 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "those who came too late in a race are forgotten": (history_of("run"), "lost", "I4"),
     "a fold left elements out": (history_of("count"), "lost", "I4"),
     # 2 hold and signals
-    "a ballot counted twice": (output("signals-twice-2", [0, 1, 1]), "duplicated", "I15"),
+    "a ballot counted twice": (output("signals-twice-2", [0, 1, 1]), "duplicated", "I13"),
     "an accepted signal is unknown": (
-        sql("DELETE FROM cells WHERE partition='signals-early-1' AND name='sm:a'"), "lost", "I15",
+        sql("DELETE FROM cells WHERE partition='signals-early-1' AND name='sm:a'"), "lost", "I13",
     ),
-    "the same signal was new twice": (told('signalled signals-twice-2 ["ballot-1", true]'), "duplicated", "I15"),
+    "the same signal was new twice": (told('signalled signals-twice-2 ["ballot-1", true]'), "duplicated", "I13"),
     "an item still waits for a signal": (entry("in:signals-waiting-0:waits", "approval/1:x"), "leaked", "I9"),
     "a run did not hear its signal": (output("signals-waiting-0", "nothing"), "wrong", "I5"),
     # 3 timers and schedules
@@ -208,10 +207,10 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "a run still has a ticket": (entry("in:flow-keys-0:tickets", "x"), "leaked", "I14"),
     "somebody still waits for a key": (entry("in: limit:desk/desk-0:tickets", "x"), "leaked", "I14"),
     "more steps began in a second than may": (
-        ledger(more_turns, "w2"), "duplicated", "I14",
+        ledger(more_turns, "w2"), "duplicated", "I15",
     ),
     "two starts with one key were two runs": (
-        copied("flow-dedupe-2", lambda run: run.replace("dedupe", "again")), "duplicated", "I14",
+        copied("flow-dedupe-2", lambda run: run.replace("dedupe", "again")), "duplicated", "I16",
     ),
     # 7 routing
     "a step ran where its label is not": (
@@ -220,6 +219,9 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "a step that was to have a process of its own ran in its worker": (
         output("routing-process-1", [2, 1]), "wrong", "I5",
     ),
+    # 8 versions
+    "a run of a version ended by the code of another": (output("versions-pinned-0", "0 by 2"), "wrong", "I5"),
+    "a run that was raised came to something else": (output("versions-raised-2", "2 by 3"), "wrong", "I5"),
     # 9 attributes, queries, events
     "a run is not found by what it became": (
         sql("DELETE FROM index_entries WHERE name='runs.attribute:stage:scertified' AND entry GLOB '*search-found-1'"),
@@ -277,15 +279,17 @@ async def test_a_group_of_which_nothing_is_left_is_named(finished: Path, tmp_pat
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_process_that_outlives_its_worker_is_reported(finished: Path, tmp_path: Path) -> None:
+async def test_a_process_that_outlives_its_worker_is_reported(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "corrupted"
     shutil.copytree(finished, folder)
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()", "floxide_amqp"]
-    left = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
-    output("routing-process-1", [33, left.pid])(folder)
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77" / "cmdline").write_bytes(b"python\0-m\0floxide_amqp.runtime")
+    monkeypatch.setattr(routing, "PROCESSES", tmp_path)
+    output("routing-process-1", [33, 77])(folder)
     found = [str(violation) for violation in check(folder).violations]
-    await left.communicate()
-    assert found == [f"leaked (I9) routing-process-1: process {left.pid} of its step is left"]
+    assert found == ["leaked (I9) routing-process-1: process 77 of its step is left"]
 
 
 def test_every_group_that_is_exercised_is_checked() -> None:

@@ -61,7 +61,9 @@ async def main(name: str, broker: str, store: str, folder: str) -> None:
     place = Place(broker, store, Path(folder))
     crash = CrashPoint(os.environ.get(CRASH_VARIABLE, ""))
     async with ledger_of(place, name) as ledger:
-        async with application(place, crash, Bookkeeping(ledger)).worker(name=name, labels=labels_of(name)) as worker:
+        async with application(place, crash, Bookkeeping(ledger), process=name).worker(
+            name=name, labels=labels_of(name)
+        ) as worker:
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGTERM, worker.stop)
             commands = asyncio.create_task(obey(worker, crash), name="chaos.commands")

@@ -144,23 +144,22 @@ class Transitions(Workflow[str, str]):
 
 
 @node(executor="process", timeout=0.5)
-def hang(folder: str) -> int:
-    """Ignore everything that can be ignored, and start something that goes on by itself."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Path(folder, "pids").write_text(f"{os.getpid()} {child.pid}")
+def hang(x: int) -> int:
     while True:
         time.sleep(1)
 
 
 @node(executor="process")
 def hang_on(folder: str) -> int:
-    Path(folder, "pid.tmp").write_text(str(os.getpid()))
-    Path(folder, "pid.tmp").rename(Path(folder, "pid"))
+    """Start something that goes on by itself, and never end."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(folder, "pids.tmp").write_text(f"{os.getpid()} {child.pid}")
+    Path(folder, "pids.tmp").rename(Path(folder, "pids"))
     while True:
         time.sleep(1)
 
 
-class Hanging(Workflow[str, int]):
+class Hanging(Workflow[int, int]):
     start = hang
 
 
@@ -168,15 +167,15 @@ class HangingOn(Workflow[str, int]):
     start = hang_on
 
 
-@node(executor="process", retry=RetryPolicy(max_attempts=3, initial_backoff=0.01, jitter=0))
-def die_twice(ctx: WorkflowCtx, x: int) -> int:
-    if ctx.attempt < 3:
+@node(executor="process", retry=RetryPolicy(max_attempts=2, initial_backoff=0.01, jitter=0))
+def die_once(ctx: WorkflowCtx, x: int) -> int:
+    if ctx.attempt < 2:
         os._exit(9)
     return os.getpid()
 
 
-class DyingTwice(Workflow[int, int]):
-    start = die_twice
+class DyingOnce(Workflow[int, int]):
+    start = die_once
 
 
 @node(executor="process")

@@ -230,7 +230,7 @@ async def statuses(client: Orchestrator) -> dict[str, RunStatus]:
 
 @pytest.mark.fault(1)
 @pytest.mark.fault(13)
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_each_of_5000_messages_is_one_run_though_a_worker_is_killed_and_the_connection_is_cut(
     rabbitmq_url: str, namespace: str, channel: Any, tmp_path: Path
 ) -> None:

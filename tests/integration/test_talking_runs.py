@@ -100,7 +100,7 @@ async def test_children_are_started_signalled_and_cancelled_though_a_worker_is_k
                 assert await client.handle(Listening, child).result(PATIENCE) == 7
         await until_waiting(client, "Listening", parents * CHILDREN)
         *answered, given_up = calling
-        called = {run.run_id: [kin.run_id for kin in await client.children(run.run_id)] for run in calling}
+        called = {run.run_id: [kin.run_id for kin in (await client.children(run.run_id)).children] for run in calling}
         values = {child: 1 for run in answered for child in called[run.run_id]}
         report = await client.signal_many(GO, values)
         assert (report.accepted, dict(report.failures)) == (len(values), {})

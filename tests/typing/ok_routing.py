@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from shop import *
 
 from floxide_amqp import Floxide, Node, Workflow, WorkflowCtx, node
@@ -22,14 +24,14 @@ def write(text: str) -> str:
     return text
 
 
-class Scale(Node[str, str], labels={"gpu"}, executor="process"):
-    def process(self, ctx: WorkflowCtx, input: str, /) -> str:
+class Stamp(Node[str, str], labels={"gpu"}, executor="process"):
+    def process(self, ctx: WorkflowCtx[Any], input: str, /) -> str:
         return input
 
 
 class Charging(Workflow[Order, str], labels={"eu"}):
     start = settle
-    edges = (settle >> tell >> write.with_options(labels={"big"}) >> Scale(),)
+    edges = (settle >> tell >> write.with_options(labels={"big"}) >> Stamp(),)
 
 
 async def work(app: Floxide) -> None:

@@ -87,7 +87,8 @@ def show(frame: Frame, *, letter_id: LetterId, json: JsonOption = False) -> None
 def requeue(frame: Frame, *, letter_ids: LetterIds) -> ExitCode:
     """Put the items of letters on their way again.
 
-    An unreadable message goes back to its queue as it is, for workers that can read it.
+    An unreadable message goes back to its queue as it is, for workers that can read it. Of one that came from a source
+    a run is made.
     """
 
     async def one(orchestrator: Orchestrator, letter_id: str) -> str:

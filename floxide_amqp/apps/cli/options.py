@@ -41,7 +41,7 @@ StartAtOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="When the run begins, such as 2026-07-01T12:00:00+02:00.")
 ]
 DedupeKeyOption = Annotated[
-    str | None, typer.Option(metavar="KEY", help="Start nothing where an earlier start had this key; print its run's id.")
+    str | None, typer.Option(metavar="KEY", help="Start nothing where an earlier start had this key: print its run.")
 ]
 DedupeForOption = Annotated[
     float | None, typer.Option(min=1, metavar="SECONDS", help="How long that key holds; a day, if not said.")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from floxide_amqp.core.migration import RunToMigrate
 from floxide_amqp.core.versions import VersionPolicy
+from floxide_amqp.stores import keys
 from floxide_amqp.testing.simulation.cluster import Simulation, WorkerProcess
 
 ROLLING_SHARE: Final = 0.15
@@ -24,8 +25,9 @@ def draw_rolling(chance: random.Random) -> VersionPolicy | None:
 @functools.lru_cache(maxsize=400)
 def second_version(workflow: Any, policy: VersionPolicy) -> Any:
     """Return the second version of a workflow: the same graph, and a migrate that writes every number anew."""
+    base: Any = workflow
 
-    class Second(workflow, name=workflow.graph.workflow, version="2", versions=policy):  # type: ignore[misc]
+    class Second(base, name=workflow.graph.workflow, version="2", versions=policy):  # type: ignore[call-arg,misc]
         @classmethod
         def migrate(cls, run: RunToMigrate) -> None:
             for step in run.steps:
@@ -63,11 +65,18 @@ class Rolling:
     async def act(self, world: Simulation, working: Callable[[], list[WorkerProcess]]) -> None:
         """Stop the workers of the first version one by one; whoever keeps workers running starts the others."""
         await asyncio.sleep(self._begins_at)
+        while not self._is_described(world):  # nobody deploys over a version that never ran
+            await asyncio.sleep(0.1)
         self._has_begun = True
         world.story.fault("rolling deploy", self._policy.value)
         while old := [worker for worker in working() if not worker.services.registry.has(*self._of_second())]:
             self._chance.choice(old).stop()
             await asyncio.sleep(self._chance.choice([0.1, 0.5, 2.0]))
+
+    def _is_described(self, world: Simulation) -> bool:
+        """Whether a worker of the first version lived long enough to describe it."""
+        graph = self._first.graph
+        return any(key == keys.version(graph.workflow, graph.version) for key, *_ in world.store.cells())
 
     def _of_second(self) -> tuple[str, str]:
         graph = self._second.graph

@@ -1,4 +1,4 @@
-"""Checks that no step of a run is committed by a worker that has neither the run's version nor what stands in for it."""
+"""Checks that no worker commits a step of a run whose version it has not, nor what stands in for that."""
 
 from __future__ import annotations
 
@@ -39,11 +39,14 @@ class VersionWatch:
         """Look at what a batch says of runs' versions, and at the steps that it ends."""
         for writes in applied:
             for write in writes:
-                if isinstance(write, Put):
-                    self._header(write.key, write.value)
-                elif isinstance(write, Append) and write.key.name == "h":
-                    for entry in write.entries:
-                        self._ended(write.key.partition, entry)
+                match write:
+                    case Put(key, value):
+                        self._header(key, value)
+                    case Append(Key(partition, "h"), entries):
+                        for entry in entries:
+                            self._ended(partition, entry)
+                    case _:
+                        pass
 
     def _header(self, key: Key, value: bytes) -> None:
         if key.name != "header":

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tests.chaos.checks import children, control, flow, joins, routing, search, signals, sources, sync, timers
+from tests.chaos.checks import children, control, flow, joins, routing, search, signals, sources, sync, timers, versions
 from tests.chaos.checks.hall import GroupCheck
 
 CHECKS: tuple[GroupCheck, ...] = (
     joins.CHECK, signals.CHECK, timers.CHECK, children.CHECK, control.CHECK, flow.CHECK, routing.CHECK,
-    search.CHECK, sources.CHECK, sync.CHECK,
+    versions.CHECK, search.CHECK, sources.CHECK, sync.CHECK,
 )  # fmt: skip
 
 BODILESS = frozenset().union(*(check.bodiless for check in CHECKS))
 
 HEADS = frozenset(
     {
-        "joins", "signals", "timers", "beat", "children", "child", "control", "flow", "routing", "search",
+        "joins", "signals", "timers", "beat", "children", "child", "control", "flow", "routing", "versions", "search",
         "intake:sources", "sync",
     }
 )  # fmt: skip

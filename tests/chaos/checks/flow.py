@@ -49,7 +49,7 @@ def _check_keys(hall: Hall) -> None:
 
 
 def _check_rates(hall: Hall) -> None:
-    """I14: no more bodies began in any second than may."""
+    """I15: no more bodies began in any second than may."""
     turns: list[int] = []
     for kind in ("rates", "dedupe"):
         for _, run in hall.of(f"flow-{kind}"):
@@ -62,18 +62,18 @@ def _check_rates(hall: Hall) -> None:
     most = largest_at_once([(at_ms, at_ms + WINDOW_MS) for at_ms in turns])
     hall.counts["most in a second"] = most
     if most > PER_SECOND:
-        hall.report("duplicated", "I14", RATE, f"{most} bodies began within a second, {PER_SECOND} may")
+        hall.report("duplicated", "I15", RATE, f"{most} bodies began within a second, {PER_SECOND} may")
 
 
 def _check_starts(hall: Hall) -> None:
-    """I14: of two starts with one key there is one run."""
+    """I16: of two starts with one key there is one run."""
     for _, run in hall.of("flow-dedupe"):
         for first, again, is_told in hall.heard(run.run_id, "deduplicated"):
             hall.counts["starts that came twice"] += 1
             is_one = first == again == run.run_id and is_told
-            hall.expect(is_one, "duplicated", "I14", run, f"two starts with one key are {first} and {again}: {is_told}")
+            hall.expect(is_one, "duplicated", "I16", run, f"two starts with one key are {first} and {again}: {is_told}")
     for _, run in hall.of("flow-again"):
-        hall.expect(False, "duplicated", "I14", run, "a second run was started with the key of another")
+        hall.expect(False, "duplicated", "I16", run, "a second run was started with the key of another")
 
 
 def _accepted(notes: list[Entry], worker_of: dict[str, str]) -> list[tuple[str, int, int]]:

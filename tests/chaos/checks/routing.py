@@ -8,6 +8,7 @@ from tests.chaos.checks.hall import GroupCheck, Hall
 from tests.chaos.store_reader import StoredRun
 
 LABEL = "gpu"
+PROCESSES = Path("/proc")
 LABELLED = ("render", "store")
 
 
@@ -52,7 +53,7 @@ def _check_process(hall: Hall, number: int, run: StoredRun) -> None:
 
 def _is_left(pid: int) -> bool:
     try:
-        return b"floxide_amqp" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"floxide_amqp" in (PROCESSES / f"{pid}" / "cmdline").read_bytes()
     except OSError:
         return False
 

@@ -28,7 +28,7 @@ def _check_output(hall: Hall, kind: str, run: StoredRun) -> None:
         case "twice":
             outputs = run.arrivals.get("", [])
             is_each_once = len(outputs) == 1 and sorted(outputs[0]) == list(range(BALLOTS))
-            hall.expect(is_each_once, "duplicated" if outputs else "lost", "I15", run, f"its ballots were {outputs}")
+            hall.expect(is_each_once, "duplicated" if outputs else "lost", "I13", run, f"its ballots were {outputs}")
         case "node":
             hall.expect_output(run, f"{run.run_id}: by a node")
         case "nobody":
@@ -46,8 +46,8 @@ def _check_accepted(hall: Hall, run: StoredRun) -> None:
     hall.counts["repeated signals"] += sum(not is_new for _, is_new in told)
     for signal_id in {signal_id for signal_id, _ in told}:
         new = sum(is_new for each, is_new in told if each == signal_id)
-        hall.expect(f"sm:{signal_id}" in run.cells, "lost", "I15", run, f"signal {signal_id} was accepted: no mark")
-        hall.expect(new <= 1, "duplicated", "I15", run, f"signal {signal_id} was new {new} times")
+        hall.expect(f"sm:{signal_id}" in run.cells, "lost", "I13", run, f"signal {signal_id} was accepted: no mark")
+        hall.expect(new <= 1, "duplicated", "I13", run, f"signal {signal_id} was new {new} times")
 
 
 CHECK = GroupCheck(2, "hold and signals", ("runs", *KINDS, "signals", "repeated signals"), check)

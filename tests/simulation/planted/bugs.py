@@ -23,6 +23,7 @@ from floxide_amqp.core.records import TimerKind, WorkItem
 from floxide_amqp.core.reducers import Sum, Union
 from floxide_amqp.core.signal_changes import MailboxIs, MailIsThere, SignalIsNew, WaitersAre
 from floxide_amqp.core.task_queues import queue_named
+from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
 from floxide_amqp.runtime import (
     admission,
@@ -33,6 +34,7 @@ from floxide_amqp.runtime import (
     publishing,
     schedule_firing,
     settlement,
+    upgrading,
 )
 from floxide_amqp.runtime.admission_reads import AdmissionReads
 from floxide_amqp.runtime.cache import CachedRun
@@ -102,6 +104,23 @@ class Bug:
     within: int = 30
     change: Callable[[Plan], Plan] = as_drawn
     draw: Draw = draw_starters
+
+
+def always_raised(plan: Plan) -> Plan:
+    """In each story workers of another version come, which raise the runs to theirs."""
+    return replace(plan, rolling=VersionPolicy.AUTO_UPGRADE)
+
+
+def raised_in_silence(patch: Patch) -> None:
+    """A run gets a newer version, and its state is not written: what older workers do is committed all the same."""
+    raised = upgrading.raise_version
+
+    def in_silence(*given: Any, **more: Any) -> Decision:
+        decision = raised(*given, **more)
+        kept = tuple(change for change in decision.changes if not isinstance(change, c.PutRun))
+        return replace(decision, changes=kept, epoch_after=(decision.epoch_after or 1) - 1)
+
+    patch.setattr(upgrading, "raise_version", in_silence)
 
 
 def ack_before_commit(patch: Patch) -> None:
@@ -292,8 +311,8 @@ def given_to_the_closed(patch: Patch) -> None:
     """A signal is given to an item of a fan-out that is closed already, which is cancelled with it."""
     woken = signal_moves._woken
 
-    def unchecked(*facts: Any) -> Decision:
-        decision = woken(*facts)
+    def unchecked(*facts: Any, **more: Any) -> Decision:
+        decision = woken(*facts, **more)
         return replace(decision, conditions=_left(decision.conditions, lambda it: isinstance(it, c.ScopeIsOpen)))
 
     patch.setattr(signal_moves, "_woken", unchecked)
@@ -474,6 +493,7 @@ BUGS = (
     Bug("instants of a rate limit given twice", same_instants, within=60, change=rated),
     Bug("messages held for a server that is away", held_for_a_server, within=60, change=over_three_servers),
     Bug("one clock for all servers", one_clock_for_all, change=clocks_apart),
+    Bug("run raised to a version with its epoch as it was", raised_in_silence, change=always_raised),
     Bug("deleted in part", deleted_in_part, change=soon_deleted),
     Bug("id of a deleted run is free at once", deleted_id_is_free, change=soon_deleted),
     Bug("message of a source acknowledged too soon", acknowledged_too_soon, draw=with_a_source),

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from floxide_amqp import Floxide, Workflow, node
 from floxide_amqp.apps.cli.main import app as command_line
 
+
 @dataclass
 class Order:
     number: int

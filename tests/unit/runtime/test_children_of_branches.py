@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from floxide_amqp import ChildWorkflow, Next, NextAll, OnClose, RunStatus, Workflow, WorkflowCtx, first, gather, node
+from floxide_amqp import ChildWorkflow, Next, NextAll, OnClose, RunStatus, Workflow, first, gather, node
 from tests.unit.runtime.cluster import Cluster
 from tests.unit.runtime.test_children import Minute, children_of, first_child
 
 NewCluster = Callable[..., Cluster]
 
 
-def racing(release: asyncio.Event, behind: asyncio.Event, on_close: OnClose | None = None, *, deep: bool = False) -> Any:
+def racing(
+    release: asyncio.Event, behind: asyncio.Event, on_close: OnClose | None = None, *, deep: bool = False
+) -> Any:
     """A fan-out in which one element calls a child and another waits for `release`; then comes a step that waits."""
 
     @node

@@ -64,8 +64,6 @@ async def test_a_run_that_moves_to_other_servers_before_its_child_was_started_ha
     await here.close()
 
 
-
-
 @pytest.mark.asyncio
 async def test_a_run_that_took_up_a_child_again_leaves_it_behind_and_starts_another(
     cluster: NewCluster, tmp_path: Path

@@ -78,7 +78,7 @@ async def test_a_start_that_died_after_its_claim_is_made_good_by_the_next(
 async def test_a_start_that_cannot_be_claims_nothing(cluster: MakeCluster) -> None:
     client = cluster(Twice).client()
     with pytest.raises(CodecError):
-        await client.start(Twice, "x", dedupe_key="k")  # type: ignore[arg-type]
+        await client.start(Twice, "x", dedupe_key="k")  # type: ignore[misc]
     assert not (await client.start(Twice, 1, dedupe_key="k")).deduplicated
 
 

@@ -15,7 +15,7 @@ from floxide_amqp.core.context import NoContext
 from floxide_amqp.core.ids import RunId, Slot, slot_of
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.ports.key_value import Batch, Enter, Put, Read
-from floxide_amqp.runtime.due_timers import PAGE
+from floxide_amqp.runtime.due_timers import PAGE, DueTimers
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.runtime.side_by_side import AT_ONCE
 from floxide_amqp.stores import keys
@@ -169,3 +169,24 @@ async def test_a_storm_of_retries_is_spread_and_published_in_bounded_bursts(clus
     assert max(again_at) - min(again_at) > 3  # the backoff's jitter spreads them
     assert most <= 2 * AT_ONCE  # the worker's own timers, and those that maintenance fires
     assert await here.settle() == {}
+
+
+async def test_a_timer_that_a_process_is_firing_is_not_fired_by_its_maintenance_as_well(cluster: MakeCluster) -> None:
+    workflow = napping(10)
+    here = cluster(workflow)
+    worker = await here.start_worker()
+    handle = await here.client().start(workflow, 3, run_id="run")
+    while not here.store.leftovers("timers"):  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.1)
+    await worker.kill()
+    await asyncio.sleep(20)
+    services = here.client().services
+    (due,) = await services.indexes.due_timers(services.now_ms())
+    with services.own_timers.firing(due.timer()) as may_fire:
+        assert may_fire
+        await DueTimers(services).fire()
+        assert services.figures.timers_fired == 0
+    await DueTimers(services).fire()
+    assert services.figures.timers_fired == 1
+    await here.start_worker()
+    assert await handle.result(60) == 3

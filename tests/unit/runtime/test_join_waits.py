@@ -155,7 +155,7 @@ async def test_a_join_that_has_become_an_item_waits_no_more(cluster: MakeCluster
 async def test_who_does_not_know_the_workflow_sees_how_many_arrived(cluster: MakeCluster) -> None:
     here = cluster(Pair)
     await joins_of(here, Pair, 1)
-    here.workflows = []
+    here.workflows = ()
     waits = (await here.client().run_info("run")).waits
     assert waits[-1].what == "more values to arrive at node 'pair', where 1 did"
 

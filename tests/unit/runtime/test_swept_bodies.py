@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from floxide_amqp import Compensation, NextAll, RunStatus, Workflow, WorkItemStatus, first, node
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import InputKind
+from floxide_amqp.exceptions import WorkItemNotFoundError
 from tests.unit.runtime.cluster import Cluster
 
 MakeCluster = Callable[..., Cluster]
@@ -139,7 +142,7 @@ async def test_the_body_of_a_swept_step_does_not_run_again_when_its_worker_has_d
     assert [item.item.begun for item in found] == [True, True]
     await handle.pause()
     race.go.set()
-    while len(await client.services.items.live(RunId("run"))) != 3:  # the join, the sweep and the second
+    while len(await client.services.items.live(RunId("run"))) != 3:  # noqa: ASYNC110 - time is virtual
         await asyncio.sleep(0.1)
     await victim.kill()
     await here.start_worker()
@@ -149,6 +152,28 @@ async def test_the_body_of_a_swept_step_does_not_run_again_when_its_worker_has_d
     kinds = [item.input.kind for item in await _all_items(here)]
     assert kinds.count(InputKind.SWEEP) == 1
     await here.check_completed("run")
+
+
+async def test_what_stands_for_the_rest_of_a_fan_out_cannot_be_given_an_output(cluster: MakeCluster) -> None:
+    race = Race(fails=False)
+    here = cluster(race.workflow())
+    victim = await here.start_worker()
+    client = here.client()
+    handle = await client.start(here.workflows[0], 1, run_id="run")
+    await race.second_at_work.wait()
+    await handle.pause()
+    race.go.set()
+    sweeps: list[Any] = []
+    while not sweeps:
+        await asyncio.sleep(0.1)
+        live = await client.services.items.live(RunId("run"))
+        sweeps = [found.item for found in live if found.item.input.kind is InputKind.SWEEP]
+    await victim.kill()
+    with pytest.raises(WorkItemNotFoundError):
+        await client.complete_item("run", sweeps[0].item_id, 7)
+    await here.start_worker()
+    await handle.resume()
+    assert await handle.result(600) == 0
 
 
 async def _all_items(here: Cluster) -> list[Any]:

@@ -300,7 +300,7 @@ def test_a_function_that_cannot_be_a_node_is_an_error_with_the_cure(function: An
         ({"timeout": 0}, "timeout=0 must be a timedelta or seconds, more than 0 and at most 3650 days."),
         ({"timeout": "soon"}, "timeout='soon' must be a timedelta or seconds"),
         ({"timeout": True}, "timeout=True must be a timedelta or seconds"),
-        ({"queue": "a b"}, "queue='a b' must be at most 100 printable characters without spaces and slashes."),
+        ({"queue": "a b"}, "queue='a b' must be at most 100 printable characters without spaces, slashes and"),
         ({"queue": "q" * 101}, "must be at most 100 printable characters"),
         ({"retry": 3}, "retry=3 must be a RetryPolicy, such as RetryPolicy(max_attempts=3)."),
         ({"isolated": 1}, "isolated=1 must be True or False."),
