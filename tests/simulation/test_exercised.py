@@ -40,7 +40,7 @@ WANTED = {
     ),
     FLOW: ("tickets", "changes of keys"),
     ROUTING: ("steps by their labels",),
-    VERSIONS: ("runs raised", "steps by a stand-in"),
+    VERSIONS: ("steps by a stand-in",),
     SOURCES: ("messages that became runs",),
     SEARCH: ("attributes listed", "events heard", "lists by attributes", "views"),
 }  # fmt: skip

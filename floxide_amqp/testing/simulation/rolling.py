@@ -65,7 +65,7 @@ class Rolling:
     async def act(self, world: Simulation, working: Callable[[], list[WorkerProcess]]) -> None:
         """Stop the workers of the first version one by one; whoever keeps workers running starts the others."""
         await asyncio.sleep(self._begins_at)
-        while not self._is_described(world):  # nobody deploys over a version that never ran
+        while not self._is_described(world):  # noqa: ASYNC110 - time is virtual; nobody deploys over what never ran
             await asyncio.sleep(0.1)
         self._has_begun = True
         world.story.fault("rolling deploy", self._policy.value)

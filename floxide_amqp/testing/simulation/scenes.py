@@ -23,6 +23,7 @@ from floxide_amqp import (
     Hold,
     InvalidRunStateError,
     ItemEnded,
+    NoContext,
     Orchestrator,
     RunEvent,
     RunStatus,
@@ -87,13 +88,13 @@ class RefusedError(Exception):
 
 
 @node
-async def undo(ctx: WorkflowCtx, of: Compensation[str, str]) -> None:
+async def undo(ctx: WorkflowCtx[NoContext], of: Compensation[str, str]) -> None:
     """Undo a booking."""
     ctx.resource(Outside).undid.append(of.idempotency_key)
 
 
 @node(compensation=undo)
-async def book(ctx: WorkflowCtx, plan: str) -> str:
+async def book(ctx: WorkflowCtx[NoContext], plan: str) -> str:
     """Book something."""
     ctx.resource(Outside).did.append(ctx.idempotency_key)
     await ctx.sleep(0.02)

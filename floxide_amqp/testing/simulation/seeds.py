@@ -275,8 +275,11 @@ class Drama:
             if not life:
                 process.die_at(Death(chance.choice(["committed", "commit", ""]), chance.randint(1, 30)))
             process.run(self._act(process, scene))
-            while process.is_up:  # noqa: ASYNC110 - time is virtual
-                await asyncio.sleep(0.1)
+            try:
+                while process.is_up:  # noqa: ASYNC110 - time is virtual
+                    await asyncio.sleep(0.1)
+            finally:
+                process.kill()  # at the end of the story: nobody acts beside who plays the scene to its end then
 
     async def _act(self, process: Process, scene: Scene) -> None:
         async with self.simulation.orchestrator(process).open() as client:

@@ -86,7 +86,6 @@ class SignalWatch:
         self._touched[run_id] = None
         if what == keys.MAIL:
             self._unread[run_id].add(entry)
-            self._owners.pop((run_id, entry.partition(":")[2]), None)
         else:
             self._listed[run_id].add((entry.partition("/")[0], keys.waiter_of(entry)))
 
@@ -115,6 +114,7 @@ class SignalWatch:
         before = self._given.pop((run_id, item.item_id), None)
         if before is not None and item.status is WorkItemStatus.CANCELLED:
             self._parted[run_id, item.item_id] = keys.mail_entry(before)
+            self._owners.pop((run_id, before.signal_id), None)
             self._touched[run_id] = None
         if item.mail is not None:
             self._given[run_id, item.item_id] = item.mail
