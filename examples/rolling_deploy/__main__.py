@@ -7,12 +7,19 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from examples.rolling_deploy.conducting import Outcome, deploy
 from floxide_amqp import VersionPolicy
-from floxide_amqp.testing.services import launch_own_postgresql, launch_own_redis, launch_rabbitmq
+from floxide_amqp.testing.services import (
+    PostgreSQL,
+    Redis,
+    launch_own_postgresql,
+    launch_own_redis,
+    launch_rabbitmq,
+)
 
 
 async def main(arguments: argparse.Namespace) -> int:
@@ -24,7 +31,9 @@ async def main(arguments: argparse.Namespace) -> int:
         stack.callback(broker.close)
         store = f"sqlite:///{folder / 'runs.db'}"
         if arguments.store != "sqlite":
-            launch = launch_own_postgresql if arguments.store == "postgresql" else launch_own_redis
+            launch: Callable[[], PostgreSQL | Redis] = launch_own_redis
+            if arguments.store == "postgresql":
+                launch = launch_own_postgresql
             server = await asyncio.to_thread(launch)
             stack.callback(server.close)
             store = server.url

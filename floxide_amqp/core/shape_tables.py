@@ -157,13 +157,13 @@ class Reading:
         members = a.items if a.kind == "union" else (written,)
         readers = b.items if b.kind == "union" else (read,)
         for member in members:
-            name = self._written[member].name
-            named = [one for one in readers if self._read[one].name == name] or (readers if len(readers) == 1 else ())
-            if not named:
-                return f"{b.name} has no {name} any more"
-            problem = self._problem(member, named[0], depth)
-            if problem is not None:
-                return f"{name}: {problem}"
+            entry = self._written[member]
+            readers_of_it = [one for one in readers if self._read[one].name == entry.name]
+            readers_of_it = readers_of_it or [one for one in readers if self._read[one].kind == entry.kind]
+            problems = [self._problem(member, one, depth) for one in readers_of_it or readers]
+            if None not in problems:
+                is_gone = not readers_of_it and b.kind == "union"
+                return f"{b.name} has no {entry.name} any more" if is_gone else f"{entry.name}: {problems[0]}"
         return None
 
     def _items(self, a: ShapeEntry, b: ShapeEntry, depth: int) -> str | None:

@@ -58,6 +58,7 @@ class NodeProcess:
         self._frames: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue()
         self._exited = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
+        self._is_killed = False
         self.bodies = 0
 
     @classmethod
@@ -143,8 +144,10 @@ class NodeProcess:
 
     async def kill(self) -> None:
         """End it, with what it has started; return once it is gone."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if not self._is_killed:  # once: its number may be another's later
+            self._is_killed = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._writer.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):

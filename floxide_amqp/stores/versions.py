@@ -34,9 +34,12 @@ class VersionStore:
         return bool(cell.version)
 
     async def find(self, workflow: str, version: str) -> Description | None:
-        """Return the description of a version; None where there is none that can be read."""
+        """Return the description of a version; None where there is none that can be read.
+
+        Each server has it from the first worker that had the version, so one that is away is asked last.
+        """
         key = keys.version(workflow, version)
-        for part in self._session.parts:
+        for part in sorted(self._session.parts, key=lambda part: part.failing_seconds()):
             cell = (await part.read(Read(slot=SYSTEM_SLOT, cells=(key,)))).cells[0]
             if cell.version:
                 try:

@@ -45,10 +45,8 @@ def asking(recipe: Maker) -> Piece:
 
 
 def competing(recipe: Maker) -> Piece:
-    """Return a fan-out in which half of the items wait for one value each, and the others send as many; or a race."""
+    """Return a fan-out in which half of the items wait for one value each, and the others send as many."""
     pairs = recipe.chance.choice([2, 3])
-    if pairs == 3:
-        return racing_for_value(recipe)
     pauses = [recipe.chance.choice([0, 0.02, 1.0])] * pairs + [recipe.chance.choice([0, 0, 0.02, 1.0])] * pairs
     late = recipe.chance.choice([0, 0.05])
 

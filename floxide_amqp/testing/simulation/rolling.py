@@ -69,7 +69,7 @@ class Rolling:
             await asyncio.sleep(0.1)
         self._has_begun = True
         world.story.fault("rolling deploy", self._policy.value)
-        while old := [worker for worker in working() if not worker.services.registry.has(*self._of_second())]:
+        while old := self._old(working()):
             self._chance.choice(old).stop()
             await asyncio.sleep(self._chance.choice([0.1, 0.5, 2.0]))
 
@@ -78,6 +78,12 @@ class Rolling:
         graph = self._first.graph
         return any(key == keys.version(graph.workflow, graph.version) for key, *_ in world.store.cells())
 
-    def _of_second(self) -> tuple[str, str]:
+    def end(self, working: Sequence[WorkerProcess]) -> None:
+        """Stop what is left of the first version, once it has begun: a worker of it may be the only one of a label."""
+        if self._has_begun:
+            for worker in self._old(working):
+                worker.stop()
+
+    def _old(self, working: Sequence[WorkerProcess]) -> list[WorkerProcess]:
         graph = self._second.graph
-        return graph.workflow, graph.version
+        return [each for each in working if not each.services.registry.has(graph.workflow, graph.version)]

@@ -191,10 +191,11 @@ async def _make_sure_it_goes_on(
     world: Simulation, client: Orchestrator, workflow: Any, run: Started, *, resumes_failed: bool
 ) -> None:
     """Start it if nobody was told that it is started, and resume it if it is paused."""
+    was_started = run.is_started  # by now; who starts it may be at work yet
     found = await client.services.runs.find(RunId(run.run_id))
     if found is None and (await client.services.runs.tombstone(RunId(run.run_id)))[0] is not None:
         return
-    if found is None and run.is_started and not world.story.faults["lost tail"]:
+    if found is None and was_started and not world.story.faults["lost tail"]:
         world.story.violation(f"I1: run {run.run_id} was acknowledged, and is lost")
     with suppress(RunDeletedError):  # since it was looked for
         await client.start(workflow, run.input, context=run.context, run_id=run.run_id)

@@ -485,7 +485,7 @@ BUGS = (
     Bug("wait for a signal without mailbox check", wait_without_check, change=hand_to_hand),
     Bug("signal kept without asking who waits", kept_without_check, change=hand_to_hand),
     Bug("value taken without asking who has it", taken_without_check, within=60, change=hand_to_hand),
-    Bug("signal accepted twice", accepted_twice, change=hand_to_hand),
+    Bug("signal accepted twice", accepted_twice, change=hand_to_hand, within=70),
     Bug("set aside without a letter", kept_without_a_letter, change=many_letters),
     Bug("letter in memory only", letter_in_memory, within=60),
     Bug("concurrency keys kept by a run that is cancelled", keys_kept, change=many_controls),
