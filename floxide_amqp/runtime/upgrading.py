@@ -18,6 +18,8 @@ from floxide_amqp.core.context import Context, NoContext
 from floxide_amqp.core.descriptions import Description, describe_graph
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.kin import waits_for_child
+from floxide_amqp.core.limit_moves import waits_for_limit
 from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
 from floxide_amqp.core.records import InputKind, RunHeader, WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
@@ -50,7 +52,7 @@ class Raised(Enum):
 
     DONE = "done"
     LATER = "later"
-    """A worker has claimed steps of it: they end first."""
+    """A worker has claimed steps of it, or one that migrate changes waits for a child run or a key: that ends first."""
     OTHERWISE = "otherwise"
     """Somebody else was faster, with this or with something else."""
 
@@ -82,6 +84,8 @@ async def upgrade(services: Services, run_id: RunId, workflow: AnyWorkflow) -> R
     if any(each.item.status is WorkItemStatus.IN_PROGRESS for each in live):
         return Raised.LATER
     plan = await plan_upgrade(services, run, live, workflow)
+    if any(_must_stay(each.before) and each.after is not each.before for each in plan.items):
+        return Raised.LATER
     old, new = run.header.version, workflow.graph.version
     decision = raise_version(
         run.header, run.state, run.epoch, plan.header, plan.items, now_ms=services.now_ms(run_id),
@@ -163,6 +167,14 @@ def _check_context_class(old: Description | None, before: type[Context], graph: 
             problem=f"{graph.context.__name__} has no {', '.join(map(repr, gone))} any more",
             cure=f"say which class it was, old_contexts = {{{header.version!r}: ...}}, and take it out in migrate",
         )
+
+
+def _must_stay(item: WorkItem) -> bool:
+    """Whether what an item waits for knows it by its turn: a child run, or a concurrency key."""
+    waits = item.waits_for
+    return item.status is WorkItemStatus.HELD and (
+        waits_for_child(waits) is not None or waits_for_limit(waits) is not None
+    )
 
 
 def _has_input(item: WorkItem) -> bool:

@@ -78,11 +78,18 @@ class Rolling:
         graph = self._first.graph
         return any(key == keys.version(graph.workflow, graph.version) for key, *_ in world.store.cells())
 
-    def end(self, working: Sequence[WorkerProcess]) -> None:
-        """Stop what is left of the first version, once it has begun: a worker of it may be the only one of a label."""
-        if self._has_begun:
-            for worker in self._old(working):
-                worker.stop()
+    def end(self, world: Simulation, working: Sequence[WorkerProcess]) -> None:
+        """Stop what is left of the first version, once it has begun: a worker of it may be the only one of a label.
+
+        Where the store has lost what it knew of the first version, somebody brings its code back beside the second.
+        """
+        if not self._has_begun:
+            return
+        is_lost = self._policy is VersionPolicy.COMPATIBLE and not self._is_described(world)
+        if is_lost:
+            self._policy = VersionPolicy.STRICT
+        for worker in working if is_lost else self._old(working):
+            worker.stop()
 
     def _old(self, working: Sequence[WorkerProcess]) -> list[WorkerProcess]:
         graph = self._second.graph

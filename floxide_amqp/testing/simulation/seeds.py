@@ -133,7 +133,7 @@ class Drama:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 world.story.violation(f"{task.get_name()}: {task.exception()!r}")
         if self.rolling is not None:
-            self.rolling.end(self._at_work())
+            self.rolling.end(world, self._at_work())
         if self.starters is not None:
             await self.starters.end(world)
         if len(world.servers) > 1:

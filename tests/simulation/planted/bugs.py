@@ -477,7 +477,7 @@ BUGS = (
     Bug("rest of a closed fan-out left behind", rest_left_behind, within=60),
     Bug("early ack without owner entry", early_ack_without_owner_entry),
     Bug("random ids", random_ids),
-    Bug("swallowed publish error", swallowed_publish_error, within=60),
+    Bug("swallowed publish error", swallowed_publish_error, within=100),
     Bug("context overwritten", context_overwritten),
     Bug("stale context cache", stale_context_cache, within=60, change=hand_to_hand),
     Bug("walk that stops at the first completed item", walk_stops_at_the_first, within=60, change=many_deaths),

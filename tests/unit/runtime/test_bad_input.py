@@ -290,7 +290,9 @@ async def test_where_the_newer_snapshot_is_damaged_the_older_one_and_the_log_aft
         await here.client().context(Summing, "run")
 
 
-async def test_a_damaged_delta_sets_the_item_aside_that_needs_the_context_and_a_requeue_goes_on_once_it_is_repaired(cluster: MakeCluster) -> None:
+async def test_a_damaged_delta_sets_the_item_aside_that_needs_the_context_until_it_is_repaired(
+    cluster: MakeCluster,
+) -> None:
     here = cluster(Waiting, Quick)
     await here.start_worker()
     handle = await here.client().start(Waiting, 3, run_id="run")

@@ -132,7 +132,9 @@ async def test_one_record_nobody_can_read_does_not_keep_maintenance_from_the_res
     assert await client.wait("broken", 100) is RunStatus.FAILED  # it names the record; the rest goes on
 
 
-async def test_an_item_whose_context_nobody_can_merge_is_set_aside_instead_of_trying_for_ever(cluster: MakeCluster) -> None:
+async def test_an_item_whose_context_nobody_can_merge_is_set_aside_instead_of_trying_for_ever(
+    cluster: MakeCluster,
+) -> None:
     class Picky:
         def diff(self, before: int, after: int) -> int | None:
             return after - before or None
@@ -168,8 +170,6 @@ async def test_an_item_whose_context_nobody_can_merge_is_set_aside_instead_of_tr
     assert "ZeroDivisionError: unlucky" in item.reason
     assert await handle.status() is RunStatus.WAITING
     assert member.worker.health().error_count < 5
-    (error,) = await client.errors("run")
-    assert "unlucky" in error.message
 
 
 async def test_a_broker_that_confirms_nothing_for_an_hour_leaves_one_entry_and_few_messages_per_item(
