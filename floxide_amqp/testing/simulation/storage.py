@@ -79,7 +79,7 @@ class StoreServer(MemoryKeyValueStore):
         on_tail_lost: Told that the content has gone back.
         keeps_tail: Whether what is applied from now on is not synced, and may be lost.
         incarnation: Rises with each crash of the server: what was sent before does not arrive after it.
-        troubled_at: When a call did not get through last, or found no space, by the loop's clock.
+        troubled_at: When a call last did not get through, got no reply or found no space, by the loop's clock.
     """
 
     def __init__(self, clock: MachineClock, story: Story, name: str = "") -> None:
@@ -138,7 +138,7 @@ class StoreServer(MemoryKeyValueStore):
         self.on_batch, self.on_tail_lost = on_batch, on_tail_lost
 
     def note_trouble(self) -> None:
-        """A call did not get through, or found no space."""
+        """A call did not get through, got no reply or found no space."""
         self.troubled_at = self.clock.elapsed_ms() / 1000
 
     def sync(self) -> None:
@@ -253,11 +253,13 @@ class StoreLink:
         weather = self._server.weather
         if weather.lost_replies and self._chance.random() < weather.lost_replies:
             applied = batches[: self._chance.randint(0, len(batches))]
+            self._server.note_trouble()
             self._server.story.fault("lost reply", self._who, len(applied), len(batches))
             await self._call(lambda: self._server.serve_commit(self._who, applied))
             raise CommitOutcomeUnknownError(store=self._server.name, reason="the reply was lost")
         reply = await self._call(lambda: self._server.serve_commit(self._who, batches))
         if self.is_cut or self._server.weather.is_away:
+            self._server.note_trouble()
             self._server.story.fault("lost reply", self._who, len(batches), len(batches))
             raise CommitOutcomeUnknownError(store=self._server.name, reason="the connection broke")
         if self.on_io("committed"):

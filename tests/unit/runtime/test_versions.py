@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pytest
 
 from floxide_amqp import (
+    ChildWorkflow,
     Context,
     EventLog,
     Hold,
@@ -506,3 +507,34 @@ async def test_the_description_of_a_version_is_forgotten_when_no_worker_has_it_a
     await here.client().terminate("run")
     await asyncio.sleep(130)
     assert await versions.all() == [("Shop", "2")]
+
+
+async def test_a_step_that_waits_for_a_child_and_that_migrate_changes_keeps_its_run_from_being_raised_until_then(
+    cluster: MakeCluster,
+) -> None:
+    class Child(Workflow[int, int]):
+        start = enter
+
+    calling = ChildWorkflow(Child, name="calling")
+
+    class Parent(Workflow[int, int], name="Parent", version="1"):
+        start = calling
+        edges = (calling >> price,)
+
+    class Second(Workflow[int, int], name="Parent", version="2", versions=AUTO):
+        start = calling
+        edges = (calling >> price,)
+
+        @classmethod
+        def migrate(cls, run: RunToMigrate) -> None:
+            for step in run.steps:
+                step.plain += 1
+
+    here = cluster(Parent, limits=ONE_BY_ONE)
+    await told(here, Parent)
+    await begun(here, Parent)
+    services = here.client().services
+    assert await upgrade(services, RunId("run"), Second) is Raised.LATER
+    await here.start_worker(workflows=[Second], queues=["default"])
+    assert await here.client().handle(Second, "run").result(200) in (2, 3)  # its child had the input that it began with
+    await here.check_completed("run")
