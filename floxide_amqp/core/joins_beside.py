@@ -1,4 +1,4 @@
-"""Which joins of edges wait for what comes from beside an item: a run that begins with the item alone never has that."""
+"""Which joins of edges wait for what comes from beside an item: a run that begins with it alone never has that."""
 
 from __future__ import annotations
 

@@ -371,9 +371,7 @@ def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, aga
     if run.status is RunStatus.FAILED and header.deadline_ms is not None:
         deadline_ms = now_ms + header.deadline_ms - header.begins_at_ms
         changes.append(SetTimer(Timer(due_ms=deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    state = RunState(
-        status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms, version=run.version
-    )
+    state = RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms, version=run.version)
     decision = _control(run, epoch, state, changes)
     return replace(decision, effects=Effects(timer=timer))
 

@@ -156,8 +156,8 @@ class Scopes:
         if opener in members:
             raise layout.error(
                 f"a path leads from {fan_out!r} back to it without passing {gather}, which closes its fan-out. "
-                f"Lead back from behind {gather}, or loop over a node inside; or let a fan-out before it have another way "
-                f"to {gather}, which then closes that one."
+                f"Lead back from behind {gather}, or loop over a node inside; or let a fan-out before it have another "
+                f"way to {gather}, which then closes that one."
             )
         self._check_entries([*inside, join], members, opener, join)
         for number in inside:

@@ -189,9 +189,7 @@ class Admissions:
             return await self._claim(found, item, turn, graph, message)
         return await self._admitted(found, item, turn, graph)
 
-    async def _send_home(
-        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor
-    ) -> Admission | None:
+    async def _send_home(self, found: Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
         """The chain stands at an item of another task queue, whose workers may have what this one lacks."""
         forget = (LeaveMessage(message.queue, message.entry),) if message.entry else ()
         now_ms = self._services.now_ms(found.header.run_id)
@@ -360,9 +358,7 @@ class Admissions:
             run.remember_scope(known)
         return known
 
-    async def _other_version(
-        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor
-    ) -> Admission | None:
+    async def _other_version(self, found: Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
         met = await meet(self._services, found.header, item)
         match met.meeting:
             case Meeting.AGAIN:

@@ -106,7 +106,8 @@ def _begun_anew(
         reply_to=asked.reply_to, start_item=item_id, parent=None, starts_at_ms=0, forked_from=origin,
     )  # fmt: skip
     first = WorkItem(
-        item_id=item_id, node=item.node, queue=header.queue_for(graph.nodes[item.node].options.queue), status=WorkItemStatus.PENDING,
+        item_id=item_id, node=item.node, queue=header.queue_for(graph.nodes[item.node].options.queue),
+        status=WorkItemStatus.PENDING,
         input=ItemInput(payload=payload), scope=item.scope, order=item.order, loops=item.loops,
         failure=_plain(item.failure),
     )  # fmt: skip
@@ -178,7 +179,9 @@ def _check_joins(graph: Graph, item: WorkItem, asked: ForkRequest) -> None:
     beside = join_beside(graph, item.node)
     if beside is not None:
         problem = f"{beside!r} joins what comes from it with what came from beside it"
-        raise _refused(asked, problem, f"Fork from an item that all ways to {beside!r} lead through, or from {beside!r}.")
+        raise _refused(
+            asked, problem, f"Fork from an item that all ways to {beside!r} lead through, or from {beside!r}."
+        )
 
 
 async def _scopes(services: Services, item: WorkItem, asked: ForkRequest) -> AsyncGenerator[Change]:

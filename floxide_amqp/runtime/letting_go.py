@@ -1,4 +1,4 @@
-"""Says of a step whose body has ended in vain that it has: somebody waits for that, to undo the step or to cancel it."""
+"""Says of a step that its body has ended in vain: somebody waits for that, to undo the step or to cancel it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.services import Services
 
-
 OVER: Final = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 """Runs of which nothing is undone any more; one that has failed may yet be cancelled."""
 
 
 async def let_go_of(services: Services, run_id: RunId, item_id: WorkItemId) -> bool:
-    """Let go of an item of this worker's whose body has ended, if its run undoes what was done or its fan-out is closed.
+    """Let go of an own item whose body has ended, if its run undoes what was done or its fan-out is closed.
 
     Returns:
         Whether it is in vain, and nobody waits for its body any more.

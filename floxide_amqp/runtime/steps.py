@@ -18,6 +18,7 @@ from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, Routed
+from floxide_amqp.core.reduce_node import Folding
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
@@ -101,6 +102,25 @@ def policy_of(services: Services, node: GraphNode) -> RetryPolicy:
     return node.options.retry if node.options.retry is not None else services.retry
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What a body is about to see.
+
+    Attributes:
+        view: The run's context.
+        position: The length of its log by then.
+        value: The node's input.
+        folding: The values to fold, where the node folds what it gathers; the same as `value` then.
+        mail: The run's mailbox.
+    """
+
+    view: Context
+    position: int
+    value: Any
+    folding: Folding | None
+    mail: StepMail
+
+
 async def perform(services: Services, admitted: Admitted, handle: StepHandle) -> Performance:
     """Run one step and return what it came to; only the worker's own cancellation escapes."""
     run, item = admitted.run, admitted.item
@@ -109,6 +129,15 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
     node = run.graph.nodes[item.node]
     if admitted.verdict is not None:
         return _failed(services, admitted, node, admitted.verdict, run.position, 0)
+    ready = await _prepare(services, admitted, node)
+    if isinstance(ready, Performed):
+        return ready
+    return await _perform_body(services, admitted, node, ready, handle)
+
+
+async def _prepare(services: Services, admitted: Admitted, node: GraphNode) -> _Ready | Performed:
+    """Read what the body is to see, or return what the step comes to without it."""
+    run, item = admitted.run, admitted.item
     view, position = run.view(f"{item.item_id}:{admitted.turn}")
     try:
         check_failure(services.sealing, run.header.run_id, item)
@@ -131,45 +160,62 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
         late = HoldTimeoutError(node=node.name)
         payload = await _join_payload(services, admitted, node)
         return _failed(services, admitted, node, late, position, 0, payload, aborted=True)
-    ctx = _context(services, admitted, view, Powers(services, handle, item.attempt + 1, mail))
+    return _Ready(view, position, value, folding, mail)
+
+
+async def _perform_body(
+    services: Services, admitted: Admitted, node: GraphNode, ready: _Ready, handle: StepHandle
+) -> Performance:
+    run, item = admitted.run, admitted.item
+    ctx = _context(services, admitted, ready.view, Powers(services, handle, item.attempt + 1, ready.mail))
     call = StepCall(
         run_id=run.header.run_id, item_id=item.item_id, workflow=run.graph.workflow, node=item.node,
-        attempt=item.attempt + 1, input=value,
+        attempt=item.attempt + 1, input=ready.value,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     started = loop.time()
     if is_child(node.node):
-        result: CallsChild | BodyResult = await call_child(services, admitted, node, node.node, value)
+        result: CallsChild | BodyResult = await call_child(services, admitted, node, node.node, ready.value)
     else:
         result = await run_body(services, node, ctx, call, handle)
     duration_us = round((loop.time() - started) * 1_000_000)
-    if isinstance(result, Interrupted):
-        return result
-    if isinstance(result, Raised) and isinstance(result.error, UndecodableError) and not node.options.at_most_once:
-        raise result.error  # a signal's value, a field of the context: what was to be read lazily
-    if isinstance(result, CallsChild):
-        return Performed(outcome=result, position=position, duration_us=duration_us)
-    failure: BaseException
     aborted = False
-    if isinstance(result, Returned):
-        try:
-            if folding is not None and folding.after and isinstance(result.transition, Next):
-                state = so_far(services, admitted, node, folding, result.transition.value)
-                return Performed(outcome=state, position=position, duration_us=duration_us)
-            outcome = await _outcome(run.graph, node, result.transition, view, mail)
-            if not isinstance(outcome, Abort):
-                check_outcome(outcome, services.limits, node.name)
-                made = unsealed(outcome) if services.sealing.is_on else outcome
-                return Performed(
-                    outcome=made, position=position, duration_us=duration_us, attributes=ctx.attributes_set, mail=mail
-                )
-            failure, aborted = outcome.error, True
-        except USER_ERRORS as raised:  # user guards, user types and context changes are checked here
-            failure = raised
-    else:
-        failure = result.error
+    match result:
+        case Interrupted():
+            return result
+        case CallsChild():
+            return Performed(outcome=result, position=ready.position, duration_us=duration_us)
+        case Raised(UndecodableError() as error) if not node.options.at_most_once:
+            raise error  # a signal's value, a field of the context: what was to be read lazily
+        case Raised(failure):
+            pass
+        case Returned(transition):
+            try:
+                outcome = await _outcome(services, admitted, node, ready, transition)
+                if not isinstance(outcome, Abort):
+                    return Performed(
+                        outcome=outcome, position=ready.position, duration_us=duration_us,
+                        attributes=ctx.attributes_set, mail=ready.mail,
+                    )  # fmt: skip
+                failure, aborted = outcome.error, True
+            except USER_ERRORS as raised:  # user guards, user types and context changes are checked here
+                failure = raised
     payload = await _join_payload(services, admitted, node)
-    return _failed(services, admitted, node, failure, position, duration_us, payload, aborted=aborted)
+    return _failed(services, admitted, node, failure, ready.position, duration_us, payload, aborted=aborted)
+
+
+async def _outcome(
+    services: Services, admitted: Admitted, node: GraphNode, ready: _Ready, transition: Transition[Any]
+) -> Outcome | Abort:
+    """Return what a transition means for `decide`, checked against the limits, and to be sealed once."""
+    folding = ready.folding
+    if folding is not None and folding.after and isinstance(transition, Next):
+        return so_far(services, admitted, node, folding, transition.value)
+    outcome = await _routed(admitted.run.graph, node, transition, ready.view, ready.mail)
+    if isinstance(outcome, Abort):
+        return outcome
+    check_outcome(outcome, services.limits, node.name)
+    return unsealed(outcome) if services.sealing.is_on else outcome
 
 
 def _given(services: Services, admitted: Admitted, node: GraphNode, position: int) -> Performed:
@@ -256,7 +302,8 @@ async def _gather_of(services: Services, admitted: Admitted) -> GraphNode:
         node = None if found is None else run.graph.nodes.get(found.item.node)
         if found is None or node is None or found.item.input.opener != admitted.item.input.opener:
             raise UnreadableRecordError(
-                place=f"{run.header.run_id}/i:{item.item_id}", problem="What it runs in the place of is not what it was."
+                place=f"{run.header.run_id}/i:{item.item_id}",
+                problem="What it runs in the place of is not what it was.",
             )
         if node.is_gather:
             return node
@@ -278,7 +325,7 @@ def _context(services: Services, admitted: Admitted, view: Context, powers: Powe
     return WorkflowCtx(facts, powers, view)
 
 
-async def _outcome(
+async def _routed(
     graph: Graph, node: GraphNode, transition: Transition[Any], view: Context, mail: StepMail
 ) -> Outcome | Abort:
     is_undeclared = (isinstance(transition, NextAll) and not node.node.may_fan_out) or (

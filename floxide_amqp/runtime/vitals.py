@@ -48,7 +48,12 @@ class Vitals:
 
 
 def new_record(
-    worker_id: WorkerId, *, now_ms: int, queues: tuple[str, ...], workflows: tuple[str, ...], concurrency: int,
+    worker_id: WorkerId,
+    *,
+    now_ms: int,
+    queues: tuple[str, ...],
+    workflows: tuple[str, ...],
+    concurrency: int,
     labels: tuple[str, ...] = (),
 ) -> WorkerRecord:
     """Return a worker's first record."""

@@ -167,7 +167,6 @@ class IndexStore:
         entries = await self._session.scan(IndexRange(keys.parked(queue), after=after, before=before, limit=limit))
         return [_parked(entry.entry) for entry in entries]
 
-
     async def is_parked(self, queue: str, kind: keys.Kind, place: ItemPlace) -> bool:
         """Whether an item is on the list of a task queue's parked items under a kind."""
         entry = keys.parked_entry(kind, place.run_id, place.item_id)

@@ -138,7 +138,8 @@ class RunRemoval:
         ended_at = state.finished_at_ms or state.updated_at_ms
         tombstone = Tombstone(
             run_id=header.run_id, workflow=header.workflow, version=header.version, input_digest=header.input_digest,
-            status=state.status, ended_at_ms=ended_at, deleted_at_ms=now_ms, openers=await self._foreign_openers(header),
+            status=state.status, ended_at_ms=ended_at, deleted_at_ms=now_ms,
+            openers=await self._foreign_openers(header),
         )  # fmt: skip
         run_id, run_entry = header.run_id, run.writer.run_entry
         attributes, leaves = await self._attribute_leaves(run_id, run_entry)
@@ -199,7 +200,9 @@ class RunRemoval:
             free_at_ms: When the tombstone goes too, and with it the id is free.
         """
         run_id = tombstone.run_id
-        writes = await self._live_page(tombstone) or await self._arrivals_page(tombstone) or await self._log_page(run_id)
+        writes = (
+            await self._live_page(tombstone) or await self._arrivals_page(tombstone) or await self._log_page(run_id)
+        )
         if not writes:
             outcome = await self._commit(run_id, version, (Clear(run_id, PAGE, (keys.tombstone(run_id).name,)),))
             if outcome is not None and outcome.cleared >= PAGE:
@@ -249,7 +252,9 @@ class RunRemoval:
         run_id = tombstone.run_id
         history, slot = keys.history(run_id), slot_of(run_id)
         page = (await self._session.read(Read(slot=slot, logs=(LogRange(history, 0, PAGE),)))).logs[0]
-        names = [keys.arrivals(run_id, opener) for opener in (*keys.ALWAYS, *tombstone.openers, *_items_of(page.entries))]
+        names = [
+            keys.arrivals(run_id, opener) for opener in (*keys.ALWAYS, *tombstone.openers, *_items_of(page.entries))
+        ]
         first = await self._session.read(Read(slot=slot, indexes=tuple(IndexRange(name, limit=1) for name in names)))
         writes: list[Write] = []
         for name in (name for name, entries in zip(names, first.indexes, strict=True) if entries):

@@ -136,21 +136,12 @@ class BatchWriter:
                 live = keys.live_items(run_id)
                 letters = STATUS_LETTERS[item.status]
                 out.append(Enter(live, item.item_id, letters) if is_listed else Leave(live, item.item_id))
-            case c.PutHeader(header):
-                out.append(Put(keys.header(run_id), codec.encode_header(header)))
-                out.append(Enter(keys.RUNS, self.run_entry))
-                out.append(Enter(keys.runs_of_workflow(header.workflow), self.run_entry))
-            case c.RelistRun(status, version):
-                listed = keys.runs_with_status(status)
-                out.append(Enter(listed, self.run_entry, keys.listed_as(self.workflow, version)))
+            case c.PutHeader() | c.PutRun() | c.RelistRun():
+                self._run(change, out)
             case c.MoveContext(position, snapshot, segments):
                 out += moved_context(run_id, position, snapshot, segments)
             case c.PutAttributes(before, after):
                 out += attribute_writes(run_id, self.run_entry, before, after)
-            case c.PutRun(state, was):
-                out.append(Put(keys.state(run_id), codec.encode_state(state)))
-                if was is not state.status:
-                    self._move(was, state, out)
             case c.OpenScope(scope) | c.CloseScope(scope):
                 out.append(Put(keys.scope(run_id, scope.scope_id), codec.encode_scope(scope)))
             case c.CountScope() | c.Count() | c.CountJoins():
@@ -185,6 +176,20 @@ class BatchWriter:
                 out.append(When(self._counter(change), change.equals, then, otherwise))
             case _:
                 out.append(self._entry(change))
+
+    def _run(self, change: c.PutHeader | c.PutRun | c.RelistRun, out: list[Write]) -> None:
+        match change:
+            case c.PutHeader(header):
+                out.append(Put(keys.header(self.run_id), codec.encode_header(header)))
+                out.append(Enter(keys.RUNS, self.run_entry))
+                out.append(Enter(keys.runs_of_workflow(header.workflow), self.run_entry))
+            case c.RelistRun(status, version):
+                listed = keys.runs_with_status(status)
+                out.append(Enter(listed, self.run_entry, keys.listed_as(self.workflow, version)))
+            case c.PutRun(state, was):
+                out.append(Put(keys.state(self.run_id), codec.encode_state(state)))
+                if was is not state.status:
+                    self._move(was, state, out)
 
     def _letter(self, change: c.PutDeadLetter | c.DropDeadLetter | c.PostLetter | c.MarkReceived) -> tuple[Write, ...]:
         run_id = self.run_id

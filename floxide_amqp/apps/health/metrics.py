@@ -147,7 +147,7 @@ METRICS = (
            _one(lambda worker: len(worker.health().stuck))),
     Metric("floxide_threads_lost", _GAUGE, (), "Threads held by bodies of sync nodes that nobody waits for any more.",
            _one(lambda worker: worker.health().threads_lost)),
-    Metric("floxide_node_processes", _GAUGE, (), "Processes of nodes with executor=\"process\" that this worker has.",
+    Metric("floxide_node_processes", _GAUGE, (), 'Processes of nodes with executor="process" that this worker has.',
            _one(lambda worker: len(worker.services.processes))),
     Metric("floxide_node_processes_died_total", _COUNTER, (), "Of these, those that died under a body.",
            _one(lambda worker: worker.services.processes.died)),

@@ -497,8 +497,13 @@ BUGS = (
     Bug("deleted in part", deleted_in_part, change=soon_deleted),
     Bug("id of a deleted run is free at once", deleted_id_is_free, change=soon_deleted),
     Bug("message of a source acknowledged too soon", acknowledged_too_soon, draw=with_a_source),
-    Bug("schedule advanced before its run is started", advanced_before_start, within=60, change=many_deaths,
-        draw=with_a_schedule),
+    Bug(
+        "schedule advanced before its run is started",
+        advanced_before_start,
+        within=60,
+        change=many_deaths,
+        draw=with_a_schedule,
+    ),
 )
 
 

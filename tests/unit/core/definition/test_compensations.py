@@ -147,7 +147,7 @@ def test_a_fold_has_none() -> None:
     async def give_back(of: Compensation[list[int], int]) -> None: ...
 
     fold = ReduceNode(add, 0).with_options(compensation=give_back)
-    with pytest.raises(DefinitionError, match=r"'add' folds what it gathers.*put what is to be undone into a node behi"):
+    with pytest.raises(DefinitionError, match=r"'add' folds what it gathers.*put what is to be undone into a node"):
 
         class Folding(Workflow[int, int]):
             start = split
