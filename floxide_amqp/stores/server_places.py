@@ -26,9 +26,14 @@ from floxide_amqp.stores.places import (
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.servers import Server, names_of
 from floxide_amqp.stores.slot_moves import clear
+from floxide_amqp.stores.task_queues import TaskQueueStore
+from floxide_amqp.stores.versions import copy_versions
 
 PAGE: Final = 100
 """Entries, and quarantined messages, moved at a time."""
+
+OF_A_SERVER: Final = (keys.WORKERS, keys.QUARANTINE, keys.VERSIONS, keys.TASK_QUEUES)
+"""Indexes that belong to a server, not to runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,11 @@ class ServerPlaces:
                 )
 
     async def finish(self) -> None:
-        """Empty the servers that leave, and write the new places: of those that leave first."""
+        """Empty the servers that leave, and write the new places: of those that leave first.
+
+        What each server knows of versions and task queues all others are told before, for its runs may be on any.
+        """
+        await self._share()
         for server in self._servers:
             if server.becomes is None and not self._is_final(server):
                 await self._empty(server)
@@ -189,6 +198,16 @@ class ServerPlaces:
             write = Delete(PLACE) if cell.version == ABSENT else Put(PLACE, cell.value)
             await server.session.commit(Batch(slot=SYSTEM_SLOT, writes=(write,)))
 
+    async def _share(self) -> None:
+        """Let every server that stays or is new have the descriptions and the task queues that any server has."""
+        for target in self._servers:
+            if target.becomes is None:
+                continue
+            for source in self._servers:
+                if source is not target:
+                    await copy_versions(source.session, target.session)
+                    await TaskQueueStore(target.session).note(await TaskQueueStore(source.session).known())
+
     # --- a server that leaves
 
     async def _empty(self, server: Server) -> None:
@@ -201,7 +220,7 @@ class ServerPlaces:
                 if message is not None:
                     await there.add(message)
                 await here.remove(listed.quarantine_id)
-        for index in (keys.WORKERS, keys.QUARANTINE):
+        for index in OF_A_SERVER:
             while entries := await server.session.scan(IndexRange(index, limit=PAGE)):
                 leaves = tuple(Leave(index, entry.entry) for entry in entries)
                 await server.session.commit(Batch(slot=SYSTEM_SLOT, writes=leaves))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from floxide_amqp.core.descriptions import Description, decode_description
 from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.exceptions import CodecError
-from floxide_amqp.ports.key_value import Batch, Delete, Enter, IndexRange, Leave, Put, Read
+from floxide_amqp.ports.key_value import ABSENT, Batch, Check, Delete, Enter, IndexRange, Leave, Put, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.session import Session
 
 MAX_VERSIONS = 10_000
 """Descriptions that are listed: a deployment has a few."""
+
+COPIED_AT_ONCE: Final = 100
+"""Entries read in one round trip while descriptions are copied."""
 
 
 class VersionStore:
@@ -61,3 +66,17 @@ class VersionStore:
         leave = Leave(keys.VERSIONS, keys.version_entry(workflow, version))
         for part in self._session.parts:
             await part.commit(Batch(slot=SYSTEM_SLOT, writes=(Delete(keys.version(workflow, version)), leave)))
+
+
+async def copy_versions(source: Session, target: Session) -> None:
+    """Copy descriptions from one server to another: one that this has already stays as it is."""
+    after = ""
+    while entries := await source.scan(IndexRange(keys.VERSIONS, after, limit=COPIED_AT_ONCE)):
+        for entry in entries:
+            key = keys.version(*keys.version_of(entry.entry))
+            cell = (await source.read(Read(slot=SYSTEM_SLOT, cells=(key,)))).cells[0]
+            if cell.version:
+                writes = (Put(key, cell.value), Enter(keys.VERSIONS, entry.entry))
+                batch = Batch(slot=SYSTEM_SLOT, checks=(Check(key, ABSENT),), writes=writes)
+                await target.commit(batch)  # a conflict tells that it is there
+        after = entries[-1].entry

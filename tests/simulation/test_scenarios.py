@@ -292,6 +292,7 @@ def test_a_leader_that_stood_still_and_goes_on_beside_its_successor_does_no_harm
             assert first.worker.maintenance.is_leader, "it believes so still"
             assert [await handle.result(timeout=5 * MINUTE) for handle in handles] == list(range(1, 7))
             assert await world.settle() == {}
+            await asyncio.sleep(20)
             assert first.worker.maintenance.is_leader != second.worker.maintenance.is_leader
 
     world.play(play)

@@ -301,8 +301,11 @@ class Drama:
         main = process.run(self._steering(process))
         if self.chance.random() < 0.3:
             process.die_at(Death("", self.chance.randint(20, 200)))
-        while process.is_up:  # noqa: ASYNC110 - time is virtual
-            await asyncio.sleep(0.1)
+        try:
+            while process.is_up:  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(0.1)
+        finally:
+            process.kill()  # at the end of the story: nobody pauses what is to come to its end then
         if main.done():
             main.result()
 

@@ -211,6 +211,14 @@ class Cluster:
         self.members.append(member)
         return member
 
+    async def start_leader(self) -> Member:
+        """The first worker, once it leads the maintenance; it serves a task queue that no workflow has."""
+        member = await self.start_worker(queues=["elsewhere"])
+        async with asyncio.timeout(60):
+            while not member.worker.maintenance.is_leader:  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(0.1)
+        return member
+
     def client(self) -> Orchestrator:
         """An orchestrator with a faultless connection; it hears no events and looks at the store instead."""
         self._count += 1

@@ -57,7 +57,7 @@ async def test_an_item_that_its_worker_does_not_vouch_for_goes_on_elsewhere_and_
 ) -> None:
     bodies = Bodies()
     here = cluster(bodies.workflow)
-    await here.start_worker(queues=["elsewhere"])  # leads the maintenance
+    await here.start_leader()
     stuck = await here.start_worker()
     client = here.client()
     run = await client.start(bodies.workflow, 1, run_id="run")
@@ -91,7 +91,7 @@ async def test_the_other_items_of_a_worker_with_a_stuck_one_stay_where_they_are(
 
     tries: list[str] = []
     here = cluster(bodies.workflow, Patient)
-    await here.start_worker(queues=["elsewhere"])  # leads the maintenance
+    await here.start_leader()
     stuck = await here.start_worker()
     client = here.client()
     run = await client.start(bodies.workflow, 1, run_id="run")
@@ -106,7 +106,7 @@ async def test_the_other_items_of_a_worker_with_a_stuck_one_stay_where_they_are(
 async def test_a_worker_that_says_its_loop_hangs_loses_all_it_holds(cluster: MakeCluster) -> None:
     bodies = Bodies()
     here = cluster(bodies.workflow)
-    await here.start_worker(queues=["elsewhere"])  # leads the maintenance
+    await here.start_leader()
     hung = await here.start_worker()
     run = await here.client().start(bodies.workflow, 1, run_id="run")
     await asyncio.sleep(QUICK.early_acknowledge + 1)

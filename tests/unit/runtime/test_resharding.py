@@ -29,15 +29,19 @@ from floxide_amqp.exceptions import (
     RunDeletedError,
     StoreUnavailableError,
 )
-from floxide_amqp.ports.key_value import Batch, Clear, Delete, Enter, KeyValueStore, Leave, Put
+from floxide_amqp.ports.key_value import Batch, Clear, Delete, Enter, KeyValueStore, Leave, Put, Read
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.stores import import_commits, keys
+from floxide_amqp.stores import versions as versions_store
 from floxide_amqp.stores.identity import identity_of
 from floxide_amqp.stores.liveness import LivenessStore
+from floxide_amqp.stores.places import PLACE
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.resharding import Move, plan, reshard
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.sharded_session import session_with
+from floxide_amqp.stores.task_queues import TaskQueueStore
+from floxide_amqp.stores.versions import VersionStore
 from floxide_amqp.testing.faults import FaultyKeyValueStore
 from floxide_amqp.testing.simulation.random_workflows import Tally, random_workflow
 from floxide_amqp.testing.virtual_time import VirtualClock, run
@@ -157,7 +161,7 @@ async def move_and_die(
 
 def is_marked(*servers: Mapping[str, MemoryKeyValueStore]) -> bool:
     slots = [disk._slots.get(SYSTEM_SLOT) for each in servers for disk in each.values()]
-    return any(b'"targets"' in cell.value for slot in slots if slot for cell in slot.cells.values())
+    return any(b'"targets"' in slot.cells[PLACE].value for slot in slots if slot and PLACE in slot.cells)
 
 
 def left_on(disk: MemoryKeyValueStore) -> list[str]:
@@ -225,6 +229,10 @@ async def _play(seed: int) -> None:
                 assert left_on(disk) == ["Key(partition='floxide', name='shard')"]
                 with pytest.raises(ConfigurationError, match="has emptied this server"):
                     await identity({name: disk})
+        (versions, queues), *others = [await known_to(disk) for disk in there.values()]
+        assert versions
+        assert {"default", "other"} <= set(queues)
+        assert others == [(versions, queues)] * (len(there) - 1)
         here.disks = dict(there)
         if chance.random() < 0.5:  # the broker was emptied too
             here.queue = MemoryWorkQueue()
@@ -413,6 +421,49 @@ async def test_a_plan_tells_what_would_move_and_changes_nothing() -> None:
     assert all(each.bytes > 0 for each in moves)
     assert everything({"bert": there["bert"], "cleo": there["cleo"]}) == before == {}
     await here.kill(member)
+
+
+# --- what every server has
+
+
+async def known_to(disk: GuardedStore) -> tuple[list[tuple[str, str]], list[str]]:
+    """The versions that a server describes, in what can be read, and the task queues that it knows."""
+    session = Session(disk, VirtualClock())
+    versions = VersionStore(session)
+    return (
+        [each for each in await versions.all() if await versions.find(*each) is not None],
+        await TaskQueueStore(session).known(),
+    )
+
+
+async def test_every_server_has_the_versions_and_task_queues_of_those_whose_runs_it_may_get() -> None:
+    here = await scene()
+    versions, queues = await known_to(here.disks[ALONE])
+    assert (len(versions), "default" in queues) == (1, True)
+    first = servers_for(here.disks[ALONE])
+    await move(here.disks, first)  # one stays
+    assert [await known_to(disk) for disk in first.values()] == [(versions, queues)] * 3
+    await TaskQueueStore(Session(first["cleo"], VirtualClock())).note(["only cleo's"])
+    there = {"x": GuardedStore(), "bert": first["bert"]}
+    await move(first, there)  # two leave
+    assert [await known_to(disk) for disk in there.values()] == [(versions, sorted([*queues, "only cleo's"]))] * 2
+    assert left_on(first["cleo"]) == left_on(first["anna"]) == ["Key(partition='floxide', name='shard')"]
+
+
+async def test_a_server_keeps_its_own_description_of_a_version_and_gets_those_beyond_a_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(versions_store, "COPIED_AT_ONCE", 2)
+    here, there = (Session(GuardedStore(), VirtualClock()) for _ in range(2))
+    for number in range(5):
+        await VersionStore(here).put("W", str(number), b"new")
+    await here.commit(Batch(slot=SYSTEM_SLOT, writes=(Delete(keys.version("W", "4")),)))  # damaged: only listed
+    await VersionStore(there).put("W", "1", b"own")
+    await versions_store.copy_versions(here, there)
+    assert await VersionStore(there).all() == [("W", str(number)) for number in range(4)]
+    cells = tuple(keys.version("W", str(number)) for number in range(5))
+    found = (await there.read(Read(slot=SYSTEM_SLOT, cells=cells))).cells
+    assert [cell.value for cell in found] == [b"new", b"own", b"new", b"new", b""]
 
 
 # --- refused
