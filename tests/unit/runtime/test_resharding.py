@@ -43,7 +43,8 @@ from floxide_amqp.stores.sharded_session import session_with
 from floxide_amqp.stores.task_queues import TaskQueueStore
 from floxide_amqp.stores.versions import VersionStore
 from floxide_amqp.testing.faults import FaultyKeyValueStore
-from floxide_amqp.testing.simulation.random_workflows import Tally, random_workflow
+from floxide_amqp.testing.simulation.random_pieces import Tally
+from floxide_amqp.testing.simulation.random_workflows import random_workflow
 from floxide_amqp.testing.virtual_time import VirtualClock, run
 from tests.unit.runtime.cluster import QUICK, Cluster, GuardedStore, Member
 
@@ -229,10 +230,7 @@ async def _play(seed: int) -> None:
                 assert left_on(disk) == ["Key(partition='floxide', name='shard')"]
                 with pytest.raises(ConfigurationError, match="has emptied this server"):
                     await identity({name: disk})
-        (versions, queues), *others = [await known_to(disk) for disk in there.values()]
-        assert versions
-        assert {"default", "other"} <= set(queues)
-        assert others == [(versions, queues)] * (len(there) - 1)
+        await check_shared(there)
         here.disks = dict(there)
         if chance.random() < 0.5:  # the broker was emptied too
             here.queue = MemoryWorkQueue()
@@ -434,6 +432,13 @@ async def known_to(disk: GuardedStore) -> tuple[list[tuple[str, str]], list[str]
         [each for each in await versions.all() if await versions.find(*each) is not None],
         await TaskQueueStore(session).known(),
     )
+
+
+async def check_shared(servers: Mapping[str, GuardedStore]) -> None:
+    (versions, queues), *others = [await known_to(disk) for disk in servers.values()]
+    assert versions
+    assert {"default", "other"} <= set(queues)
+    assert others == [(versions, queues)] * len(others)
 
 
 async def test_every_server_has_the_versions_and_task_queues_of_those_whose_runs_it_may_get() -> None:
