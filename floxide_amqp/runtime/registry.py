@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeGuard
 
@@ -85,8 +86,13 @@ class Registry:
         """
         found = self._classes.get(name) or self._named.get(name)
         if found is None:
-            raise UnknownWorkflowError(workflow=name, known=tuple(sorted({*self._classes, *self._named})))
+            raise UnknownWorkflowError(workflow=name, known=(*sorted(self._classes), *self._several()))
         return found
+
+    def _several(self) -> Sequence[str]:
+        """Return, as ``name@version``, the workflows of which there are several versions."""
+        count = Counter(workflow for workflow, _ in self._versions)
+        return sorted(f"{workflow}@{version}" for workflow, version in self._versions if count[workflow] > 1)
 
     def classes(self) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
         """Return every workflow's class, each version for itself."""

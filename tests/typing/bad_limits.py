@@ -12,8 +12,8 @@ Concurrency("account", limit="5")  # expect: a number that is a text
 Concurrency("account", limit=5, key="account")  # expect: a key that is no function
 
 RateLimit("mail-api", 100)  # expect: a rate without its time
-RateLimit("mail-api", "100", per=1)  # expect: a number that is a text
-RateLimit("mail-api", 100, per="1 s")  # expect: a time that is a text
+RateLimit("mail-api", "100", per=1)  # expect: starts that are a text
+RateLimit("mail-api", 100, per="1 s")  # expect: the time of a rate that is a text
 
 
 @node(rate=Concurrency("mail", limit=5))  # expect: another kind of limit
@@ -34,4 +34,4 @@ async def settle(order: Order) -> Order:
 async def steer(orchestrator: Orchestrator) -> None:
     await orchestrator.limits.set("account", "a")  # expect: no limit
     await orchestrator.limits.set("account", limit="3")  # expect: a limit that is a text
-    await orchestrator.limits.set_rate("mail-api", limit=5, per="1 s")  # expect: a time that is a text
+    await orchestrator.limits.set_rate("mail-api", limit=5, per="1 s")  # expect: another time of a rate that is a text

@@ -28,5 +28,5 @@ def forked(order: Order) -> Order:
 
 
 async def work(app: Floxide) -> None:
-    app.worker(labels="gpu")  # expect: one word in place of a set
-    app.pool(2, labels=["gpu"])  # expect: a list in place of a set
+    app.worker(labels="gpu")  # expect: one word in place of a worker's set
+    app.pool(2, labels=["gpu"])  # expect: a list in place of a pool's set

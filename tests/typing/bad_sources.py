@@ -37,7 +37,7 @@ async def without_position(after: int | None) -> AsyncIterator[str]:
 IteratorSource[str, int]("numbers", Measuring, numbers)  # expect: its items are no inputs of the workflow
 IteratorSource("lines", Measuring, without_position)  # expect: its items come without their positions
 AmqpSource("texts", Measuring, "texts")  # expect: the queue is given by name
-AmqpSource("texts", length, queue="texts")  # expect: a node where a workflow is to be started
+AmqpSource("texts", length, queue="texts")  # expect: a node in place of a source's workflow
 AmqpSource[str]("texts", Measuring, queue="texts", decode=decode)  # expect: it makes no input of the workflow
 AmqpSource("texts", Measuring, queue="texts", key="message_id")  # expect: a key is a MessageKey or a function
 AmqpSource("texts", Measuring, queue="texts", declare="stream")  # expect: streams cannot be read
@@ -48,4 +48,4 @@ Floxide(workflows=[Measuring], sources=[Measuring])  # expect: a workflow instea
 
 
 async def steer(orchestrator: Orchestrator) -> None:
-    await orchestrator.sources.pause(3)  # expect: a name that is no text
+    await orchestrator.sources.pause(3)  # expect: a source's name that is no text

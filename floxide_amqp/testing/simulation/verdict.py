@@ -225,6 +225,13 @@ async def requeue_letters(world: Simulation, client: Orchestrator) -> None:
                 await client.requeue_dead_letter(letter.letter_id)
 
 
+async def _resume_if_paused(client: Orchestrator, run: Started) -> None:
+    """Let a run go on that somebody's last word before his end has paused: on a slow network it came late."""
+    if await client.status(run.run_id) is RunStatus.PAUSED:
+        with suppress(InvalidRunStateError):
+            await client.resume(run.run_id)
+
+
 async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[Started]) -> None:
     until = world.loop.time() + MOST_SECONDS
     for run in runs:
@@ -238,6 +245,7 @@ async def _wait_for_all(world: Simulation, client: Orchestrator, runs: Sequence[
                 if world.loop.time() > until:
                     break
                 await requeue_letters(world, client)
+                await _resume_if_paused(client, run)
                 world.skip_what_is_far()
 
 

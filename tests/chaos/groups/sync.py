@@ -14,8 +14,6 @@ from tests.chaos.groups.desk import AGAIN_SECONDS, Desk, Group
 
 T = TypeVar("T")
 STAMP = Signal("stamp", str)
-_CLIENTS: dict[int, Client] = {}
-"""The one of each application in this process; nobody closes it but the process's end."""
 
 
 @node
@@ -31,11 +29,15 @@ class HandingIn(Workflow[str, str], version="1"):
 
 async def deed(desk: Desk, kind: str, number: int) -> None:
     """Do all of it from a thread."""
-    client = _CLIENTS.setdefault(id(desk.app), Client(desk.app))
-    await asyncio.to_thread(_from_a_thread, desk, client, f"sync-{kind}-{number}")
+    await asyncio.to_thread(_from_a_thread, desk, f"sync-{kind}-{number}")
 
 
-def _from_a_thread(desk: Desk, client: Client, run_id: str) -> None:
+def _from_a_thread(desk: Desk, run_id: str) -> None:
+    with Client(desk.app) as client:
+        _hand_in(desk, client, run_id)
+
+
+def _hand_in(desk: Desk, client: Client, run_id: str) -> None:
     run = _ask(desk, lambda: client.start(HandingIn, run_id, run_id=run_id, attributes={"form": run_id}))
     desk.journal.write(f"started {run_id}")
     with suppress(InvalidRunStateError):  # a client before this one sent it
