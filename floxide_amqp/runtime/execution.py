@@ -19,6 +19,7 @@ from floxide_amqp.exceptions import NodeInterruptedError, NodeTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.inflight import CURRENT_STEP, StepHandle
 from floxide_amqp.runtime.interceptors import StepCall, chain_step
+from floxide_amqp.runtime.node_process import NodeProcess
 from floxide_amqp.runtime.pace import Start
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.threads import ThreadPlace
@@ -77,12 +78,15 @@ async def run_body(
         return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input, handle.start))
     if node.options.executor == "process":
         async with services.processes.place(node) as process:  # a body's time begins when its node is imported there
-            now_ms = services.now_ms(handle.run_id)
-            return await _run(services, node, call, handle, lambda: process.run(ctx, call.input, now_ms))
+            if handle.start is not None:
+                await handle.start.wait()
+            return await _run(
+                services, node, call, handle, lambda: _invoke_there(services, process, ctx, call.input, handle)
+            )
     async with services.threads.place(handle) as place:
         if handle.start is not None:
             await handle.start.wait()
-        invoke = lambda: _invoke_in(place, node, ctx, call.input, handle.start)  # noqa: E731 - as above
+        invoke = lambda: _invoke_in(place, node, ctx, call.input, handle.start)  # noqa: E731 - said at length it is no clearer
         return await _run(services, node, call, handle, invoke)
 
 
@@ -145,6 +149,14 @@ async def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Sta
     while start is not None and not start.take():
         await start.wait()
     return as_transition(await node.node.invoke(ctx, value))
+
+
+async def _invoke_there(
+    services: Services, process: NodeProcess, ctx: WorkflowCtx[Any], value: Any, handle: StepHandle
+) -> Transition[Any]:
+    while handle.start is not None and not handle.start.take():
+        await handle.start.wait()
+    return await process.run(ctx, value, services.now_ms(handle.run_id))
 
 
 async def _invoke_in(

@@ -20,6 +20,7 @@ from floxide_amqp import (
     Next,
     NextAll,
     Node,
+    RateLimit,
     RetryPolicy,
     Workflow,
     WorkflowCtx,
@@ -185,3 +186,25 @@ def which(x: int) -> int:
 
 class Which(Workflow[int, int]):
     start = which
+
+
+@node
+async def count_out(bodies: int) -> NextAll[int]:
+    return NextAll(list(range(bodies)))
+
+
+@node(executor="process", rate=RateLimit("process", 5, per=1))
+def note_the_time(number: int) -> float:
+    began = time.time()
+    time.sleep(0.45 if number == 0 else 0.0)  # the others, which wait for its process, miss their instants
+    return began
+
+
+@node
+async def in_order(times: list[float]) -> list[float]:
+    return sorted(times)
+
+
+class Paced(Workflow[int, list[float]]):
+    start = count_out
+    edges = (count_out >> note_the_time >> gather(in_order),)

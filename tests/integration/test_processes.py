@@ -22,6 +22,7 @@ from tests.integration.process_app import (
     HangingOn,
     Order,
     Outer,
+    Paced,
     Sum,
     Transitions,
     Which,
@@ -219,3 +220,9 @@ async def test_a_workflow_that_no_process_can_import_is_refused_when_a_worker_be
     with pytest.raises(ConfigurationError, match="Move the workflow and its nodes into a module of their own"):
         async with Floxide(workflows=[Which]).worker():
             pass
+
+
+async def test_bodies_in_processes_start_at_the_instants_of_their_rate_limit() -> None:
+    async with Floxide(workflows=[Paced], limits=Limits(processes=1)).orchestrator() as orchestrator:
+        began = await (await orchestrator.start(Paced, 9)).result(60)
+    assert max(sum(first <= each < first + 1 for each in began) for first in began) <= 5
