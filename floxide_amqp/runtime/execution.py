@@ -19,8 +19,8 @@ from floxide_amqp.exceptions import NodeInterruptedError, NodeTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.inflight import CURRENT_STEP, StepHandle
 from floxide_amqp.runtime.interceptors import StepCall, chain_step
-from floxide_amqp.runtime.node_process import NodeProcess
 from floxide_amqp.runtime.pace import Start
+from floxide_amqp.runtime.processes import ProcessPlace
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.threads import ThreadPlace
 
@@ -152,7 +152,7 @@ async def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Sta
 
 
 async def _invoke_there(
-    services: Services, process: NodeProcess, ctx: WorkflowCtx[Any], value: Any, handle: StepHandle
+    services: Services, process: ProcessPlace, ctx: WorkflowCtx[Any], value: Any, handle: StepHandle
 ) -> Transition[Any]:
     while handle.start is not None and not handle.start.take():
         await handle.start.wait()

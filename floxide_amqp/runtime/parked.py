@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import LeaveParked
+from floxide_amqp.core.changes import EpochIs, LeaveParked, TurnIs
+from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.set_aside import is_set_aside
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
@@ -22,6 +23,8 @@ from floxide_amqp.runtime.side_by_side import work_off
 from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.indexes import ParkedItem
+from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.maintenance")
@@ -90,12 +93,27 @@ class ParkedItems:
         except UnreadableRecordError as error:
             if not await fail_unreadable(services, place.run_id, place.item_id, error):
                 raise
-            run, found = None, None
-        is_parked = found is not None and found.item.status is WorkItemStatus.PARKED
-        if run is None or found is None or not is_parked or run.state.is_over_for(found.item):
             await services.session.commit(BatchWriter(place.run_id, 0).batch((), (leave,)))
+            return
+        if run is None or found is None or not is_parked(run, found):
+            await drop_entry(services, leave, place.run_id, run, found)
             return
         decision = moves.unpark(found.item, found.turn, run.state, run.epoch, services.now_ms(), services.name, leave)
         if not isinstance(await services.commit(run.writer, decision), Conflict):
             _log.info("work_item.unparked", run_id=place.run_id, item_id=place.item_id)
             await publish(services, run.header, decision.effects.publish)
+
+
+def is_parked(run: StoredRun, found: StoredItem) -> bool:
+    """Whether an item is parked, or set aside, and may go on."""
+    return found.item.status is WorkItemStatus.PARKED and not run.state.is_over_for(found.item)
+
+
+async def drop_entry(
+    services: Services, leave: LeaveParked, run_id: RunId, run: StoredRun | None, found: StoredItem | None
+) -> None:
+    """Drop the entry of an item that is parked no more, unless it has been parked again since it was read."""
+    conditions = (
+        TurnIs(leave.item_id, 0 if found is None else found.turn), EpochIs(0 if run is None else run.epoch),
+    )  # fmt: skip
+    await services.session.commit(BatchWriter(run_id, 0).batch(conditions, (leave,)))

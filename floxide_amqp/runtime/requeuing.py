@@ -15,13 +15,13 @@ from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError, WorkItemNotFoundError
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.control_actions import Request
+from floxide_amqp.runtime.parked import drop_entry, is_parked
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.views import at
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.indexes import ItemPlace
 from floxide_amqp.stores.items import PAGE
-from floxide_amqp.stores.writes import BatchWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +154,8 @@ async def _all(services: Services, queue: str, workflow: str | None, node: str |
                 continue
             place = entry.place
             run, found = await services.runs.find_with_item(place.run_id, place.item_id, with_counts=False)
-            is_there = found is not None and found.item.status is WorkItemStatus.PARKED
-            if run is None or found is None or not is_there or run.state.is_over_for(found.item):
-                leave = LeaveParked(queue, *entry.kind, place.item_id)
-                await services.session.commit(BatchWriter(place.run_id, 0).batch((), (leave,)))
+            if run is None or found is None or not is_parked(run, found):
+                await drop_entry(services, LeaveParked(queue, *entry.kind, place.item_id), place.run_id, run, found)
                 continue
             yield SetAsideItem(
                 run_id=place.run_id, item_id=place.item_id, workflow=run.header.workflow, version=run.header.version,
