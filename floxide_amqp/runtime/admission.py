@@ -154,7 +154,7 @@ class Admissions:
     async def _in_vain(self, found: Found, stored: StoredItem, message: MessageAnchor) -> Admission | None:
         """Nothing of the item counts any more. What is to be undone waits until its body has ended, or its owner."""
         status = found.state.status
-        if not status.is_terminal:
+        if not status.is_terminal or status is RunStatus.FAILED:
             frontier = await find_frontier(self._services.items, found.header.run_id, stored)
             if frontier is not None and frontier.item.status is WorkItemStatus.IN_PROGRESS:
                 return await self._in_progress(found, frontier, message)

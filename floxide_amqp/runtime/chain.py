@@ -69,7 +69,7 @@ class Chain:
         self._long_steps = LongSteps(services, self._anchorage)
         self._keys = Keys(services)
         self._pacing = Pacing(services)
-        self._settlement = Settlement(services, admissions, self._anchorage, self._queues_to_keep)
+        self._settlement = Settlement(services, admissions, self._anchorage)
         self._steps = 0
         self._until = asyncio.get_running_loop().time() + services.timeouts.chain
 
@@ -145,7 +145,7 @@ class Chain:
 
     async def _perform_and_settle(self, admitted: Admitted, handle: StepHandle) -> Admitted | Again | None:
         admitted, performed = await self._long_steps.perform(admitted, handle)
-        return await self._settlement.settle(admitted, performed)
+        return await self._settlement.settle(admitted, performed, self._queues_to_keep())
 
     async def _step_back(self, conflicts: int) -> None:
         """Other workers change the context all the time: wait longer and longer, so that one of them gets through."""

@@ -10,6 +10,7 @@ from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.deaths import DeathWatch, gave_up
+from floxide_amqp.runtime.letting_go import OVER
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
@@ -117,7 +118,7 @@ class DeadWorkers:
                 raise
             run, found = None, None
         is_held = found is not None and found.item.owner == worker
-        if run is None or found is None or not is_held or run.state.status.is_terminal:
+        if run is None or found is None or not is_held or run.state.status in OVER:
             await services.session.commit(BatchWriter(place.run_id, 0).batch((), (leave,)))
             return
         decision = moves.give_back(

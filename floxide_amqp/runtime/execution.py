@@ -101,6 +101,7 @@ async def _run(
         return await _until_done(services, node, handle, chain_step(services.interceptors, call, invoke))
     finally:
         handle.body_due = None
+        handle.task = handle.on_interrupt = None  # or what the body returned lives until the garbage is collected
 
 
 async def _until_done(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from floxide_amqp.core.attribute_moves import with_set
 from floxide_amqp.core.decide import decide
 from floxide_amqp.core.decisions import Decision, Failed, Held, MessageAnchor, Step
@@ -45,19 +43,20 @@ class Settlement:
         services: The process's parts.
         admissions: Finds the frontier after a lost reply.
         anchorage: What holds the chain.
-        keep: Returns the task queues whose items the chain may go on with now.
     """
 
-    def __init__(
-        self, services: Services, admissions: Admissions, anchorage: Anchorage, keep: Callable[[], frozenset[str]]
-    ) -> None:
+    def __init__(self, services: Services, admissions: Admissions, anchorage: Anchorage) -> None:
         self._services = services
         self._admissions = admissions
         self._anchorage = anchorage
-        self._keep = keep
 
-    async def settle(self, admitted: Admitted, performed: Performance) -> Admitted | Again | None:
+    async def settle(self, admitted: Admitted, performed: Performance, keep: frozenset[str]) -> Admitted | Again | None:
         """Commit what a step came to; after a conflict look again, decide again, or drop it.
+
+        Args:
+            admitted: The step.
+            performed: What it came to.
+            keep: The task queues whose items the chain may go on with now.
 
         Returns:
             The item the chain goes on with, if there is one; `Again` where the body must see the context as it is now.
@@ -66,7 +65,7 @@ class Settlement:
             await self._discard(admitted)
             return None
         while True:
-            step = self._step_of(admitted, performed)
+            step = self._step_of(admitted, performed, keep)
             decision = decide(step, performed.outcome)
             if isinstance(performed.outcome, Held):
                 decision = telling_of_hold(decision, step, performed.outcome)
@@ -102,14 +101,14 @@ class Settlement:
         now = await self._services.runs.attributes(admitted.run.header.run_id)
         return with_set(decision, now.values, now.version, performed.attributes)
 
-    def _step_of(self, admitted: Admitted, performed: Performed) -> Step:
+    def _step_of(self, admitted: Admitted, performed: Performed, keep: frozenset[str]) -> Step:
         services, run = self._services, admitted.run
         node = run.graph.nodes[admitted.item.node]
         return Step(
             graph=run.graph, header=run.header, run=admitted.state, epoch=admitted.epoch, item=admitted.item,
             turn=admitted.turn, scope=admitted.scope, anchor=self._anchorage.anchor, worker=services.name,
             now_ms=services.now_ms(run.header.run_id), retry=policy_of(services, node),
-            context_length=performed.position, is_isolated=node.options.isolated and run.has_context, keep=self._keep(),
+            context_length=performed.position, is_isolated=node.options.isolated and run.has_context, keep=keep,
             jitter=services.random.random(), duration_us=performed.duration_us,
             keep_input=services.retention.keep_inputs,
             mailbox=0 if performed.mail is None else performed.mail.version,
