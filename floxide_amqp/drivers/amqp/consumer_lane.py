@@ -2,9 +2,6 @@
 
 A delivery is bound to the generation of the channel it came on. When that is gone the broker has it delivered again,
 to whomever, so settling it is forgotten in silence.
-
-Acknowledgements are written by a task of the channel: handing one over never waits, so it cannot be lost by a
-cancelled caller.
 """
 
 from __future__ import annotations
@@ -20,13 +17,15 @@ import aiormq.abc
 from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_internal
-from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
+from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, when_closed
+from floxide_amqp.drivers.amqp.settlements import Settlements
 from floxide_amqp.drivers.amqp.topology import (
     Names,
     count_messages,
     delete_dead_queue,
     ensure_dead_letters,
     ensure_work_queue,
+    exchange_exists,
 )
 from floxide_amqp.exceptions import BrokerConnectionLostError, BrokerError
 from floxide_amqp.logs import get_logger
@@ -126,10 +125,8 @@ class ConsumerLane:
         self._tags: dict[str, str] = {}
         self._counted: set[str] = set()
         self._subscribing = asyncio.Lock()
-        self._unwritten: deque[tuple[int, bool]] = deque()
-        self._to_write = asyncio.Event()
         self._closing = False
-        self._writer = asyncio.create_task(self._write_settlements())
+        self._settlements = Settlements(self._settle, lambda: self.is_alive, generation=session.generation)
         when_closed(channel, self._on_closed)
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
@@ -169,7 +166,8 @@ class ConsumerLane:
                 return
         if self._missing():
             self.disturbed.set()
-        if await count_messages(self.session, self._names.dead_queue) is None:
+        has_place = await exchange_exists(self.session, self._names.dead_exchange)
+        if not has_place or await count_messages(self.session, self._names.dead_queue) is None:
             _logger.warning("broker.dead_letters_missing", queue=self._names.dead_queue)
             await ensure_dead_letters(self.session, self._names)
 
@@ -194,17 +192,13 @@ class ConsumerLane:
         self.handed_out.discard(tag)
         if self.is_alive and tag in self._unsettled:
             del self._unsettled[tag]
-            self._unwritten.append((tag, requeue))
-            self._to_write.set()
+            self._settlements.add(tag, requeue)
         self._owner.serve()
 
     async def close(self) -> None:
         """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
         self._closing = True
-        self._to_write.set()
-        await asyncio.wait({self._writer}, timeout=self._owner.close_deadline)
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await self._settlements.close(within=self._owner.close_deadline)
         await self.session.close_channel(self._channel)
         self._end()
 
@@ -254,22 +248,11 @@ class ConsumerLane:
         self.buffered[queue].append(delivery)
         self._owner.serve()
 
-    async def _write_settlements(self) -> None:
-        while self.is_alive:
-            while self._unwritten:
-                tag, requeue = self._unwritten.popleft()
-                problem = await quietly(
-                    self._channel.basic_nack(tag, requeue=True, wait=False)
-                    if requeue
-                    else self._channel.basic_ack(tag, wait=False)
-                )
-                if problem is not None:
-                    _logger.debug("broker.settlement_forgotten", generation=self.session.generation)
-                    return
-            if self._closing:
-                return
-            self._to_write.clear()
-            await self._to_write.wait()
+    async def _settle(self, tag: int, requeue: bool) -> None:
+        if requeue:
+            await self._channel.basic_nack(tag, requeue=True, wait=False)
+        else:
+            await self._channel.basic_ack(tag, wait=False)
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         for queue, tag in tuple(self._tags.items()):
@@ -286,7 +269,7 @@ class ConsumerLane:
     def _end(self) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        self._to_write.set()
+        self._settlements.look()
         for queue in tuple(self._tags):
             self._forget(queue)
         for waiting in self.buffered.values():

@@ -18,8 +18,9 @@ import aiormq
 import aiormq.abc
 from pamqp.commands import Basic
 
-from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp._errors import describe, is_access_refused
 from floxide_amqp.drivers.amqp.connection import Link
+from floxide_amqp.drivers.amqp.frames import publish
 from floxide_amqp.drivers.amqp.health import RoleHealth, health_of
 from floxide_amqp.drivers.amqp.keeper import Keeper
 from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
@@ -35,6 +36,9 @@ _logger = get_logger(__name__)
 HINT_DEADLINE_SECONDS: Final = 1.0
 """How long a sender may wait for a hint to be handed to the socket; it is dropped then."""
 
+LONGEST_KEY_BYTES: Final = 255
+"""Of a routing key; whoever asks for hints chooses it."""
+
 TRANSIENT: Final = 1
 """AMQP delivery mode: not written to disk."""
 
@@ -42,16 +46,20 @@ TRANSIENT: Final = 1
 class HintLane:
     """One generation of a subscription: a channel with an exclusive queue."""
 
-    def __init__(self, session: Session, channel: aiormq.Channel, queue: str) -> None:
+    def __init__(
+        self, session: Session, channel: aiormq.Channel, queue: str, exchange: str, routing_key: str
+    ) -> None:  # fmt: skip
         self.session = session
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.disturbed = asyncio.Event()
         self.queue = queue
         self._channel = channel
+        self._exchange = exchange
+        self._routing_key = routing_key
         when_closed(channel, lambda _: self._end())
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
-    async def subscribe(self, exchange: str, routing_key: str, buffer: HintBuffer) -> None:
+    async def subscribe(self, buffer: HintBuffer) -> None:
         """Declare the queue, bind it, and have what arrives put into the buffer."""
         channel, call = self._channel, self.session.call
 
@@ -59,7 +67,7 @@ class HintLane:
             buffer.put(message.body)
 
         await call(f"Declaring queue {self.queue}", channel.queue_declare(self.queue, exclusive=True, auto_delete=True))
-        await call(f"Binding queue {self.queue}", channel.queue_bind(self.queue, exchange, routing_key))
+        await self._bind()
         await call(
             f"Consuming {self.queue}",
             channel.basic_consume(self.queue, on_message, no_ack=True),
@@ -70,16 +78,22 @@ class HintLane:
         self._end()
 
     async def probe(self) -> None:
-        """See whether the broker still knows the queue and its consumer."""
+        """See whether the broker still knows the queue and its consumer; bind it, for its exchange may be a new one."""
         found = await count_messages(self.session, self.queue)
         if found is None or found[1] == 0 or not self._channel.consumers:
             _logger.warning("broker.consumer_missing", queue=self.queue)
             self.disturbed.set()
+            return
+        await self._bind()
 
     async def close(self) -> None:
         """Close the channel; the queue goes with its last consumer."""
         await self.session.close_channel(self._channel)
         self._end()
+
+    async def _bind(self) -> None:
+        binding = self._channel.queue_bind(self.queue, self._exchange, self._routing_key)
+        await self.session.call(f"Binding queue {self.queue}", binding)
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         _logger.warning("broker.consumer_cancelled", queue=self.queue, consumer_tag=frame.consumer_tag)
@@ -154,23 +168,37 @@ class AmqpControlBus:
         return self._subscribed(self._names.event_exchange, pattern, lambda: self._names.event_queue(uuid4().hex))
 
     async def _prepare(self, session: Session) -> None:
+        await self._declare_exchanges(session)
+        self._channel = channel = await session.open_channel()
+        when_closed(channel, lambda error: self._on_channel_closed(session, error))
+
+    async def _declare_exchanges(self, session: Session) -> None:
         await ensure_exchange(session, self._names.control_exchange, "fanout")
         await ensure_exchange(session, self._names.event_exchange, "topic")
-        self._channel = await session.open_channel()
+
+    def _on_channel_closed(self, session: Session, error: BaseException | None) -> None:
+        """Begin anew where hints can no longer be sent: an exchange may be gone, and the bindings with it.
+
+        A user who may not send any begins anew seldom, for he may still receive them.
+        """
+        if session.is_usable:
+            is_refused = error is not None and is_access_refused(error)
+            reason = "the control channel was closed" + ("" if error is None else f": {describe(error)}")
+            delay = self._settings.probe_interval if is_refused else 0.0
+            asyncio.get_running_loop().call_later(delay, session.abort, reason)
 
     async def _send(self, exchange: str, routing_key: str, body: bytes) -> None:
         session, channel = self._link.current, self._channel
         if session is None or session.is_blocked or channel is None or channel.is_closed:
             _logger.warning("broker.hint_dropped", exchange=exchange, reason="not connected")
             return
-        publish = channel.basic_publish(
-            body,
-            exchange=exchange,
-            routing_key=routing_key,
-            properties=Basic.Properties(delivery_mode=TRANSIENT, content_type="application/octet-stream"),
-            wait=False,
+        if len(routing_key.encode()) > LONGEST_KEY_BYTES:
+            _logger.warning("broker.hint_dropped", exchange=exchange, reason="its routing key is too long")
+            return
+        hint = publish(
+            channel, body, exchange=exchange, routing_key=routing_key, mode=TRANSIENT, message_id=uuid4().hex
         )
-        task = session.keep(quietly(publish))
+        task = session.keep(quietly(hint))
         await asyncio.wait({task}, timeout=HINT_DEADLINE_SECONDS)
         problem = task.result() if task.done() and not task.cancelled() else TimeoutError()
         if problem is not None:
@@ -182,11 +210,16 @@ class AmqpControlBus:
     ) -> AsyncGenerator[AsyncIterator[bytes], None]:
         buffer = HintBuffer()
         generations = 0
+        tried: Session | None = None
 
         async def attach(session: Session) -> HintLane:
-            lane = HintLane(session, await session.open_channel(), fresh_name())
+            nonlocal tried
+            if session is tried:  # not the connection is gone, but maybe the exchange
+                await self._declare_exchanges(session)
+            tried = session
+            lane = HintLane(session, await session.open_channel(), fresh_name(), exchange, routing_key)
             try:
-                await lane.subscribe(exchange, routing_key, buffer)
+                await lane.subscribe(buffer)
             except BaseException:
                 await lane.close()
                 raise

@@ -46,6 +46,12 @@ class AmqpMessageReader:
         health = self._link.health()
         return self._keeper.problem if health.is_ready else health.problem
 
+    @property
+    def oldest_at(self) -> float | None:
+        """Since when the oldest message has been here that nobody has received; None for none."""
+        lane = self._lane
+        return lane.buffered[0].arrived_at if lane is not None and lane.buffered else None
+
     def begin(self) -> None:
         """Subscribe, and again whenever that is lost."""
         self._keeper.begin()

@@ -18,6 +18,7 @@ from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, largest_size_allowed
 from floxide_amqp.drivers.amqp.connection import Link
+from floxide_amqp.drivers.amqp.frames import publish
 from floxide_amqp.drivers.amqp.missing_queues import MissingQueues
 from floxide_amqp.drivers.amqp.publication import Publication, PublishLane
 from floxide_amqp.drivers.amqp.refusals import Refusals
@@ -135,19 +136,10 @@ class Publisher:
         publication.sent_at = asyncio.get_running_loop().time()
         publication.lane, publication.task = lane, asyncio.current_task()
         try:
-            confirmation = await lane.channel.basic_publish(
-                message.body,
-                exchange=self._names.work_exchange,
-                routing_key=message.queue,
-                properties=Basic.Properties(
-                    content_type="application/octet-stream",
-                    delivery_mode=PERSISTENT,
-                    message_id=uuid4().hex,
-                    correlation_id=message.correlation_id[:255] or None,
-                ),
-                mandatory=True,
-                wait=False,
-            )
+            confirmation = await publish(
+                lane.channel, message.body, exchange=self._names.work_exchange, routing_key=message.queue,
+                mode=PERSISTENT, message_id=uuid4().hex, correlation_id=message.correlation_id[:255], mandatory=True,
+            )  # fmt: skip
         except PublishError:
             lane.session.touch()
             return PublishOutcome.RETURNED

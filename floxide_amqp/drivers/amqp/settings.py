@@ -91,6 +91,10 @@ def broker_url(url: str, settings: AmqpSettings) -> URL:
     Raises:
         ConfigurationError: It is not an AMQP URL, or it turns TLS verification off without being allowed to.
     """
+    if not url:
+        raise ConfigurationError(
+            "The broker URL is empty: write amqp://user:password@host:5672/vhost, or None to run in one process."
+        )
     parsed = _parse(url)
     if parsed.scheme not in ("amqp", "amqps") or not parsed.host:
         raise ConfigurationError(

@@ -14,7 +14,8 @@ from pamqp.commands import Basic
 
 from floxide_amqp.core.sources import SourceMessage
 from floxide_amqp.drivers.amqp._errors import describe
-from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
+from floxide_amqp.drivers.amqp.session import Session, when_closed
+from floxide_amqp.drivers.amqp.settlements import Settlements
 from floxide_amqp.drivers.amqp.source_topology import SourceTopology, ensure_source
 from floxide_amqp.drivers.amqp.topology import count_messages
 from floxide_amqp.logs import get_logger
@@ -40,9 +41,10 @@ class LaneOwner(Protocol):
 class AmqpSourceDelivery:
     """One message, on one generation of its channel."""
 
-    __slots__ = ("_lane", "_tag", "message")
+    __slots__ = ("_lane", "_tag", "arrived_at", "message")
 
     def __init__(self, lane: SourceLane, tag: int, message: SourceMessage) -> None:
+        self.arrived_at = asyncio.get_running_loop().time()
         self._lane = lane
         self._tag = tag
         self.message = message
@@ -67,12 +69,10 @@ class SourceLane:
         self._owner = owner
         self._channel = channel
         self._unsettled: set[int] = set()
-        self._unwritten: deque[tuple[int, bool]] = deque()
-        self._to_write = asyncio.Event()
         self._tag = ""
         self._silent = 0
         self._closing = False
-        self._writer = asyncio.create_task(self._write_settlements(), name="floxide-source-settlements")
+        self._settlements = Settlements(self._settle, lambda: self.is_alive, generation=session.generation)
         when_closed(channel, self._on_closed)
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
@@ -116,16 +116,12 @@ class SourceLane:
         """Have a delivery acknowledged or rejected, once; the broker closes the channel on a tag settled twice."""
         if self.is_alive and tag in self._unsettled:
             self._unsettled.remove(tag)
-            self._unwritten.append((tag, rejects))
-            self._to_write.set()
+            self._settlements.add(tag, rejects)
 
     async def close(self) -> None:
         """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
         self._closing = True
-        self._to_write.set()
-        await asyncio.wait({self._writer}, timeout=self._owner.close_deadline)
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        await self._settlements.close(within=self._owner.close_deadline)
         await self.session.close_channel(self._channel)
         self._end()
 
@@ -137,22 +133,11 @@ class SourceLane:
         self.buffered.append(AmqpSourceDelivery(self, message.delivery_tag, message_of(message)))
         self._owner.arrived()
 
-    async def _write_settlements(self) -> None:
-        while self.is_alive:
-            while self._unwritten:
-                tag, rejects = self._unwritten.popleft()
-                problem = await quietly(
-                    self._channel.basic_reject(tag, requeue=False, wait=False)
-                    if rejects
-                    else self._channel.basic_ack(tag, wait=False)
-                )
-                if problem is not None:
-                    _logger.debug("broker.settlement_forgotten", generation=self.session.generation)
-                    return
-            if self._closing:
-                return
-            self._to_write.clear()
-            await self._to_write.wait()
+    async def _settle(self, tag: int, rejects: bool) -> None:
+        if rejects:
+            await self._channel.basic_reject(tag, requeue=False, wait=False)
+        else:
+            await self._channel.basic_ack(tag, wait=False)
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         if frame.consumer_tag == self._tag:
@@ -168,7 +153,7 @@ class SourceLane:
     def _end(self) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        self._to_write.set()
+        self._settlements.look()
         self.buffered.clear()
         self._owner.arrived()
 

@@ -109,7 +109,7 @@ async def ensure_exchange(session: Session, name: str, kind: ExchangeKind) -> No
                 f"Declaring exchange {name}", channel.exchange_declare(name, exchange_type=kind, durable=True)
             )
     except BrokerAccessRefusedError:
-        if not await _exchange_exists(session, name):
+        if not await exchange_exists(session, name):
             raise
 
 
@@ -202,7 +202,8 @@ async def _ensure_bound(session: Session, queue: str, exchange: str, routing_key
             raise
 
 
-async def _exchange_exists(session: Session, name: str) -> bool:
+async def exchange_exists(session: Session, name: str) -> bool:
+    """Whether there is such an exchange."""
     try:
         async with session.short_channel() as channel:
             await session.call(f"Looking at exchange {name}", channel.exchange_declare(name, passive=True))

@@ -18,6 +18,8 @@ from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
+from floxide_amqp.drivers.amqp.gathering import connect
+
 Address = tuple[str, int]
 
 PLAIN_PORT: Final = 5672
@@ -98,7 +100,7 @@ class CuttableTransport(TransportFactory):
         name = None if context is None else url.host
         try:
             async with asyncio.timeout(within):
-                reader, self._writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+                reader, self._writer = await connect(host, port, context=context, name=name)
         except TimeoutError:
             raise TimeoutError(f"no answer from {host} port {port} within {within:g} s") from None
         self._address = address

@@ -377,6 +377,23 @@ class TestUsers:
             async with draining(consumer) as seen:
                 await until(lambda: seen[b"2"] >= 1)
 
+    @pytest.mark.fault(55)
+    async def test_hints_are_sent_again_when_the_right_to_send_them_is_back(
+        self, own_rabbitmq: RabbitMQ, namespace: str, user: str
+    ) -> None:
+        url = own_rabbitmq.url.replace("guest:guest", f"{user}:first-secret")
+        async with (
+            AmqpControlBus(url, namespace=namespace, settings=SWIFT) as bus,
+            AmqpControlBus(own_rabbitmq.url, namespace=namespace, settings=STEADY) as other,
+            other.listen("w") as listener,
+        ):
+            own_rabbitmq.ctl("set_permissions", user, ".*", "^$", ".*")
+            await bus.broadcast(b"refused: the broker closes the channel over it")
+            own_rabbitmq.ctl("set_permissions", user, ".*", ".*", ".*")
+            await until(lambda: bus.health()[0].generation == 2 and bus.health()[0].is_ready)
+            await bus.broadcast(b"allowed")
+            assert await asyncio.wait_for(anext(listener), 90) == b"allowed"
+
     async def test_a_run_needs_no_more_than_the_rights_in_the_manual(
         self, own_rabbitmq: RabbitMQ, namespace: str, tmp_path: Path
     ) -> None:

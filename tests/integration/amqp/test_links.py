@@ -11,6 +11,7 @@ from typing import Any
 import aiormq
 import pytest
 
+from floxide_amqp.drivers.amqp import publisher
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
 from floxide_amqp.drivers.amqp.health import ConnectionState
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
@@ -112,7 +113,7 @@ async def test_a_publish_that_is_not_told_of_the_loss_of_its_connection_is_tried
 ) -> None:
     # What aiormq does, now and then, to a publish that waits for room in the queue to a writer that has just died.
     hung = asyncio.Event()
-    publish_for_real = aiormq.Channel.basic_publish
+    publish_for_real = publisher.publish
 
     async def hang_once(channel: aiormq.Channel, *arguments: Any, **more: Any) -> Any:
         if not hung.is_set():
@@ -122,7 +123,7 @@ async def test_a_publish_that_is_not_told_of_the_loss_of_its_connection_is_tried
 
     settings = replace(SWIFT, publish_deadline=90.0)
     async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
-        monkeypatch.setattr(aiormq.Channel, "basic_publish", hang_once)
+        monkeypatch.setattr(publisher, "publish", hang_once)
         publishing = asyncio.ensure_future(work_queue.publish([message(b"1")]))
         await hung.wait()
         proxy.reset()
@@ -221,6 +222,15 @@ async def test_a_broadcast_without_a_connection_is_dropped_and_not_raised(
         await until(lambda: bus.health()[0].state is ConnectionState.CONNECTING)
         await bus.broadcast(b"1")
         await bus.announce("x", b"1")
+
+
+async def test_a_hint_to_a_key_that_no_frame_has_room_for_is_dropped_and_not_raised(
+    rabbitmq_url: str, namespace: str
+) -> None:
+    async with AmqpControlBus(rabbitmq_url, namespace=namespace, settings=SWIFT) as bus, bus.subscribe("#") as events:
+        await bus.announce("k" * 256, b"1")  # a forged hint may ask for news under any key
+        await bus.announce("k" * 255, b"2")
+        assert await asyncio.wait_for(anext(events), 90) == b"2"
 
 
 @pytest.mark.fault(12)

@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import aio_pika
@@ -162,6 +163,34 @@ async def test_a_channel_that_the_broker_closes_costs_neither_the_connection_nor
         async with draining(consumer) as seen:
             await until(lambda: seen[b"1"] == seen[b"2"] == 1)
         assert [health.generation for health in work_queue.health()] == [1, 1]
+
+
+@pytest.mark.pitfall(8)
+async def test_hints_arrive_again_after_their_exchange_was_deleted(
+    rabbitmq_url: str, namespace: str, by_hand: aio_pika.abc.AbstractChannel
+) -> None:
+    async with (
+        AmqpControlBus(rabbitmq_url, namespace=namespace, settings=SWIFT) as bus,
+        AmqpControlBus(rabbitmq_url, namespace=namespace, settings=SWIFT) as silent,
+        bus.listen("w") as own,
+        silent.listen("v") as others,
+    ):
+        await by_hand.exchange_delete(f"{namespace}.control")
+        await bus.broadcast(b"into the void: the broker closes the channel over it")
+        await until(lambda: bus.health()[0].generation == 2 and bus.health()[0].is_ready)
+        for listener in (own, others):  # the bindings went with the exchange, of those too that send nothing
+            hearing = asyncio.ensure_future(heard(listener, b"after"))
+            async with asyncio.timeout(90):
+                while not hearing.done():
+                    await bus.broadcast(b"after")
+                    await asyncio.sleep(0.05)
+
+
+async def heard(listener: AsyncIterator[bytes], body: bytes) -> None:
+    """Listen until something is heard."""
+    async for each in listener:
+        if each == body:
+            return
 
 
 @pytest.mark.pitfall(9)

@@ -10,12 +10,20 @@ from dataclasses import replace
 import aio_pika
 import pytest
 
+from floxide_amqp.drivers.amqp import consumer_lane
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
-from floxide_amqp.drivers.amqp.topology import DELIVERY_LIMIT, Names, work_queue_arguments
+from floxide_amqp.drivers.amqp.topology import (
+    DELIVERY_LIMIT,
+    Names,
+    count_messages,
+    exchange_exists,
+    work_queue_arguments,
+)
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.exceptions import BrokerAccessRefusedError, BrokerUnavailableError, TopologyClashError
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.testing.services import RabbitMQ
+from floxide_amqp.testing.work_queue_suite import eventually
 from tests.integration.amqp.support import SWIFT, message
 
 OWN = [pytest.mark.xdist_group("own_rabbitmq")]
@@ -37,6 +45,28 @@ async def test_work_queues_are_quorum_queues_with_dead_letters(
         dead = await by_hand.get_queue(f"{namespace}.dead")
         async with asyncio.timeout(90), dead.iterator(no_ack=True) as letters:  # RabbitMQ 4 takes a moment
             assert (await anext(letters)).body == b"given up"
+
+
+async def test_what_is_given_up_has_a_place_again_when_the_exchange_before_it_was_deleted(
+    rabbitmq_url: str, namespace: str, by_hand: aio_pika.abc.AbstractChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_lane, "IDLE_PROBES", 10**6)  # subscribed anew, a consumer declares everything
+    name = f"{namespace}.dead"
+    async with (
+        AmqpWorkQueue(rabbitmq_url, namespace=namespace, settings=SWIFT) as work_queue,
+        work_queue.consume(["a"], prefetch=1),
+    ):
+        await by_hand.exchange_delete(name)
+
+        async def arrives() -> bool:
+            session = await work_queue._consume_link.session()
+            if not await exchange_exists(session, name):
+                return False
+            exchange = await by_hand.get_exchange(name, ensure=False)
+            await exchange.publish(aio_pika.Message(b"given up"), routing_key="")
+            return (await count_messages(session, name) or (0, 0))[0] > 0
+
+        await eventually(arrives, expected=True)
 
 
 async def test_the_place_for_dead_letters_gives_none_up_that_is_often_given_back(

@@ -32,6 +32,11 @@ def test_what_is_not_a_broker_url_is_refused_without_showing_the_password(url: s
     assert "secret" not in str(caught.value)
 
 
+def test_an_empty_url_is_told_apart() -> None:
+    with pytest.raises(ConfigurationError, match=r"^The broker URL is empty: .* or None to run in one process\.$"):
+        broker_url("", AmqpSettings())
+
+
 def test_tls_without_verification_needs_to_be_allowed() -> None:
     url = "amqps://user:secret@host/?no_verify_ssl=1"
     with pytest.raises(ConfigurationError, match="allow_unverified_tls=True") as caught:

@@ -52,6 +52,29 @@ async def test_an_overflow_names_the_counter() -> None:
     )
 
 
+async def test_nothing_is_kept_of_an_index_whose_last_entry_has_left() -> None:
+    store = MemoryKeyValueStore()
+    for number in range(100):
+        index = f"live:run-{number}"
+        await store.commit([batch(Enter(index, "a"), Enter(index, "b")), batch(Leave(index, "a"), Leave(index, "b"))])
+        await store.commit([batch(Leave(index, "b"))])
+    assert not store._indexes
+
+
+@pytest.mark.parametrize("entries", [("a", "b"), ("a",), ()])
+async def test_an_index_is_as_it_was_when_a_group_that_emptied_and_filled_it_is_undone(
+    entries: tuple[str, ...],
+) -> None:
+    store = MemoryKeyValueStore()
+    await store.commit([batch(*(Enter("i", entry, b"1") for entry in entries))])
+    before = await store.scan(IndexRange("i"))
+    emptied = batch(Leave("i", "a"), Leave("i", "b"), Enter("i", "c"))
+    with pytest.raises(InvalidBatchError):
+        await store.commit([emptied, batch(Leave("i", "c"), Enter("i", "b", b"2"), Add(KEY, 1 << 63))])
+    assert await store.scan(IndexRange("i")) == before
+    assert bool(store._indexes) == bool(entries)
+
+
 async def test_a_closed_memory_store_says_so() -> None:
     store = MemoryKeyValueStore()
     await store.aclose()
