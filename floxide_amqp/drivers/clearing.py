@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from floxide_amqp.exceptions import InvalidBatchError
 from floxide_amqp.ports.key_value import Batch, Clear, When, Write
 
@@ -21,8 +19,10 @@ def clear_of(batch: Batch, *, store: str) -> Clear | None:
     return None
 
 
-def _clears(writes: Iterable[Write]) -> bool:
-    for write in writes:
-        if isinstance(write, Clear) or (isinstance(write, When) and (_clears(write.then) or _clears(write.otherwise))):
-            return True
-    return False
+def _clears(writes: tuple[Write, ...]) -> bool:
+    kinds = set(map(type, writes))
+    if Clear in kinds:
+        return True
+    return When in kinds and any(
+        _clears(write.then) or _clears(write.otherwise) for write in writes if isinstance(write, When)
+    )

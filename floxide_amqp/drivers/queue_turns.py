@@ -1,4 +1,8 @@
-"""From which of its task queues a consumer takes next: the higher levels first, those of one level in turn."""
+"""From which of its task queues a consumer takes next: the higher levels first, those of one level in turn.
+
+One of some messages is for the levels below the highest that has one, each of which begins in turn: so none starves,
+whatever lies in the others.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from typing import Final
 
 from floxide_amqp.core.priorities import LEVELS, level_of
 
-LOWEST_FIRST_EVERY: Final = 10
-"""One message of so many is taken from the lowest level that has one, so that no level starves."""
+LOWER_FIRST_EVERY: Final = 10
+"""One message of so many is taken from a level below the highest, so that no level starves."""
 
 
 class QueueTurns:
@@ -23,6 +27,7 @@ class QueueTurns:
         names = tuple(dict.fromkeys(queues))
         of_levels = (deque(name for name in names if level_of(name) is level) for level in LEVELS)
         self._levels = tuple(turns for turns in of_levels if turns)
+        self._lower = deque(reversed(self._levels[1:]))
         self._taken = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -36,12 +41,20 @@ class QueueTurns:
         Args:
             has_some: Whether a queue has messages.
         """
-        is_lowest_first = len(self._levels) > 1 and self._taken % LOWEST_FIRST_EVERY == LOWEST_FIRST_EVERY - 1
-        for turns in reversed(self._levels) if is_lowest_first else self._levels:
+        is_lower_first = bool(self._lower) and self._taken % LOWER_FIRST_EVERY == LOWER_FIRST_EVERY - 1
+        levels = (*self._lower, self._levels[0]) if is_lower_first else self._levels
+        for turns in levels:
             for _ in range(len(turns)):
                 name = turns[0]
                 turns.rotate(-1)
                 if has_some(name):
                     self._taken += 1
+                    if is_lower_first and turns in self._lower:
+                        self._note_turn(turns)
                     return name
         return None
+
+    def _note_turn(self, turns: deque[str]) -> None:
+        """A lower level has had its turn: it comes last among them the next time."""
+        self._lower.remove(turns)
+        self._lower.append(turns)

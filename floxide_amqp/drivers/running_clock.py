@@ -17,13 +17,26 @@ _MACHINE = SystemClock()
 class RunningClock:
     """The clock of the event loop that is running, where it has one of its own; else the machine's."""
 
+    def __init__(self) -> None:
+        self._known: tuple[asyncio.AbstractEventLoop, Clock] | None = None
+
     def now_ms(self) -> int:
         """Milliseconds since 1970, UTC; may jump."""
-        return (clock_of_the_loop() or _MACHINE).now_ms()
+        return self._clock().now_ms()
 
     def elapsed_ms(self) -> int:
         """Milliseconds since some moment of the same clock; never jumps."""
-        return (clock_of_the_loop() or _MACHINE).elapsed_ms()
+        return self._clock().elapsed_ms()
+
+    def _clock(self) -> Clock:
+        """Look at the loop once: each step asks for the time."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return _MACHINE
+        if self._known is None or self._known[0] is not loop:
+            self._known = loop, clock_of_the_loop() or _MACHINE
+        return self._known[1]
 
 
 def clock_of_the_loop() -> Clock | None:

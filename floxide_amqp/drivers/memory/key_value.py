@@ -194,12 +194,16 @@ class MemoryKeyValueStore:
         entries = self._indexes.get(index)
         if entries is None:
             entries = self._indexes[index] = SortedEntries()
+            undo.append((self._indexes.pop, index, None))
         undo.append((entries.restore, key, entries.enter(key, value)))
 
     def _leave(self, index: str, key: tuple[str, int], undo: Undo) -> None:
         entries = self._indexes.get(index)
         if entries is not None:
             undo.append((entries.restore, key, entries.leave(key)))
+            if not entries:  # each run has some of its own
+                del self._indexes[index]
+                undo.append((self._indexes.__setitem__, index, entries))
 
     def _snapshot(self, read: Read) -> Snapshot:
         slot = self._slots.get(read.slot)

@@ -65,7 +65,11 @@ class SlotRecords:
         undo.append((_restore_item, (cells, key), before))
 
     def add(self, key: Key, amount: int, undo: Undo) -> None:
-        """Add to a counter."""
+        """Add to a counter.
+
+        Raises:
+            InvalidBatchError: The amount or the sum is beyond 64 bits signed.
+        """
         counters = self.counters
         before = counters.get(key)
         after = amount if before is None else before + amount

@@ -179,7 +179,11 @@ class MemoryWorkQueue:
         return outcomes
 
     def consume(self, queues: Sequence[str], *, prefetch: int) -> AbstractAsyncContextManager[MemoryConsumer]:
-        """Subscribe to task queues; what is unacknowledged when the context is left is delivered again."""
+        """Subscribe to task queues; what is unacknowledged when the context is left is delivered again.
+
+        Raises:
+            ValueError: There is no task queue, or the prefetch is below 1.
+        """
         if not queues or prefetch < 1:
             raise ValueError("consume needs at least one task queue and a prefetch of at least 1")
         return self._consuming(queues, prefetch)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from floxide_amqp.drivers.clearing import clear_of
 from floxide_amqp.drivers.postgresql.connections import Connection, transaction_start
-from floxide_amqp.drivers.postgresql.program import Program, locks_of
+from floxide_amqp.drivers.postgresql.program import BIG_INTEGERS, INTEGERS, Program, locks_of
 from floxide_amqp.drivers.postgresql.settings import Settings
 from floxide_amqp.ports.key_value import Batch, Clear, CommitReply, Committed, Outcome
 
-_ARRAYS = "bigint[] " + "integer[] bytea[] bytea[] " * 4 + "bytea[] bigint[]"
-_PARAMETERS = ", ".join(f"${number}::{kind}" for number, kind in enumerate(_ARRAYS.split(), 1))
+_ARRAYS = (BIG_INTEGERS, *(INTEGERS, "bytea[]", "bytea[]") * 4, "bytea[]", BIG_INTEGERS)
+_PARAMETERS = ", ".join(f"${number}::{kind}" for number, kind in enumerate(_ARRAYS, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from enum import IntEnum
 from itertools import islice
+from typing import Final
 
 from floxide_amqp.ports.key_value import (
     Add,
@@ -36,23 +36,35 @@ from floxide_amqp.ports.key_value import (
 WIDTH = 4
 """Numbers of one instruction: what to do, and on what."""
 
+INTEGERS: Final = "text::integer[]"
+"""How a parameter is spelled that `integers` makes."""
+
+BIG_INTEGERS: Final = "text::bigint[]"
+
 GONE = -1
 """In place of the number of a value: the entry leaves."""
 
 
-class _Do(IntEnum):
-    PUT = 1
-    SET = 2
-    CHECK = 3
-    ADD = 4
-    APPEND = 5
-    PASSED = 6
-    REPORT = 7
-    CHECK_LENGTH = 8
-    WHEN = 9
-    JUMP = 10
-    DELETE = 11
-    TRIM = 12
+class _Do:
+    """What an instruction does."""
+
+    PUT: Final = 1
+    SET: Final = 2
+    CHECK: Final = 3
+    ADD: Final = 4
+    APPEND: Final = 5
+    PASSED: Final = 6
+    REPORT: Final = 7
+    CHECK_LENGTH: Final = 8
+    WHEN: Final = 9
+    JUMP: Final = 10
+    DELETE: Final = 11
+    TRIM: Final = 12
+
+
+def integers(numbers: list[int]) -> str:
+    """Return an array as text: asyncpg asks of each number in a list whether it is a list, for twice the time."""
+    return f"{{{str(numbers)[1:-1]}}}"
 
 
 class Addresses:
@@ -81,9 +93,9 @@ class Addresses:
             number = self._numbers[address] = len(self.slots)
         return number
 
-    def columns(self) -> tuple[list[int], list[bytes], list[bytes]]:
+    def columns(self) -> tuple[str, list[bytes], list[bytes]]:
         """Return slots, first and second parts of the addresses."""
-        return self.slots, self.firsts, self.seconds
+        return integers(self.slots), self.firsts, self.seconds
 
 
 class Program:
@@ -116,13 +128,13 @@ class Program:
     def arguments(self) -> tuple[object, ...]:
         """Return what the server's function takes."""
         return (
-            self.locks,
+            integers(self.locks),
             *self._cells.columns(),
             *self._counters.columns(),
             *self._logs.columns(),
             *self._entries.columns(),
             self._values,
-            self._code,
+            integers(self._code),
         )
 
     def outcomes(self, answer: Iterable[int]) -> tuple[Outcome, ...]:
@@ -134,7 +146,7 @@ class Program:
         kinds = (self._cells, self._counters, self._logs)
         return {at for kind in kinds for at in zip(kind.slots, kind.firsts, strict=True)}
 
-    def _do(self, what: _Do, a: int = 0, b: int = 0, c: int = 0) -> int:
+    def _do(self, what: int, a: int = 0, b: int = 0, c: int = 0) -> int:
         """Append an instruction and return where it is."""
         here = len(self._code) + 1
         self._code += (what, a, b, c)
