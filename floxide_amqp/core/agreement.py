@@ -51,6 +51,7 @@ def agree(old: Description, new: Description) -> Agreement:
         everywhere = "the result is one output in one version, and a list of them in the other"
     if everywhere is None:
         everywhere = _both("the output", old.output, new.output, forwards, backwards)
+    everywhere = everywhere or _signal_problem(old, new, forwards, backwards)
     if everywhere is not None:
         return Agreement(old=old.version, new=new.version, problems={EVERY_NODE: everywhere})
     own = {
@@ -60,6 +61,16 @@ def agree(old: Description, new: Description) -> Agreement:
     _spread(old, problems)
     agreed = frozenset(old.nodes) - frozenset(problems)
     return Agreement(old=old.version, new=new.version, nodes=agreed, problems=problems)
+
+
+def _signal_problem(old: Description, new: Description, forwards: Reading, backwards: Reading) -> str | None:
+    """Senders have either version, and any node may receive what they send."""
+    for name, before in old.signals.items():
+        after = new.signals.get(name)
+        problem = None if after is None else _both(f"the values of signal {name!r}", before, after, forwards, backwards)
+        if problem is not None:
+            return problem
+    return None
 
 
 def _spread(old: Description, problems: dict[str, str]) -> None:
@@ -85,6 +96,9 @@ def _node_problem(
         return f"node {name!r} is gone"
     if old.form != new.form:
         return f"node {name!r} was {old.form or 'plain'!r}, and is {new.form or 'plain'!r}"
+    if old.calls != new.calls:
+        was, now = old.calls or "no runs", f"starts {new.calls}" if new.calls else "does not any more"
+        return f"node {name!r} started {was}, and {now}"
     if old.edges != new.edges:
         return f"other edges leave node {name!r}: {_differing(old.edges, new.edges)}"
     problem = _both(f"the input of node {name!r}", old.input, new.input, forwards, backwards)

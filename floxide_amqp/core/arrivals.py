@@ -55,7 +55,7 @@ def join_item(
         input_ = ItemInput(kind=InputKind.JOIN, opener=instance.join_id, number=number)
     return WorkItem(
         item_id=instance.join_id, node=instance.node,
-        queue=step.header.queue_for(step.graph.nodes[instance.node].options.queue), status=WorkItemStatus.PENDING,
+        queue=step.graph.queue_of(instance.node, step.header), status=WorkItemStatus.PENDING,
         input=input_, scope=scope, order=instance.order, parent=parent, loops=instance.loops,
     )  # fmt: skip
 

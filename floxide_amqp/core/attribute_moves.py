@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from floxide_amqp.core.attributes import Attributes, AttributeValue, merged_attributes
-from floxide_amqp.core.changes import AttributesAre, PutAttributes
+from floxide_amqp.core.changes import PutAttributes
+from floxide_amqp.core.commit_conditions import AttributesAre
 from floxide_amqp.core.decisions import Decision
 
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from floxide_amqp.core.changes import EpochIs, PutItem, TurnIs
+from floxide_amqp.core.changes import PutItem
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkItem

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.context import Context, NoContext
-from floxide_amqp.core.path import Path, gather, repeat
+from floxide_amqp.core.entering import gather, repeat
+from floxide_amqp.core.limits import Concurrency
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import DefinitionError
@@ -38,7 +40,7 @@ class GraphBuilder(Generic[I, O, C]):
         start: The node that receives the input.
         output: Type of the workflow's output.
         context: Class of the runs' state; None for `NoContext`.
-        name, version, retry, timeout, queue: As in the class statement of a workflow.
+        name, version, retry, timeout, queue, concurrency: As in the class statement of a workflow.
     """
 
     base: ClassVar[Any] = WorkflowDefinition
@@ -55,13 +57,15 @@ class GraphBuilder(Generic[I, O, C]):
         retry: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
         queue: str = "",
+        concurrency: Concurrency | None = None,
     ) -> None:
         self._start = start
         self._output = output
         self._context = NoContext if context is None else context
         self._name = name
         self._options: dict[str, Any] = {
-            "version": version, "name": name, "retry": retry, "timeout": timeout, "queue": queue
+            "version": version, "name": name, "retry": retry, "timeout": timeout, "queue": queue,
+            "concurrency": concurrency,
         }  # fmt: skip
         self._paths: list[Path[Any, Any]] = []
 
@@ -94,7 +98,7 @@ class GraphBuilder(Generic[I, O, C]):
         return self
 
     def repeat(self, source: Path[Any, T], target: Path[T, Any], *, max_iterations: int) -> Self:
-        """Add an edge that leads back: see `floxide_amqp.core.path.repeat`."""
+        """Add an edge that leads back: see `floxide_amqp.core.entering.repeat`."""
         return self.add(source >> repeat(target, max_iterations=max_iterations))
 
     def build(self) -> type[WorkflowDefinition[I, O, C]]:

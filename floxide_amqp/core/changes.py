@@ -6,90 +6,17 @@ from typing import TypeAlias
 
 from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.fast_dataclasses import dataclass
-from floxide_amqp.core.ids import ScopeId, WorkerId, WorkItemId
+from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.joins import JoinInstance
-from floxide_amqp.core.kin_changes import KinChange, KinCondition
+from floxide_amqp.core.kin_changes import KinChange
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.limit_changes import LimitChanged
-from floxide_amqp.core.moments import Moment
-from floxide_amqp.core.records import (
-    AuditRecord,
-    Compensable,
-    DeadLetter,
-    ErrorRecord,
-    HistoryEntry,
-    Order,
-    Routed,
-    RunHeader,
-    RunState,
-    Scope,
-    ScopePath,
-    Timer,
-    WorkItem,
-)
-from floxide_amqp.core.signal_changes import SignalChange, SignalCondition
+from floxide_amqp.core.log_changes import LogChange
+from floxide_amqp.core.message_records import DeadLetter
+from floxide_amqp.core.place_changes import PlaceChange
+from floxide_amqp.core.records import Order, Routed, RunHeader, RunState, Scope, ScopePath, WorkItem
+from floxide_amqp.core.signal_changes import SignalChange
 from floxide_amqp.core.statuses import RunStatus
-
-
-@dataclass(frozen=True, slots=True)
-class TurnIs:
-    """The item still has this turn; 0 for an item that must not exist."""
-
-    item_id: WorkItemId
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class EpochIs:
-    """No control action has touched the run since this epoch; 0 for a run that must not exist."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotDeleted:
-    """No run of this id was deleted so short a time ago that its id is not free."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeIsOpen:
-    """The scope was not closed."""
-
-    scope_id: ScopeId
-
-
-@dataclass(frozen=True, slots=True)
-class AttributesAre:
-    """Nobody changed the run's attributes since this version; 0 where none was ever set."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class ContextLengthIs:
-    """Nobody appended to the run's context since this length."""
-
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class LetterIsNew:
-    """This run has not marked a letter of this id as received; goes with `MarkReceived`."""
-
-    letter_id: str
-
-
-Condition: TypeAlias = (
-    TurnIs
-    | EpochIs
-    | NotDeleted
-    | ScopeIsOpen
-    | ContextLengthIs
-    | AttributesAre
-    | LetterIsNew
-    | SignalCondition
-    | KinCondition
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,135 +131,6 @@ class DropPage:
 
 
 @dataclass(frozen=True, slots=True)
-class AppendDelta:
-    """Append what a node changed to the run's context."""
-
-    item_id: WorkItemId
-    delta: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AppendError:
-    """Append a failed attempt to the run's errors."""
-
-    record: ErrorRecord
-
-
-@dataclass(frozen=True, slots=True)
-class AppendHistory:
-    """Append an ended item to the run's history."""
-
-    entry: HistoryEntry
-
-
-@dataclass(frozen=True, slots=True)
-class AppendMoment:
-    """Append something that happened to what the run notes of itself."""
-
-    moment: Moment
-
-
-@dataclass(frozen=True, slots=True)
-class AppendAudit:
-    """Append what somebody did to the run's audit log."""
-
-    record: AuditRecord
-
-
-@dataclass(frozen=True, slots=True)
-class EnterBegun:
-    """Note that the body of a step with a compensation may run from now on."""
-
-    step: Compensable
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveBegun:
-    """Forget that note: the step has completed, or was undone."""
-
-    item_id: WorkItemId
-
-
-@dataclass(frozen=True, slots=True)
-class AppendCompensable:
-    """Append a completed step to the run's log of those that are to be undone."""
-
-    step: Compensable
-
-
-@dataclass(frozen=True, slots=True)
-class EnterMessage:
-    """Note that a message for this item is about to be published; `tries` counts the lost ones before it."""
-
-    queue: str
-    entry: str
-    item_id: WorkItemId
-    turn: int
-    publisher: WorkerId
-    tries: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveMessage:
-    """Forget a message: its chain has ended or has another anchor."""
-
-    queue: str
-    entry: str
-
-
-@dataclass(frozen=True, slots=True)
-class EnterOwner:
-    """Note that a worker holds this item without a message."""
-
-    worker: WorkerId
-    item_id: WorkItemId
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveOwner:
-    """Forget that a worker holds this item."""
-
-    worker: WorkerId
-    item_id: WorkItemId
-
-
-@dataclass(frozen=True, slots=True)
-class SetTimer:
-    """Set a durable timer."""
-
-    timer: Timer
-
-
-@dataclass(frozen=True, slots=True)
-class DropTimer:
-    """Forget a timer."""
-
-    timer: Timer
-
-
-@dataclass(frozen=True, slots=True)
-class EnterParked:
-    """List an item among those that wait for a worker with this workflow, version and node."""
-
-    queue: str
-    workflow: str
-    version: str
-    node: str
-    item_id: WorkItemId
-
-
-@dataclass(frozen=True, slots=True)
-class LeaveParked:
-    """Take an item off that list."""
-
-    queue: str
-    workflow: str
-    version: str
-    node: str
-    item_id: WorkItemId
-
-
-@dataclass(frozen=True, slots=True)
 class PutDeadLetter:
     """Write and list the dead letter of an item, in place of an earlier one."""
 
@@ -431,22 +229,6 @@ Change: TypeAlias = (
     | Arrive
     | PutPage
     | DropPage
-    | AppendDelta
-    | AppendError
-    | AppendHistory
-    | AppendMoment
-    | AppendAudit
-    | EnterBegun
-    | LeaveBegun
-    | AppendCompensable
-    | EnterMessage
-    | LeaveMessage
-    | EnterOwner
-    | LeaveOwner
-    | SetTimer
-    | DropTimer
-    | EnterParked
-    | LeaveParked
     | PutDeadLetter
     | DropDeadLetter
     | PostLetter
@@ -460,4 +242,6 @@ Change: TypeAlias = (
     | WhenJoins
     | WhenScope
     | WhenCount
+    | PlaceChange
+    | LogChange
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from floxide_amqp.core.changes import Change, Count, EpochIs, PostLetter
-from floxide_amqp.core.decisions import CallsChild, Decision, Effects, Step, Succeeded
+from floxide_amqp.core.changes import Change, Count, PostLetter
+from floxide_amqp.core.commit_conditions import EpochIs
+from floxide_amqp.core.decisions import Decision, Effects, Step
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.kin import WAITS, ChildRecord
 from floxide_amqp.core.kin_changes import ChildIs, PutChild
 from floxide_amqp.core.kin_letters import CANCEL, CHILDREN, FOLLOW
 from floxide_amqp.core.letters import Letter, derive_letter_id
 from floxide_amqp.core.moves import repend
+from floxide_amqp.core.outcomes import CallsChild, Succeeded
 from floxide_amqp.core.plan import Plan, conditions_of
 from floxide_amqp.core.records import RunState, WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus

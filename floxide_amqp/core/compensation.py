@@ -20,35 +20,15 @@ from typing import TYPE_CHECKING, Any, Final, Generic, cast, get_args, get_origi
 from typing_extensions import TypeVar
 
 from floxide_amqp.core.bodies import LATER_MS
-from floxide_amqp.core.changes import (
-    AppendCompensable,
-    Change,
-    Count,
-    DropTimer,
-    EnterBegun,
-    EnterMessage,
-    EpochIs,
-    LeaveBegun,
-    PutItem,
-    PutRun,
-    SetTimer,
-    TurnIs,
-    WhenCount,
-)
+from floxide_amqp.core.changes import Change, Count, PutItem, PutRun, WhenCount
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, message_entry
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
-from floxide_amqp.core.records import (
-    OF_THE_ENGINE,
-    Compensable,
-    InputKind,
-    ItemInput,
-    RunHeader,
-    RunState,
-    Timer,
-    TimerKind,
-    WorkItem,
-)
+from floxide_amqp.core.log_changes import AppendCompensable
+from floxide_amqp.core.place_changes import DropTimer, EnterBegun, EnterMessage, LeaveBegun, SetTimer
+from floxide_amqp.core.records import OF_THE_ENGINE, Compensable, InputKind, ItemInput, RunHeader, RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 if TYPE_CHECKING:
     from floxide_amqp.core.graph import Graph, GraphNode

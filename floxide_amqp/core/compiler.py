@@ -19,9 +19,11 @@ from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.process_checks import check_runs_in_process
 from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.routing import Router, failure_router, make_way
-from floxide_amqp.core.scopes import Outputs, Scopes
+from floxide_amqp.core.run_outputs import Outputs, outputs_of
+from floxide_amqp.core.scopes import Scopes
 from floxide_amqp.core.type_args import is_never, list_of
 from floxide_amqp.core.undoing_nodes import undoing_nodes
+from floxide_amqp.exceptions import DefinitionError
 
 
 def compile_graph(declared: Declared, draft: Draft) -> Graph:
@@ -50,7 +52,7 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
     edges = _make_edges(layout, nested)
     sources = _Sources(edges)
     joins = make_joins(layout, scopes, [edge.id for edge in edges])
-    outputs = scopes.outputs()
+    outputs = outputs_of(layout, scopes)
     draft.outlets = outputs.outlets
     nodes = {name: _make_node(layout, scopes, held, sources, joins.get(name)) for name, held in draft.nodes.items()}
     undoing = undoing_nodes(layout, nodes.values(), declared.on_cancel)
@@ -70,7 +72,7 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
         options=declared.options,
         fingerprint=_fingerprint(declared, nodes, edges),
         has_children=any(node.node.signature().starts_run for node in nodes.values()),
-        has_limits=any(node.options.concurrency is not None for node in nodes.values()),
+        has_limits=_has_limits(declared, nodes),
         has_rates=any(node.options.rate is not None for node in nodes.values()),
         has_compensations=any(node.options.compensation is not None for node in nodes.values()),
         on_cancel=None if declared.on_cancel is None else undoing[-1].name,
@@ -79,6 +81,19 @@ def compile_graph(declared: Declared, draft: Draft) -> Graph:
         joins_wait=any(join.waits for join in joins.values()),
         signals=MappingProxyType(dict(declared.signals)),
     )
+
+
+def _has_limits(declared: Declared, nodes: Mapping[str, GraphNode]) -> bool:
+    """Whether steps or runs need concurrency keys; a step may not wait for what its own run holds."""
+    whole = declared.options.concurrency
+    limits = {name: node.options.concurrency for name, node in nodes.items() if node.options.concurrency is not None}
+    for name, limit in limits.items():
+        if whole is not None and limit.name == whole.name:
+            raise DefinitionError(
+                f"Workflow {declared.name!r} and its node {name!r} have the same limit {whole.name!r}: the step would "
+                "wait for a key that its own run holds. Give one of the two limits another name."
+            )
+    return whole is not None or bool(limits)
 
 
 def _output_type(declared: Declared, outputs: Outputs) -> PayloadType:

@@ -14,10 +14,11 @@ from typing_extensions import TypeVar
 
 from floxide_amqp.core.blueprint import AnyNode, Draft, DraftEdge, DraftNode
 from floxide_amqp.core.conditions import ALWAYS, describe_function
+from floxide_amqp.core.entering import gather
 from floxide_amqp.core.node import Node
 from floxide_amqp.core.node_names import check_name
 from floxide_amqp.core.options import NodeOptions
-from floxide_amqp.core.path import Path, gather
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.signature import EnclosingNames, NodeSignature, read_function
 from floxide_amqp.core.transition import NextAll
 from floxide_amqp.core.type_args import is_never, list_of, plain_type
@@ -28,7 +29,6 @@ from floxide_amqp.core.workflow_ctx import WorkflowCtx
 from floxide_amqp.exceptions import DefinitionError
 
 T = TypeVar("T")
-U = TypeVar("U")
 A_contra = TypeVar("A_contra", contravariant=True)
 B_co = TypeVar("B_co", covariant=True)
 A = TypeVar("A")
@@ -186,7 +186,7 @@ class CompositeNode(_Several[WI, WO]):
     """A whole workflow as a node of another: its nodes become steps of the outer run and share its context.
 
     Args:
-        workflow: A workflow with one output, and without a run timeout of its own.
+        workflow: A workflow with one output, and without a timeout or a limit of its runs.
         name: The node's name; the workflow's where none is given.
 
     Raises:
@@ -206,6 +206,12 @@ class CompositeNode(_Several[WI, WO]):
             raise DefinitionError(
                 f"CompositeNode({graph.workflow}): its steps are part of the outer run, which its own timeout of "
                 f"{graph.options.timeout.total_seconds():g} s cannot end. Set the timeout of the outer workflow."
+            )
+        if graph.options.concurrency is not None:
+            raise DefinitionError(
+                f"CompositeNode({graph.workflow}): its steps are part of the outer run, which its own limit "
+                f"{graph.options.concurrency.name!r} cannot hold back. Limit the runs of the outer workflow, or let it "
+                f"be a run of its own: ChildWorkflow({graph.workflow})."
             )
         signature = NodeSignature(input=graph.input.annotation, output=graph.output.annotation, context=graph.context)
         super().__init__(name or graph.workflow, signature)

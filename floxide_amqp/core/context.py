@@ -7,44 +7,16 @@ whole context because one field changed.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Final,
-    Generic,
-    TypeAlias,
-    TypeVar,
-    cast,
-    dataclass_transform,
-    get_args,
-    get_origin,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeAlias, TypeVar, cast, dataclass_transform
 
-from floxide_amqp.core.context_fields import AppendField, ContextField, FixedField, LogField, ValueField
-from floxide_amqp.core.event_log import EventLog
-from floxide_amqp.core.payload import PayloadType
-from floxide_amqp.core.payload_shapes import type_hints, unwrap
+from floxide_amqp.core.context_declaration import read_fields
+from floxide_amqp.core.context_fields import ContextField, ValueField
 from floxide_amqp.core.plain import type_name
-from floxide_amqp.core.reducers import (
-    Append,
-    ChangeRefusedError,
-    LastWrite,
-    Max,
-    Min,
-    Reducer,
-    Sum,
-    Union,
-    problem_of_field,
-    problem_without_reducer,
-)
-from floxide_amqp.exceptions import CodecError, ContextChangeError, DefinitionError, UndecodableError
+from floxide_amqp.core.reducers import ChangeRefusedError
+from floxide_amqp.exceptions import CodecError, ContextChangeError, PayloadMismatchError, UndecodableError
 
-T = TypeVar("T")
 C = TypeVar("C", bound="Context")
 D = TypeVar("D", bound="Context")  # of a class method: pyright does not solve the class's own there
 
@@ -52,17 +24,6 @@ INITIAL_ORIGIN: Final = "initial"
 """Origin of the events that a run's context starts with."""
 
 Cells: TypeAlias = Mapping[str, object]
-
-
-class _Fixed:
-    """The note that `Fixed` leaves in an annotation."""
-
-    def __repr__(self) -> str:
-        return "Fixed"
-
-
-Fixed = Annotated[T, _Fixed()]
-"""``customer: Fixed[str]``: given at start, the same for the whole run."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -94,12 +55,15 @@ class Context:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         inherited = dict(cls.__context_fields__)
-        cls.__context_fields__ = MappingProxyType(inherited | _read_fields(cls))
+        cls.__context_fields__ = MappingProxyType(inherited | read_fields(cls, _nested_field))
 
     def __init__(self, **values: Any) -> None:
-        fields = type(self).__context_fields__
-        _check_names(type(self).__name__, fields, values)
-        cells = {name: f.cell_of(values[name]) if name in values else f.default for name, f in fields.items()}
+        fields, what = type(self).__context_fields__, type(self).__name__
+        _check_names(what, fields, values)
+        cells = {
+            name: _given_cell(what, name, f, values[name]) if name in values else f.default
+            for name, f in fields.items()
+        }  # fmt: skip
         _open(self, cells, INITIAL_ORIGIN)
 
     if not TYPE_CHECKING:  # type checkers would take it as leave for any name
@@ -145,6 +109,13 @@ class Context:
         return f"{type(self).__name__}({fields})"
 
 
+def _given_cell(what: str, name: str, field: ContextField, value: Any) -> object:
+    try:
+        return field.cell_of(value)
+    except PayloadMismatchError as error:
+        raise error.at(f"{what}.{name}" if isinstance(field, ValueField) else f"An event of {what}.{name}") from error
+
+
 class NestedField:
     """A context inside a context, merged field by field."""
 
@@ -155,7 +126,11 @@ class NestedField:
         self.has_default = False
 
     def cell_of(self, value: Any) -> object:
-        """Return the cells of a context given at start."""
+        """Return the cells of a context given at start.
+
+        Raises:
+            CodecError: The value is not of the context's class.
+        """
         if type(value) is not self.context:
             raise CodecError(f"{self.name} is a {self.context.__name__}, but got {type_name(value)}.")
         return _current_cells(value)
@@ -165,7 +140,11 @@ class NestedField:
         return _open(object.__new__(self.context), cell, origin)
 
     def refuse_assignment(self) -> None:
-        """Refuse it: what it had would be lost."""
+        """Refuse it: what it had would be lost.
+
+        Raises:
+            ChangeRefusedError: Always.
+        """
         raise ChangeRefusedError("was assigned, and a nested context is merged field by field", "assign its fields")
 
     def delta_of(self, cell: Any, value: Any) -> object:
@@ -183,6 +162,12 @@ class NestedField:
     def from_plain(self, plain: Any) -> object:
         """Return its cells."""
         return _cells_from_plain(self.context, plain)
+
+
+def _nested_field(name: str, annotation: object) -> NestedField | None:
+    if isinstance(annotation, type) and issubclass(annotation, Context):
+        return NestedField(name, annotation)
+    return None
 
 
 class ContextState(Generic[C]):
@@ -342,107 +327,5 @@ def _change_error(context: Context, name: str, error: ChangeRefusedError) -> Con
     return ContextChangeError(context=type(context).__name__, field=name, problem=error.problem, cure=error.cure)
 
 
-# --- reading a class ---------------------------------------------------------------------------------------------
-
-
-def _read_fields(cls: type[Context]) -> dict[str, ContextField]:
-    own = inspect.get_annotations(cls)
-    _refuse_unannotated(cls, own)
-    try:
-        hints = type_hints(cls)
-    except NameError as error:
-        raise DefinitionError(
-            f"{cls.__name__} uses the name {error.name!r} in an annotation, and it is not known when the class is "
-            "made. Import it outside `if TYPE_CHECKING:`, or define it before the class."
-        ) from error
-    fields: dict[str, ContextField] = {}
-    for name in own:
-        if get_origin(hints[name]) is not ClassVar:
-            fields[name] = _read_field(cls, name, hints[name])
-            _read_default(cls, fields[name])
-    return fields
-
-
-def _refuse_unannotated(cls: type[Context], own: Mapping[str, Any]) -> None:
-    for name, value in cls.__dict__.items():
-        is_plain_value = not callable(value) and not hasattr(value, "__get__")
-        if name not in own and not name.startswith("__") and is_plain_value:
-            raise DefinitionError(
-                f"{cls.__name__}.{name} has a value but no annotation. Write {name}: {type_name(value)} = …, "
-                "or ClassVar[...] for what is no field."
-            )
-    for name in own:
-        if name.startswith("_"):
-            raise DefinitionError(f"{cls.__name__}.{name} starts with an underscore. Give the field a public name.")
-
-
-def _read_field(cls: type[Context], name: str, hint: Any) -> ContextField:
-    where = f"{cls.__name__}.{name}"
-    notes: tuple[Any, ...] = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    bare = unwrap(hint)
-    if bare is EventLog or get_origin(bare) is EventLog:
-        return LogField(name, PayloadType.of((get_args(bare) or (Any,))[0], where=f"the events of {where}"))
-    if isinstance(bare, type) and issubclass(bare, Context):
-        return NestedField(name, bare)
-    payload = PayloadType.of(hint, where=where)
-    if any(isinstance(note, _Fixed) for note in notes):
-        return FixedField(name, payload)
-    reducer = _reducer_of(where, notes)
-    if reducer is None:
-        problem_without = problem_without_reducer(name, where, payload.description, payload.shape)
-        if problem_without is not None:
-            raise DefinitionError(problem_without)
-        reducer = LastWrite()
-    problem = problem_of_field(reducer, payload.shape)
-    if problem is not None:
-        raise DefinitionError(
-            f"{where} is {payload.description}, but {problem[0]}. Give it the type {problem[1]}, or another reducer."
-        )
-    return AppendField(name, payload) if isinstance(reducer, Append) else ValueField(name, payload, reducer)
-
-
-def _reducer_of(where: str, notes: tuple[Any, ...]) -> Reducer[Any] | None:
-    for note in notes:
-        if isinstance(note, type) and hasattr(note, "merge") and hasattr(note, "diff"):
-            raise DefinitionError(f"{where} names the reducer class {note.__name__}. Make one: {note.__name__}().")
-    reducers: list[Reducer[Any]] = [note for note in notes if isinstance(note, Reducer)]
-    if len(reducers) > 1:
-        raise DefinitionError(f"{where} has {len(reducers)} reducers. Keep one.")
-    return reducers[0] if reducers else None
-
-
-def _read_default(cls: type[Context], field: ContextField) -> None:
-    """Keep the default as a cell, so that every run gets a copy, and take it from the class."""
-    if field.name not in cls.__dict__:
-        return
-    value = cls.__dict__[field.name]
-    try:
-        field.default = field.cell_of(value)
-    except CodecError as error:
-        raise DefinitionError(
-            f"The default of {cls.__name__}.{field.name} is not of the field's type: {error} Give it one that is."
-        ) from error
-    field.has_default = True
-    delattr(cls, field.name)
-
-
 class NoContext(Context):
     """The context of a workflow that shares nothing."""
-
-
-__all__ = [
-    "Append",
-    "Context",
-    "ContextState",
-    "EventLog",
-    "Fixed",
-    "LastWrite",
-    "Max",
-    "Min",
-    "NoContext",
-    "Reducer",
-    "Sum",
-    "Union",
-    "context_to_plain",
-    "delta_of",
-]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from floxide_amqp.core.context import Cells, Context, ContextState, NestedField
-from floxide_amqp.core.context_fields import GROWING, AppendField, LogField
+from floxide_amqp.core.growing_fields import GROWING, AppendField, LogField
 from floxide_amqp.exceptions import CodecError
 
 C = TypeVar("C", bound=Context)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import Change, Count, DropDeadLetter, DropTimer, EpochIs, PutDeadLetter, PutItem, TurnIs
+from floxide_amqp.core import moves, publish_moves
+from floxide_amqp.core.changes import Change, Count, DropDeadLetter, PutDeadLetter, PutItem
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision, MessageAnchor, Outgoing
 from floxide_amqp.core.ids import WorkerId
-from floxide_amqp.core.records import DeadLetter, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.message_records import DeadLetter
+from floxide_amqp.core.place_changes import DropTimer
+from floxide_amqp.core.records import RunHeader, RunState, WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 
 def publish_at_once(
     item: WorkItem, letter: DeadLetter, now_ms: int, publisher: WorkerId, message: MessageAnchor
 ) -> Decision:
     """The first letter of an item: a new message takes the place of the lost one; the item's turn stays."""
-    decision = moves.republish(item, letter.turn, now_ms, publisher, moves.forget_message(message))
+    decision = publish_moves.republish(item, letter.turn, now_ms, publisher, moves.forget_message(message))
     return _with(decision, PutDeadLetter(letter))
 
 
@@ -29,7 +33,7 @@ def publish_later(
 ) -> Decision:
     """One more letter of the same item: a timer publishes it again when the letter's `due_ms` has come."""
     out = Outgoing(item, turn, message.entry)
-    decision = moves.defer_publish(item, turn, letter.due_ms, header, note, out)
+    decision = publish_moves.defer_publish(item, turn, letter.due_ms, header, note, out)
     return _with(decision, PutDeadLetter(replace(letter, turn=turn + 1)))
 
 
@@ -55,7 +59,7 @@ def requeue(
     drop = DropDeadLetter(letter.letter_id, letter.item_id)
     if not letter.is_kept:
         forget: tuple[Change, ...] = (drop, *drop_timer(letter))
-        return moves.republish(item, letter.turn, now_ms, publisher, forget)
+        return publish_moves.republish(item, letter.turn, now_ms, publisher, forget)
     return moves.unpark(item, letter.turn, run, epoch, now_ms, publisher, drop)
 
 

@@ -17,51 +17,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from floxide_amqp.core.changes import (
-    AppendError,
-    CountScope,
-    DropPage,
-    OpenScope,
-    PutPage,
-    SetTimer,
-)
 from floxide_amqp.core.child_moves import call_child
 from floxide_amqp.core.compensation import after_undoing, complete, end_without_output, next_timer
-from floxide_amqp.core.decisions import (
-    PAGE_SIZE,
-    CallsChild,
-    Decision,
-    Effects,
-    Failed,
-    Folded,
-    Held,
-    JoinsRead,
-    Outcome,
-    PageRead,
-    Step,
-    Succeeded,
-    Swept,
-)
+from floxide_amqp.core.decisions import PAGE_SIZE, Decision, Effects, Step
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo, describe_unraised
+from floxide_amqp.core.fan_outs import expand, open_scope, store_pages
 from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
-from floxide_amqp.core.ids import ScopeId, WorkItemId
+from floxide_amqp.core.log_changes import AppendError
+from floxide_amqp.core.log_records import ErrorRecord
+from floxide_amqp.core.outcomes import CallsChild, Failed, Folded, Held, JoinsRead, Outcome, PageRead, Succeeded, Swept
+from floxide_amqp.core.place_changes import SetTimer
 from floxide_amqp.core.plan import Plan, conditions_of
-from floxide_amqp.core.records import (
-    OF_THE_ENGINE,
-    ErrorRecord,
-    InputKind,
-    ItemInput,
-    Routed,
-    RunFailure,
-    Scope,
-    Timer,
-    TimerKind,
-)
+from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, ItemInput, Routed, RunFailure
 from floxide_amqp.core.resolving import resolve_joins
-from floxide_amqp.core.signal_moves import exchanging, hold_for_signal
+from floxide_amqp.core.signal_moves import exchanging, hold_for_signal, leaving
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.sweeping import sweep
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import IterationLimitError
 
 
@@ -83,7 +56,7 @@ def decide(step: Step, outcome: Outcome) -> Decision:
         case Failed():
             return _fail(step, outcome)
         case PageRead():
-            return _expand(step, outcome)
+            return expand(step, outcome)
         case CallsChild():
             return call_child(step, outcome, _succeed)
         case JoinsRead():
@@ -108,9 +81,9 @@ def _succeed(step: Step, outcome: Succeeded) -> Decision:
     join = fan_out.join if fan_out else None
     wave = fan_out.wave if fan_out else None
     if len(outcome.routes) > (wave or PAGE_SIZE) or (wave and outcome.routes):
-        _store_pages(plan, outcome.routes, join, wave)
+        store_pages(plan, outcome.routes, join, wave)
     elif join is not None:
-        _open_scope(plan, outcome.routes, join)
+        open_scope(plan, outcome.routes, join)
     else:
         created = plan.create(outcome.routes, step.item.scope, failure=step.item.failure)
         plan.count(step.item.scope, created - 1, may_close=created == 0)
@@ -147,78 +120,6 @@ def _after_undoing(plan: Plan, *, undone: bool) -> Decision:
     )
 
 
-def _open_scope(plan: Plan, routes: Sequence[Routed], join: str) -> None:
-    """A fan-out that ends in a join: its items live in a scope of their own, which stands for it in the parent."""
-    item = plan.step.item
-    scope_id = ScopeId(item.item_id)
-    child = (*item.scope, scope_id)
-    plan.create(routes, child, failure=item.failure)
-    created = plan.open(child, plan.step.graph.nodes[join].gathering.first)
-    joined = plan.joining_item(item, join, item.scope)
-    if created == 0:
-        plan.created.append(joined)
-    else:
-        plan.changes += (
-            OpenScope(Scope(scope_id=scope_id, parent=item.scope, then=joined)),
-            CountScope(child, created),
-        )
-    plan.tally(live=len(plan.created) - 1)
-
-
-def _store_pages(plan: Plan, routes: Sequence[Routed], join: str | None, wave: int | None) -> None:
-    """A large fan-out: keep the outputs, and put one item that turns them into items page by page.
-
-    With `wave`, the next page waits until the items of the one before have ended.
-    """
-    item, size = plan.step.item, wave or PAGE_SIZE
-    pages = -(-len(routes) // size)
-    for number in range(pages):
-        plan.changes.append(PutPage(item.item_id, number, tuple(routes[number * size : (number + 1) * size])))
-    scope = item.scope
-    if join is not None and wave is None:
-        scope_id = ScopeId(item.item_id)
-        scope = (*scope, scope_id)
-        joined = plan.joining_item(item, join, item.scope)
-        plan.changes += (OpenScope(Scope(scope_id=scope_id, parent=item.scope, then=joined)), CountScope(scope, 1))
-    plan.created.append(plan.engine_item(item, 0, pages, scope))
-
-
-def _expand(step: Step, outcome: PageRead) -> Decision:
-    """Turn one page into items; the next page is the next item of the same chain, or waits for this one's scope."""
-    plan, item = Plan(step), step.item
-    fan_out = step.graph.nodes[item.node].fan_out
-    number, pages = item.input.number, item.input.pages
-    is_last = number + 1 == pages
-    plan.changes.append(DropPage(WorkItemId(item.input.opener), number))
-    if fan_out is not None and fan_out.wave is not None and fan_out.join is not None:
-        scope_id = ScopeId(f"{item.input.opener}.{number}")
-        child = (*item.scope, scope_id)
-        following = (
-            plan.joining_item(item, fan_out.join, item.scope)
-            if is_last
-            else plan.engine_item(item, number + 1, pages, item.scope)
-        )
-        plan.create(outcome.routes, child, failure=item.failure)
-        created = plan.open(child, fan_out.first)
-        if created == 0:
-            plan.created.append(following)
-        else:
-            plan.changes += (
-                OpenScope(Scope(scope_id=scope_id, parent=item.scope, then=following)),
-                CountScope(child, created),
-            )
-        plan.tally(live=len(plan.created) - 1)
-    else:
-        if not is_last:  # first among the created, so that it is what the worker keeps
-            plan.created.append(plan.engine_item(item, number + 1, pages, item.scope))
-        plan.create(outcome.routes, item.scope, failure=item.failure)
-        created = len(plan.created)
-        plan.count(item.scope, created - 1, may_close=created == 0)
-        plan.tally(live=created - 1)
-    plan.finish(WorkItemStatus.COMPLETED, attempts=1, node=f"{item.node}[page {number + 1} of {pages}]")
-    return plan.decision()
-
-
 def _fold_on(step: Step, outcome: Folded) -> Decision:
     """The next page of what a join folds is the next item of the same chain, with what the pages before came to."""
     plan = Plan(step)
@@ -234,8 +135,12 @@ def _fold_on(step: Step, outcome: Folded) -> Decision:
 
 def _hold(step: Step, outcome: Held) -> Decision:
     due = outcome.due_ms if outcome.for_ms is None else step.now_ms + outcome.for_ms
-    if outcome.until:
-        return hold_for_signal(step, outcome, due or 0)
+    for_signal = bool(outcome.until)
+    decision = hold_for_signal(step, outcome, due or 0) if for_signal else _hold_without_signal(step, outcome, due)
+    return decision if outcome.left is None else leaving(step, outcome.left, decision)
+
+
+def _hold_without_signal(step: Step, outcome: Held, due: int | None) -> Decision:
     step = replace(step, keep=frozenset())  # a held item has no pointer by which a kept join could be found again
     plan = Plan(step)
     plan.start_run()

@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from floxide_amqp.core.child_workflow import is_child
 from floxide_amqp.core.compensation import undone_by
 from floxide_amqp.core.conditions import describe_condition
 from floxide_amqp.core.context import Context, NestedField
-from floxide_amqp.core.context_fields import FixedField, LogField, ValueField
+from floxide_amqp.core.context_fields import FixedField, ValueField
 from floxide_amqp.core.graph import Graph, GraphNode
-from floxide_amqp.core.payload_shapes import Shape
+from floxide_amqp.core.growing_fields import LogField
 from floxide_amqp.core.shape_tables import ShapeTable
+from floxide_amqp.core.shapes import Shape
 from floxide_amqp.exceptions import CodecError
 
 DESCRIPTION_FORMAT: Final = 1
@@ -36,6 +38,7 @@ class NodeDescription:
         targets: The nodes that its edges lead to.
         gathers: Whether it closes a fan-out.
         opens: The gather that closes the fan-out which it opens; empty where it opens none.
+        calls: In words, the workflow whose runs it starts; empty where it starts none.
     """
 
     input: int
@@ -47,6 +50,7 @@ class NodeDescription:
     targets: tuple[str, ...] = ()
     gathers: bool = False
     opens: str = ""
+    calls: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,7 @@ class Description:
         shapes: All types, by number.
         many_outputs: Whether its runs may have several.
         flags: What of the graph its runs' records depend on: children, limits, compensations, joins.
+        signals: The types by number of the values of the signals that it declares.
     """
 
     workflow: str
@@ -88,6 +93,7 @@ class Description:
     output: int
     many_outputs: bool
     flags: tuple[str, ...]
+    signals: Mapping[str, int] = field(default_factory=dict[str, int])
     shapes: ShapeTable = field(compare=False)
 
 
@@ -108,6 +114,7 @@ def describe_graph(graph: Graph) -> Description:
         output=shapes.add(graph.output.shape),
         many_outputs=graph.many_outputs,
         flags=tuple(flag for flag in FLAGS if getattr(graph, flag)),
+        signals={name: shapes.add(signal.payload.shape) for name, signal in graph.signals.items()},
         shapes=shapes,
     )
 
@@ -159,7 +166,15 @@ def _node(node: GraphNode, shapes: ShapeTable, together: list[str]) -> NodeDescr
         targets=tuple(dict.fromkeys(edge.target for edge in edges)),
         gathers=node.is_gather,
         opens="" if node.fan_out is None else node.fan_out.join or "",
+        calls=_calls(node),
     )
+
+
+def _calls(node: GraphNode) -> str:
+    caller = node.node
+    if not is_child(caller):
+        return ""
+    return f"runs of {caller.graph.workflow!r}{', waiting for them' if caller.waits else ''}"
 
 
 def _context(context: type[Context], shapes: ShapeTable) -> dict[str, ContextDescription]:
@@ -193,6 +208,7 @@ def encode_description(description: Description) -> bytes:
         "output": description.output,
         "many_outputs": description.many_outputs,
         "flags": description.flags,
+        "signals": dict(description.signals),
         "shapes": description.shapes.to_plain(),
     }
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode()
@@ -214,12 +230,13 @@ def decode_description(data: bytes) -> Description:
                 name: NodeDescription(
                     input=node["input"], output=node["output"], element=node["element"], form=node["form"],
                     edges=tuple(node["edges"]), leads_to=tuple(node["leads_to"]), targets=tuple(node["targets"]),
-                    gathers=node["gathers"], opens=node["opens"],
+                    gathers=node["gathers"], opens=node["opens"], calls=node.get("calls", ""),
                 )
                 for name, node in plain["nodes"].items()
             },
             context={name: _field_from(each) for name, each in plain["context"].items()},
             output=plain["output"], many_outputs=plain["many_outputs"], flags=tuple(plain["flags"]),
+            signals=dict(plain.get("signals", {})),
             shapes=ShapeTable.from_plain(plain["shapes"]),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -11,7 +11,8 @@ from typing import Any
 
 from floxide_amqp.core.blueprint import AnyNode, Draft, DraftEdge, Ending
 from floxide_amqp.core.conditions import OnFailure, Otherwise, WhenMember, WhenTrue, WhenType
-from floxide_amqp.core.path import Link, Path
+from floxide_amqp.core.connections import Link
+from floxide_amqp.core.path import Path
 from floxide_amqp.exceptions import DefinitionError
 
 

@@ -12,8 +12,9 @@ from typing import Any, Literal, Never, cast, overload
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.core.connections import Connections, Exit, LinkTree, connections_of
 from floxide_amqp.core.joins import JoinGroup, JoinShape, Missing
-from floxide_amqp.core.path import Connections, DrawnPath, Exit, LinkTree, Path, connections_of
+from floxide_amqp.core.path import DrawnPath, Path
 from floxide_amqp.exceptions import DefinitionError
 
 O = TypeVar("O")  # noqa: E741  # output; the letter every signature of the package uses

@@ -83,11 +83,11 @@ def _described(error: BaseException, text: str) -> ErrorInfo:
         message = f"<{type(error).__name__}.__str__ raised {type(broken).__name__}>"
     return ErrorInfo(
         kinds=error_kinds(error),
-        message=_storable(message[:MAX_MESSAGE_LENGTH]),
-        traceback=_storable(text[-MAX_TRACEBACK_LENGTH:]),
+        message=storable(message[:MAX_MESSAGE_LENGTH]),
+        traceback=storable(text[-MAX_TRACEBACK_LENGTH:]),
     )
 
 
-def _storable(text: str) -> str:
-    """Text without lone surrogates, which names of files may contain and no encoding takes."""
+def storable(text: str) -> str:
+    """Return a text without lone surrogates, which names of files may contain and no encoding takes."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -20,6 +20,7 @@ from floxide_amqp.core.routing import FailureRouter, Router
 if TYPE_CHECKING:  # these know the graph themselves, or are heavy to import
     from floxide_amqp.core.context import Context
     from floxide_amqp.core.payload import PayloadType
+    from floxide_amqp.core.records import RunHeader
     from floxide_amqp.core.signals import Signal
 
 __all__ = ["Edge", "FanOut", "Graph", "GraphNode", "NodeOptions", "Repeat", "WorkflowOptions"]
@@ -102,7 +103,7 @@ class Graph:
         fingerprint: Digest of the graph's shape and types, the same in every process; 32 hexadecimal characters.
         has_compensations: Whether a node of it undoes another.
         has_children: Whether a node of it starts runs of other workflows.
-        has_limits: Whether a node of it needs a concurrency key.
+        has_limits: Whether a node of it needs a concurrency key, or a run of it does.
         has_rates: Whether a node of it has a rate limit.
         on_cancel: Name of the node that runs first when a run is cancelled; None where there is none.
         has_joins: Whether there are joins of edges.
@@ -130,6 +131,11 @@ class Graph:
     joins_wait: bool = False
     closes_early: bool = False
     signals: Mapping[str, Signal[Any]] = field(default_factory=dict[str, "Signal[Any]"])
+
+    def queue_of(self, node: str, header: RunHeader) -> str:
+        """Return the task queue for items of a node in a run, whose level counts only where all levels are served."""
+        queue = self.nodes[node].options.queue
+        return header.queue_for(queue) if self.options.priorities else queue
 
     def route(self, node: str, value: object) -> tuple[Edge, ...]:
         """Return the edges a value takes out of a node; none where its branch ends there.

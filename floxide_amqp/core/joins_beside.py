@@ -1,4 +1,7 @@
-"""Which joins of edges wait for what comes from beside an item: a run that begins with it alone never has that."""
+"""Which joins of edges wait for what comes from beside an item: a run that begins with it alone never has that.
+
+One that the first value lets run waits for nobody.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ def join_beside(graph: Graph, node: str) -> str | None:
     behind = _reached(after, after.get(node, ()), "")
     past = _reached(after, (graph.start,), node)
     for name in sorted(behind):
-        if graph.nodes[name].join is None:
+        join = graph.nodes[name].join
+        if join is None or not join.waits:
             continue
         if name in past:
             return name

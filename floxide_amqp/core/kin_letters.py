@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from floxide_amqp.core.changes import Change, EpochIs, PostLetter, PutRun, WhenCount, WhenJoins, WhenScope
+from floxide_amqp.core.changes import Change, PostLetter, PutRun, WhenCount, WhenJoins, WhenScope
+from floxide_amqp.core.commit_conditions import EpochIs
 from floxide_amqp.core.decisions import Decision, Effects
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import Kin

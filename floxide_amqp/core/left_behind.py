@@ -6,33 +6,36 @@ so that the commit which cancels the item reaches nothing in another slot.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from floxide_amqp.core.changes import Change, PostLetter
 from floxide_amqp.core.child_workflow import is_child
-from floxide_amqp.core.decisions import Left, Step
+from floxide_amqp.core.decisions import Step
 from floxide_amqp.core.kin import OnClose, waits_for_child
 from floxide_amqp.core.kin_letters import CANCEL, OF_BRANCH
 from floxide_amqp.core.letters import Letter, derive_letter_id
-from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.outcomes import Left
+from floxide_amqp.core.records import Mail, WorkItem
 from floxide_amqp.core.signal_moves import come_back
 
 
-def leave_behind(step: Step, left: Left) -> tuple[list[Change], list[Letter]]:
-    """Return what follows from cancelling an item, and the letters among it."""
-    run_id, changes, letters = step.header.run_id, list[Change](), list[Letter]()
-    if left.item.mail is not None:
-        kept, offer = come_back(left.item.mail, run_id, left.item, left.turn, step.now_ms)
-        changes.append(kept)
-        letters.append(offer)
-    child_id = waits_for_child(left.item.waits_for)
-    if child_id is not None and _ends_with(step, left.item):
-        letters.append(
-            Letter(
-                letter_id=derive_letter_id(CANCEL, run_id, child_id), kind=CANCEL, to_run=child_id, from_run=run_id,
-                posted_at_ms=step.now_ms, body=OF_BRANCH,
-            )
-        )  # fmt: skip
-    changes += map(PostLetter, letters)
-    return changes, letters
+def leave_behind(step: Step, left: Iterable[Left]) -> tuple[list[Change], list[Letter]]:
+    """Return what follows from cancelling some items, and the letters among it."""
+    run_id, letters, mail = step.header.run_id, list[Letter](), list[Mail]()
+    for each in left:
+        if each.item.mail is not None:
+            mail.append(each.item.mail)
+        child_id = waits_for_child(each.item.waits_for)
+        if child_id is not None and _ends_with(step, each.item):
+            letters.append(
+                Letter(
+                    letter_id=derive_letter_id(CANCEL, run_id, child_id), kind=CANCEL, to_run=child_id,
+                    from_run=run_id, posted_at_ms=step.now_ms, body=OF_BRANCH,
+                )
+            )  # fmt: skip
+    kept, offers = come_back(mail, run_id, step.item, step.turn, step.now_ms)
+    letters += offers
+    return [*kept, *map(PostLetter, letters)], letters
 
 
 def _ends_with(step: Step, item: WorkItem) -> bool:

@@ -11,15 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from floxide_amqp.core.changes import (
-    Change,
-    Count,
-    EpochIs,
-    LeaveOwner,
-    PostLetter,
-    PutItem,
-    TurnIs,
-)
+from floxide_amqp.core.changes import Change, Count, PostLetter, PutItem
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Anchor, Decision, Effects, OwnerAnchor
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
 from floxide_amqp.core.kin_letters import TICKETS
@@ -27,6 +20,7 @@ from floxide_amqp.core.letters import Letter, derive_letter_id
 from floxide_amqp.core.limit_changes import EnterTicket, LeaveTicket
 from floxide_amqp.core.limits import LIMIT_WAIT, Ticket, epoch_of, noted, number_and_limit, ticket_number
 from floxide_amqp.core.moves import forget_message, repend
+from floxide_amqp.core.place_changes import LeaveOwner
 from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 
@@ -207,8 +201,8 @@ def put_back(
 
 
 def release_tickets(tickets: list[tuple[WorkItemId, str]], run_id: RunId, epoch: int, now_ms: int) -> Decision:
-    """A run that is over, or undoes what it did, gives tickets of its items back."""
-    letters = tuple(release_of(run_id, item_id, ticket, now_ms) for item_id, ticket in tickets)
+    """A run that is over, or undoes what it did, gives tickets back; of one that waits for its run's there is none."""
+    letters = tuple(release_of(run_id, item_id, ticket, now_ms) for item_id, ticket in tickets if ticket)
     return Decision(
         conditions=(EpochIs(epoch),),
         changes=(*(LeaveTicket(item_id) for item_id, _ in tickets), *map(PostLetter, letters)),

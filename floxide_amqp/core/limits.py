@@ -30,7 +30,7 @@ LOOK_MS: Final = 30_000
 """Time after which the holders of a key are asked whether they still have a use for it, and an idle key is removed."""
 
 MOST_ASKED: Final = 100
-"""Holders of one key that are asked at a time, those first that have held it for longest."""
+"""Holders of one key that are asked at a time, in turn."""
 
 KeyValue: TypeAlias = str | int | None
 """What tells which key an input belongs to; None where it needs none."""
@@ -40,15 +40,17 @@ KeyValue: TypeAlias = str | int | None
 class Concurrency:
     """At most so many steps of one key are at work at once, over all workers and all nodes that name the same limit.
 
+    As an option of a workflow: at most so many of its runs are under way at once.
+
     Example:
         >>> Concurrency("account", limit=5, key=lambda order: order.account).limit
         5
 
     Attributes:
         name: The limit's; nodes that give the same share it. 1 to 100 printable characters without blanks and slashes.
-        limit: Steps of one key at work at once, 1 to 1,000; changed for good with ``floxide limits set``.
-        key: Returns, of a node's input, the key it belongs to: a text, a whole number, or None for a step that needs
-            none. Without it all steps share one key.
+        limit: Steps, or runs, of one key at once, 1 to 1,000; changed for good with ``floxide limits set``.
+        key: Returns, of the input of a node or of a run, the key it belongs to: a text, a whole number, or None for a
+            step or run that needs none. Without it all share one key.
     """
 
     name: str
@@ -68,7 +70,11 @@ class Concurrency:
 
 
 def check_limit(limit: object, *, where: str) -> int:
-    """Return how many may hold a key; the error names `where`."""
+    """Return how many may hold a key; the error names `where`.
+
+    Raises:
+        DefinitionError: It is no whole number from 1 to `MAX_LIMIT`.
+    """
     if isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit <= MAX_LIMIT:
         return limit
     raise DefinitionError(f"{where}: limit={limit!r} must be a whole number from 1 to {MAX_LIMIT}.")
@@ -235,14 +241,19 @@ def set_limit(state: LimitState, waiting: Sequence[Ticket], override: int) -> Li
 def ask_again(state: LimitState, waiting: Sequence[Ticket], now_ms: int) -> LimitChange | None:
     """Tell those who have held the key for long once more that they do: one that has no use for it lets go.
 
+    Who was asked is last among the holders from then on, so that all have their turn.
+
     Returns:
         What becomes of the key; None where nobody holds it or waits, so that its record may go.
     """
     if not state.holders and not waiting:
         return None
     change = promote(state, waiting)
-    old = [each for each in state.holders if drawn_at(each.number) < now_ms - LOOK_MS]
-    return replace(change, granted=(*change.granted, *sorted(old, key=lambda each: drawn_at(each.number))[:MOST_ASKED]))
+    asked = tuple(each for each in state.holders if drawn_at(each.number) < now_ms - LOOK_MS)[:MOST_ASKED]
+    done = frozenset(asked)
+    others = tuple(each for each in change.state.holders if each not in done)
+    turned = replace(change.state, holders=(*others, *asked))
+    return replace(change, state=turned, granted=(*change.granted, *asked))
 
 
 def promote(state: LimitState, waiting: Sequence[Ticket]) -> LimitChange:

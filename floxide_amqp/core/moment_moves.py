@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from floxide_amqp.core.changes import AppendMoment
-from floxide_amqp.core.decisions import Decision, Held, Step
+from floxide_amqp.core.decisions import Decision, Step
+from floxide_amqp.core.log_changes import AppendMoment
 from floxide_amqp.core.moments import Moment, MomentKind
+from floxide_amqp.core.outcomes import Held
 
 LAST_TURN_TOLD: Final = 200
 """An item that is held again and again, to look whether something is there, tells so up to this turn: a hundred times.

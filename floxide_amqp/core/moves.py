@@ -1,4 +1,4 @@
-"""Transitions of items and runs that no node decides: claims, wakes, returns, control actions.
+"""Transitions of items that no node decides: claims, wakes, returns, what is parked or begins anew.
 
 Each function is pure and returns a `Decision` like those of `decide`: conditions, changes, effects. They check the
 item's turn, and the run's epoch where the run's status matters.
@@ -6,75 +6,33 @@ item's turn, and the run's epoch where the run's status matters.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from floxide_amqp.core.changes import (
-    Arrive,
-    Change,
-    Count,
-    CountScope,
-    DropDeadLetter,
+from floxide_amqp.core.changes import Change, Count, CountScope, DropDeadLetter, PutItem
+from floxide_amqp.core.commit_conditions import EpochIs, ScopeIsOpen, TurnIs
+from floxide_amqp.core.compensation import begin
+from floxide_amqp.core.decisions import Decision, Effects, MessageAnchor, Outgoing, message_entry
+from floxide_amqp.core.ids import RunId, ScopeId, WorkerId
+from floxide_amqp.core.kin import waits_for_child
+from floxide_amqp.core.place_changes import (
     DropTimer,
-    EnterBegun,
     EnterMessage,
     EnterOwner,
     EnterParked,
-    EpochIs,
     LeaveMessage,
     LeaveOwner,
     LeaveParked,
-    NotDeleted,
-    PutHeader,
-    PutItem,
-    PutRun,
-    ScopeIsOpen,
-    SetTimer,
-    TurnIs,
 )
-from floxide_amqp.core.compensation import begin, end_or_undo, undo_timer
-from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, MessageAnchor, Outgoing, message_entry
-from floxide_amqp.core.ids import RunId, ScopeId, WorkerId
-from floxide_amqp.core.kin import waits_for_child
-from floxide_amqp.core.plan import drop_deadline
 from floxide_amqp.core.rates import waits_for_rate
-from floxide_amqp.core.records import BY_HAND, Compensable, RunFailure, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.records import RunState, WorkItem
 from floxide_amqp.core.signal_waits import leave_waits
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 if TYPE_CHECKING:
     from floxide_amqp.core.graph import GraphNode
-
-
-def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId, *, hook: Compensable | None = None) -> Decision:
-    """A new run with its first item; refused where the run exists.
-
-    `hook` stands for the node that is to run first, should the run be cancelled.
-    """
-    now = header.created_at_ms
-    out = Outgoing(item, 1, message_entry(now, item.item_id, 1))
-    changes: list[Change] = [
-        PutHeader(header),
-        PutRun(RunState(status=RunStatus.PENDING, updated_at_ms=now, deadline_ms=header.deadline_ms), None),
-        PutItem(item, is_listed=True),
-        CountScope(RUN_ITSELF, 1),
-        Count("live", 1),
-    ]
-    effects = Effects(publish=(out,))
-    if item.due_ms:  # it begins later
-        timer = Timer(due_ms=item.due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.HOLD, turn=1)
-        effects = Effects(timer=timer)
-        changes += (SetTimer(timer), Count("waiting", 1))
-    else:
-        changes.append(EnterMessage(item.queue, out.entry, item.item_id, 1, publisher))
-    if hook is not None:
-        changes += (EnterBegun(hook), Count("hooks", 1))
-    if header.deadline_ms is not None:
-        changes.append(SetTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    conditions = (TurnIs(item.item_id, 0), EpochIs(0), NotDeleted())
-    return Decision(conditions=conditions, changes=tuple(changes), effects=effects, epoch_after=1)
 
 
 def claim(
@@ -190,9 +148,20 @@ def unpark(
 
 
 def reset(
-    item: WorkItem, turn: int, run: RunState, epoch: int, now_ms: int, publisher: WorkerId, *, run_id: RunId
+    item: WorkItem,
+    turn: int,
+    run: RunState,
+    epoch: int,
+    now_ms: int,
+    publisher: WorkerId,
+    *,
+    run_id: RunId,
+    forget: Sequence[Change] = (),
 ) -> Decision:
-    """An item of a run that is resumed becomes pending again; its attempts start from zero if it had failed."""
+    """An item of a run that is resumed becomes pending again; its attempts start from zero if it had failed.
+
+    `forget` takes it off the lists of parked items.
+    """
     failed = item.status is WorkItemStatus.FAILED
     child = "" if failed or waits_for_child(item.waits_for) is None else item.waits_for  # it may have ended well
     pending = replace(
@@ -209,7 +178,7 @@ def reset(
         attempt=0 if failed else item.attempt,
         deaths=0 if failed else item.deaths,
     )
-    cleanup: list[Change] = []
+    cleanup: list[Change] = list(forget)
     if item.status in (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED) or (
         item.status is WorkItemStatus.HELD and item.has_wake
     ):
@@ -280,169 +249,4 @@ def park(
             *forget_message(message),
         ),
         epoch_after=epoch,
-    )
-
-
-def republish(
-    item: WorkItem, turn: int, at_ms: int, publisher: WorkerId, forget: Sequence[Change], *, tries: int = 0
-) -> Decision:
-    """A pending item gets a new message in place of one that is lost; its turn stays.
-
-    Only a probe sent after `at_ms` can find that this one is lost too; `tries` counts the messages lost so far.
-    """
-    out = Outgoing(item, turn, message_entry(at_ms, item.item_id, turn), recovered=True, tries=tries)
-    return Decision(
-        conditions=(TurnIs(item.item_id, turn),),
-        changes=(*forget, EnterMessage(item.queue, out.entry, item.item_id, turn, publisher, tries)),
-        effects=Effects(publish=(out,)),
-    )
-
-
-def next_try_ms(item: WorkItem, now_ms: int, period_ms: int) -> int:
-    """Return when an item's message is published again: half a period to one and a half from now.
-
-    The instants of an item lie a period apart and follow from its id, so that the timers and entries of several copies
-    of its message become one, and those of several items spread.
-    """
-    period_ms = max(1, period_ms)
-    phase = zlib.crc32(item.item_id.encode()) % period_ms
-    return ((now_ms + period_ms // 2 - phase) // period_ms + 1) * period_ms + phase
-
-
-def repeat_publish(out: Outgoing, due_ms: int, header: RunHeader, publisher: WorkerId) -> Decision:
-    """A message that may not have reached its queue: a timer publishes it again if the item is untouched then.
-
-    Its entry moves to the time of the timer, which takes it away: each try would leave one behind else, and a queue
-    that comes back would get a message for each of them.
-    """
-    item, turn = out.item, out.turn
-    timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn)
-    changes: list[Change] = [SetTimer(timer)]
-    if out.entry:
-        moved = entry_of_repeat(timer)
-        changes += (
-            LeaveMessage(item.queue, out.entry),
-            EnterMessage(item.queue, moved, item.item_id, turn, publisher, out.tries),
-        )
-    return Decision(
-        conditions=(TurnIs(item.item_id, turn),), changes=tuple(changes), effects=Effects(timer=timer)
-    )  # fmt: skip
-
-
-def publish_again(item: WorkItem, timer: Timer, now_ms: int, publisher: WorkerId, *, tries: int = 0) -> Decision:
-    """A pending item whose message no queue took, or may not have taken, gets another: its timer is due."""
-    forget = (DropTimer(timer), LeaveMessage(item.queue, entry_of_repeat(timer)))
-    return republish(item, timer.turn, now_ms, publisher, forget, tries=tries)
-
-
-def entry_of_repeat(timer: Timer) -> str:
-    """Return the entry that a message has until its timer publishes it again."""
-    return message_entry(timer.due_ms, timer.item_id, timer.turn)
-
-
-def defer_publish(item: WorkItem, turn: int, due_ms: int, header: RunHeader, reason: str, out: Outgoing) -> Decision:
-    """A message that no queue took: the item stays pending with the reason, and a timer publishes it again."""
-    noted = replace(item, note=reason)
-    timer = Timer(due_ms=due_ms, run_id=header.run_id, item_id=item.item_id, kind=TimerKind.REPUBLISH, turn=turn + 1)
-    return Decision(
-        conditions=(TurnIs(item.item_id, turn),),
-        changes=(PutItem(noted, is_listed=True), LeaveMessage(item.queue, out.entry), SetTimer(timer)),
-        effects=Effects(timer=timer),
-    )
-
-
-# --- the run
-
-
-def pause_run(run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
-    """No new step begins from here on."""
-    return _control(run, epoch, replace(run, status=RunStatus.PAUSED, updated_at_ms=now_ms, reason=reason))
-
-
-def resume_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, *, again_at_ms: int) -> Decision:
-    """A paused or failed run goes on; its items are brought on their way one by one afterwards.
-
-    A failed run has its whole timeout before it again; a paused one keeps its deadline. The other timer brings the
-    items on their way again if whoever resumed the run did not get to the end of it.
-    """
-    timer = Timer(due_ms=again_at_ms, run_id=header.run_id, kind=TimerKind.RESUME, turn=epoch + 1)
-    changes: list[Change] = [SetTimer(timer)]
-    deadline_ms = run.deadline_ms
-    if run.status is RunStatus.FAILED and header.deadline_ms is not None:
-        deadline_ms = now_ms + header.deadline_ms - header.begins_at_ms
-        changes.append(SetTimer(Timer(due_ms=deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    state = RunState(status=RunStatus.RUNNING, updated_at_ms=now_ms, deadline_ms=deadline_ms, version=run.version)
-    decision = _control(run, epoch, state, changes)
-    return replace(decision, effects=Effects(timer=timer))
-
-
-def cancel_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
-    """The run ends, once what was done is undone; late commits are refused."""
-    state = RunState(
-        status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason, version=run.version
-    )
-    return _end_or_undo(header, run, epoch, state)
-
-
-def terminate_run(header: RunHeader, run: RunState, epoch: int, now_ms: int, reason: str) -> Decision:
-    """The run ends as it is, and nothing is undone; late commits are refused."""
-    state = RunState(
-        status=RunStatus.CANCELLED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason,
-        was_undone=run.was_undone or run.status is RunStatus.COMPENSATING, version=run.version,
-    )  # fmt: skip
-    return _control(run, epoch, state, drop_deadline(header.run_id, run))
-
-
-def fail_run(
-    header: RunHeader, run: RunState, epoch: int, now_ms: int, failure: RunFailure, *, undoes: bool = True
-) -> Decision:
-    """The run fails for a reason that is not an item's own: its timeout.
-
-    Without `undoes` it fails as it is, and resuming it goes on with what it was about, be it to undo what was done.
-    """
-    state = RunState(
-        status=RunStatus.FAILED, updated_at_ms=now_ms, finished_at_ms=now_ms, failure=failure, ends_as=run.ends_as,
-        version=run.version,
-    )  # fmt: skip
-    if undoes and run.ends_as is None:
-        return _end_or_undo(header, run, epoch, state)
-    return _control(run, epoch, state, drop_deadline(header.run_id, run))
-
-
-def resume_undoing(header: RunHeader, run: RunState, epoch: int, now_ms: int) -> Decision:
-    """A run that has failed while it undid what was done goes on with that."""
-    state = replace(run, status=RunStatus.COMPENSATING, updated_at_ms=now_ms, finished_at_ms=None)
-    timer = undo_timer(header.run_id, epoch + 1, now_ms)
-    return replace(_control(run, epoch, state, (SetTimer(timer),)), effects=Effects(timer=timer))
-
-
-def complete_run(
-    header: RunHeader, run: RunState, epoch: int, now_ms: int, outputs: Sequence[bytes], reason: str
-) -> Decision:
-    """The run is completed with outputs that somebody gives it, whatever its items came to."""
-    state = RunState(
-        status=RunStatus.COMPLETED, updated_at_ms=now_ms, finished_at_ms=now_ms, reason=reason, is_by_hand=True,
-        version=run.version,
-    )  # fmt: skip
-    arrived = [Arrive(BY_HAND, (n,), header.start_item, payload) for n, payload in enumerate(outputs)]
-    return _control(run, epoch, state, (*arrived, *drop_deadline(header.run_id, run)))
-
-
-def _end_or_undo(header: RunHeader, run: RunState, epoch: int, state: RunState) -> Decision:
-    return Decision(
-        conditions=(EpochIs(epoch),),
-        changes=end_or_undo(header, run, state, epoch, drop_deadline(header.run_id, run)),
-        effects=Effects(finished=state.status),
-        epoch_after=epoch + 1,
-        undoing=Effects(timer=undo_timer(header.run_id, epoch + 1, state.updated_at_ms)),
-    )
-
-
-def _control(run: RunState, epoch: int, state: RunState, more: Sequence[Change] = ()) -> Decision:
-    finished = state.status if state.status.is_terminal else None
-    return Decision(
-        conditions=(EpochIs(epoch),),
-        changes=(PutRun(state, run.status), *more),
-        effects=Effects(finished=finished),
-        epoch_after=epoch + 1,
     )

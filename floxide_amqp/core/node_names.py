@@ -38,7 +38,11 @@ class DefaultName:
 
 
 def check_name(name: object, *, where: str) -> str:
-    """Return a node's name; the error names `where`."""
+    """Return a node's name; the error names `where`.
+
+    Raises:
+        DefinitionError: It cannot be a name.
+    """
     if isinstance(name, str) and 0 < len(name) <= MAX_NAME_LENGTH and name.isprintable() and not set(name) & set("/>#"):
         return name
     raise DefinitionError(

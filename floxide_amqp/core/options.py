@@ -93,6 +93,7 @@ class WorkflowOptions:
         labels: What workers must have to run nodes that do not say so themselves.
         versions: What a worker that has only this version does with runs of an older one.
         priorities: Whether runs may be started with a priority: its workers serve a queue for each level.
+        concurrency: How many runs of one key are under way at once; None for no limit.
     """
 
     retry: RetryPolicy | None = None
@@ -101,10 +102,15 @@ class WorkflowOptions:
     labels: frozenset[str] | None = None
     versions: VersionPolicy = VersionPolicy.STRICT
     priorities: bool = False
+    concurrency: Concurrency | None = None
 
 
 def check_timeout(given: object, *, where: str) -> timedelta | None:
-    """Return a timeout as a `timedelta`; the error names `where`."""
+    """Return a timeout as a `timedelta`; the error names `where`.
+
+    Raises:
+        DefinitionError: It is no span of more than 0 and at most `MAX_TIMEOUT`.
+    """
     if given is None:
         return None
     seconds: float = math.nan
@@ -121,7 +127,11 @@ def check_timeout(given: object, *, where: str) -> timedelta | None:
 
 
 def check_queue(given: object, *, where: str) -> str:
-    """Return the name of a task queue; the error names `where`."""
+    """Return the name of a task queue; the error names `where`.
+
+    Raises:
+        DefinitionError: It cannot be a name.
+    """
     is_name = isinstance(given, str) and len(given) <= MAX_QUEUE_LENGTH and given.isprintable()
     if isinstance(given, str) and is_name and not set(given) & set(" /!"):
         return given
@@ -132,14 +142,35 @@ def check_queue(given: object, *, where: str) -> str:
 
 
 def check_retry(given: object, *, where: str) -> RetryPolicy | None:
-    """Return a retry policy; the error names `where`."""
+    """Return a retry policy; the error names `where`.
+
+    Raises:
+        DefinitionError: It is no policy.
+    """
     if given is None or isinstance(given, RetryPolicy):
         return given
     raise DefinitionError(f"{where}: retry={given!r} must be a RetryPolicy, such as RetryPolicy(max_attempts=3).")
 
 
+def check_run_limit(given: object, *, where: str) -> Concurrency | None:
+    """Return the limit of whole runs; the error names `where`.
+
+    Raises:
+        DefinitionError: It is no limit.
+    """
+    if given is None or isinstance(given, Concurrency):
+        return given
+    raise DefinitionError(
+        f"{where}: concurrency={given!r} must be a Concurrency, such as Concurrency('tenant', limit=5)."
+    )
+
+
 def check_versions(given: object, *, where: str) -> VersionPolicy | None:
-    """Return a version policy; the error names `where`."""
+    """Return a version policy; the error names `where`.
+
+    Raises:
+        DefinitionError: It is no policy.
+    """
     if given is None or isinstance(given, VersionPolicy):
         return given
     raise DefinitionError(f"{where}: versions={given!r} must be a VersionPolicy, such as VersionPolicy.COMPATIBLE.")
@@ -161,7 +192,11 @@ def check_node_options(
     labels: object = None,
     executor: object = "thread",
 ) -> NodeOptions:
-    """Return the options of a node; each error names `where` and the option."""
+    """Return the options of a node; each error names `where` and the option.
+
+    Raises:
+        DefinitionError: An option is out of range, or two contradict each other.
+    """
     policy = check_retry(retry, where=where)
     for name, flag in (("isolated", isolated), ("at_most_once", at_most_once)):
         if not isinstance(flag, bool):

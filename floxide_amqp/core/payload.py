@@ -18,24 +18,17 @@ from itertools import combinations
 from typing import Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticUserError
 
+from floxide_amqp.core.payload_members import Member, all_problems, build_adapter, serializer_problem
 from floxide_amqp.core.payload_shapes import (
-    Shape,
     UnsupportedTypeError,
-    are_distinguishable,
-    caller_locals,
-    contains_any,
     describe,
-    has_aliases,
-    has_typed_dict,
-    needs_flattening,
-    record_classes,
     shape_of,
     union_members,
-    unwrap,
 )
-from floxide_amqp.core.plain import first_change, flatten, type_name
+from floxide_amqp.core.plain import type_name
+from floxide_amqp.core.shape_differences import are_distinguishable
+from floxide_amqp.core.shapes import Shape, contains_any
 from floxide_amqp.core.unknown_keys import UNREAD, unknown_keys
 from floxide_amqp.exceptions import CodecError, DefinitionError, PayloadMismatchError
 
@@ -45,96 +38,6 @@ MAX_CACHED_TYPES: Final = 4_096
 
 MAX_PROBLEMS: Final = 20
 """Problems of a JSON text that one error names."""
-
-
-class Member:
-    """One member of a payload's union, or the whole of a payload that is none.
-
-    Attributes:
-        annotation: What was written.
-        tag: The name kept beside the data; the same for this type in whatever union it stands.
-        shape: What its values look like.
-    """
-
-    __slots__ = (
-        "_adapter", "_compares", "_drops_keys", "_dump", "_flattens", "_records", "_rules", "_validate", "annotation",
-        "shape", "tag",
-    )  # fmt: skip
-
-    def __init__(self, annotation: Any, shape: Shape) -> None:
-        self.annotation: object = annotation
-        self.shape = shape
-        self.tag = describe(unwrap(annotation))
-        self._adapter = build_adapter(annotation)
-        self._dump = self._adapter.serializer.to_python
-        self._validate = self._adapter.validator.validate_python
-        self._flattens = needs_flattening(shape)
-        self._compares = contains_any(shape)
-        self._records = record_classes(shape)
-        self._drops_keys = has_typed_dict(shape)
-        self._rules: dict[str, Any] = {"by_alias": False, "by_name": True} if has_aliases(shape) else {}
-
-    def matches(self, value: object) -> bool:
-        """Say whether a value belongs to this member, by its class."""
-        kind, runtime = self.shape.kind, self.shape.runtime
-        if kind == "any":
-            return True
-        if kind == "literal":
-            return any(type(value) is type(choice) and value == choice for choice in self.shape.choices)
-        if runtime is float:
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        if runtime is Sequence:
-            return isinstance(value, list | tuple)
-        return isinstance(value, runtime)
-
-    def dump(self, value: object) -> object:
-        """Return a value of this member as plain data that `load` takes back.
-
-        Raises:
-            CodecError: The value is not one of this type, or would come back changed.
-        """
-        try:
-            plain = self._dump(value, warnings="error", round_trip=True, by_alias=False)
-            if self._flattens:
-                plain = flatten(plain)
-            loaded = self._validate(plain, **self._rules)
-        except CodecError:
-            raise
-        except ValidationError as error:
-            raise self._mismatch(value, _first_problem(error)) from error
-        except RecursionError as error:
-            raise self._mismatch(value, "it is nested too deeply") from error
-        except Exception as error:  # pydantic's serializer and the user's validators may raise anything
-            raise self._mismatch(value, _serializer_problem(error)) from error
-        if self._compares or self._drops_keys or any(record.__subclasses__() for record in self._records):
-            change = first_change(value, loaded, self._compares)
-            if change is not None:
-                raise self._mismatch(value, change)
-        return cast(object, plain)
-
-    def load(self, plain: object) -> object:
-        """Return the value that plain data stands for.
-
-        Raises:
-            CodecError: The data does not fit the type.
-        """
-        try:
-            if self._compares:  # what a bare `Any` accepts is handed through: without a copy two readers would share it
-                plain = flatten(plain)
-            return cast(object, self._validate(plain, **self._rules))
-        except CodecError:
-            raise
-        except ValidationError as error:
-            raise PayloadMismatchError(
-                expected=self.tag, got=type_name(plain), problem=_first_problem(error), is_stored=True
-            ) from error
-        except Exception as error:  # a user's __post_init__ or validator may raise anything
-            raise PayloadMismatchError(
-                expected=self.tag, got=type_name(plain), problem=_serializer_problem(error), is_stored=True
-            ) from error
-
-    def _mismatch(self, value: object, problem: str) -> PayloadMismatchError:
-        return PayloadMismatchError(expected=self.tag, got=type_name(value), problem=problem)
 
 
 class PayloadType:
@@ -238,9 +141,9 @@ class PayloadType:
             value = self._adapter().validate_json(text)
         except ValidationError as error:
             unknown = [] if ignores_unknown else self._unknown_keys(text)
-            raise self._wrong_json([*_all_problems(error), *unknown]) from error
+            raise self._wrong_json([*all_problems(error), *unknown]) from error
         except Exception as error:  # a user's __post_init__ or validator may raise anything
-            raise self._wrong_json([_serializer_problem(error)]) from error
+            raise self._wrong_json([serializer_problem(error)]) from error
         unknown = [] if ignores_unknown else self._unknown_keys(text, value)
         if unknown:
             raise self._wrong_json(unknown)
@@ -255,9 +158,9 @@ class PayloadType:
         try:
             value = self._adapter().validate_python(plain)
         except ValidationError as error:
-            raise self._mismatch(plain, _all_problems(error)) from error
+            raise self._mismatch(plain, all_problems(error)) from error
         except Exception as error:  # a user's __post_init__ or validator may raise anything
-            raise self._mismatch(plain, [_serializer_problem(error)]) from error
+            raise self._mismatch(plain, [serializer_problem(error)]) from error
         unknown = [] if ignores_unknown else unknown_keys(self.shape, plain, value)
         if unknown:
             raise self._mismatch(plain, unknown)
@@ -312,27 +215,6 @@ class PayloadType:
             problem=f"its tag {tag!r} is not known here, and {reason}",
             is_stored=True,
         )
-
-
-def build_adapter(annotation: Any) -> TypeAdapter[Any]:
-    """Return pydantic's adapter for an annotation whose names may be local to a function on the stack.
-
-    Raises:
-        UnsupportedTypeError: pydantic cannot build one.
-    """
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        if not adapter.pydantic_complete:
-            adapter.rebuild(_types_namespace=caller_locals())
-    except (PydanticUserError, NameError, TypeError, ValueError) as error:
-        cure = "use a dataclass, a pydantic model, a TypedDict, a NamedTuple, an Enum or builtin values"
-        if getattr(error, "code", None) == "typed-dict-version":
-            cure = (
-                "import TypedDict from typing_extensions: before Python 3.12 typing's own does not name its needed keys"
-            )
-        first_line = str(error).partition("\n")[0].rstrip(".")
-        raise UnsupportedTypeError(f"pydantic cannot carry it: {first_line}", cure) from error
-    return adapter
 
 
 @lru_cache(maxsize=MAX_CACHED_TYPES, typed=True)
@@ -403,27 +285,3 @@ def _subclasses(owner: type) -> list[type]:
             found.append(below)
             todo.append(below)
     return found
-
-
-def _first_problem(error: ValidationError) -> str:
-    return _all_problems(error)[0]
-
-
-def _all_problems(error: ValidationError) -> list[str]:
-    found: list[str] = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(step) for step in problem["loc"])
-        message = problem["msg"][:1].lower() + problem["msg"][1:]
-        found.append(f"{place}: {message}" if place else message)
-    return found
-
-
-def _serializer_problem(error: Exception) -> str:
-    """Shorten the serializer's text and drop the value from it: what users carry does not belong in logs."""
-    text = str(error).replace("PydanticSerializationUnexpectedValue", "")
-    lines = [line.strip(" ()") for line in text.splitlines() if line.strip() and "serializer warnings" not in line]
-    line = lines[0] if lines else type(error).__name__
-    wanted, _, details = line.partition(" - serialized value may not be as expected")
-    field = details.partition("field_name='")[2].partition("'")[0]
-    got = details.rpartition("input_type=")[2].rstrip("])")
-    return ", ".join(p for p in (f"field {field!r}" if field else "", wanted.lower(), f"got {got}" if got else "") if p)

@@ -10,21 +10,16 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
 from types import FrameType, NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
-from uuid import UUID
 
 import typing_extensions
-from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel
 
-SCALARS: Final[tuple[type, ...]] = (
-    bool, int, float, str, bytes, datetime, date, time, timedelta, UUID, Decimal, NoneType,
-)  # fmt: skip
-"""Types whose values are plain data already."""
+from floxide_amqp.core.shape_differences import are_distinguishable
+from floxide_amqp.core.shapes import SCALARS, Shape
 
 _SEQUENCES: Final[dict[object, str]] = {
     list: "list", set: "set", frozenset: "frozenset", Sequence: "sequence", tuple: "tuple",
@@ -38,51 +33,6 @@ class UnsupportedTypeError(Exception):
         super().__init__(problem)
         self.problem = problem
         self.cure = cure
-
-
-@dataclasses.dataclass(eq=False, slots=True)
-class Shape:
-    """One node of an annotation.
-
-    Attributes:
-        kind: ``scalar``, ``path``, ``literal``, ``enum``, ``list``, ``set``, ``frozenset``, ``sequence``, ``tuple``,
-            ``dict``, ``record``, ``union``, ``any`` or ``opaque`` (pydantic carries it, its plain form is not known).
-        annotation: What was written.
-        runtime: The class a value of this shape has at run time; `object` where there is none.
-        items: Shapes of the elements, of a dict's key and value, or of a union's members.
-        fields: Of a record or a named tuple: shape and whether it is required.
-        choices: Values of a literal or an enum.
-        is_fixed: A tuple with one shape per position.
-    """
-
-    kind: str
-    annotation: Any
-    runtime: type
-    items: tuple[Shape, ...] = ()
-    fields: dict[str, tuple[Shape, bool]] = dataclasses.field(default_factory=dict[str, tuple["Shape", bool]])
-    choices: tuple[Any, ...] = ()
-    is_fixed: bool = False
-
-    def walk(self) -> list[Shape]:
-        """Return this shape and everything below it, each once, recursive types included."""
-        seen: dict[int, Shape] = {}
-        todo: list[Shape] = [self]
-        while todo:
-            shape = todo.pop()
-            if id(shape) not in seen:
-                seen[id(shape)] = shape
-                todo.extend(shape.items)
-                todo.extend(inner for inner, _ in shape.fields.values())
-        return list(seen.values())
-
-    @property
-    def is_pure(self) -> bool:
-        """Whether every value is its own plain form, so that decoding by type cannot go astray."""
-        return all(
-            s.kind in {"scalar", "literal", "list", "set", "frozenset", "sequence", "dict", "union", "any"}
-            or (s.kind == "tuple" and s.runtime is tuple)
-            for s in self.walk()
-        )
 
 
 def describe(annotation: Any) -> str:
@@ -319,114 +269,3 @@ def _check_nested_union(union: Shape) -> None:
                     f"{describe(union.annotation)} is nested, and once stored a {a} cannot be told from a {b}",
                     "give each a field such as kind: Literal['a'] = 'a' with a value of its own",
                 )
-
-
-def are_distinguishable(first: Shape, second: Shape) -> bool:
-    """Say whether a value of either shape, decoded as the union of both, comes back as what it was."""
-    return (first.is_pure and second.is_pure) or _excludes(first, second, set())
-
-
-def _excludes(a: Shape, b: Shape, seen: set[tuple[int, int]]) -> bool:
-    """Say whether no plain form of either is accepted as the other, or only with fewer of its fields."""
-    if (id(a), id(b)) in seen:
-        return False
-    seen.add((id(a), id(b)))
-    for one, other in ((a, b), (b, a)):
-        if one.kind == "union":
-            return all(_excludes(member, other, seen) for member in one.items)
-    if "any" in {a.kind, b.kind}:
-        return False
-    for one, other in ((a, b), (b, a)):
-        if one.kind in {"enum", "literal"}:
-            return _no_choice_fits(one, other)
-    if NoneType in {a.runtime, b.runtime}:
-        return a.runtime is not b.runtime
-    if "opaque" in {a.kind, b.kind}:
-        return False
-    return _excludes_by_structure(a, b, seen)
-
-
-def _excludes_by_structure(a: Shape, b: Shape, seen: set[tuple[int, int]]) -> bool:
-    if _is_single(a) or _is_single(b):
-        return _is_single(a) != _is_single(b)
-    if "dict" in {a.kind, b.kind}:
-        if a.kind == b.kind:
-            return any(_excludes(x, y, seen) for x, y in zip(a.items, b.items, strict=True))
-        return "record" not in {a.kind, b.kind} and not (a.fields or b.fields)
-    if a.fields and b.fields:
-        if a.kind == b.kind == "tuple":
-            return _positions_exclude(a, b, seen)
-        return _fields_exclude(a, b, seen)
-    if "record" in {a.kind, b.kind}:
-        return a.kind != b.kind
-    return _positions_exclude(a, b, seen)
-
-
-def _is_single(shape: Shape) -> bool:
-    return shape.kind in {"scalar", "path"}
-
-
-def _no_choice_fits(choice: Shape, other: Shape) -> bool:
-    adapter: TypeAdapter[Any] = TypeAdapter(other.annotation)
-    for value in choice.choices:
-        try:
-            adapter.validate_python(value.value if isinstance(value, Enum) else value)
-        except ValidationError:
-            continue
-        return False
-    return True
-
-
-def _fields_exclude(a: Shape, b: Shape, seen: set[tuple[int, int]]) -> bool:
-    for name in a.fields.keys() & b.fields.keys():
-        (mine, i_need), (other, it_needs) = a.fields[name], b.fields[name]
-        is_always_there = (i_need and it_needs) or {mine.kind, other.kind} <= {"literal", "enum"}
-        if is_always_there and _excludes(mine, other, seen):
-            return True
-    return _beats(a, b) and _beats(b, a)
-
-
-def _beats(a: Shape, b: Shape) -> bool:
-    """Say whether data of `a` is refused by `b`, or fills more fields of `a` than of `b`."""
-    needed = {name for name, (_, required) in b.fields.items() if required}
-    return bool(needed - a.fields.keys()) or bool(a.fields.keys() - b.fields.keys())
-
-
-def _positions_exclude(a: Shape, b: Shape, seen: set[tuple[int, int]]) -> bool:
-    if a.is_fixed and b.is_fixed:
-        optional = any(not required for _, required in (*a.fields.values(), *b.fields.values()))
-        if len(a.items) != len(b.items) and not optional:
-            return True
-        return any(_excludes(x, y, seen) for x, y in zip(a.items, b.items, strict=False))
-    if not (a.is_fixed or b.is_fixed):
-        return _excludes(a.items[0], b.items[0], seen)
-    fixed, other = (a, b) if a.is_fixed else (b, a)
-    return any(_excludes(item, other.items[0], seen) for item in fixed.items)
-
-
-def record_classes(shape: Shape) -> tuple[type, ...]:
-    """Return the classes below a shape whose subclasses could slip in and lose their own fields."""
-    found = {s.runtime: None for s in shape.walk() if s.kind in {"record", "opaque"} and s.runtime is not dict}
-    return tuple(found)
-
-
-def contains_any(shape: Shape) -> bool:
-    """Say whether some part of the annotation accepts everything."""
-    return any(s.kind == "any" for s in shape.walk())
-
-
-def has_typed_dict(shape: Shape) -> bool:
-    """Say whether there is a TypedDict in it, which drops the keys that it does not declare."""
-    return any(s.kind == "record" and s.runtime is dict for s in shape.walk())
-
-
-def needs_flattening(shape: Shape) -> bool:
-    """Say whether pydantic's dump may hold values that are not plain yet: enum members, paths, what a model adds."""
-    kinds = {"enum", "path", "opaque", "any"}
-    return any(s.kind in kinds or (s.kind == "record" and issubclass(s.runtime, BaseModel)) for s in shape.walk())
-
-
-def has_aliases(shape: Shape) -> bool:
-    """Say whether a model below has fields that are validated under another name than their own."""
-    models = [s.runtime for s in shape.walk() if issubclass(s.runtime, BaseModel)]
-    return any(f.validation_alias is not None or f.alias is not None for m in models for f in m.model_fields.values())

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from pydantic import AnyUrl, BaseModel
 
-from floxide_amqp.core.payload_shapes import SCALARS
+from floxide_amqp.core.shapes import SCALARS
 from floxide_amqp.exceptions import PayloadMismatchError
 
 _SCALARS: Final = frozenset(SCALARS)

@@ -6,30 +6,19 @@ from collections.abc import Sequence
 
 from floxide_amqp.core.arrivals import Arriving, count_arrivals, fire, join_item
 from floxide_amqp.core.changes import (
-    AppendDelta,
-    AppendHistory,
     Arrive,
     Change,
     CloseScope,
-    Condition,
-    ContextLengthIs,
     Count,
     CountJoins,
     CountScope,
-    DropTimer,
-    EnterMessage,
-    EnterOwner,
-    EpochIs,
-    LeaveMessage,
-    LeaveOwner,
     PutItem,
     PutRun,
-    ScopeIsOpen,
-    TurnIs,
     WhenCount,
     WhenJoins,
     WhenScope,
 )
+from floxide_amqp.core.commit_conditions import Condition, ContextLengthIs, EpochIs, ScopeIsOpen, TurnIs
 from floxide_amqp.core.compensation import begin, end_or_undo, undo_timer
 from floxide_amqp.core.decisions import (
     RUN_ITSELF,
@@ -46,20 +35,13 @@ from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
 from floxide_amqp.core.joins import closed, gathered, instance_of, resolved, waiting
-from floxide_amqp.core.records import (
-    HistoryEntry,
-    InputKind,
-    ItemInput,
-    Order,
-    Routed,
-    RunFailure,
-    RunState,
-    ScopePath,
-    Timer,
-    TimerKind,
-    WorkItem,
-)
+from floxide_amqp.core.log_changes import AppendDelta, AppendHistory
+from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.place_changes import DropTimer, EnterMessage, EnterOwner, LeaveMessage, LeaveOwner
+from floxide_amqp.core.priorities import is_lower
+from floxide_amqp.core.records import InputKind, ItemInput, Order, Routed, RunFailure, RunState, ScopePath, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import RunStalledError
 
 
@@ -74,6 +56,7 @@ class Plan:
         self.status_now = step.run.status
         self.epoch_after = step.epoch
         self.closing: ScopePath | None = None
+        self.has_output = False
         self.arriving: dict[WorkItemId, Arriving] = {}
         self.gathered = 0
         self.gathered_in: ScopePath = RUN_ITSELF
@@ -95,6 +78,7 @@ class Plan:
             edge = self.step.graph.edge(route.edge) if route.edge else None
             if edge is None:
                 if scope == RUN_ITSELF:
+                    self.has_output = True
                     self.changes += (Arrive("", order, item.item_id, route.payload), Count("outputs", 1))
             elif nodes[edge.target].is_gather:
                 opener = scope[-1].partition(".")[0]
@@ -165,7 +149,7 @@ class Plan:
         return WorkItem(
             item_id=derive_item_id(self.step.header.run_id, item.item_id, edge.id, route.suffix),
             node=edge.target,
-            queue=self.step.header.queue_for(self.step.graph.nodes[edge.target].options.queue),
+            queue=self.step.graph.queue_of(edge.target, self.step.header),
             status=WorkItemStatus.PENDING,
             input=input_ if input_ is not None else ItemInput(payload=route.payload),
             scope=scope,
@@ -224,7 +208,7 @@ class Plan:
             _fresh(opener),
             item_id=derive_item_id(self.step.header.run_id, origin, "join"),
             node=join,
-            queue=self.step.header.queue_for(self.step.graph.nodes[join].options.queue),
+            queue=self.step.graph.queue_of(join, self.step.header),
             input=ItemInput(kind=InputKind.ARRIVALS, opener=origin),
             scope=scope,
             parent=origin,
@@ -286,8 +270,8 @@ class Plan:
         self.changes += (PutItem(done, is_listed=False), AppendHistory(history))
 
     def _may_keep(self, item: WorkItem) -> bool:
-        if not self.may_publish or item.queue not in self.step.keep:
-            return False
+        if not self.may_publish or item.queue not in self.step.keep or is_lower(item.queue, self.step.item.queue):
+            return False  # of a lower level, it waits with its like for what is higher
         return not self.step.graph.nodes[item.node].options.is_limited  # else it needs its key first, or its instant
 
     def _kept_join(self) -> Arriving | None:
@@ -398,6 +382,8 @@ class Plan:
     def complete_run(self) -> tuple[Change, ...]:
         """Return the changes for a run without live items: completed, unless it only holds and has no output."""
         completed = tuple(self.end_run(RunStatus.COMPLETED))
+        if self.has_output:  # of this step, as most runs: nothing is to be asked
+            return completed
         stalled = self.end_run(RunStatus.FAILED, _stalled(self.step))
         return (WhenCount("outputs", 0, (WhenCount("held", 0, completed, tuple(stalled)),), completed),)
 

@@ -43,6 +43,10 @@ LEVELS: Final = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 _BY_NAME: Final = {level.value: level for level in Priority}
 
 
+TICKET_PRIORITIES: Final = {Priority.HIGH: 8, Priority.NORMAL: 5, Priority.LOW: 2}
+"""Of tickets for concurrency keys, by the level of the item or of the run."""
+
+
 def leveled(task_queue: str, priority: Priority) -> str:
     """Return the task queue of a level beside another one; that one itself where it is of a level, or none is asked."""
     if priority is Priority.NORMAL or MARK in task_queue:
@@ -59,8 +63,17 @@ def level_of(task_queue: str) -> Priority:
     return _BY_NAME.get(name, Priority.NORMAL)
 
 
+def is_lower(task_queue: str, other: str) -> bool:
+    """Whether the level of a task queue is below that of another one."""
+    return task_queue != other and level_of(task_queue).number < level_of(other).number
+
+
 def check_priority(given: object, *, where: str) -> Priority | None:
-    """Return a level; the error names `where`."""
+    """Return a level; the error names `where`.
+
+    Raises:
+        DefinitionError: It is no level.
+    """
     if given is None or isinstance(given, Priority):
         return given
     raise DefinitionError(f"{where}: priority={given!r} must be Priority.HIGH, Priority.NORMAL or Priority.LOW.")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from floxide_amqp.core.changes import Count, EpochIs, LeaveOwner, PutItem, SetTimer, TurnIs
+from floxide_amqp.core.changes import Count, PutItem
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
+from floxide_amqp.core.compensation import undoing_node
 from floxide_amqp.core.decisions import Anchor, Decision, Effects, OwnerAnchor
 from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.moves import forget_message
+from floxide_amqp.core.place_changes import LeaveBegun, LeaveOwner, SetTimer
 from floxide_amqp.core.rates import RATE_WAIT
-from floxide_amqp.core.records import Timer, TimerKind, WorkItem
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+if TYPE_CHECKING:
+    from floxide_amqp.core.graph import GraphNode
 
 
 def wait_for_instant(
@@ -27,6 +34,7 @@ def wait_for_instant(
     now_ms: int,
     due_ms: int,
     rate_id: str,
+    at_most_once: bool = False,
 ) -> Decision:
     """An item whose body may not start yet is held until it may; then it is asked for again.
 
@@ -40,11 +48,12 @@ def wait_for_instant(
         now_ms: Store time.
         due_ms: When it goes on.
         rate_id: The key that it waits for.
+        at_most_once: Whether its node is: no body of it is at work, so its claim is no death.
     """
-    until = (_EPOCH + timedelta(milliseconds=due_ms)).isoformat(timespec="seconds")
+    until = at(due_ms).isoformat(timespec="seconds")
     held = replace(
         item, status=WorkItemStatus.HELD, owner=WorkerId(""), anchored=False, spared=False, due_ms=due_ms,
-        waits_for=f"{RATE_WAIT}{rate_id}", parked_ms=now_ms,
+        waits_for=f"{RATE_WAIT}{rate_id}", parked_ms=now_ms, deaths=0 if at_most_once else item.deaths,
         note=f"waits for rate limit {rate_id!r} of node {item.node!r}, until {until}",
     )  # fmt: skip
     timer = Timer(due_ms=due_ms, run_id=run_id, item_id=item.item_id, kind=TimerKind.HOLD, turn=turn + 1)
@@ -55,3 +64,20 @@ def wait_for_instant(
         effects=Effects(timer=timer),
         epoch_after=epoch,
     )
+
+
+def as_before_begin(decision: Decision, nodes: Mapping[str, GraphNode]) -> Decision:
+    """Return a decision by which an item waits whose body was about to begin, and has not: nothing is to be undone.
+
+    Args:
+        decision: The one by which it waits.
+        nodes: Of its graph.
+    """
+    held = next(change.item for change in decision.changes if isinstance(change, PutItem))
+    if not held.begun or undoing_node(nodes[held.node]) is None:
+        return decision
+    changes = tuple(
+        replace(change, item=replace(held, begun=False)) if isinstance(change, PutItem) else change
+        for change in decision.changes
+    )
+    return replace(decision, changes=(*changes, LeaveBegun(held.item_id), Count("to_undo", -1)))

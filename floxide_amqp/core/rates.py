@@ -1,17 +1,9 @@
-"""Rate limits: how many bodies that share a key may start within a time, over all workers. Pure.
-
-A key is two instants. *Next* is when the next body may start (GCRA): each start moves it on by one interval. Who cannot
-start soon waits in the store until a time of its own, all one interval apart; the last of these is the end of the
-*line*. So nobody is looked after meanwhile, and those who wait come back one after the other.
-
-A start may be late by the reserve of the limit: the interval is longer by that. So whatever the lateness of each, no
-window ever has more starts than the limit, and the burst that it allows.
-"""
+"""Rate limits: how many bodies that share a key may start within a time, over all workers. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
@@ -39,11 +31,8 @@ SOON_US: Final = 50_000
 AHEAD_US: Final = 1_000_000
 """The same for those who have waited in the store already, so that they come before the others."""
 
-LONGEST_LINE_US: Final = 10 * 365 * 86_400 * 1_000_000
-"""The latest time until which one waits before one asks again: ten years, which a timer and a calendar can hold."""
-
-IDLE_US: Final = 30_000_000
-"""Time after the last start, and the end of the line, after which a key is removed."""
+LONGEST_STAY_US: Final = 3_600_000_000
+"""Time after which who waits asks again at the latest, but for limits of which two intervals are longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +84,11 @@ class Rate(NamedTuple):
 
     @classmethod
     def of(cls, limit: object, per: object, burst: object, *, where: str) -> Rate:
-        """Return a rate of what somebody gave; the error names `where`."""
+        """Return a rate of what somebody gave; the error names `where`.
+
+        Raises:
+            DefinitionError: A number is out of range, or `per` is not within 100 ms and 31 days.
+        """
         if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= MAX_RATE:
             raise DefinitionError(f"{where}: limit={limit!r} must be a whole number from 1 to {MAX_RATE}.")
         if not isinstance(burst, int) or isinstance(burst, bool) or not 0 <= burst <= MAX_RATE:
@@ -119,83 +112,20 @@ class Rate(NamedTuple):
         """The time from one start to the next."""
         return -(-(1000 * self.per_ms + self.reserve_us) // self.limit)
 
-
-ONE_A_SECOND: Final = Rate(1, 1000)
-"""Of a key that nobody has asked for yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateState:
-    """A key as one record; instants are microseconds of store time.
-
-    Attributes:
-        declared: The rate by the code of the node that asked last.
-        override: The rate by what somebody set; None where nobody did.
-        next_us: When one more body may start, without its burst.
-        line_us: Until when those wait who wait in the store.
-        look_ms: When it is looked after next; 0 where it is not.
-    """
-
-    declared: Rate = ONE_A_SECOND
-    override: Rate | None = None
-    next_us: int = 0
-    line_us: int = 0
-    look_ms: int = 0
+    @property
+    def allowance_us(self) -> int:
+        """How far ahead of its time a start may be, by the burst."""
+        return self.burst * self.interval_us
 
     @property
-    def rate(self) -> Rate:
-        """The rate that counts."""
-        return self.override or self.declared
+    def early_us(self) -> int:
+        """How much before its time one comes back that waits in the store: on its way others must not overtake it."""
+        return min(max(self.interval_us, SOON_US), AHEAD_US // 2)
 
-
-class Wish(NamedTuple):
-    """A body that is to start: how far off its start may be, and whether it takes a place in the line otherwise."""
-
-    ahead_us: int
-    lines_up: bool = True
-
-
-class Instant(NamedTuple):
-    """When a body starts; or, of one that may not, when it asks again."""
-
-    at_us: int
-    is_start: bool
-
-
-def reserve(state: RateState, declared: Rate, wishes: Sequence[Wish], now_us: int) -> tuple[RateState, list[Instant]]:
-    """Give each body that is to start its instant, or its place in the line.
-
-    Args:
-        state: The key.
-        declared: The rate by the code.
-        wishes: The bodies; those that may wait longer come first.
-        now_us: Store time.
-    """
-    rate = state.override or declared
-    interval = rate.interval_us
-    allowance = rate.burst * interval
-    furthest = (
-        now_us + AHEAD_US + 1000 * rate.per_ms + allowance + interval
-    )  # beyond it nothing was reserved: the clock
-    next_us, line_us = min(state.next_us, furthest), state.line_us  # was set back
-    answers: dict[int, Instant] = {}
-    for number in sorted(range(len(wishes)), key=lambda each: -wishes[each].ahead_us):
-        wish, at_us = wishes[number], max(now_us, next_us - allowance)
-        if at_us - now_us <= wish.ahead_us:
-            next_us = max(next_us, at_us) + interval
-            answers[number] = Instant(at_us, is_start=True)
-        elif wish.lines_up:
-            line_us = min(max(line_us + interval, at_us), now_us + LONGEST_LINE_US)
-            answers[number] = Instant(line_us, is_start=False)
-        else:
-            answers[number] = Instant(at_us, is_start=False)
-    after = replace(state, declared=declared, next_us=next_us, line_us=line_us)
-    return after, [answers[number] for number in range(len(wishes))]
-
-
-def is_idle(state: RateState, now_ms: int) -> bool:
-    """Whether nothing of a key matters any more but what somebody has set."""
-    return max(state.next_us, state.line_us) + IDLE_US < 1000 * now_ms
+    @property
+    def longest_stay_us(self) -> int:
+        """How long one waits in the store at most before it asks again."""
+        return max(LONGEST_STAY_US, 2 * self.interval_us)
 
 
 def waits_for_rate(waits_for: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the store remembers of a run: its header and state, its items, its scopes, and the envelope of a message.
+"""What the store remembers of a run: its header and state, its items and its scopes.
 
 Every record is an immutable value. An item's *turn* and a run's *epoch* are the versions of their cells: each
 transition or change of owner raises the turn, each control action raises the epoch, and every commit checks both.
@@ -7,7 +7,7 @@ transition or change of owner raises the turn, each control action raises the ep
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.fast_dataclasses import dataclass
@@ -215,7 +215,8 @@ class WorkItem:
             ``signal:<name>,<name>``; empty where nothing does.
         begun: Of a node with a compensation, whether its body may have run.
         given: An output that somebody gave by hand, encoded, in place of what the body would return.
-        mail: The value of the signal that woke it, its own until its next commit that is no failure.
+        mail: The value of the signal that woke it, its own until its next commit that is no failure; one that its body
+            has not received when it begins to wait for something else goes back to the mailbox.
         timed_out: Whether it was held and its time was over, before what else it may have waited for came.
         ticket: What it holds a concurrency key by, or waits for one; empty where it does neither.
     """
@@ -268,53 +269,6 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """What a work item message says: where to look, never what is true.
-
-    Attributes:
-        turn: The turn of the item when the message was written.
-        position: Length of the context log after the commit that caused the message; None forces a read.
-        entry: The message's own entry in the index of messages, deleted when its chain ends.
-        store: Id of the store that knows the item; empty where nobody said.
-        recovered: Whether it replaces a message that was lost, so that somebody may have died running the item.
-        trace: Trace context of the causing step (W3C ``traceparent``), may be empty.
-    """
-
-    run_id: RunId
-    item_id: WorkItemId
-    node: str
-    workflow: str
-    version: str
-    queue: str
-    turn: int
-    scope: ScopePath = ()
-    position: int | None = None
-    entry: str = ""
-    recovered: bool = False
-    store: str = ""
-    trace: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """A numbered message that shows that a queue delivers what was put before it.
-
-    Attributes:
-        queue: The task queue it goes through.
-        number: Tells a sender's probes apart, for people.
-        before: The store's time when it was sent, in milliseconds, as 14 digits: as message entries begin.
-        store: The store whose messages it is about.
-        shard: The one of its servers whose messages it is about; empty where there is one.
-    """
-
-    queue: str
-    number: int
-    before: str
-    store: str = ""
-    shard: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
     """One value on its way along one edge.
 
@@ -344,234 +298,3 @@ class Compensable:
     node: str
     queue: str
     output: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRecord:
-    """Something that somebody did to a run.
-
-    Attributes:
-        at_ms: When, store time.
-        action: What, as one word of `Orchestrator`: ``cancel``, ``edit_context``.
-        by: Who, in the caller's words; the process where nobody said.
-        reason: Why; may be empty.
-        detail: To what: items, names of fields; may be empty.
-    """
-
-    at_ms: int
-    action: str
-    by: str
-    reason: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
-    """One line of a run's history: an item that ended.
-
-    Attributes:
-        context_length: What of the context's log its body had seen; -1 where an older release did not say.
-    """
-
-    item_id: WorkItemId
-    node: str
-    status: WorkItemStatus
-    attempts: int
-    ended_at_ms: int
-    duration_us: int
-    worker: str
-    parent: str
-    context_length: int = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorRecord:
-    """One failed attempt of one item."""
-
-    item_id: WorkItemId
-    node: str
-    attempt: int
-    at_ms: int
-    error: ErrorInfo
-    worker: str
-    will_retry: bool
-
-
-class StuckBody(NamedTuple):
-    """A node's body that did not end in time.
-
-    Attributes:
-        since_ms: Store time at which the body began.
-        attempt, lost: Of the item then, so that a later try of it is not taken for this one.
-        is_given_up: Whether its step is still in the worker's hands: the worker does not vouch for the item any more,
-            so others take it. Otherwise the step is over and only the body was left behind.
-    """
-
-    run_id: RunId
-    item_id: WorkItemId
-    node: str
-    since_ms: int
-    attempt: int
-    lost: int
-    is_given_up: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRecord:
-    """What a worker says of itself at each heartbeat.
-
-    Attributes:
-        beat: Rises by one each time; a watcher compares it with its own monotonic clock.
-        at_ms: Store time of the beat, for people.
-        host, boot, pid, process_started: Let a watcher on the same machine see at once that the process is gone.
-        current_items: Up to 20 of the items in its hands, as ``run/item``.
-        life: Tells this process's worker from others of its name.
-        stuck: Bodies that did not end in time.
-        loop_lag_ms: How late its event loop is.
-        threads_lost: Threads held by bodies of sync nodes that nobody waits for any more.
-        late_commits: Results that came too late and were refused.
-        labels: What it can be asked for.
-    """
-
-    worker_id: WorkerId
-    beat: int
-    at_ms: int
-    started_at_ms: int
-    host: str
-    boot: str
-    pid: int
-    process_started: str
-    status: str
-    queues: tuple[str, ...]
-    workflows: tuple[str, ...]
-    concurrency: int
-    current_items: tuple[str, ...] = ()
-    items_done: int = 0
-    errors: int = 0
-    life: str = ""
-    stuck: tuple[StuckBody, ...] = ()
-    loop_lag_ms: int = 0
-    threads_lost: int = 0
-    late_commits: int = 0
-    labels: tuple[str, ...] = ()
-
-
-class TimerKind(Enum):
-    """What a due timer does."""
-
-    RETRY = "retry"
-    HOLD = "hold"
-    REPUBLISH = "republish"
-    RUN_TIMEOUT = "run timeout"
-    RESUME = "resume"
-    UNDO = "undo"
-    SCHEDULE = "schedule"
-    PLACE = "place"
-
-    @property
-    def is_of_run(self) -> bool:
-        """Whether it is about a run as a whole, or about what is no run, not about one of a run's items."""
-        return self not in (TimerKind.RETRY, TimerKind.HOLD, TimerKind.REPUBLISH)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timer:
-    """A durable wake: fires when store time reaches `due_ms`, if the item still has the turn.
-
-    Attributes:
-        turn: The item's; of a resume or an undoing the epoch in which the run goes on; of a schedule the number of its
-            state.
-        after: Of a resume that has begun: the items up to this one are on their way. Of an undoing: from which entry
-            of the log on, as a number, everything is undone.
-    """
-
-    due_ms: int
-    run_id: RunId
-    item_id: WorkItemId = WorkItemId("")
-    kind: TimerKind = TimerKind.RETRY
-    turn: int = 0
-    after: WorkItemId = WorkItemId("")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
-    """A message nobody could read: its bytes and why.
-
-    Attributes:
-        cut_from: How many bytes the message had, where `body` is only its beginning; 0 where it is all of it.
-        source: The source whose queue it came from, where it is a message of somebody else's: `body` is then what
-            `floxide_amqp.stores.source_messages` made of it.
-    """
-
-    quarantine_id: str
-    queue: str
-    reason: str
-    body: bytes
-    at_ms: int
-    cut_from: int = 0
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """A message that the broker gave up on, of an item that still waits for it.
-
-    Attributes:
-        letter_id: Sorts by the time of the first.
-        queue: The task queue that gave it up.
-        reason: Why the last time, in the broker's word; empty where it did not say.
-        count: How often in a row the broker gave up on this item's messages.
-        turn: The item's turn that this is about; with another turn, the item has gone on.
-        first_at_ms, last_at_ms: When the first and the last of them arrived, store time.
-        due_ms: When the item is published again by a timer, store time; 0 if that has been done, or will not be.
-        is_kept: Whether nothing happens to the item before somebody requeues or drops the letter.
-        body: The last message's bytes.
-    """
-
-    letter_id: str
-    run_id: RunId
-    item_id: WorkItemId
-    node: str
-    queue: str
-    reason: str
-    count: int
-    turn: int
-    first_at_ms: int
-    last_at_ms: int
-    due_ms: int = 0
-    is_kept: bool = False
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunCounts:
-    """Counters of a run.
-
-    Attributes:
-        live: Items that are not final and not held without a wake.
-        waiting: Live items that wait for a retry, a timer or a worker.
-        held: Items held without a wake condition.
-        outputs: Outputs that have arrived.
-        completed, failed, retried: Items completed, attempts failed, retries made.
-        busy_us: Time spent in node bodies, microseconds.
-        to_undo: Steps that are to be undone if the run fails or is cancelled, and are not yet.
-        undone, undo_failed: Steps that were undone, and those that could not be.
-        hooks: 1 if a node is to run first when the run is cancelled, and has not yet.
-    """
-
-    live: int = 0
-    waiting: int = 0
-    held: int = 0
-    outputs: int = 0
-    completed: int = 0
-    failed: int = 0
-    retried: int = 0
-    busy_us: int = 0
-    to_undo: int = 0
-    undone: int = 0
-    undo_failed: int = 0
-    hooks: int = 0
-
-
-COUNT_NAMES = tuple(RunCounts.__dataclass_fields__)
-"""The counters of a run, by name."""

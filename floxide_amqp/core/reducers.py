@@ -15,7 +15,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
-from floxide_amqp.core.payload_shapes import Shape
+from floxide_amqp.core.shapes import Shape
 
 T = TypeVar("T")
 
@@ -102,7 +102,11 @@ class Union:
     """Collects members of a ``set`` or ``frozenset``; removing one is an error, since another node may count on it."""
 
     def diff(self, before: Any, after: Any) -> Any:
-        """Return the members added."""
+        """Return the members added.
+
+        Raises:
+            ChangeRefusedError: Members were removed.
+        """
         mine, others = cast("AbstractSet[object]", after), cast("AbstractSet[object]", before)
         removed = len(others - mine)
         if removed:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from floxide_amqp.core.arrivals import join_item
 from floxide_amqp.core.changes import CountJoins
-from floxide_amqp.core.decisions import Decision, JoinsRead, Step
+from floxide_amqp.core.decisions import Decision, Step
 from floxide_amqp.core.joins import SETTLED, arrived, waiting
+from floxide_amqp.core.outcomes import JoinsRead
 from floxide_amqp.core.plan import Plan
 from floxide_amqp.core.statuses import WorkItemStatus
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from floxide_amqp.core.conditions import (
@@ -43,7 +44,7 @@ class Way:
     edge: Edge | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Router:
     """Chooses the ways a value takes.
 
@@ -57,6 +58,13 @@ class Router:
     node: str
     ways: tuple[Way, ...] = ()
 
+    @cached_property
+    def only(self) -> tuple[Edge, ...] | None:
+        """The edges that every value takes, where nothing about the ways depends on it."""
+        if any(not isinstance(way.condition, Always) or way.test is not None for way in self.ways):
+            return None
+        return tuple(way.edge for way in self.ways if way.edge is not None)
+
     def route(self, value: object) -> tuple[Edge, ...]:
         """Return the edges the value takes; none where its branch ends.
 
@@ -66,6 +74,8 @@ class Router:
         """
         if not self.ways:
             return ()
+        if self.only is not None:
+            return self.only
         matched = [way.test is not None and way.test(value) for way in self.ways]
         is_matched = any(matched)
         taken = [

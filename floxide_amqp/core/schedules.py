@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, Protocol
 
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.instants import at
 
 MAX_PASSED: Final = 1_000
 """Occurrences that one commit settles at most; those left over come with the next."""
@@ -187,8 +187,7 @@ class ScheduleState:
 
 def run_id_at(name: str, at_ms: int) -> RunId:
     """Return the id of an occurrence's run, such as ``nightly@2026-07-01T00:00:00Z``."""
-    at = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
-    text = at.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds")
+    text = at(at_ms).isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds")
     return RunId(f"{name}@{text.replace('+00:00', 'Z')}")
 
 

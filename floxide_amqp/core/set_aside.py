@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from floxide_amqp.core.changes import LeaveParked
+from floxide_amqp.core.place_changes import LeaveParked
 from floxide_amqp.core.records import WorkItem
 
 SET_ASIDE_PREFIX: Final = " "

@@ -14,7 +14,8 @@ from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
-from floxide_amqp.core.payload_shapes import Shape, describe, unwrap
+from floxide_amqp.core.payload_shapes import describe, unwrap
+from floxide_amqp.core.shapes import Shape
 
 MAX_DEPTH: Final = 60
 """Nested types that are compared; what lies deeper is taken as it is."""
@@ -22,6 +23,9 @@ MAX_DEPTH: Final = 60
 
 TYPED_DICT: Final = "typed dict"
 """Kind of a record whose fields may be absent."""
+
+NAMED: Final = frozenset({"record", TYPED_DICT, "tuple", "enum", "opaque"})
+"""Kinds whose values mean something by their name: one that another type of the same union reads is another value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,7 @@ class Reading:
         self._read = read.entries
         self._keeps_all = keeps_all
         self._known: dict[tuple[int, int], str | None] = {}
+        self._lenient: Reading | None = None if keeps_all else self
 
     def problem(self, written: int, read: int) -> str | None:
         """Return why values of one type cannot be read as the other; None where they can."""
@@ -156,15 +161,29 @@ class Reading:
         a, b = self._written[written], self._read[read]
         members = a.items if a.kind == "union" else (written,)
         readers = b.items if b.kind == "union" else (read,)
+        taken = {self._written[member].name for member in members}
         for member in members:
             entry = self._written[member]
-            readers_of_it = [one for one in readers if self._read[one].name == entry.name]
-            readers_of_it = readers_of_it or [one for one in readers if self._read[one].kind == entry.kind]
-            problems = [self._problem(member, one, depth) for one in readers_of_it or readers]
+            named = [one for one in readers if self._read[one].name == entry.name]
+            fitting = named or [one for one in readers if self._fits(member, one)]
+            problems = [self._problem(member, one, depth) for one in fitting or readers]
             if None not in problems:
-                is_gone = not readers_of_it and b.kind == "union"
+                is_gone = b.kind == "union" and not any(self._read[one].kind == entry.kind for one in readers)
                 return f"{b.name} has no {entry.name} any more" if is_gone else f"{entry.name}: {problems[0]}"
+            if named:
+                continue
+            if len(fitting) > 1:
+                names = " as well as ".join(self._read[one].name for one in fitting[:2])
+                return f"{b.name} has no {entry.name} any more, and {names} would read it"
+            if entry.kind in NAMED and self._read[fitting[0]].name in taken:
+                return f"{b.name} has no {entry.name} any more, and would read it as {self._read[fitting[0]].name}"
         return None
+
+    def _fits(self, written: int, read: int) -> bool:
+        """Whether values of a member that has no reader of its name would be taken for another's: fields may lack."""
+        if self._lenient is None:
+            self._lenient = Reading(ShapeTable(self._written), ShapeTable(self._read), keeps_all=False)
+        return self._lenient.problem(written, read) is None
 
     def _items(self, a: ShapeEntry, b: ShapeEntry, depth: int) -> str | None:
         if (a.is_fixed or b.is_fixed) and (a.is_fixed, len(a.items)) != (b.is_fixed, len(b.items)):

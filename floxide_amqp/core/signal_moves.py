@@ -7,25 +7,20 @@ received it. So no value is taken twice, and none is passed over while somebody 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from floxide_amqp.core.changes import (
-    Change,
-    Count,
-    DropTimer,
-    EnterMessage,
-    EpochIs,
-    PostLetter,
-    ScopeIsOpen,
-    SetTimer,
-)
-from floxide_amqp.core.decisions import Decision, Effects, Held, Outgoing, Step, message_entry
+from floxide_amqp.core.changes import Change, Count, PostLetter
+from floxide_amqp.core.commit_conditions import EpochIs, ScopeIsOpen
+from floxide_amqp.core.decisions import Decision, Effects, Outgoing, Step, message_entry
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.letters import Letter, derive_letter_id
 from floxide_amqp.core.moves import repend
+from floxide_amqp.core.outcomes import Held
+from floxide_amqp.core.place_changes import DropTimer, EnterMessage, SetTimer
 from floxide_amqp.core.plan import Plan, conditions_of
-from floxide_amqp.core.records import Mail, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.records import Mail, RunState, WorkItem
 from floxide_amqp.core.signal_changes import (
     EnterWait,
     KeepMail,
@@ -38,6 +33,7 @@ from floxide_amqp.core.signal_changes import (
 )
 from floxide_amqp.core.signal_waits import leave_waits, waiting_for
 from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 OFFER: Final = "offer signal"
 """The kind of a run's letters to itself by which a value that comes back is offered to who waits for one."""
@@ -85,13 +81,27 @@ def _woken(
     return replace(decision, conditions=(*decision.conditions, *map(ScopeIsOpen, item.scope)))
 
 
-def come_back(mail: Mail, run_id: RunId, item: WorkItem, turn: int, now_ms: int) -> tuple[KeepMail, Letter]:
-    """A value whose item is cancelled is kept again; the letter offers it to an item that waits for one by now."""
-    letter = Letter(
-        letter_id=derive_letter_id(OFFER, run_id, item.item_id, turn), kind=OFFER, to_run=run_id, from_run=run_id,
-        posted_at_ms=now_ms, body=mail.name.encode(),
-    )  # fmt: skip
-    return KeepMail(mail), letter
+def come_back(
+    mail: Iterable[Mail], run_id: RunId, cause: WorkItem, turn: int, now_ms: int
+) -> tuple[list[KeepMail], list[Letter]]:
+    """Values that items give back are kept again; a letter for each signal offers them to those that wait by now.
+
+    Args:
+        mail: The values.
+        run_id: The run.
+        cause: The item whose step gives them back.
+        turn: Its turn.
+        now_ms: The time.
+    """
+    kept = [KeepMail(each) for each in mail]
+    letters = [
+        Letter(
+            letter_id=derive_letter_id(OFFER, run_id, cause.item_id, turn, name), kind=OFFER, to_run=run_id,
+            from_run=run_id, posted_at_ms=now_ms, body=name.encode(),
+        )
+        for name in dict.fromkeys(each.mail.name for each in kept)
+    ]  # fmt: skip
+    return kept, letters
 
 
 def keep(mail: Mail, digest: str, epoch: int, waiters: int) -> Decision:
@@ -116,6 +126,15 @@ def exchanging(step: Step, decision: Decision) -> Decision:
         changes=(*first, *decision.changes),
         effects=replace(effects, letters=(*effects.letters, *step.letters)),
         closing_effects=replace(closing, letters=(*closing.letters, *step.letters)),
+    )
+
+
+def leaving(step: Step, mail: Mail, decision: Decision) -> Decision:
+    """An item that waits for something else gives back the value that woke it, since its body did not receive it."""
+    kept, offers = come_back((mail,), step.header.run_id, step.item, step.turn, step.now_ms)
+    changes = (*kept, *map(PostLetter, offers), *decision.changes)
+    return replace(decision, changes=changes).with_effects(
+        lambda effects: replace(effects, letters=(*effects.letters, *offers))
     )
 
 

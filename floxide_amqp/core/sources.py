@@ -20,15 +20,21 @@ DIGEST_BYTES: Final = 16
 """Of what stands for a long or an unprintable key in a run's id, and for a body: no two are the same by chance."""
 
 
+UNDECODABLE: Final = "undecodable."
+"""What the header is called, before the property's name, that keeps a property of a message which cannot be decoded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMessage:
-    """A message from a queue that is not the engine's.
+    r"""A message from a queue that is not the engine's.
 
     Attributes:
         body: Its bytes.
         message_id: What its sender called it; empty where it has no id.
         content_type, content_encoding: What its sender says of its body; empty where nothing is said.
-        headers: Its headers: texts, numbers, bools, bytes, instants, and lists and tables of such.
+        headers: Its headers: texts, numbers, bools, bytes, instants, and lists and tables of such. A text that is not
+            UTF-8 is bytes, and a name has ``\xNN`` for such a byte. A property that cannot be decoded is missing, and
+            stands here as it came: ``undecodable.message_id``.
         exchange, routing_key: How it came into the queue.
         priority: Its priority; None where it has none.
         redelivered: Whether it was delivered before; it may have been handed out before all the same where this says
@@ -100,8 +106,10 @@ class MessageKey:
         match self.kind:
             case KeyKind.MESSAGE_ID:
                 if not message.message_id:
+                    is_odd = f"{UNDECODABLE}{self.kind.value}" in message.headers
+                    found = "Its message_id, by which its run would be called, is not UTF-8"
                     raise UnusableMessageError(
-                        problem="It has no message_id, by which its run would be called",
+                        problem=found if is_odd else "It has no message_id, by which its run would be called",
                         cure="Have its sender set one, or give the source another key, such as MessageKey.body()",
                     )
                 return message.message_id

@@ -12,39 +12,31 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from floxide_amqp.core.bodies import look_again_ms
-from floxide_amqp.core.changes import (
-    AppendHistory,
-    Change,
-    Count,
-    CountJoins,
-    CountScope,
-    DropPage,
-    DropTimer,
-    LeaveOwner,
-    LeaveParked,
-    PutItem,
-    SetTimer,
-    TurnIs,
-)
-from floxide_amqp.core.decisions import Decision, Effects, Left, Step, Swept
+from floxide_amqp.core.changes import Change, Count, CountJoins, CountScope, DropPage, PutItem
+from floxide_amqp.core.commit_conditions import TurnIs
+from floxide_amqp.core.decisions import Decision, Effects, Step
 from floxide_amqp.core.ids import WorkerId, WorkItemId
 from floxide_amqp.core.joins import waiting
 from floxide_amqp.core.left_behind import leave_behind
-from floxide_amqp.core.letters import Letter
+from floxide_amqp.core.log_changes import AppendHistory
+from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.outcomes import Left, Swept
+from floxide_amqp.core.place_changes import DropTimer, LeaveOwner, LeaveParked, SetTimer
 from floxide_amqp.core.plan import Plan, conditions_of
-from floxide_amqp.core.records import HistoryEntry, InputKind, ScopePath, Timer, TimerKind, WorkItem
+from floxide_amqp.core.records import InputKind, ScopePath, WorkItem
 from floxide_amqp.core.set_aside import leave_set_aside
 from floxide_amqp.core.signal_waits import leave_waits
 from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 
 def sweep(step: Step, outcome: Swept) -> Decision:
     """Cancel some items of a closed scope; the next page is the next item of the same chain."""
-    plan, item, letters = Plan(step), step.item, list[Letter]()
+    plan, item = Plan(step), step.item
     for left in outcome.left:
-        behind, posted = leave_behind(step, left)
-        plan.changes += (*_cancelled(step, left), *behind)
-        letters += posted
+        plan.changes += _cancelled(step, left)
+    behind, letters = leave_behind(step, outcome.left)
+    plan.changes += behind
     plan.changes += _uncounted(item.input.opener, outcome)
     decision = _wait_or_go_on(plan, outcome)
     ids = (*(left.item.item_id for left in outcome.left), *outcome.at_work)
@@ -137,7 +129,7 @@ def _uncounted(opener: str, outcome: Swept) -> list[Change]:
         if gone[path]:
             changes.append(CountScope(path, -gone[path]))
         is_empty = gone[path] and counts[path] == gone[path]
-        if is_empty and path[-1] != opener:
+        if is_empty and path[-1] != opener and path not in outcome.closed:
             gone[path[:-1]] += 1
         if joins.get(path):
             changes.append(CountJoins(waiting(path), -joins[path]))

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from pydantic import BaseModel
 
-from floxide_amqp.core.payload_shapes import Shape
+from floxide_amqp.core.shapes import Shape
 
 UNREAD: Final = object()
 """In place of a value that is not there: the document does not fit its type, or the type rewrote this part."""

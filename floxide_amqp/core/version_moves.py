@@ -9,28 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from floxide_amqp.core.changes import (
-    Change,
-    Condition,
-    ContextLengthIs,
-    Count,
-    DropTimer,
-    EnterMessage,
-    EpochIs,
-    LeaveParked,
-    MoveContext,
-    PutHeader,
-    PutItem,
-    PutRun,
-    RelistRun,
-    SetTimer,
-    TurnIs,
-)
+from floxide_amqp.core.changes import Change, Count, MoveContext, PutDeadLetter, PutHeader, PutItem, PutRun, RelistRun
+from floxide_amqp.core.commit_conditions import Condition, ContextLengthIs, EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, message_entry
 from floxide_amqp.core.ids import WorkerId
-from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.kin import waits_for_child
+from floxide_amqp.core.message_records import DeadLetter
+from floxide_amqp.core.place_changes import DropTimer, EnterMessage, LeaveParked, SetTimer
+from floxide_amqp.core.records import RunHeader, RunState, WorkItem
 from floxide_amqp.core.set_aside import leave_set_aside
 from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +30,13 @@ class Moved:
         before: The item as it is.
         turn: Its turn.
         after: The item as it goes on; the same where nothing of it changes.
+        letter: Its dead letter, which waits for somebody, and it with that; None where there is none.
     """
 
     before: WorkItem
     turn: int
     after: WorkItem
+    letter: DeadLetter | None = None
 
 
 def raise_version(
@@ -95,14 +86,25 @@ def raise_version(
 def _moved(
     moved: Moved, header: RunHeader, state: RunState, now_ms: int, publisher: WorkerId, outgoing: list[Outgoing]
 ) -> list[Change]:
-    """Return what is written of one item; what waits goes on waiting, with its timer for its new turn."""
+    """Return what is written of one item; what waits goes on waiting, with its timer for its new turn.
+
+    A child knows who waits for it by the turn: the step of one that changes runs, and waits again.
+    """
     before, after = moved.before, moved.after
-    if before.status is WorkItemStatus.PARKED:
+    calls = before.status is WorkItemStatus.HELD and waits_for_child(before.waits_for) is not None
+    if before.status is WorkItemStatus.PENDING and before.note:
+        after = replace(after, note="")  # it was put off until now: it gets a message at once
+    unparks = before.status is WorkItemStatus.PARKED and moved.letter is None
+    if unparks or (calls and after is not before):
         after = replace(after, status=WorkItemStatus.PENDING, note="", parked_ms=0)
     if after is before:
         return []
     changes: list[Change] = [PutItem(after, is_listed=True)]
-    if before.status is WorkItemStatus.PARKED:
+    if calls:
+        changes.append(Count("waiting", -1))
+    if moved.letter is not None:
+        changes.append(PutDeadLetter(replace(moved.letter, node=after.node, queue=after.queue, turn=moved.turn + 1)))
+    elif unparks:
         changes += (
             LeaveParked(before.queue, header.workflow, header.version, before.node, before.item_id),
             leave_set_aside(before, header.workflow, header.version),

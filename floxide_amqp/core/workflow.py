@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, Generic, cast
 
 from typing_extensions import TypeVar
@@ -19,6 +19,7 @@ from floxide_amqp.core.draft import draft_paths
 from floxide_amqp.core.drawing import draw_dot, draw_mermaid
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.layout import Declared
+from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.migration import RunToMigrate
 from floxide_amqp.core.node import Node, is_node
 from floxide_amqp.core.options import (
@@ -27,6 +28,7 @@ from floxide_amqp.core.options import (
     WorkflowOptions,
     check_queue,
     check_retry,
+    check_run_limit,
     check_timeout,
     check_versions,
 )
@@ -77,6 +79,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
     _queue: ClassVar[str] = ""
     _labels: ClassVar[frozenset[str] | None] = None
     _priorities: ClassVar[bool] = False
+    _concurrency: ClassVar[Concurrency | None] = None
     _versions: ClassVar[VersionPolicy] = VersionPolicy.STRICT
 
     def __init_subclass__(
@@ -90,6 +93,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         labels: AbstractSet[str] | None = None,
         versions: VersionPolicy | None = None,
         priorities: bool | None = None,
+        concurrency: Concurrency | None = None,
         **more: Any,
     ) -> None:
         super().__init_subclass__(**more)
@@ -100,6 +104,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
         cls._labels = cls._labels if labels is None else check_labels(labels, where=where)
         cls._versions = check_versions(versions, where=where) or cls._versions
         cls._priorities = cls._priorities if priorities is None else priorities is True
+        cls._concurrency = check_run_limit(concurrency, where=where) or cls._concurrency
         start: object = getattr(cls, "start", None)
         if start is None:
             if cls.edges:
@@ -121,6 +126,7 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
                 labels=cls._labels,
                 versions=cls._versions,
                 priorities=cls._priorities,
+                concurrency=cls._concurrency,
             ),
             on_cancel=_check_on_cancel(cls.on_cancel, where),
             signals=_check_signals(cls.signals, where),
@@ -165,7 +171,8 @@ class WorkflowDefinition(Generic[WI, WO, CD]):
 def _type_arguments(cls: type[WorkflowDefinition[Any, Any, Any]]) -> tuple[Any, Any, Any]:
     where = f"Workflow {cls.__name__!r}"
     given = arguments_for(cls, WorkflowDefinition)
-    if given is None or len(given) < 2:
+    is_generic = bool(getattr(cls, "__parameters__", ()))  # `class Shop(Workflow)` is not: it names no types at all
+    if given is None or len(given) < 2 or (not is_generic and any(map(free_type_vars, given))):
         raise DefinitionError(
             f"{where} does not say what it takes and returns. Declare it: "
             f"class {cls.__name__}(Workflow[Order, Receipt]), with the context as third argument where it has one."
@@ -194,6 +201,8 @@ def _check_context(annotation: object, where: str) -> type[Context]:
 def _check_start(start: object, where: str) -> Node[Any, Any]:
     if is_node(start):
         return start
+    if isinstance(start, FunctionType):
+        raise DefinitionError(f"{where}: start is the function {start.__name__}, not a node: put @node above it.")
     shown = f"the class {start.__name__}" if isinstance(start, type) else repr(start)
     raise DefinitionError(
         f"{where}: start is {shown}; it must be one node. Write start = charge, and in edges: charge >> (a, b)."

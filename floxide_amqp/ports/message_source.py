@@ -38,6 +38,11 @@ class MessageReader(Protocol):
         """Why nothing is delivered now, such as a queue that does not exist; empty when all is well."""
         ...
 
+    @property
+    def oldest_at(self) -> float | None:
+        """Since when, by the event loop, the oldest message has been here that nobody has received; None for none."""
+        ...
+
     async def receive(self, limit: int) -> Sequence[SourceDelivery]:
         """Wait for messages and return those that have arrived, 1 to `limit`. Safe to cancel: none is lost by it."""
         ...

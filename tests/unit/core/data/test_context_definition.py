@@ -13,19 +13,10 @@ from typing import Annotated, Any, ClassVar
 
 import pytest
 
-from floxide_amqp.core.context import (
-    Append,
-    Context,
-    EventLog,
-    Fixed,
-    LastWrite,
-    Max,
-    Min,
-    NoContext,
-    Sum,
-    Union,
-    context_to_plain,
-)
+from floxide_amqp.core.context import Context, NoContext, context_to_plain
+from floxide_amqp.core.context_declaration import Fixed
+from floxide_amqp.core.event_log import EventLog
+from floxide_amqp.core.reducers import Append, LastWrite, Max, Min, Sum, Union
 from floxide_amqp.exceptions import CodecError, DefinitionError
 
 
@@ -133,9 +124,13 @@ def test_a_context_can_be_duplicated_by_python_s_own_means(duplicate: Any) -> No
     [
         ({}, TypeError, "OrderContext() needs customer: no default"),
         ({"customer": "a", "spend": 1}, TypeError, "OrderContext() got spend; its fields are customer, log, spent"),
-        ({"customer": 1}, CodecError, "stored as str, but it is int"),
+        ({"customer": 1}, CodecError, "OrderContext.customer must be str, but it is int"),
         ({"customer": "a", "log": ["x"]}, CodecError, "log is an EventLog[str], but got list"),
-        ({"customer": "a", "log": EventLog([1])}, CodecError, "stored as str, but it is int"),
+        (
+            {"customer": "a", "log": EventLog([1])},
+            CodecError,
+            "An event of OrderContext.log must be str, but it is int",
+        ),
         ({"customer": "a", "address": "Main"}, CodecError, "address is a Address, but got str"),
     ],
 )

@@ -10,21 +10,10 @@ from typing import Annotated, Any
 import pytest
 from typing_extensions import TypedDict
 
-from floxide_amqp.core.context import (
-    Append,
-    Context,
-    ContextState,
-    EventLog,
-    Fixed,
-    LastWrite,
-    Max,
-    Min,
-    Sum,
-    Union,
-    context_to_plain,
-    delta_of,
-)
-from floxide_amqp.core.reducers import ChangeRefusedError
+from floxide_amqp.core.context import Context, ContextState, context_to_plain, delta_of
+from floxide_amqp.core.context_declaration import Fixed
+from floxide_amqp.core.event_log import EventLog
+from floxide_amqp.core.reducers import Append, ChangeRefusedError, LastWrite, Max, Min, Sum, Union
 from floxide_amqp.exceptions import CodecError, ContextChangeError
 from floxide_amqp.stores.encoding import pack, unpack
 

@@ -10,20 +10,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from floxide_amqp.core.context import (
-    Append,
-    Context,
-    ContextState,
-    EventLog,
-    LastWrite,
-    Max,
-    Min,
-    Sum,
-    Union,
-    context_to_plain,
-    delta_of,
-)
-from floxide_amqp.core.reducers import ChangeRefusedError, Reducer
+from floxide_amqp.core.context import Context, ContextState, context_to_plain, delta_of
+from floxide_amqp.core.event_log import EventLog
+from floxide_amqp.core.reducers import Append, ChangeRefusedError, LastWrite, Max, Min, Reducer, Sum, Union
 
 whole = st.integers(-(2**70), 2**70)
 exact = st.decimals(-(10**9), 10**9, places=2)

@@ -10,9 +10,10 @@ from typing_extensions import TypeVar
 
 from floxide_amqp.core.builder import GraphBuilder
 from floxide_amqp.core.context import Context, NoContext
+from floxide_amqp.core.entering import fan_out, gather, repeat
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.graph import FanOut
-from floxide_amqp.core.node import node
-from floxide_amqp.core.path import Path, fan_out, gather, repeat
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.transition import NextAll
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import DefinitionError

@@ -8,9 +8,11 @@ import pytest
 
 from floxide_amqp.core.compose import BatchNode, CompositeNode, SplitNode, collect
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.entering import gather
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.graph import FanOut
-from floxide_amqp.core.node import node, with_retry
-from floxide_amqp.core.path import Path, gather
+from floxide_amqp.core.node import with_retry
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import NextAll
 from floxide_amqp.core.workflow import WorkflowDefinition

@@ -12,8 +12,10 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from floxide_amqp.core.context import Context
-from floxide_amqp.core.node import Node, node, with_retry
-from floxide_amqp.core.path import Path, gather, repeat
+from floxide_amqp.core.entering import gather, repeat
+from floxide_amqp.core.function_node import node
+from floxide_amqp.core.node import Node, with_retry
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, NextAll
 from floxide_amqp.core.workflow import WorkflowDefinition

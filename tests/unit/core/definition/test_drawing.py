@@ -8,10 +8,11 @@ import pytest
 from floxide_amqp.core.child_workflow import ChildWorkflow
 from floxide_amqp.core.compose import BatchNode
 from floxide_amqp.core.edge_joins import all_of, all_of_each, any_of, n_of
+from floxide_amqp.core.entering import first, gather, repeat
 from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.limits import Concurrency
-from floxide_amqp.core.node import node
-from floxide_amqp.core.path import Path, first, gather, repeat
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.reduce_node import ReduceNode
 from floxide_amqp.core.signals import Signal

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 import pytest
 
 from floxide_amqp.core.context import Context
-from floxide_amqp.core.node import node, with_retry
+from floxide_amqp.core.function_node import node
+from floxide_amqp.core.node import with_retry
 from floxide_amqp.core.options import NodeOptions
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition

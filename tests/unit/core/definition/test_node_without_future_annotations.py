@@ -1,7 +1,8 @@
 # Without `from __future__ import annotations`: annotations are objects here, or forward references in quotes.
 from typing import Any
 
-from floxide_amqp.core.node import Node, node
+from floxide_amqp.core.function_node import node
+from floxide_amqp.core.node import Node
 from floxide_amqp.core.transition import Next
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
 

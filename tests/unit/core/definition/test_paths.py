@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from floxide_amqp.core.conditions import Always, OnFailure, Otherwise, WhenMember, WhenTrue, WhenType
-from floxide_amqp.core.node import node
-from floxide_amqp.core.path import Path, fan_out, gather, repeat
+from floxide_amqp.core.entering import fan_out, gather, repeat
+from floxide_amqp.core.function_node import node
+from floxide_amqp.core.path import Path
 from floxide_amqp.exceptions import DefinitionError
 
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floxide_amqp.core.entering import fan_out, gather, repeat
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.graph import FanOut
-from floxide_amqp.core.node import node
-from floxide_amqp.core.path import Path, fan_out, gather, repeat
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.transition import Hold, Next, NextAll
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import DefinitionError

@@ -8,12 +8,14 @@ from typing import Any, Generic, Literal
 import pytest
 from typing_extensions import TypeIs, TypeVar
 
+from floxide_amqp.apps.local import Workflow
 from floxide_amqp.core.context import Context, NoContext
+from floxide_amqp.core.entering import fan_out, gather, repeat
 from floxide_amqp.core.failure import error_kinds
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.graph import FanOut, Repeat, WorkflowOptions
-from floxide_amqp.core.node import node
 from floxide_amqp.core.options import DEFAULT_QUEUE
-from floxide_amqp.core.path import Path, fan_out, gather, repeat
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.transition import Hold, Next, NextAll
 from floxide_amqp.core.workflow import WorkflowDefinition
@@ -641,6 +643,14 @@ def no_path() -> None:
         edges = ("number >> b",)  # type: ignore[assignment]
 
 
+def function_start() -> None:
+    async def plain(x: int) -> int:
+        return x
+
+    class Wrong(WorkflowDefinition[int, int]):
+        start = plain  # type: ignore[assignment]
+
+
 def no_edges() -> None:
     class Wrong(WorkflowDefinition[int, int]):
         start = number
@@ -649,6 +659,11 @@ def no_edges() -> None:
 
 def no_types() -> None:
     class Wrong(WorkflowDefinition):  # type: ignore[type-arg]
+        start = number
+
+
+def no_types_of_the_public_class() -> None:
+    class Wrong(Workflow):  # type: ignore[type-arg]
         start = number
 
 
@@ -683,6 +698,7 @@ def wrong_retry() -> None:
     ("make", "sentence"),
     [
         (path_start, "Workflow 'Wrong': start is <Path number >> ... >> b>; it must be one node. Write start = charge"),
+        (function_start, "Workflow 'Wrong': start is the function plain, not a node: put @node above it."),
         (class_start, "Workflow 'Wrong': start is the class Color; it must be one node."),
         (
             single_path,
@@ -691,6 +707,7 @@ def wrong_retry() -> None:
         (no_path, "Workflow 'Wrong': edges holds 'number >> b', which is not a path. Connect nodes with >>"),
         (no_edges, "Workflow 'Wrong': edges is 5; it must be a tuple of paths"),
         (no_types, "Workflow 'Wrong' does not say what it takes and returns. Declare it: class Wrong(Workflow[Order, "),
+        (no_types_of_the_public_class, "Workflow 'Wrong' does not say what it takes and returns. Declare it: class W"),
         (
             open_type,
             "Workflow 'Wrong' leaves the type of its input, item, open. A workflow with a start needs its types",

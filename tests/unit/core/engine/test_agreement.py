@@ -49,6 +49,32 @@ class Text:
     a: str
 
 
+@dataclass
+class Approved:
+    note: str
+
+
+@dataclass
+class Accepted:
+    note: str
+
+
+@dataclass
+class AcceptedBy:
+    note: str
+    by: str
+
+
+@dataclass
+class Rejected:
+    note: str
+
+
+@dataclass
+class Counted:
+    number: int
+
+
 class Pair(NamedTuple):
     a: int
     b: int
@@ -75,6 +101,9 @@ def problem(written: Any, read: Any, *, keeps_all: bool = False) -> str | None:
     [
         (Old, Longer), (Longer, Old), (Two, Three), (int, float), (list[Old], list[Longer]), (int, int | str),
         (Literal["a"], Literal["a", "b"]), (dict[str, int], dict[str, float]), (Whole, Typed), (Old, Old),
+        (Literal["a"] | None, Literal["a", "b"] | None), (int | str, float | str), (int | None, float | None),
+        (Approved | Counted, Accepted | Counted), (Approved | Rejected, Rejected | Approved | Counted),
+        (list[Old] | None, list[Longer] | None),
     ],
 )  # fmt: skip
 def test_what_is_written_is_read(written: Any, read: Any) -> None:
@@ -92,10 +121,29 @@ def test_what_is_written_is_read(written: Any, read: Any) -> None:
         (tuple[int, int], tuple[int], "it was tuple[int, int], and is tuple[int]"),
         (list[Old], list[Needy], "of list[Needy]: Needy needs 'c', which was not there"),
         (Old, int, "it was Old, and is int"),
+        (Counted | Approved, Approved, "Counted: Approved needs 'note', which was not there"),
+        (Approved | Counted, Counted | None, "Approved: Counted needs 'number', which was not there"),
     ],
 )
 def test_what_is_not_read_is_named(written: Any, read: Any, why: str) -> None:
     assert problem(written, read) == why
+
+
+@pytest.mark.parametrize("keeps_all", [True, False])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (Approved | Rejected, Accepted | Rejected),
+        (Approved | Rejected, AcceptedBy | Rejected),
+        (AcceptedBy | Rejected, Accepted | Rejected),
+        (Approved | Rejected, Rejected),
+        (Approved, Accepted | Rejected),
+    ],
+)
+def test_a_member_of_a_union_that_has_another_name_is_never_read_as_its_twin(
+    written: Any, read: Any, *, keeps_all: bool
+) -> None:
+    assert problem(written, read, keeps_all=keeps_all) is not None
 
 
 def test_a_field_that_is_gone_is_a_problem_only_for_who_keeps_all() -> None:

@@ -24,55 +24,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import (
-    Count,
-    EnterMessage,
-    EpochIs,
-    LeaveMessage,
-    LeaveParked,
-    PutItem,
-    PutRun,
-    SetTimer,
-    TurnIs,
-    WhenScope,
-)
+from floxide_amqp.core import moves, publish_moves, run_moves
+from floxide_amqp.core.changes import Count, PutItem, PutRun, WhenScope
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decide import decide
-from floxide_amqp.core.decisions import (
-    Anchor,
-    Decision,
-    Failed,
-    Held,
-    JoinsRead,
-    Left,
-    MessageAnchor,
-    Outcome,
-    Outgoing,
-    OwnerAnchor,
-    PageRead,
-    Step,
-    Succeeded,
-    Swept,
-    message_entry,
-)
+from floxide_amqp.core.decisions import Anchor, Decision, MessageAnchor, Outgoing, OwnerAnchor, Step, message_entry
 from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.joins import EdgeJoin, JoinInstance, waiting
+from floxide_amqp.core.outcomes import Failed, Held, JoinsRead, Left, Outcome, PageRead, Succeeded, Swept
 from floxide_amqp.core.payload import PayloadType
-from floxide_amqp.core.records import (
-    OF_THE_ENGINE,
-    InputKind,
-    ItemInput,
-    Routed,
-    RunFailure,
-    RunHeader,
-    Timer,
-    TimerKind,
-    WorkItem,
-)
+from floxide_amqp.core.place_changes import EnterMessage, LeaveMessage, LeaveParked, SetTimer
+from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, ItemInput, Routed, RunFailure, RunHeader, WorkItem
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.runtime.steps import route_value
 from floxide_amqp.testing.simulation.random_workflows import random_workflow
 from tests.unit.core.engine.world import RUN, WORKER, ConflictError, World
@@ -149,7 +116,7 @@ class DecisionMachine(RuleBasedStateMachine):
             status=WorkItemStatus.PENDING, input=ItemInput(payload=b"1"),
         )  # fmt: skip
         self.header = header
-        self.commit(moves.start_run(header, first, WORKER))
+        self.commit(run_moves.start_run(header, first, WORKER))
 
     # --- committing, and when
 
@@ -177,7 +144,7 @@ class DecisionMachine(RuleBasedStateMachine):
         elif fails and not self.status.is_terminal:
             self.commit(self.timed_out())
         elif not self.status.is_terminal:
-            self.commit(moves.pause_run(self.run, self.world.epoch, self.now, "because"))
+            self.commit(run_moves.pause_run(self.run, self.world.epoch, self.now, "because"))
 
     def try_to_commit(self, decision: Decision) -> None:
         """What was decided a while ago stands, or it conflicts."""
@@ -188,7 +155,7 @@ class DecisionMachine(RuleBasedStateMachine):
 
     def timed_out(self) -> Decision:
         failure = RunFailure(node="", item_id=self.header.start_item, error=ERROR, attempts=1)
-        return moves.fail_run(self.header, self.run, self.world.epoch, self.now, failure)
+        return run_moves.fail_run(self.header, self.run, self.world.epoch, self.now, failure)
 
     @rule(pick=picks)
     @precondition(lambda self: self.late)
@@ -289,7 +256,7 @@ class DecisionMachine(RuleBasedStateMachine):
         if item is not None and item.status is WorkItemStatus.PENDING:
             entry = self.message_of(item).entry
             forget = (LeaveMessage(item.queue, entry),) if entry else ()
-            self.offer(moves.republish(item, self.turn(item), self.now, WORKER, forget), when=when)
+            self.offer(publish_moves.republish(item, self.turn(item), self.now, WORKER, forget), when=when)
 
     @rule(pick=picks, when=moments, is_unknown=st.booleans())
     def not_published(self, pick: int, *, when: When, is_unknown: bool) -> None:
@@ -299,9 +266,9 @@ class DecisionMachine(RuleBasedStateMachine):
             return
         out = Outgoing(item, self.turn(item), self.message_of(item).entry)
         if is_unknown:
-            decision = moves.repeat_publish(out, self.now + 500, self.header, WORKER)
+            decision = publish_moves.repeat_publish(out, self.now + 500, self.header, WORKER)
         else:
-            decision = moves.defer_publish(item, out.turn, self.now + 500, self.header, "no queue", out)
+            decision = publish_moves.defer_publish(item, out.turn, self.now + 500, self.header, "no queue", out)
         self.offer(decision, when=when)
 
     @rule(pick=picks, when=moments)
@@ -331,7 +298,7 @@ class DecisionMachine(RuleBasedStateMachine):
             return
         elif timer.kind is TimerKind.REPUBLISH:
             if item.status is WorkItemStatus.PENDING and self.status is not RunStatus.PAUSED:
-                self.offer(moves.publish_again(item, timer, self.now, WORKER), when=when)
+                self.offer(publish_moves.publish_again(item, timer, self.now, WORKER), when=when)
         elif item.status in WAITING:
             self.offer(moves.wake(item, timer, self.run, self.world.epoch, self.now, WORKER), when=when)
 
@@ -341,7 +308,7 @@ class DecisionMachine(RuleBasedStateMachine):
     def pause(self, *, when: When) -> None:
         """A client pauses the run."""
         if self.status in (RunStatus.PENDING, RunStatus.RUNNING):
-            self.offer(moves.pause_run(self.run, self.world.epoch, self.now, "because"), when=when)
+            self.offer(run_moves.pause_run(self.run, self.world.epoch, self.now, "because"), when=when)
 
     @rule(brings_back=st.booleans())
     def resume(self, *, brings_back: bool) -> None:
@@ -350,7 +317,7 @@ class DecisionMachine(RuleBasedStateMachine):
             return
         if self.status is RunStatus.FAILED:
             self.reset_items()
-        decision = moves.resume_run(self.header, self.run, self.world.epoch, self.now, again_at_ms=self.now + 1)
+        decision = run_moves.resume_run(self.header, self.run, self.world.epoch, self.now, again_at_ms=self.now + 1)
         self.commit(decision)
         if brings_back and decision.effects.timer is not None:
             self.bring_back(decision.effects.timer)
@@ -360,7 +327,7 @@ class DecisionMachine(RuleBasedStateMachine):
         """A client cancels the run, or its time is up; not in every story."""
         if chance or self.status.is_terminal:
             return
-        cancelled = moves.cancel_run(self.header, self.run, self.world.epoch, self.now, "enough")
+        cancelled = run_moves.cancel_run(self.header, self.run, self.world.epoch, self.now, "enough")
         self.offer(self.timed_out() if times_out else cancelled, when=when)
 
     # --- what must hold
@@ -527,7 +494,7 @@ class DecisionMachine(RuleBasedStateMachine):
         for item_id in sorted(self.world.listed):
             item = self.world.items[item_id]
             if self.status is RunStatus.RUNNING and item.status is WorkItemStatus.PENDING:
-                self.commit(moves.republish(item, self.turn(item), self.now, WORKER, ()))
+                self.commit(publish_moves.republish(item, self.turn(item), self.now, WORKER, ()))
         self.world.timers.discard(timer)
 
 
@@ -601,14 +568,15 @@ MUTANTS = QUICKLY_SEEN | (SEEN_AFTER_A_WHILE if IS_THOROUGH else {})
 @pytest.mark.timeout(300)
 def test_the_machine_notices(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, change = MUTANTS[mutant]
-    original = decide if name == "decide" else getattr(moves, name)
+    module = next((one for one in (moves, run_moves, publish_moves) if name in vars(one)), None)
+    original = decide if module is None else vars(module)[name]
 
     def changed(*args: Any, **kwargs: Any) -> Decision:
         return change(original(*args, **kwargs))
 
-    if name == "decide":
+    if module is None:
         monkeypatch.setitem(DecisionMachine.step.__globals__, "decide", changed)
     else:
-        monkeypatch.setattr(moves, name, changed)
+        monkeypatch.setattr(module, name, changed)
     with pytest.raises((AssertionError, pytest.fail.Exception, StopIteration, KeyError)):
         play(DecisionMachine, max_examples=3_000, phases=[Phase.generate], derandomize=True, database=None)

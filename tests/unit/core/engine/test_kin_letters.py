@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from floxide_amqp.core import moves
+from floxide_amqp.core import run_moves
 from floxide_amqp.core.changes import Change, PostLetter, WhenCount, WhenJoins, WhenScope
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.failure import describe_error
@@ -28,15 +28,15 @@ FAILURE = RunFailure(node="n", item_id=ITEM, error=describe_error(ValueError("no
 FAMILY = Kin(ParentLink(RunId("parent"), ITEM), may_have_children=True)
 
 ENDS = {
-    "cancelled": moves.cancel_run(HEADER, GOES_ON, 7, 50, "enough"),
-    "terminated": moves.terminate_run(HEADER, GOES_ON, 7, 50, "enough"),
-    "failed": moves.fail_run(HEADER, GOES_ON, 7, 50, FAILURE),
-    "failed as it is": moves.fail_run(HEADER, GOES_ON, 7, 50, FAILURE, undoes=False),
-    "completed by hand": moves.complete_run(HEADER, GOES_ON, 7, 50, [b"1"], "so be it"),
+    "cancelled": run_moves.cancel_run(HEADER, GOES_ON, 7, 50, "enough"),
+    "terminated": run_moves.terminate_run(HEADER, GOES_ON, 7, 50, "enough"),
+    "failed": run_moves.fail_run(HEADER, GOES_ON, 7, 50, FAILURE),
+    "failed as it is": run_moves.fail_run(HEADER, GOES_ON, 7, 50, FAILURE, undoes=False),
+    "completed by hand": run_moves.complete_run(HEADER, GOES_ON, 7, 50, [b"1"], "so be it"),
 }
 TURNS = {
-    "paused": moves.pause_run(GOES_ON, 7, 50, "lunch"),
-    "resumed": moves.resume_run(HEADER, PAUSED, 7, 50, again_at_ms=60),
+    "paused": run_moves.pause_run(GOES_ON, 7, 50, "lunch"),
+    "resumed": run_moves.resume_run(HEADER, PAUSED, 7, 50, again_at_ms=60),
 }
 
 
@@ -84,7 +84,7 @@ def test_who_has_no_kin_tells_nobody_and_who_has_no_children_only_the_parent(dec
 
 def test_the_same_end_is_told_by_the_same_letter_and_another_by_another() -> None:
     def letters(now_ms: int) -> set[str]:
-        told = with_kin(moves.cancel_run(HEADER, GOES_ON, 7, now_ms, ""), RUN, FAMILY)
+        told = with_kin(run_moves.cancel_run(HEADER, GOES_ON, 7, now_ms, ""), RUN, FAMILY)
         return {letter.letter_id for letter, _ in posted(told.changes)}
 
     assert letters(50) == letters(50)
@@ -92,5 +92,5 @@ def test_the_same_end_is_told_by_the_same_letter_and_another_by_another() -> Non
 
 
 def test_what_does_not_concern_kin_stays_as_it_is() -> None:
-    decision = moves.resume_run(HEADER, RunState(status=RunStatus.FAILED, updated_at_ms=1), 7, 50, again_at_ms=60)
+    decision = run_moves.resume_run(HEADER, RunState(status=RunStatus.FAILED, updated_at_ms=1), 7, 50, again_at_ms=60)
     assert with_kin(decision, RUN, FAMILY) is decision

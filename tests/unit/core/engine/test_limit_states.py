@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from floxide_amqp import DefinitionError
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.limits import (
+    LOOK_MS,
+    MOST_ASKED,
     Concurrency,
     LimitChange,
     LimitState,
     Ticket,
+    ask_again,
     epoch_of,
     key_text,
     noted,
@@ -156,3 +159,15 @@ def test_in_any_order_no_key_has_too_many_holders_and_none_is_free_while_somebod
         change = release(state, sorted(waiting), state.holders[0])
         state, waiting = change.state, waiting - set(change.left)
     assert not waiting
+
+
+def test_all_who_have_held_a_key_for_long_are_asked_again_in_turn() -> None:
+    holders = tuple(map(ticket, range(3 * MOST_ASKED)))
+    state, asked = LimitState(declared=1_000, holders=holders), set[Ticket]()
+    for round_ in range(3):
+        change = ask_again(state, (), 10 * LOOK_MS + round_)
+        assert change is not None
+        assert len(change.granted) == MOST_ASKED
+        asked |= {*change.granted}
+        state = change.state
+    assert asked == {*state.holders} == {*holders}

@@ -7,28 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import (
-    Change,
-    Count,
-    CountScope,
-    DropTimer,
-    EnterMessage,
-    EnterOwner,
-    EpochIs,
-    LeaveMessage,
-    LeaveOwner,
-    NotDeleted,
-    PutItem,
-    PutRun,
-    SetTimer,
-    TurnIs,
-    WhenCount,
-)
+from floxide_amqp.core import moves, publish_moves, run_moves
+from floxide_amqp.core.changes import Change, Count, CountScope, PutItem, PutRun, WhenCount
+from floxide_amqp.core.commit_conditions import EpochIs, NotDeleted, TurnIs
 from floxide_amqp.core.decisions import Decision, MessageAnchor
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
-from floxide_amqp.core.records import ItemInput, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.place_changes import DropTimer, EnterMessage, EnterOwner, LeaveMessage, LeaveOwner, SetTimer
+from floxide_amqp.core.records import ItemInput, RunHeader, RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 ME, OTHER = WorkerId("me"), WorkerId("other")
 RUN, ITEM = RunId("run"), WorkItemId("item")
@@ -60,7 +47,7 @@ def put_by(decision: Decision) -> WorkItem:
 
 
 def test_a_start_is_refused_where_the_run_or_its_item_exists() -> None:
-    decision = moves.start_run(HEADER, item(), ME)
+    decision = run_moves.start_run(HEADER, item(), ME)
     assert decision.conditions == (TurnIs(ITEM, 0), EpochIs(0), NotDeleted())
     assert SetTimer(Timer(due_ms=500, run_id=RUN, kind=TimerKind.RUN_TIMEOUT)) in decision.changes
     assert [out.turn for out in decision.effects.publish] == [1]
@@ -141,7 +128,7 @@ def test_a_reset_takes_back_what_the_status_had_counted(before: WorkItem, change
 
 @pytest.mark.parametrize("run", [PAUSED, FAILED])
 def test_a_resume_leaves_a_timer_that_does_its_second_part_again(run: RunState) -> None:
-    decision = moves.resume_run(HEADER, run, 6, 10, again_at_ms=40)
+    decision = run_moves.resume_run(HEADER, run, 6, 10, again_at_ms=40)
     timer = Timer(due_ms=40, run_id=RUN, kind=TimerKind.RESUME, turn=7)
     assert decision.effects.timer == timer
     assert SetTimer(timer) in decision.changes
@@ -149,10 +136,10 @@ def test_a_resume_leaves_a_timer_that_does_its_second_part_again(run: RunState) 
 
 
 def test_a_failed_run_that_is_resumed_has_its_whole_timeout_again_and_a_paused_one_keeps_its_deadline() -> None:
-    failed = moves.resume_run(HEADER, FAILED, 6, 10_000, again_at_ms=40)
+    failed = run_moves.resume_run(HEADER, FAILED, 6, 10_000, again_at_ms=40)
     assert SetTimer(Timer(due_ms=10_500, run_id=RUN, kind=TimerKind.RUN_TIMEOUT)) in failed.changes
     assert [change.state.deadline_ms for change in failed.changes if isinstance(change, PutRun)] == [10_500]
-    paused = moves.resume_run(HEADER, replace(PAUSED, deadline_ms=500), 6, 10, again_at_ms=40)
+    paused = run_moves.resume_run(HEADER, replace(PAUSED, deadline_ms=500), 6, 10, again_at_ms=40)
     assert [change.state.deadline_ms for change in paused.changes if isinstance(change, PutRun)] == [500]
     assert not [c for c in paused.changes if isinstance(c, SetTimer) and c.timer.kind is TimerKind.RUN_TIMEOUT]
 
@@ -160,9 +147,9 @@ def test_a_failed_run_that_is_resumed_has_its_whole_timeout_again_and_a_paused_o
 @pytest.mark.parametrize("status", [RunStatus.CANCELLED, RunStatus.PAUSED])
 def test_a_control_action_checks_and_raises_the_epoch(status: RunStatus) -> None:
     if status is RunStatus.PAUSED:
-        decision = moves.pause_run(RUNNING, 3, 9, "why")
+        decision = run_moves.pause_run(RUNNING, 3, 9, "why")
     else:
-        decision = moves.cancel_run(HEADER, RUNNING, 3, 9, "why")
+        decision = run_moves.cancel_run(HEADER, RUNNING, 3, 9, "why")
     (put,) = [change for change in unless_undone(decision.changes) if isinstance(change, PutRun)]
     assert (decision.conditions, decision.epoch_after) == ((EpochIs(3),), 4)
     assert (put.state.status, put.was, put.state.reason) == (status, RunStatus.RUNNING, "why")
@@ -170,15 +157,15 @@ def test_a_control_action_checks_and_raises_the_epoch(status: RunStatus) -> None
 
 
 def test_how_often_an_items_message_was_lost_is_not_forgotten_when_publishing_the_next_is_put_off() -> None:
-    (out,) = moves.republish(item(), 4, 50, ME, (), tries=3).effects.publish
-    put_off = moves.repeat_publish(out, 90, HEADER, ME)
+    (out,) = publish_moves.republish(item(), 4, 50, ME, (), tries=3).effects.publish
+    put_off = publish_moves.repeat_publish(out, 90, HEADER, ME)
     assert [change.tries for change in put_off.changes if isinstance(change, EnterMessage)] == [3]
     assert put_off.effects.timer is not None
-    again = moves.publish_again(item(), put_off.effects.timer, 90, ME, tries=3)
+    again = publish_moves.publish_again(item(), put_off.effects.timer, 90, ME, tries=3)
     assert [change.tries for change in again.changes if isinstance(change, EnterMessage)] == [3]
 
 
 def test_a_republished_item_keeps_its_turn() -> None:
-    decision = moves.republish(item(), 4, 50, ME, ())
+    decision = publish_moves.republish(item(), 4, 50, ME, ())
     assert [(out.turn, out.recovered) for out in decision.effects.publish] == [(4, True)]
     assert not [change for change in decision.changes if isinstance(change, PutItem)]

@@ -7,23 +7,16 @@ from dataclasses import replace
 import pytest
 
 from floxide_amqp.core import moves, signal_moves
-from floxide_amqp.core.changes import (
-    Change,
-    Condition,
-    Count,
-    DropTimer,
-    EnterMessage,
-    EpochIs,
-    PutItem,
-    SetTimer,
-    TurnIs,
-)
+from floxide_amqp.core.changes import Change, Count, PutItem
+from floxide_amqp.core.commit_conditions import Condition, EpochIs, TurnIs
 from floxide_amqp.core.decide import decide
-from floxide_amqp.core.decisions import Decision, Held, MessageAnchor, Step, Succeeded
+from floxide_amqp.core.decisions import Decision, MessageAnchor, Step
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
-from floxide_amqp.core.node import node
-from floxide_amqp.core.records import ItemInput, Mail, RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.outcomes import Held, Succeeded
+from floxide_amqp.core.place_changes import DropTimer, EnterMessage, SetTimer
+from floxide_amqp.core.records import ItemInput, Mail, RunHeader, RunState, WorkItem
 from floxide_amqp.core.retry import NO_RETRY
 from floxide_amqp.core.signal_changes import (
     EnterWait,
@@ -38,6 +31,7 @@ from floxide_amqp.core.signal_changes import (
 )
 from floxide_amqp.core.signal_waits import awaited, waiting_for
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.core.transition import Hold
 from floxide_amqp.core.workflow import WorkflowDefinition
 

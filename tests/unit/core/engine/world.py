@@ -6,22 +6,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from floxide_amqp.core import changes as c
+from floxide_amqp.core.commit_conditions import Condition, ContextLengthIs, EpochIs, NotDeleted, ScopeIsOpen, TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.joins import JoinInstance
 from floxide_amqp.core.joins import waiting as waiting_joins
-from floxide_amqp.core.records import InputKind, RunHeader, RunState, Scope, ScopePath, Timer, TimerKind, WorkItem
+from floxide_amqp.core.log_changes import AppendDelta, AppendError, AppendHistory
+from floxide_amqp.core.place_changes import (
+    DropTimer,
+    EnterMessage,
+    EnterOwner,
+    EnterParked,
+    LeaveMessage,
+    LeaveOwner,
+    LeaveParked,
+    SetTimer,
+)
+from floxide_amqp.core.records import InputKind, RunHeader, RunState, Scope, ScopePath, WorkItem
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 
 RUN = RunId("run")
 WORKER = WorkerId("worker")
 
 
-OF_A_LIVE_RUN = (c.AppendHistory, c.AppendDelta, c.Arrive, c.Count, c.CountScope, c.PutRun)
+OF_A_LIVE_RUN = (AppendHistory, AppendDelta, c.Arrive, c.Count, c.CountScope, c.PutRun)
 """Changes that nothing makes once a run is completed or cancelled."""
 
-OF_A_STEP = (c.AppendHistory, c.AppendDelta, c.Arrive, c.ArriveAt, c.PutPage, c.DropPage)
+OF_A_STEP = (AppendHistory, AppendDelta, c.Arrive, c.ArriveAt, c.PutPage, c.DropPage)
 """What the end of a step changes, which is void once the run has failed."""
 
 
@@ -64,17 +77,17 @@ class World:
             assert not any(isinstance(change, OF_A_STEP) for change in decision.changes), "a run has failed"
         self._apply(decision.changes)
 
-    def _check(self, condition: c.Condition) -> None:
+    def _check(self, condition: Condition) -> None:
         match condition:
-            case c.TurnIs(item_id, turn):
+            case TurnIs(item_id, turn):
                 holds = self.turns.get(item_id, 0) == turn
-            case c.EpochIs(epoch):
+            case EpochIs(epoch):
                 holds = self.epoch == epoch
-            case c.NotDeleted():
+            case NotDeleted():
                 holds = True
-            case c.ScopeIsOpen(scope_id):
+            case ScopeIsOpen(scope_id):
                 holds = scope_id in self.scopes and scope_id not in self.closed
-            case c.ContextLengthIs(length):
+            case ContextLengthIs(length):
                 holds = self.context_length == length
             case _:
                 raise AssertionError(f"no random run checks this: {condition}")
@@ -102,7 +115,7 @@ class World:
         """A paused run puts nothing on its way, and no step of it begins; what runs already may be anchored."""
         put = {change.item.item_id: change.item for change in changes if isinstance(change, c.PutItem)}
         for change in changes:
-            if isinstance(change, c.EnterMessage):
+            if isinstance(change, EnterMessage):
                 assert change.item_id not in put, "put on its way while its run is paused"
         for item in put.values():
             if item.status is WorkItemStatus.IN_PROGRESS:
@@ -149,27 +162,27 @@ class World:
                 self.pages[opener, number] = routes
             case c.DropPage(opener, number):
                 del self.pages[opener, number]
-            case c.AppendDelta():
+            case AppendDelta():
                 self.context_length += 1
-            case c.AppendHistory(entry):
+            case AppendHistory(entry):
                 self.history.append((entry.item_id, entry.status))
-            case c.EnterMessage(_, entry, item_id, _, _):
+            case EnterMessage(_, entry, item_id, _, _):
                 self.messages[entry] = item_id
-            case c.LeaveMessage(_, entry):
+            case LeaveMessage(_, entry):
                 self.messages.pop(entry, None)
-            case c.EnterOwner(_, item_id):
+            case EnterOwner(_, item_id):
                 self.owned.add(item_id)
-            case c.LeaveOwner(_, item_id):
+            case LeaveOwner(_, item_id):
                 self.owned.discard(item_id)
-            case c.SetTimer(timer):
+            case SetTimer(timer):
                 self.timers.add(timer)
-            case c.DropTimer(timer):
+            case DropTimer(timer):
                 self.timers.discard(timer)
-            case c.EnterParked(_, _, _, _, item_id):
+            case EnterParked(_, _, _, _, item_id):
                 self.parked.add(item_id)
-            case c.LeaveParked(_, _, _, _, item_id):
+            case LeaveParked(_, _, _, _, item_id):
                 self.parked.discard(item_id)
-            case c.AppendError() | c.WhenScope() | c.WhenCount():
+            case AppendError() | c.WhenScope() | c.WhenCount():
                 pass
             case _:
                 raise AssertionError(f"no random run does this: {change}")
