@@ -20,7 +20,7 @@ from floxide_amqp.core.attributes import (
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import Cell, Enter, Leave, Put, Write
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.packing import ARRAY, STR, Shape, pack_record, unpack_record
 
@@ -55,7 +55,7 @@ def stored_attributes(run_id: RunId, cell: Cell) -> StoredAttributes:
 
 def attribute_index(name: str, value: AttributeValue) -> str:
     """Return the index of the runs that have an attribute."""
-    return keys.runs_with_attribute(name, lookup_text(value))
+    return run_list_keys.runs_with_attribute(name, lookup_text(value))
 
 
 def attribute_writes(run_id: RunId, run_entry: str, before: Attributes, after: Attributes) -> list[Write]:

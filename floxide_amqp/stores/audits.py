@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import AuditRecord
+from floxide_amqp.core.log_records import AuditRecord
 from floxide_amqp.ports.key_value import LogRange, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec

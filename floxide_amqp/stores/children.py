@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
@@ -9,7 +10,7 @@ from floxide_amqp.core.kin import ChildRecord, OnClose
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError, NewerFormatError
 from floxide_amqp.ports.key_value import Enter, IndexRange, Put, Read, Write
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import child_keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.packing import ARRAY, BOOL, BYTES, INT, NONE, STR, Shape, pack_record, unpack_record
 from floxide_amqp.stores.record_codec import error_in, error_out
@@ -43,6 +44,14 @@ class ChildStore:
         ((found, version),) = await self._records(run_id, (child_id,))
         return found, version
 
+    async def named(self, run_id: RunId, child_ids: Sequence[RunId]) -> list[ChildRecord | None]:
+        """Return what a run knows of some of its children, in their order; None for what is no child of it.
+
+        Raises:
+            UnreadableRecordError: One of them cannot be read.
+        """
+        return [record for record, _ in await self._records(run_id, tuple(child_ids))] if child_ids else []
+
     async def page(
         self, run_id: RunId, *, after: str = "", before: str | None = None, limit: int = 100
     ) -> tuple[list[tuple[ChildRecord, int]], str]:
@@ -51,22 +60,22 @@ class ChildStore:
         Args:
             run_id: The run.
             after: The entry of the last one seen.
-            before: Only those with an earlier entry (see `keys.children_until`); None for all.
+            before: Only those with an earlier entry (see `child_keys.children_until`); None for all.
             limit: How many at most.
 
         Returns:
             The records with their versions, and the last entry; that is empty where there are no more.
         """
-        wanted = IndexRange(keys.children(run_id), after=after, before=before, limit=limit)
+        wanted = IndexRange(child_keys.children(run_id), after=after, before=before, limit=limit)
         entries = (await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))).indexes[0]
         if not entries:
             return [], ""
-        records = await self._records(run_id, tuple(keys.child_of(each.entry) for each in entries))
+        records = await self._records(run_id, tuple(child_keys.child_of(each.entry) for each in entries))
         found = [(record, version) for record, version in records if record is not None]
         return found, entries[-1].entry if len(entries) == limit else ""
 
     async def _records(self, run_id: RunId, children: tuple[RunId, ...]) -> list[tuple[ChildRecord | None, int]]:
-        cells = tuple(keys.child(run_id, child_id) for child_id in children)
+        cells = tuple(child_keys.child(run_id, child_id) for child_id in children)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells))
         found: list[tuple[ChildRecord | None, int]] = []
         for key, cell in zip(cells, snapshot.cells, strict=True):
@@ -77,10 +86,12 @@ class ChildStore:
 
 def child_writes(run_id: RunId, child: ChildRecord, *, is_new: bool) -> tuple[Write, ...]:
     """Return what writes what a run knows of a child."""
-    put = Put(keys.child(run_id, child.run_id), encode_child(child))
+    put = Put(child_keys.child(run_id, child.run_id), encode_child(child))
     if not is_new:
         return (put,)
-    return put, Enter(keys.children(run_id), keys.child_entry(child.epoch, child.started_at_ms, child.run_id))
+    return put, Enter(
+        child_keys.children(run_id), child_keys.child_entry(child.epoch, child.started_at_ms, child.run_id)
+    )
 
 
 def encode_child(child: ChildRecord) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import DeadLetter
+from floxide_amqp.core.message_records import DeadLetter
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.ports.key_value import ABSENT, Batch, Check, Delete, Entry, IndexRange, Key, Leave, Read
 from floxide_amqp.stores import keys

@@ -11,20 +11,16 @@ Of a key that a dict has twice, which `pack` never writes, the last counts.
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from typing import Any, Final, cast
-from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]  # it publishes none
 
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.plain import flatten, type_name
 from floxide_amqp.exceptions import CodecError, NewerFormatError, PayloadTooLargeError
+from floxide_amqp.stores.extensions import DECODERS, ENCODERS
 from floxide_amqp.stores.packing import SCAN_FROM_BYTES, scan
 
 _msgpack: Any = msgpack
@@ -45,10 +41,8 @@ MAX_DEPTH: Final = 1_023
 """Containers inside each other: what msgpack's decoder can follow; a tuple or set counts as one."""
 
 _TUPLE, _SET, _FROZENSET = 1, 2, 3
-_DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _INTEGER = 10, 11, 12, 13, 14, 15, 16
 
 _MARKS: Final = {code: _msgpack.ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET)}
-_TIMEDELTA_FORM: Final = struct.Struct("!iII")
 _SORTED_AS_THEY_ARE: Final = ({str}, {int}, {bytes})
 
 Builder = Callable[[list[object]], object]
@@ -184,13 +178,6 @@ def _extend(value: object) -> object:
     return flatten(value)
 
 
-def _extension(code: int, encode: Callable[[Any], bytes]) -> Callable[[Any], object]:
-    def extend(value: Any) -> object:
-        return _msgpack.ExtType(code, encode(value))
-
-    return extend
-
-
 def _marked(code: int) -> Callable[[Any], object]:
     mark = _MARKS[code]
 
@@ -208,40 +195,11 @@ def _sorted(members: Iterable[object]) -> list[object]:
     return sorted(found, key=packer.pack)
 
 
-def _encode_datetime(value: datetime | time) -> bytes:
-    """Write the ISO form; the zone's name and the fold where they say more than it does."""
-    zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) and value.tzinfo.key else ""
-    text = value.isoformat()
-    return (f"{text}|{value.fold}|{zone}" if zone or value.fold else text).encode()
-
-
-def _encode_integer(value: int) -> bytes:
-    number = int(value)
-    return number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
-
-
-def _encode_timedelta(value: timedelta) -> bytes:
-    return _TIMEDELTA_FORM.pack(value.days, value.seconds, value.microseconds)
-
-
-def _encode_plain_integer(value: int) -> object:
-    number = int.__int__(value)
-    if type(value) is not int and -(2**63) <= number < 2**64:
-        return number  # an IntEnum or another subclass
-    return _msgpack.ExtType(_INTEGER, _encode_integer(number))
-
-
 _ENCODERS: Final[dict[type, Callable[[Any], object]]] = {
     tuple: _marked(_TUPLE),
     set: _marked(_SET),
     frozenset: _marked(_FROZENSET),
-    datetime: _extension(_DATETIME, _encode_datetime),
-    date: _extension(_DATE, lambda value: value.isoformat().encode()),
-    time: _extension(_TIME, _encode_datetime),
-    timedelta: _extension(_TIMEDELTA, _encode_timedelta),
-    UUID: _extension(_UUID, lambda value: value.bytes),
-    Decimal: _extension(_DECIMAL, lambda value: str(value).encode()),
-    int: _encode_plain_integer,
+    **ENCODERS,
 }
 
 
@@ -334,54 +292,12 @@ def _unpackb(data: bytes, **hooks: Any) -> object:
 
 
 def _read_value(code: int, data: bytes) -> object:
-    decode = _DECODERS.get(code)
+    decode = DECODERS.get(code)
     if decode is None:
         if code in _BUILDERS:
             raise _MarkedArrayError
         raise CodecError(f"There is an extension of the unknown type {code}; a newer release may have written it.")
     return decode(data)
-
-
-def _decode_datetime(data: bytes) -> datetime:
-    text, _, rest = data.decode().partition("|")
-    value = datetime.fromisoformat(text)
-    fold, _, zone = rest.partition("|")
-    return value.replace(fold=int(fold or 0), tzinfo=_zone(zone) or value.tzinfo)
-
-
-def _decode_time(data: bytes) -> time:
-    text, _, rest = data.decode().partition("|")
-    value = time.fromisoformat(text)
-    fold, _, zone = rest.partition("|")
-    return value.replace(fold=int(fold or 0), tzinfo=_zone(zone) or value.tzinfo)
-
-
-def _zone(key: str) -> ZoneInfo | None:
-    """Return a time zone; None where this machine does not know it, and the offset has to do."""
-    try:
-        return ZoneInfo(key) if key else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
-def _decode_timedelta(data: bytes) -> timedelta:
-    days, seconds, microseconds = _TIMEDELTA_FORM.unpack(data)
-    return timedelta(days=days, seconds=seconds, microseconds=microseconds)
-
-
-def _decode_integer(data: bytes) -> int:
-    return int.from_bytes(data, "big", signed=True)
-
-
-_DECODERS: Final[dict[int, Callable[[bytes], object]]] = {
-    _DATETIME: _decode_datetime,
-    _DATE: lambda data: date.fromisoformat(data.decode()),
-    _TIME: _decode_time,
-    _TIMEDELTA: _decode_timedelta,
-    _UUID: lambda data: UUID(bytes=data),
-    _DECIMAL: lambda data: Decimal(data.decode()),
-    _INTEGER: _decode_integer,
-}
 
 
 def _shorten(error: Exception) -> str:

@@ -30,9 +30,11 @@ from floxide_amqp.stores.run_file import (
     LogFrame,
     RunFileHead,
     RunFileWriter,
+    VersionFrame,
 )
 from floxide_amqp.stores.runs import RunStore, StoredRun
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.versions import VersionStore
 
 TRIES: Final = 3
 """How often a run that changes meanwhile is exported anew before it is left."""
@@ -97,12 +99,21 @@ class RunExport:
             )  # fmt: skip
         head = self._head(run)
         with open(part, "wb", opener=_for_its_owner) as file:  # noqa: ASYNC230 - written in small pieces
-            one = _OneRun(self._session, run_id, RunFileWriter(file, head))
+            writer = RunFileWriter(file, head)
+            if not self._all_stand_still:  # else all that is known goes with the runs
+                await self._write_version(writer, head)
+            one = _OneRun(self._session, run_id, writer)
             if not await one.write():
                 return None
             file.flush()
             os.fsync(file.fileno())
         return head
+
+    async def _write_version(self, writer: RunFileWriter, head: RunFileHead) -> None:
+        beside = self._session.beside(RunId(head.run_id))
+        description = await VersionStore(beside).read(head.workflow, head.version)
+        if description is not None:
+            writer.write(VersionFrame(description))
 
     def _head(self, run: StoredRun) -> RunFileHead:
         header = run.header

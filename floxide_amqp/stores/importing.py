@@ -7,31 +7,30 @@ timers that are due late: whoever fires one earlier finds no run, and drops it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from floxide_amqp.core import changes as c
-from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.compensation import undo_timer
 from floxide_amqp.core.decisions import message_entry
-from floxide_amqp.core.ids import RunId, WorkerId
+from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.kin import waits_for_child
-from floxide_amqp.core.kin_letters import START
-from floxide_amqp.core.records import RunHeader, RunState, Timer, TimerKind, WorkItem
+from floxide_amqp.core.limit_moves import waits_for_limit
+from floxide_amqp.core.place_changes import EnterMessage, SetTimer
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
-from floxide_amqp.exceptions import CodecError, RunFileError, RunImportError
+from floxide_amqp.core.timers import Timer, TimerKind
+from floxide_amqp.exceptions import CodecError, RunImportError
 from floxide_amqp.ports.key_value import Add, Append, Enter, Key, Put, Trim, Write
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.stores.attributes import attribute_index, decode_attributes
-from floxide_amqp.stores.children import decode_child
+from floxide_amqp.stores.attributes import attribute_index
+from floxide_amqp.stores.checked_file import HEADER, STATE, CheckedFile
 from floxide_amqp.stores.dead_letters import decode_letter, encode_place
 from floxide_amqp.stores.exporting import EXPORTABLE
 from floxide_amqp.stores.import_commits import ImportCommits
-from floxide_amqp.stores.letters import decode_letter as decode_posted
 from floxide_amqp.stores.letters import first_entry
 from floxide_amqp.stores.run_file import (
     ArrivalsFrame,
@@ -43,8 +42,11 @@ from floxide_amqp.stores.run_file import (
     LogFrame,
     RunFileHead,
     RunFileReader,
+    VersionFrame,
 )
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.task_queues import TaskQueueStore
+from floxide_amqp.stores.versions import VersionStore
 from floxide_amqp.stores.writes import STATUS_LETTERS, BatchWriter
 
 SOON_MS: Final = 600_000
@@ -53,20 +55,14 @@ SOON_MS: Final = 600_000
 MOST_SOON: Final = 5_000
 """Timers that the last commit sets at most; of more, the others are put off until after it."""
 
-MOST_TRIMMED: Final = 1_000_000_000
-"""Trimmed entries that a log can have: a thousand changes a second for ten days."""
-
 GAP: Final = 10_000
 """Trimmed entries of a log that one write stands for."""
 
-HEADER: Final = keys.header(RunId("")).name
-STATE: Final = keys.state(RunId("")).name
-ATTRIBUTES: Final = keys.attributes(RunId("")).name
-RESERVED: Final = frozenset({keys.tombstone(RunId("")).name, keys.imported(RunId("")).name})
-"""Records that no exported run has."""
-
 WAKES: Final = {WorkItemStatus.HELD: TimerKind.HOLD, WorkItemStatus.WAITING_RETRY: TimerKind.RETRY}
 """What wakes a waiting item."""
+
+OVER: Final = (WorkItemStatus.COMPLETED, WorkItemStatus.CANCELLED)
+"""Items that never come back into their task queue; a failed one does when its run is resumed."""
 
 PENDING: Final = STATUS_LETTERS[WorkItemStatus.PENDING]
 
@@ -93,8 +89,8 @@ class RunImport:
         """Put the run of a file into the store, with the status it had. Return what the file says of itself.
 
         Items that a worker of the other store held, and those that waited for a worker with their node, are pending.
-        So are those that waited for a child, which stays in the other store: they start another one. A child that was
-        called and not yet started is started here.
+        So are those that waited for a concurrency key of the other store, or for a child, which stays there: they ask
+        for the key here, and start another child. A child that was called and not yet started is started here.
 
         Raises:
             RunFileError: The file is none, is damaged, or of a later format; the store was not touched.
@@ -102,7 +98,7 @@ class RunImport:
             StoreError: The store failed; what was written is no run, and goes with the next try.
         """
         reader = RunFileReader(path)
-        checked = _CheckedFile(path, reader, (*EXPORTABLE, *(() if self._standing_since_ms is None else OPEN)))
+        checked = CheckedFile(path, reader, (*EXPORTABLE, *(() if self._standing_since_ms is None else OPEN)))
         one = _OneImport(self._session, checked, self._standing_since_ms)
         await one.commits.begin()
         for frame in reader.frames():
@@ -111,91 +107,12 @@ class RunImport:
         return checked.head
 
 
-class _CheckedFile:
-    """A file that was gone through and is whole.
-
-    Attributes:
-        letters: The turns of items that wait with a dead letter.
-        children: The run's children that go on, as far as it knows, but for those that are yet to be started.
-    """
-
-    def __init__(self, path: Path, reader: RunFileReader, statuses: Sequence[RunStatus]) -> None:
-        self._path = path
-        self.head = reader.head()
-        self.letters: dict[str, int] = {}
-        self.attributes: Attributes = {}
-        self.children: set[RunId] = set()
-        called: set[RunId] = set()
-        self._ends: dict[str, int] = {}
-        led: dict[str, CellFrame] = {}
-        for frame in reader.frames():
-            if isinstance(frame, CellFrame):
-                self._check_cell(frame)
-                if frame.name in (HEADER, STATE):
-                    led[frame.name] = frame
-            elif isinstance(frame, LogFrame | EntriesFrame):
-                self._check_log(frame)
-            elif isinstance(frame, ArrivalsFrame) and frame.opener == keys.POSTED:
-                called |= _children_called(frame)
-        self.children -= called
-        if len(led) < 2:
-            raise self._damaged("the run's header or state is missing")
-        self.header_frame, self.state_frame = led[HEADER], led[STATE]
-        try:
-            self.header: RunHeader = codec.decode_header(self.header_frame.value)
-            self.state: RunState = codec.decode_state(self.state_frame.value)
-        except CodecError as error:
-            raise self._damaged(str(error).rstrip(".")) from error
-        if self.header.run_id != self.head.run_id or self.state.status not in statuses:
-            raise self._damaged(f"it holds run {self.header.run_id!r}, {self.state.status.value}")
-
-    def _check_cell(self, frame: CellFrame) -> None:
-        if frame.version < 1 or frame.name in RESERVED:
-            raise self._damaged(f"the record {frame.name!r} has version {frame.version}")
-        if frame.name == ATTRIBUTES:
-            with suppress(CodecError):
-                self.attributes = decode_attributes(frame.value)
-        if frame.name.startswith(keys.CHILD_PREFIX):
-            with suppress(CodecError):
-                child = decode_child(frame.value)
-                if child.status is None:
-                    self.children.add(child.run_id)
-        if frame.name.startswith(keys.DEAD_LETTER_PREFIX):
-            with suppress(CodecError):
-                letter = decode_letter(frame.value)
-                if letter.is_kept:
-                    self.letters[letter.item_id] = letter.turn
-
-    def _check_log(self, frame: LogFrame | EntriesFrame) -> None:
-        if isinstance(frame, LogFrame):
-            if not 0 <= frame.first <= MOST_TRIMMED:
-                raise self._damaged(f"the log {frame.name!r} begins at {frame.first}")
-            self._ends[frame.name] = frame.first
-            return
-        if self._ends.get(frame.name) != frame.position:
-            raise self._damaged(f"a part of the log {frame.name!r} is missing")
-        self._ends[frame.name] += len(frame.entries)
-
-    def _damaged(self, problem: str) -> RunFileError:
-        return RunFileError(path=str(self._path), problem=f"it is damaged: {problem}")
-
-
-def _children_called(letters: ArrivalsFrame) -> set[RunId]:
-    """Return the children that letters of the run are yet to start."""
-    found: set[RunId] = set()
-    for letter_id, value in letters.entries:
-        with suppress(CodecError):
-            letter = decode_posted(letter_id, value)
-            if letter.kind == START:
-                found.add(letter.to_run)
-    return found
-
-
 class _OneImport:
     """Turns the frames of one file into writes."""
 
-    def __init__(self, session: Session, file: _CheckedFile, standing_since_ms: int | None) -> None:
+    def __init__(self, session: Session, file: CheckedFile, standing_since_ms: int | None) -> None:
         self._session = session
+        self._beside = session.beside(file.header.run_id)
         self._file = file
         self._is_alone = standing_since_ms is None  # its children stay where they are
         self._standing_since_ms = standing_since_ms or 0
@@ -206,6 +123,7 @@ class _OneImport:
         self._last: list[Write] = []
         self._unparked = 0
         self._pending: set[str] = set()
+        self._queues: set[str] = set()
         self.commits = ImportCommits(session, file.header, file.state.status)
 
     async def put(self, frame: Frame) -> None:
@@ -224,6 +142,9 @@ class _OneImport:
                 await add(Trim(Key(run_id, name), first))
             case EntriesFrame(name, _, entries):
                 await add(Append(Key(run_id, name), entries), size=sum(map(len, entries)))
+            case VersionFrame(description):
+                header = self._file.header
+                await VersionStore(self._beside).offer(header.workflow, header.version, description)
             case LiveFrame(entries):
                 live = keys.live_items(run_id)
                 changed = self._pending
@@ -241,9 +162,11 @@ class _OneImport:
         until_ms = self._session.now_ms() + SOON_MS
         if self._file.state.status is RunStatus.COMPENSATING:  # what it undoes next, or what leads to what it undoes
             at, epoch = self._standing_since_ms, self._file.state_frame.version
-            self._last += self._writer.writes((c.SetTimer(undo_timer(self._run_id, epoch, at)),))
+            self._last += self._writer.writes((SetTimer(undo_timer(self._run_id, epoch, at)),))
         await self._set_timers(until_ms)
         await self.commits.flush()
+        if self._is_alone:  # else all that is known goes with the runs
+            await TaskQueueStore(self._beside).note(self._queues)
         if self._session.now_ms() > until_ms:
             reason = "the store is too slow, and timers that were set meanwhile are due"
             raise RunImportError(run_id=self._run_id, reason=reason, cure="Repeat it.")
@@ -253,17 +176,21 @@ class _OneImport:
         """What lists the run, and its header and state."""
         state, workflow, entry = self._file.state, self._file.header.workflow, self._writer.run_entry
         writes: list[Write] = [
-            Enter(keys.RUNS, entry),
-            Enter(keys.runs_of_workflow(workflow), entry),
-            Enter(keys.runs_with_status(state.status), entry, keys.listed_as(workflow, self._file.header.version)),
+            Enter(run_list_keys.RUNS, entry),
+            Enter(run_list_keys.runs_of_workflow(workflow), entry),
+            Enter(
+                run_list_keys.runs_with_status(state.status),
+                entry,
+                run_list_keys.listed_as(workflow, self._file.header.version),
+            ),
         ]
         writes += [Enter(attribute_index(name, value), entry) for name, value in self._file.attributes.items()]
         if state.finished_at_ms is not None:
-            ended = keys.timed_run(state.finished_at_ms, self._run_id)
-            writes.append(Enter(keys.ended_runs(state.status), ended, workflow.encode()))
+            ended = run_list_keys.timed_run(state.finished_at_ms, self._run_id)
+            writes.append(Enter(run_list_keys.ended_runs(state.status), ended, workflow.encode()))
         if state.deadline_ms is not None and not state.status.is_terminal:
             timer = Timer(due_ms=state.deadline_ms, run_id=self._run_id, kind=TimerKind.RUN_TIMEOUT)
-            writes += self._writer.writes((c.SetTimer(timer),))
+            writes += self._writer.writes((SetTimer(timer),))
         return [*writes, *self._puts(self._file.header_frame), *self._puts(self._file.state_frame)]
 
     def _puts(self, frame: CellFrame) -> tuple[Write, ...]:
@@ -289,11 +216,14 @@ class _OneImport:
     def _item(self, frame: CellFrame) -> tuple[CellFrame, tuple[Write, ...]]:
         """Return an item as it was, or pending if it was in somebody's hands; note the timer that leads to it."""
         item = codec.decode_item(frame.value)
+        if item.status not in OVER:
+            self._queues.add(item.queue)
         has_letter = self._file.letters.get(item.item_id) == frame.version
         is_parked = item.status is WorkItemStatus.PARKED and not has_letter
         has_left_child = self._is_alone and waits_for_child(item.waits_for) in self._file.children
-        is_parted = has_left_child and item.status is WorkItemStatus.HELD
-        if has_left_child:
+        has_left_line = self._is_alone and waits_for_limit(item.waits_for) is not None  # nobody here knows of it
+        is_parted = (has_left_child or has_left_line) and item.status is WorkItemStatus.HELD
+        if has_left_child or has_left_line:
             item = replace(item, waits_for="")
         if item.status is WorkItemStatus.IN_PROGRESS or is_parked or is_parted:
             self._unparked += is_parked or is_parted
@@ -317,14 +247,14 @@ class _OneImport:
         if not self._is_open or self._file.state.is_over_for(item):
             return ()
         entry = message_entry(self._standing_since_ms, item.item_id, turn)
-        return self._writer.writes((c.EnterMessage(item.queue, entry, item.item_id, turn, WorkerId(""), 0),))
+        return self._writer.writes((EnterMessage(item.queue, entry, item.item_id, turn, WorkerId(""), 0),))
 
     def _lead_to_unreadable(self) -> None:
         """Let somebody look at all items of a run that goes on: nothing else would lead to the one."""
         if self._is_open:
             at, epoch = self._standing_since_ms, self._file.state_frame.version
             look = Timer(due_ms=at, run_id=self._run_id, kind=TimerKind.RESUME, turn=epoch)
-            self._last += self._writer.writes((c.SetTimer(look),))
+            self._last += self._writer.writes((SetTimer(look),))
 
     async def _set_timers(self, until_ms: int) -> None:
         """Set those that are due late; the others come with the last commit, so many of them as go into one."""
@@ -332,7 +262,7 @@ class _OneImport:
         for timer in self._timers:
             if timer.due_ms < until_ms and soon < MOST_SOON:
                 soon += 1
-                self._last += self._writer.writes((c.SetTimer(timer),))
+                self._last += self._writer.writes((SetTimer(timer),))
             else:
                 later = replace(timer, due_ms=max(timer.due_ms, until_ms))
-                await self.commits.add(*self._writer.writes((c.SetTimer(later),)))
+                await self.commits.add(*self._writer.writes((SetTimer(later),)))

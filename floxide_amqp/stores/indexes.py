@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from floxide_amqp.core.ids import RunId, Slot, WorkerId, WorkItemId, slot_of
-from floxide_amqp.core.records import Timer
+from floxide_amqp.core.timers import Timer
 from floxide_amqp.exceptions import CodecError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Batch, Enter, Entry, IndexRange, Key, Leave, Read
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, parked_keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.session import Session
@@ -54,7 +54,7 @@ class ParkedItem:
     """A parked item: its entry, what a worker must have to run it, and where it is."""
 
     entry: str
-    kind: keys.Kind
+    kind: parked_keys.Kind
     place: ItemPlace
 
 
@@ -164,13 +164,15 @@ class IndexStore:
         self, queue: str, *, after: str = "", before: str | None = None, limit: int = 500
     ) -> list[ParkedItem]:
         """Return items of a task queue that wait for a worker which has their node, those of a kind together."""
-        entries = await self._session.scan(IndexRange(keys.parked(queue), after=after, before=before, limit=limit))
+        entries = await self._session.scan(
+            IndexRange(parked_keys.parked(queue), after=after, before=before, limit=limit)
+        )
         return [_parked(entry.entry) for entry in entries]
 
-    async def is_parked(self, queue: str, kind: keys.Kind, place: ItemPlace) -> bool:
+    async def is_parked(self, queue: str, kind: parked_keys.Kind, place: ItemPlace) -> bool:
         """Whether an item is on the list of a task queue's parked items under a kind."""
-        entry = keys.parked_entry(kind, place.run_id, place.item_id)
-        return await self._find(place.run_id, keys.parked(queue), entry) is not None
+        entry = parked_keys.parked_entry(kind, place.run_id, place.item_id)
+        return await self._find(place.run_id, parked_keys.parked(queue), entry) is not None
 
 
 def _place(entry: str) -> ItemPlace:
@@ -202,5 +204,5 @@ def _set_aside(entry: Entry) -> DueTimer:
 
 
 def _parked(entry: str) -> ParkedItem:
-    kind, place = keys.kind_of(entry)
+    kind, place = parked_keys.kind_of(entry)
     return ParkedItem(entry=entry, kind=kind, place=_place(place))

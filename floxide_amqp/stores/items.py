@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from floxide_amqp.core.ids import RunId, ScopeId, WorkItemId, slot_of
-from floxide_amqp.core.records import ErrorRecord, HistoryEntry, Routed, Scope, WorkItem
+from floxide_amqp.core.log_records import ErrorRecord, HistoryEntry
+from floxide_amqp.core.records import Routed, Scope, WorkItem
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.ports.key_value import Cell, IndexRange, Key, LogRange, Read
 from floxide_amqp.stores import keys
@@ -16,6 +17,7 @@ from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.sealed_records import opened_page, readable_item, readable_record, readable_scope
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
+from floxide_amqp.stores.writes import STATUS_LETTERS
 
 T = TypeVar("T")
 
@@ -66,6 +68,24 @@ class ItemStore:
         if not ids:
             return []
         return [found for found in await self.find(run_id, ids) if found is not None]
+
+    async def listed(self, run_id: RunId, entries: Sequence[tuple[WorkItemId, bytes]]) -> list[StoredItem] | None:
+        """Return live items with the statuses that the list of them said; None where one of them has moved on since.
+
+        Args:
+            run_id: The run.
+            entries: The list, as `live_entries` gave it.
+
+        Raises:
+            UnreadableRecordError: One of them cannot be read.
+        """
+        found = await self.find(run_id, [item_id for item_id, _ in entries]) if entries else []
+        items = [
+            each
+            for each, (_, letters) in zip(found, entries, strict=True)
+            if each is not None and STATUS_LETTERS[each.item.status] == letters
+        ]
+        return items if len(items) == len(entries) else None
 
     async def scope(self, run_id: RunId, scope_id: ScopeId) -> Scope:
         """Return a scope.

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.joins import JoinInstance, arrived, waiting
+from floxide_amqp.core.joins import JoinInstance, arrived, closed, waiting
 from floxide_amqp.core.records import ScopePath
 from floxide_amqp.ports.key_value import LogPage, LogRange, Read
 from floxide_amqp.stores import keys
@@ -59,6 +59,12 @@ class JoinStore:
         wait = tuple(keys.joined(run_id, waiting(scope)) for scope in scopes)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), counters=(*live, *wait)))
         return list(zip(snapshot.counters[: len(live)], snapshot.counters[len(live) :], strict=True))
+
+    async def closed(self, run_id: RunId, scopes: Sequence[ScopePath]) -> frozenset[ScopePath]:
+        """Return those of some scopes that were closed before everything in them had ended."""
+        counters = tuple(keys.joined(run_id, closed(scope)) for scope in scopes)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), counters=counters))
+        return frozenset(scope for scope, number in zip(scopes, snapshot.counters, strict=True) if number)
 
     async def awaited(self, run_id: RunId, scope: ScopePath, *, least: int) -> AsyncGenerator[list[JoinInstance]]:
         """Yield pages of every join of a scope that has ever waited for more, those first that began to last.

@@ -18,7 +18,8 @@ from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.limit_changes import EnterTicket, LeaveTicket
 from floxide_amqp.core.limit_moves import LIMIT_PREFIX, grant_letter, place_of
 from floxide_amqp.core.limits import LOOK_MS, LimitChange, LimitState, Ticket, ask_again
-from floxide_amqp.core.records import Timer
+from floxide_amqp.core.run_key_moves import RUN_TICKET
+from floxide_amqp.core.timers import Timer
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
     ABSENT,
@@ -202,8 +203,13 @@ class LimitStore:
         found = await self._session.scan(IndexRange(keys.LIMITS, after=after, before=before, limit=limit))
         return [entry.entry for entry in found]
 
+    async def run_ticket(self, run_id: RunId) -> str:
+        """Return the ticket of a run as a whole, as it is noted; empty where it has none."""
+        first = await self.tickets_of(run_id, limit=1)
+        return first[0][1] if first and first[0][0] == RUN_TICKET else ""
+
     async def tickets_of(self, run_id: RunId, *, after: str = "", limit: int = 100) -> list[tuple[WorkItemId, str]]:
-        """Return which items of a run have tickets, and what is noted of these."""
+        """Return which items of a run have tickets, or wait for the run's, which comes first, and what is noted."""
         wanted = IndexRange(keys.tickets_of(run_id), after=after, limit=limit)
         found = (await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))).indexes[0]
         return [(WorkItemId(entry.entry), entry.value.decode(errors="replace")) for entry in found]

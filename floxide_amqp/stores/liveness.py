@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from floxide_amqp.core.ids import SYSTEM_SLOT, WorkerId
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
     ABSENT,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.records import Mail, RunHeader, RunState
 from floxide_amqp.ports.key_value import Entry, IndexRange, Key, Read
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, signal_keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.runs import read_header
@@ -73,13 +73,14 @@ class MailboxStore:
         Raises:
             UnreadableRecordError: The run's header or state cannot be read.
         """
-        after, before = keys.of_signal(name)
+        after, before = signal_keys.of_signal(name)
         cells = (
-            keys.header(run_id), keys.state(run_id), keys.waiters(run_id, name), keys.signal_mark(run_id, signal_id)
+            keys.header(run_id), keys.state(run_id), signal_keys.waiters(run_id, name),
+            signal_keys.signal_mark(run_id, signal_id),
         )  # fmt: skip
-        wanted = IndexRange(keys.waits_of(run_id), after=after, before=before, limit=SOME_WAITERS)
+        wanted = IndexRange(signal_keys.waits_of(run_id), after=after, before=before, limit=SOME_WAITERS)
         snapshot = await self._session.read(
-            Read(slot=slot_of(run_id), cells=cells, counters=(keys.unread(run_id),), indexes=(wanted,))
+            Read(slot=slot_of(run_id), cells=cells, counters=(signal_keys.unread(run_id),), indexes=(wanted,))
         )
         header, state, waiters, mark = snapshot.cells
         if not (header.version and state.version):
@@ -89,7 +90,7 @@ class MailboxStore:
             state=read_record(codec.decode_state, state.value, keys.state(run_id)),
             epoch=state.version,
             mark=read_record(codec.decode_signal_mark, mark.value, cells[3]) if mark.version else None,
-            waiters=tuple([keys.waiter_of(entry.entry) for entry in snapshot.indexes[0]]),
+            waiters=tuple([signal_keys.waiter_of(entry.entry) for entry in snapshot.indexes[0]]),
             waiters_version=waiters.version,
             unread=snapshot.counters[0],
         )
@@ -103,15 +104,26 @@ class MailboxStore:
             after: The entry of the last one seen.
             limit: How many at most.
         """
-        first, before = keys.of_signal(name)
-        wanted = IndexRange(keys.waits_of(run_id), after=after or first, before=before, limit=limit)
+        first, before = signal_keys.of_signal(name)
+        wanted = IndexRange(signal_keys.waits_of(run_id), after=after or first, before=before, limit=limit)
         snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
-        return [Waiter(each.entry, keys.waiter_of(each.entry)) for each in snapshot.indexes[0]]
+        return [Waiter(each.entry, signal_keys.waiter_of(each.entry)) for each in snapshot.indexes[0]]
+
+    async def oldest(self, run_id: RunId, name: str) -> Mail | None:
+        """Return the oldest value of a signal that nobody has taken; None where there is none.
+
+        Raises:
+            UnreadableRecordError: It cannot be read.
+        """
+        after, before = signal_keys.of_signal(name)
+        wanted = IndexRange(signal_keys.mail_of(run_id), after=after, before=before, limit=1)
+        snapshot = await self._session.read(Read(slot=slot_of(run_id), indexes=(wanted,)))
+        return next((_mail(run_id, each) for each in snapshot.indexes[0]), None)
 
     @staticmethod
     def asked(run_id: RunId) -> tuple[Key, IndexRange]:
         """Return what tells what nobody has taken, for whoever reads it with something else: see `told`."""
-        return keys.mailbox(run_id), IndexRange(keys.mail_of(run_id), limit=SOME_MAIL)
+        return signal_keys.mailbox(run_id), IndexRange(signal_keys.mail_of(run_id), limit=SOME_MAIL)
 
     @staticmethod
     def told(run_id: RunId, version: int, entries: Sequence[Entry]) -> Unread | None:
@@ -130,11 +142,11 @@ class MailboxStore:
         Raises:
             UnreadableRecordError: A value cannot be read.
         """
-        index, after, found = keys.mail_of(run_id), "", list[Mail]()
+        index, after, found = signal_keys.mail_of(run_id), "", list[Mail]()
         version: int | None = None
         while True:
             wanted = IndexRange(index, after=after, limit=PAGE)
-            read = Read(slot=slot_of(run_id), cells=(keys.mailbox(run_id),), indexes=(wanted,))
+            read = Read(slot=slot_of(run_id), cells=(signal_keys.mailbox(run_id),), indexes=(wanted,))
             snapshot = await self._session.read(read)
             page = snapshot.indexes[0]
             if version is None:  # what later pages have besides, a hold is told of by its check
@@ -146,4 +158,4 @@ class MailboxStore:
 
 
 def _mail(run_id: RunId, entry: Entry) -> Mail:
-    return read_record(codec.decode_mail, entry.value, Key(keys.mail_of(run_id), entry.entry))
+    return read_record(codec.decode_mail, entry.value, Key(signal_keys.mail_of(run_id), entry.entry))

@@ -7,7 +7,7 @@ of the slot, and who changes one checks that nobody did: nobody takes a later re
 from __future__ import annotations
 
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import Timer, TimerKind
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.ports.key_value import Check, Enter, Key, Leave
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.record_codec import encode_timer_value

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from floxide_amqp.core.ids import SYSTEM_SLOT
-from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.message_records import Quarantined
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import Batch, Cell, Delete, Enter, IndexRange, Key, Leave, Put, Read
 from floxide_amqp.stores import keys

@@ -7,9 +7,20 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.rates import IDLE_US, Instant, Rate, RateState, Wish, is_idle, reserve
-from floxide_amqp.core.records import Timer
-from floxide_amqp.exceptions import CodecError
+from floxide_amqp.core.rate_lines import (
+    IDLE_US,
+    ONE_A_SECOND,
+    Instant,
+    RateState,
+    Wish,
+    at_rate,
+    begun_anew,
+    is_idle,
+    reserve,
+)
+from floxide_amqp.core.rates import Rate
+from floxide_amqp.core.timers import Timer
+from floxide_amqp.exceptions import CodecError, UnreadableRecordError
 from floxide_amqp.ports.key_value import (
     ABSENT,
     Batch,
@@ -34,38 +45,55 @@ RATE_PREFIX: Final = " rate:"
 """What the partitions of keys of rate limits begin with; no run's id begins with a blank."""
 
 RATE: Final = Shape(
-    "key of a rate limit", 6, declared=ARRAY, override=ARRAY, next_us=INT, line_us=INT, look_ms=INT, token=BYTES
+    "key of a rate limit", 6, declared=ARRAY, override=ARRAY, next_us=INT, line_us=INT, look_ms=INT, token=BYTES,
+    again_us=INT,
 )  # fmt: skip
 NUMBERS: Final = Shape("rate", 3, limit=INT, per_ms=INT, burst=INT)
 
 
 class StoredRate(NamedTuple):
-    """A key as one snapshot: its state, the version of that, what was removed beside it, and its text, sealed."""
+    """A key as one snapshot: its state, the version of that, what was removed beside it, and its text, sealed.
+
+    `is_damaged` says that its record cannot be read, and the state is that of a new one.
+    """
 
     state: RateState
     version: int
     removals: int
     shown: bytes = b""
+    is_damaged: bool = False
 
 
 class RateStore:
-    """Reads and changes keys of rate limits."""
+    """Reads and changes keys of rate limits.
+
+    Attributes:
+        on_damaged: Told the id of a key whose record cannot be read, and why.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.on_damaged: Callable[[str, Exception], object] = _ignore
 
     async def find(self, rate_id: str) -> StoredRate:
-        """Return a key, as nobody has asked for it where it is not there.
+        """Return a key, as nobody has asked for it where it is not there, and as begun anew where it is damaged.
 
         Raises:
-            UnreadableRecordError: It cannot be read.
+            UnreadableRecordError: A newer release wrote it.
         """
         place = rate_place(rate_id)
         cell = rate_cell(place)
         wanted = (cell, removals(place), shown_cell(place))
         found, removed, shown = (await self._session.read(Read(slot=slot_of(place), cells=wanted))).cells
-        state = read_record(decode_rate, found.value, cell) if found.version else RateState()
-        return StoredRate(state, found.version, removed.version, shown.value)
+        is_damaged, state = False, RateState()
+        try:
+            state = read_record(decode_rate, found.value, cell) if found.version else state
+        except UnreadableRecordError as error:
+            if error.is_newer:
+                raise
+            is_damaged = True
+            self.on_damaged(rate_id, error)
+        return StoredRate(state, found.version, removed.version, shown.value, is_damaged)
 
     async def reserve(
         self, rate_id: str, declared: Rate, wishes: Sequence[Wish], now_us: Callable[[], int], shown: bytes = b""
@@ -80,11 +108,13 @@ class RateStore:
             shown: The key's text, sealed, where it is called by a digest.
 
         Raises:
-            UnreadableRecordError: The key cannot be read.
+            UnreadableRecordError: A newer release wrote the key.
         """
         while True:
             found = await self.find(rate_id)
-            state, instants = reserve(found.state, declared, wishes, now_us())
+            at_us = now_us()
+            before = begun_anew(declared, at_us) if found.is_damaged else found.state
+            state, instants = reserve(before, declared, wishes, at_us)
             more = (Put(shown_cell(rate_place(rate_id)), shown),) if shown and not found.shown else ()
             if state == found.state or await self._write(rate_id, found, state, *more):
                 return instants
@@ -93,7 +123,9 @@ class RateStore:
         """Let another rate hold from now on; None for what the code says."""
         while True:
             found = await self.find(rate_id)
-            state = replace(found.state, override=override)
+            now_us = 1000 * self._session.beside(rate_place(rate_id)).now_ms()
+            before = begun_anew(override or ONE_A_SECOND, now_us) if found.is_damaged else found.state
+            state = at_rate(before, replace(before, override=override), now_us)
             more = (Put(shown_cell(rate_place(rate_id)), shown),) if shown and not found.shown else ()
             if state == found.state or await self._write(rate_id, found, state, *more):
                 return state
@@ -102,7 +134,7 @@ class RateStore:
         """Remove a key that has no use any more; return whether nobody else was faster with something.
 
         Raises:
-            UnreadableRecordError: It cannot be read.
+            UnreadableRecordError: A newer release wrote it.
         """
         place, gone = timer.run_id, leave_timer(timer)
         rate_id = place.removeprefix(RATE_PREFIX)
@@ -128,7 +160,7 @@ class RateStore:
     async def _write(self, rate_id: str, found: StoredRate, state: RateState, *more: Write) -> bool:
         place = rate_place(rate_id)
         cell, token = rate_cell(place), self._session.new_token()
-        end_ms = max(state.next_us, state.line_us) // 1000
+        end_ms = max(state.next_us, state.end_us) // 1000
         look_ms = state.look_ms or max(self._session.beside(place).now_ms(), end_ms) + IDLE_US // 1000 + 1
         writes: list[Write] = [Put(cell, encode_rate(replace(state, look_ms=look_ms), token)), *more]
         if look_ms != found.state.look_ms:
@@ -138,6 +170,10 @@ class RateStore:
         checks = unchanged(place, cell, found.version, found.removals)
         batch = Batch(slot=slot_of(place), checks=checks, writes=tuple(writes), token=token, witness=cell)
         return not isinstance(await self._session.commit(batch), Conflict)
+
+
+def _ignore(rate_id: str, error: Exception) -> None:
+    """For who tells nobody."""
 
 
 async def copy_rate(source: Session, target: Session, place: RunId) -> None:
@@ -166,7 +202,9 @@ def rate_cell(place: RunId) -> Key:
 def encode_rate(state: RateState, token: bytes = b"") -> bytes:
     """Encode a key."""
     override = () if state.override is None else tuple(state.override)
-    return pack_record(RATE, tuple(state.declared), override, state.next_us, state.line_us, state.look_ms, token)
+    return pack_record(
+        RATE, tuple(state.declared), override, state.next_us, state.line_us, state.look_ms, token, state.again_us
+    )  # fmt: skip
 
 
 def decode_rate(data: bytes) -> RateState:
@@ -175,10 +213,11 @@ def decode_rate(data: bytes) -> RateState:
     Raises:
         CodecError: The bytes are none.
     """
-    declared, override, next_us, line_us, look_ms = unpack_record(RATE, data)[:5]
+    fields = unpack_record(RATE, data)
+    declared, override, next_us, line_us, look_ms = fields[:5]
     return RateState(
         declared=_rate(declared), override=_rate(override) if override else None, next_us=next_us, line_us=line_us,
-        look_ms=look_ms,
+        look_ms=look_ms, again_us=fields[6] if len(fields) > 6 else 0,
     )  # fmt: skip
 
 

@@ -14,28 +14,24 @@ from typing import Any, Final, TypeVar
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.joins import JoinInstance
 from floxide_amqp.core.kin import ParentLink
+from floxide_amqp.core.log_records import AuditRecord, ErrorRecord, HistoryEntry
+from floxide_amqp.core.message_records import Envelope, Probe
 from floxide_amqp.core.records import (
-    AuditRecord,
     Compensable,
-    Envelope,
-    ErrorRecord,
-    HistoryEntry,
     InputKind,
     ItemInput,
     Mail,
-    Probe,
     Routed,
     RunFailure,
     RunHeader,
     RunState,
     Scope,
-    StuckBody,
-    TimerKind,
     Tombstone,
-    WorkerRecord,
     WorkItem,
 )
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import TimerKind
+from floxide_amqp.core.worker_records import StuckBody, WorkerRecord
 from floxide_amqp.exceptions import CodecError, NewerFormatError
 from floxide_amqp.stores.packing import (
     ARRAY,

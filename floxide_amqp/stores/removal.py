@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import RunHeader, Timer, TimerKind, Tombstone, WorkItem
-from floxide_amqp.core.set_aside import leave_set_aside
+from floxide_amqp.core.place_changes import DropTimer, LeaveOwner
+from floxide_amqp.core.records import RunHeader, Tombstone, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import (
     ABSENT,
@@ -35,12 +36,12 @@ from floxide_amqp.ports.key_value import (
     Trim,
     Write,
 )
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import attribute_index, decode_attributes
 from floxide_amqp.stores.dead_letters import decode_letter
+from floxide_amqp.stores.parked_places import leave_parked
 from floxide_amqp.stores.runs import StoredRun
-from floxide_amqp.stores.sealed_records import key_of
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.writes import BatchWriter
 
@@ -60,7 +61,7 @@ class EndedRun:
     @property
     def entry(self) -> str:
         """Where it stands in the index."""
-        return keys.timed_run(self.ended_at_ms, self.run_id)
+        return run_list_keys.timed_run(self.ended_at_ms, self.run_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +90,9 @@ class RunRemoval:
     async def ended(self, status: RunStatus, *, until_ms: int, after: str = "", limit: int = PAGE) -> list[EndedRun]:
         """Return runs that ended so before a moment, earliest first; those behind the entry `after`, if it is given."""
         before = keys.timers_until(until_ms)
-        wanted = IndexRange(keys.ended_runs(status), after=after, before=before, limit=limit)
+        wanted = IndexRange(run_list_keys.ended_runs(status), after=after, before=before, limit=limit)
         return [
-            EndedRun(status, *keys.time_and_run(entry.entry), entry.value.decode(errors="replace"))
+            EndedRun(status, *run_list_keys.time_and_run(entry.entry), entry.value.decode(errors="replace"))
             for entry in await self._session.scan(wanted)
         ]
 
@@ -105,7 +106,7 @@ class RunRemoval:
         found: list[NotedRun] = []
         for entry in await self._session.scan(wanted):
             index, original = keys.run_aside(entry.entry)
-            _, run_id = keys.time_and_run(original)
+            _, run_id = run_list_keys.time_and_run(original)
             found.append(NotedRun(index=index, entry=original, run_id=run_id, value=entry.value, aside=entry.entry))
         return found
 
@@ -125,7 +126,7 @@ class RunRemoval:
         return await self._runs_of(IndexRange(keys.TOMBSTONES, before=keys.timers_until(until_ms), limit=limit))
 
     async def _runs_of(self, wanted: IndexRange) -> list[tuple[int, RunId]]:
-        return [keys.time_and_run(entry.entry) for entry in await self._session.scan(wanted)]
+        return [run_list_keys.time_and_run(entry.entry) for entry in await self._session.scan(wanted)]
 
     # --- one run
 
@@ -145,13 +146,13 @@ class RunRemoval:
         attributes, leaves = await self._attribute_leaves(run_id, run_entry)
         writes: tuple[Write, ...] = (
             Put(keys.tombstone(run_id), codec.encode_tombstone(tombstone)),
-            Enter(keys.CONDEMNED, keys.timed_run(now_ms, run_id)),
+            Enter(keys.CONDEMNED, run_list_keys.timed_run(now_ms, run_id)),
             Delete(keys.state(run_id)),
             Delete(keys.header(run_id)),
-            Leave(keys.RUNS, run_entry),
-            Leave(keys.runs_of_workflow(header.workflow), run_entry),
-            Leave(keys.runs_with_status(state.status), run_entry),
-            Leave(keys.ended_runs(state.status), keys.timed_run(ended_at, run_id)),
+            Leave(run_list_keys.RUNS, run_entry),
+            Leave(run_list_keys.runs_of_workflow(header.workflow), run_entry),
+            Leave(run_list_keys.runs_with_status(state.status), run_entry),
+            Leave(run_list_keys.ended_runs(state.status), run_list_keys.timed_run(ended_at, run_id)),
             *leaves,
         )
         checks = (Check(keys.state(run_id), run.epoch), Check(keys.attributes(run_id), attributes))
@@ -183,12 +184,12 @@ class RunRemoval:
 
     async def forget_entry(self, ended: EndedRun) -> None:
         """Take an entry away whose run goes on, or ended at another time too."""
-        entry = Leave(keys.ended_runs(ended.status), ended.entry)
+        entry = Leave(run_list_keys.ended_runs(ended.status), ended.entry)
         await self._session.commit(Batch(slot=slot_of(ended.run_id), writes=(entry,)))
 
     async def forget_condemned(self, deleted_at_ms: int, run_id: RunId) -> None:
         """Take an entry away whose run is cleared."""
-        entry = Leave(keys.CONDEMNED, keys.timed_run(deleted_at_ms, run_id))
+        entry = Leave(keys.CONDEMNED, run_list_keys.timed_run(deleted_at_ms, run_id))
         await self._session.commit(Batch(slot=slot_of(run_id), writes=(entry,)))
 
     async def clear(self, tombstone: Tombstone, version: int, *, free_at_ms: int) -> bool:
@@ -209,8 +210,8 @@ class RunRemoval:
                 return False
             writes = (
                 Put(keys.tombstone(run_id), codec.encode_tombstone(replace(tombstone, is_cleared=True))),
-                Leave(keys.CONDEMNED, keys.timed_run(tombstone.deleted_at_ms, run_id)),
-                Enter(keys.TOMBSTONES, keys.timed_run(free_at_ms, run_id)),
+                Leave(keys.CONDEMNED, run_list_keys.timed_run(tombstone.deleted_at_ms, run_id)),
+                Enter(keys.TOMBSTONES, run_list_keys.timed_run(free_at_ms, run_id)),
             )
             await self._commit(run_id, version, writes)
             return True
@@ -218,7 +219,7 @@ class RunRemoval:
 
     async def forget(self, run_id: RunId, free_at_ms: int, version: int) -> None:
         """Take a tombstone away; its id is free."""
-        writes = (Delete(keys.tombstone(run_id)), Leave(keys.TOMBSTONES, keys.timed_run(free_at_ms, run_id)))
+        writes = (Delete(keys.tombstone(run_id)), Leave(keys.TOMBSTONES, run_list_keys.timed_run(free_at_ms, run_id)))
         await self._commit(run_id, version, writes)
 
     async def _commit(self, run_id: RunId, version: int, writes: tuple[Write, ...]) -> Committed | None:
@@ -289,16 +290,9 @@ def _led_to(tombstone: Tombstone, item: WorkItem, turn: int) -> Sequence[c.Chang
     """What an item that never ended left in indexes that span all runs."""
     changes: list[c.Change] = []
     if item.owner:
-        changes.append(c.LeaveOwner(item.owner, item.item_id))
+        changes.append(LeaveOwner(item.owner, item.item_id))
     if item.due_ms:
         kind = TimerKind.HOLD if item.status is WorkItemStatus.HELD else TimerKind.RETRY
         timer = Timer(due_ms=item.due_ms, run_id=tombstone.run_id, item_id=item.item_id, kind=kind, turn=turn)
-        changes.append(c.DropTimer(timer))
-    lacked = key_of(item)
-    if item.status is WorkItemStatus.PARKED and lacked is not None:
-        parked_as = keys.kind_of_key(lacked.codec, lacked.key_id)
-        changes.append(c.LeaveParked(item.queue, *parked_as, item.item_id))
-    if item.status is WorkItemStatus.PARKED:
-        changes.append(c.LeaveParked(item.queue, tombstone.workflow, tombstone.version, item.node, item.item_id))
-        changes.append(leave_set_aside(item, tombstone.workflow, tombstone.version))
-    return changes
+        changes.append(DropTimer(timer))
+    return [*changes, *leave_parked(item, tombstone.workflow, tombstone.version)]

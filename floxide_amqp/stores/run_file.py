@@ -34,12 +34,13 @@ FORMAT: Final = 1
 _LENGTH_AND_CHECKSUM: Final = struct.Struct("!II")
 _MAX_FRAME: Final = MAX_RECORD_BYTES + 64 * 1024
 
-HEAD, CELL, COUNTER, LOG, ENTRIES, LIVE, ARRIVALS, END = (
+HEAD, CELL, COUNTER, LOG, ENTRIES, VERSION, LIVE, ARRIVALS, END = (
     "head",
     "cell",
     "counter",
     "log",
     "entries",
+    "version",
     "live",
     "in",
     "end",
@@ -97,6 +98,12 @@ class EntriesFrame(NamedTuple):
     entries: tuple[bytes, ...]
 
 
+class VersionFrame(NamedTuple):
+    """What is known of the run's version of its workflow, which the other store may know nothing of."""
+
+    description: bytes
+
+
 class LiveFrame(NamedTuple):
     """Entries of the index of the run's live items."""
 
@@ -110,17 +117,17 @@ class ArrivalsFrame(NamedTuple):
     entries: tuple[tuple[str, bytes], ...]
 
 
-Frame: TypeAlias = CellFrame | CounterFrame | LogFrame | EntriesFrame | LiveFrame | ArrivalsFrame
+Frame: TypeAlias = CellFrame | CounterFrame | LogFrame | EntriesFrame | VersionFrame | LiveFrame | ArrivalsFrame
 
 _KINDS: Final[dict[str, type[Any]]] = {
-    CELL: CellFrame, COUNTER: CounterFrame, LOG: LogFrame, ENTRIES: EntriesFrame, LIVE: LiveFrame,
-    ARRIVALS: ArrivalsFrame,
+    CELL: CellFrame, COUNTER: CounterFrame, LOG: LogFrame, ENTRIES: EntriesFrame, VERSION: VersionFrame,
+    LIVE: LiveFrame, ARRIVALS: ArrivalsFrame,
 }  # fmt: skip
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     HEAD: (str, int, str, str, str, str, str, int, int, str), CELL: (str, str, int, bytes), COUNTER: (str, str, int),
-    LOG: (str, str, int), ENTRIES: (str, str, int, tuple), LIVE: (str, tuple), ARRIVALS: (str, str, tuple),
-    END: (str, int, bytes),
+    LOG: (str, str, int), ENTRIES: (str, str, int, tuple), VERSION: (str, bytes), LIVE: (str, tuple),
+    ARRIVALS: (str, str, tuple), END: (str, int, bytes),
 }  # fmt: skip
 
 
@@ -235,7 +242,7 @@ class RunFileReader:
         try:
             scan(body)
             found: Any = _msgpack.unpackb(body, use_list=False)
-        except Exception as error:
+        except Exception as error:  # msgpack raises whatever the bytes make it raise
             raise self._damaged(f"there is no frame at byte {start}") from error
         values = cast("tuple[Any, ...]", found)
         if type(values) is not tuple:

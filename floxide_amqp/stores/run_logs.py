@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.log_records import AuditRecord, ErrorRecord, HistoryEntry
 from floxide_amqp.core.moments import Moment
-from floxide_amqp.core.records import AuditRecord, ErrorRecord, HistoryEntry
 from floxide_amqp.exceptions import DefinitionError
 from floxide_amqp.ports.key_value import Key, LogPage, LogRange
 from floxide_amqp.stores import keys

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.kin import Kin
-from floxide_amqp.core.records import COUNT_NAMES, RunCounts, RunHeader, RunState, Tombstone
+from floxide_amqp.core.records import RunHeader, RunState, Tombstone
+from floxide_amqp.core.run_counts import COUNT_NAMES, RunCounts
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Entry, IndexRange, Key, Read, Snapshot
@@ -145,8 +146,8 @@ class RunStore:
         if tombstone is None:
             return RunNotFoundError(run_id=run_id)
         return RunDeletedError(
-            run_id=run_id, status=tombstone.status.value, ended_at=_instant(tombstone.ended_at_ms),
-            deleted_at=_instant(tombstone.deleted_at_ms),
+            run_id=run_id, status=tombstone.status.value, ended_at=at(tombstone.ended_at_ms),
+            deleted_at=at(tombstone.deleted_at_ms),
         )  # fmt: skip
 
     async def outputs(self, run_id: RunId, *, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
@@ -211,7 +212,3 @@ def read_header(run_id: RunId, data: bytes) -> RunHeader:
     if header.run_id != run_id:
         raise UnreadableRecordError(place="/".join(key), problem=f"It is the header of run {header.run_id!r}.")
     return header
-
-
-def _instant(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, tz=UTC)

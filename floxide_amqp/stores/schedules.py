@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import Timer, TimerKind
 from floxide_amqp.core.schedules import Occasion, Overlap, PlannedRun, RunTemplate, ScheduleSpec, ScheduleState, Settled
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import CodecError, NewerFormatError
 from floxide_amqp.ports.key_value import (
     ABSENT,
@@ -29,7 +29,7 @@ from floxide_amqp.ports.key_value import (
     Read,
     Write,
 )
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, schedule_keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.packing import ARRAY, BOOL, BYTES, INT, NONE, STR, Shape, pack_record, unpack_record
 from floxide_amqp.stores.record_codec import encode_timer_value
@@ -76,8 +76,8 @@ class ScheduleStore:
         Raises:
             UnreadableRecordError: It cannot be read.
         """
-        wanted = (keys.schedule_spec(name), keys.schedule_state(name))
-        read = Read(slot=slot_of(keys.schedule_partition(name)), cells=wanted)
+        wanted = (schedule_keys.schedule_spec(name), schedule_keys.schedule_state(name))
+        read = Read(slot=slot_of(schedule_keys.schedule_partition(name)), cells=wanted)
         spec, state = (await self._session.read(read)).cells
         if not spec.version or not state.version:
             return None
@@ -89,7 +89,7 @@ class ScheduleStore:
 
     async def names(self, *, after: str = "", limit: int = 100) -> list[str]:
         """Return the names of schedules, in order, behind one of them."""
-        found = await self._session.scan(IndexRange(keys.SCHEDULES, after=after, limit=limit))
+        found = await self._session.scan(IndexRange(schedule_keys.SCHEDULES, after=after, limit=limit))
         return [entry.entry for entry in found]
 
     async def write(self, spec: ScheduleSpec, state: ScheduleState, before: StoredSchedule | None) -> bool:
@@ -101,14 +101,14 @@ class ScheduleStore:
             before: The schedule as it was read; None for a new one.
         """
         name, token = spec.name, self._session.new_token()
-        partition, witness = keys.schedule_partition(name), keys.schedule_state(name)
+        partition, witness = schedule_keys.schedule_partition(name), schedule_keys.schedule_state(name)
         checks = (
-            Check(keys.schedule_spec(name), ABSENT if before is None else before.spec_version),
+            Check(schedule_keys.schedule_spec(name), ABSENT if before is None else before.spec_version),
             Check(witness, ABSENT if before is None else before.state_version),
         )
         writes: list[Write] = [Put(witness, encode_progress(state, token))]
         if before is None or before.spec != spec:
-            writes += [Put(keys.schedule_spec(name), encode_spec(spec)), Enter(keys.SCHEDULES, name)]
+            writes += [Put(schedule_keys.schedule_spec(name), encode_spec(spec)), Enter(schedule_keys.SCHEDULES, name)]
         if before is not None and before.state.timer_ms:
             writes.append(Leave(keys.TIMERS, keys.timer_entry(timer_of(name, before.state))))
         writes += timer_writes(name, state)
@@ -118,12 +118,12 @@ class ScheduleStore:
     async def delete(self, stored: StoredSchedule) -> bool:
         """Forget a schedule; return whether nobody else was faster."""
         name = stored.spec.name
-        spec, state = keys.schedule_spec(name), keys.schedule_state(name)
-        writes: list[Write] = [Delete(spec), Delete(state), Leave(keys.SCHEDULES, name)]
+        spec, state = schedule_keys.schedule_spec(name), schedule_keys.schedule_state(name)
+        writes: list[Write] = [Delete(spec), Delete(state), Leave(schedule_keys.SCHEDULES, name)]
         if stored.state.timer_ms:
             writes.append(Leave(keys.TIMERS, keys.timer_entry(timer_of(name, stored.state))))
         batch = Batch(
-            slot=slot_of(keys.schedule_partition(name)),
+            slot=slot_of(schedule_keys.schedule_partition(name)),
             checks=(Check(spec, stored.spec_version), Check(state, stored.state_version)), writes=tuple(writes),
         )  # fmt: skip
         return not isinstance(await self._session.commit(batch), Conflict)
@@ -137,7 +137,7 @@ class ScheduleStore:
 def timer_of(name: str, state: ScheduleState) -> Timer:
     """Return the timer that goes with a schedule's state."""
     return Timer(
-        due_ms=state.timer_ms, run_id=keys.schedule_partition(name), kind=TimerKind.SCHEDULE, turn=state.number
+        due_ms=state.timer_ms, run_id=schedule_keys.schedule_partition(name), kind=TimerKind.SCHEDULE, turn=state.number
     )  # fmt: skip
 
 
@@ -155,10 +155,11 @@ def copied_schedule(name: str, spec: Cell, state: Cell) -> tuple[Write, ...]:
     Raises:
         UnreadableRecordError: It cannot be read.
     """
-    spec_key, state_key = keys.schedule_spec(name), keys.schedule_state(name)
+    spec_key, state_key = schedule_keys.schedule_spec(name), schedule_keys.schedule_state(name)
     read = read_record(decode_progress, state.value, state_key)
     return (
-        Put(spec_key, spec.value), Put(state_key, state.value), Enter(keys.SCHEDULES, name), *timer_writes(name, read)
+        Put(spec_key, spec.value), Put(state_key, state.value),
+        Enter(schedule_keys.SCHEDULES, name), *timer_writes(name, read)
     )  # fmt: skip
 
 

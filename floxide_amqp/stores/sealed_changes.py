@@ -11,6 +11,7 @@ from floxide_amqp.core.compensation import undoing_id
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin_changes import PutChild
+from floxide_amqp.core.log_changes import AppendCompensable, AppendDelta, AppendError
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.stores import keys
@@ -45,7 +46,11 @@ def sealed_changes(sealing: Sealing, run_id: RunId, changes: Iterable[c.Change])
         CodecError: A codec fails.
     """
     table = _SEALED if sealing.is_on else _TAKEN_OVER
-    return tuple([table[type(each)](sealing, run_id, each) if type(each) in table else each for each in changes])
+    sealed: list[c.Change] = []
+    for change in changes:
+        seal = table.get(type(change))
+        sealed.append(change if seal is None else seal(sealing, run_id, change))
+    return tuple(sealed)
 
 
 def bytes_carried(changes: Iterable[c.Change]) -> int:
@@ -54,7 +59,7 @@ def bytes_carried(changes: Iterable[c.Change]) -> int:
     for change in changes:
         if isinstance(change, c.PutItem):
             total += len(change.item.input.payload)
-        elif isinstance(change, c.AppendDelta):
+        elif isinstance(change, AppendDelta):
             total += len(change.delta)
         elif isinstance(change, c.Arrive | c.ArriveAt):
             total += len(change.payload)
@@ -143,23 +148,23 @@ def _sealed_error(sealing: Sealing, run_id: RunId, kind: str, name: str, error: 
     )
 
 
-def _append_error(sealing: Sealing, run_id: RunId, change: c.AppendError) -> c.Change:
+def _append_error(sealing: Sealing, run_id: RunId, change: AppendError) -> c.Change:
     record = change.record
-    return c.AppendError(
+    return AppendError(
         replace(record, error=_sealed_error(sealing, run_id, ERROR, name_of_error(record), record.error))
     )
 
 
-def _append_delta(sealing: Sealing, run_id: RunId, change: c.AppendDelta) -> c.Change:
-    return c.AppendDelta(change.item_id, sealing.seal(change.delta, Place(run_id, DELTA, change.item_id)))
+def _append_delta(sealing: Sealing, run_id: RunId, change: AppendDelta) -> c.Change:
+    return AppendDelta(change.item_id, sealing.seal(change.delta, Place(run_id, DELTA, change.item_id)))
 
 
-def _append_compensable(sealing: Sealing, run_id: RunId, change: c.AppendCompensable) -> c.Change:
+def _append_compensable(sealing: Sealing, run_id: RunId, change: AppendCompensable) -> c.Change:
     step = change.step
     if step.output is None:
         return change
     place = Place(run_id, INPUT, undoing_id(run_id, step.item_id))  # there it goes as it is, without a key
-    return c.AppendCompensable(replace(step, output=sealing.seal(step.output, place)))
+    return AppendCompensable(replace(step, output=sealing.seal(step.output, place)))
 
 
 def _arrive(sealing: Sealing, run_id: RunId, change: c.Arrive) -> c.Change:
@@ -217,9 +222,9 @@ _SEALED: Final = cast(
         c.PutItem: _put_item,
         c.PutHeader: _put_header,
         c.PutRun: _put_run,
-        c.AppendError: _append_error,
-        c.AppendDelta: _append_delta,
-        c.AppendCompensable: _append_compensable,
+        AppendError: _append_error,
+        AppendDelta: _append_delta,
+        AppendCompensable: _append_compensable,
         c.Arrive: _arrive,
         c.ArriveAt: _arrive_at,
         c.PutPage: _put_page,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import ErrorRecord
+from floxide_amqp.core.log_records import ErrorRecord
 from floxide_amqp.stores.sealed import Place
 
 RUN_INPUT: Final = "input of the run"

@@ -8,7 +8,8 @@ from dataclasses import replace
 from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import ChildRecord
-from floxide_amqp.core.records import ErrorRecord, Mail, Routed, RunHeader, RunState, Scope, WorkItem
+from floxide_amqp.core.log_records import ErrorRecord
+from floxide_amqp.core.records import Mail, Routed, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores.sealed import Layer, Place, Sealed, SealedText, Unsealed, unwrap
 from floxide_amqp.stores.sealed_places import (

@@ -77,7 +77,7 @@ class Sealing:
         for codec in self._codecs:
             try:
                 body = codec.encode(data, place.bound)
-            except Exception as error:
+            except Exception as error:  # a codec may be the user's, and raise anything
                 raise CodecError(f"The codec {codec.name!r} failed to encode: {type(error).__name__}.") from error
             if body is not None:
                 data = wrap(Layer(codec.name, codec.key_id, body))
@@ -126,7 +126,7 @@ class Sealing:
             ) from error
         except CodecError:
             raise
-        except Exception as error:
+        except Exception as error:  # a codec may be the user's, and raise anything
             raise CodecError(f"The codec {codec.name!r} failed to decode it: {type(error).__name__}.") from error
 
     def lacks(self, data: bytes) -> Layer | None:

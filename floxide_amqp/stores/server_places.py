@@ -10,7 +10,7 @@ from typing import Final
 from floxide_amqp.core.ids import SYSTEM_SLOT
 from floxide_amqp.exceptions import ReshardingError
 from floxide_amqp.ports.key_value import ABSENT, Batch, Cell, Check, Committed, Delete, IndexRange, Leave, Put, Read
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.identity import IDENTITY
 from floxide_amqp.stores.places import (
     ALONE,
@@ -206,7 +206,7 @@ class ServerPlaces:
             for source in self._servers:
                 if source is not target:
                     await copy_versions(source.session, target.session)
-                    await TaskQueueStore(target.session).note(await TaskQueueStore(source.session).known())
+                    await TaskQueueStore(target.session).take_over(TaskQueueStore(source.session))
 
     # --- a server that leaves
 
@@ -230,7 +230,7 @@ class ServerPlaces:
 
 
 async def _has_runs(server: Server) -> bool:
-    for index in (keys.RUNS, keys.TOMBSTONES, keys.CONDEMNED):
+    for index in (run_list_keys.RUNS, keys.TOMBSTONES, keys.CONDEMNED):
         if await server.session.scan(IndexRange(index, limit=1)):
             return True
     return False

@@ -37,12 +37,13 @@ from floxide_amqp.ports.key_value import (
     RecordKind,
     Write,
 )
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, parked_keys, run_list_keys, schedule_keys, source_keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import attribute_index, decode_attributes
+from floxide_amqp.stores.checked_file import ATTRIBUTES, HEADER
 from floxide_amqp.stores.claims import CLAIM_PREFIX, copy_claim
 from floxide_amqp.stores.exporting import RunExport
-from floxide_amqp.stores.importing import ATTRIBUTES, HEADER, RunImport
+from floxide_amqp.stores.importing import RunImport
 from floxide_amqp.stores.limit_keys import copy_limit
 from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.own_entries import own_entries
@@ -62,9 +63,10 @@ OF_THE_DELETED: Final = (keys.CONDEMNED, keys.TOMBSTONES, keys.RUNS_ASIDE)
 """Indexes whose entries go with tombstones."""
 
 KNOWN: Final = (
-    keys.RUNS, *OF_THE_DELETED, keys.TIMERS, keys.SET_ASIDE, keys.DEAD_LETTERS, keys.LETTERS, keys.SCHEDULES,
-    keys.LIMITS, keys.RATES, keys.SOURCES,
-    *(index for status in RunStatus for index in (keys.runs_with_status(status), keys.ended_runs(status))),
+    run_list_keys.RUNS, *OF_THE_DELETED, keys.TIMERS, keys.SET_ASIDE, keys.DEAD_LETTERS, keys.LETTERS,
+    keys.LIMITS, keys.RATES, schedule_keys.SCHEDULES, source_keys.SOURCES,
+    *(run_list_keys.runs_with_status(status) for status in RunStatus),
+    *(run_list_keys.ended_runs(status) for status in RunStatus),
 )  # fmt: skip
 """Indexes over all runs whose names are known; the others are named after workflows, task queues and workers."""
 
@@ -148,7 +150,7 @@ class SlotMove:
         return {run_id: each for run_id, each in held.items() if run_id not in self._copied}
 
     async def _copy_one(self, run_id: RunId, lists: Sequence[Write]) -> None:
-        if (schedule := keys.schedule_of(run_id)) is not None:
+        if (schedule := schedule_keys.schedule_of(run_id)) is not None:
             await self._copy_schedule(schedule)
             return
         if run_id.startswith(LIMIT_PREFIX):
@@ -160,8 +162,8 @@ class SlotMove:
         if run_id.startswith(RATE_PREFIX):
             await copy_rate(self.source, self.target, run_id)
             return
-        if (name := keys.source_of(run_id)) is not None:
-            self._indexes.add(keys.open_runs_of_source(name))
+        if (name := source_keys.source_of(run_id)) is not None:
+            self._indexes.add(source_keys.open_runs_of_source(name))
             await copy_source(self.source, self.target, name)
             return
         cells = (keys.header(run_id), keys.state(run_id), keys.tombstone(run_id), keys.imported(run_id))
@@ -178,7 +180,7 @@ class SlotMove:
             await self.target.commit(batch)  # a conflict tells that it is there
 
     async def _copy_schedule(self, name: str) -> None:
-        cells = (keys.schedule_spec(name), keys.schedule_state(name))
+        cells = (schedule_keys.schedule_spec(name), schedule_keys.schedule_state(name))
         spec, state = await self._cells(self.source, cells)
         if spec.version and state.version:
             writes = copied_schedule(name, spec, state)
@@ -207,7 +209,7 @@ class SlotMove:
                 continue
             with suppress(CodecError):
                 if frame.name == HEADER:
-                    self._indexes.add(keys.runs_of_workflow(codec.decode_header(frame.value).workflow))
+                    self._indexes.add(run_list_keys.runs_of_workflow(codec.decode_header(frame.value).workflow))
                 elif frame.name == ATTRIBUTES:
                     attributes = decode_attributes(frame.value)
                     self._indexes |= {attribute_index(name, value) for name, value in attributes.items()}
@@ -224,7 +226,7 @@ class SlotMove:
                 self._note_queue(queue)
 
     def _note_queue(self, queue: str) -> None:
-        self._indexes |= {keys.messages(queue), keys.parked(queue)}
+        self._indexes |= {keys.messages(queue), parked_keys.parked(queue)}
 
     async def _of_the_deleted(self) -> dict[RunId, list[Write]]:
         """Return the entries that go with tombstones."""
@@ -234,7 +236,7 @@ class SlotMove:
             while entries := await self._page(index, after):
                 for entry in entries:
                     original = keys.run_aside(entry.entry)[1] if index == keys.RUNS_ASIDE else entry.entry
-                    found[keys.time_and_run(original)[1]].append(Enter(index, entry.entry, entry.value))
+                    found[run_list_keys.time_and_run(original)[1]].append(Enter(index, entry.entry, entry.value))
                 after = entries[-1].entry
         return found
 

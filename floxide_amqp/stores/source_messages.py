@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from floxide_amqp.core.sources import SourceMessage
 from floxide_amqp.exceptions import CodecError
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import source_keys
 from floxide_amqp.stores.encoding import pack, unpack
 from floxide_amqp.stores.sealed import Place
 from floxide_amqp.stores.sealed_places import SOURCE_MESSAGE
@@ -57,4 +57,4 @@ def _packable(value: object) -> object:
 
 
 def _place(source: str, quarantine_id: str) -> Place:
-    return Place(keys.source_partition(source), SOURCE_MESSAGE, quarantine_id)
+    return Place(source_keys.source_partition(source), SOURCE_MESSAGE, quarantine_id)

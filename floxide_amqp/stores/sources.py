@@ -26,7 +26,7 @@ from floxide_amqp.ports.key_value import (
     Read,
     Write,
 )
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, source_keys
 from floxide_amqp.stores.damage import read_record
 from floxide_amqp.stores.packing import BOOL, BYTES, INT, STR, Shape, pack_record, unpack_record
 from floxide_amqp.stores.session import Session
@@ -73,7 +73,7 @@ class SourceStore:
             UnreadableRecordError: It cannot be read.
         """
         cells, counters = cells_of(name), counters_of(name)
-        read = Read(slot=slot_of(keys.source_partition(name)), cells=cells, counters=counters)
+        read = Read(slot=slot_of(source_keys.source_partition(name)), cells=cells, counters=counters)
         found = await self._session.read(read)
         spec, control, problem, latest, position = found.cells
         if not spec.version:
@@ -88,19 +88,24 @@ class SourceStore:
             control_version=control.version,
         )  # fmt: skip
 
-    async def control(self, name: str) -> SourceControl:
-        """Return what is wanted of a source.
+    async def steering(self, name: str) -> tuple[SourceControl, SourceProblem, int]:
+        """Return what is wanted of a source, what keeps it from its items, and the version of the cell that says so.
 
         Raises:
             UnreadableRecordError: It cannot be read.
         """
-        key = cells_of(name)[1]
-        (cell,) = (await self._session.read(Read(slot=slot_of(keys.source_partition(name)), cells=(key,)))).cells
-        return read_record(_decode_control, cell.value, key) if cell.version else SourceControl()
+        wanted = cells_of(name)[1:3]
+        found = await self._session.read(Read(slot=slot_of(source_keys.source_partition(name)), cells=wanted))
+        control, problem = found.cells
+        return (
+            read_record(_decode_control, control.value, wanted[0]) if control.version else SourceControl(),
+            read_record(_decode_problem, problem.value, wanted[1]) if problem.version else SourceProblem(),
+            problem.version,
+        )
 
     async def names(self, *, after: str = "", limit: int = 100) -> list[str]:
         """Return the names of sources, in order, behind one of them."""
-        found = await self._session.scan(IndexRange(keys.SOURCES, after=after, limit=limit))
+        found = await self._session.scan(IndexRange(source_keys.SOURCES, after=after, limit=limit))
         return [entry.entry for entry in found]
 
     async def put(self, spec: SourceSpec) -> None:
@@ -109,13 +114,13 @@ class SourceStore:
         if found is not None and found.spec == spec:
             return
         record = pack_record(SPEC, spec.name, spec.kind, spec.workflow, spec.version, spec.origin)
-        await self._commit(spec.name, Put(cells_of(spec.name)[0], record), Enter(keys.SOURCES, spec.name))
+        await self._commit(spec.name, Put(cells_of(spec.name)[0], record), Enter(source_keys.SOURCES, spec.name))
 
     async def put_control(self, name: str, control: SourceControl, version: int) -> bool:
         """Say what is wanted of a source; return whether nobody else was faster."""
         key = cells_of(name)[1]
         batch = Batch(
-            slot=slot_of(keys.source_partition(name)), checks=(Check(key, version or ABSENT),),
+            slot=slot_of(source_keys.source_partition(name)), checks=(Check(key, version or ABSENT),),
             writes=(Put(key, pack_record(CONTROL, control.paused, control.note)),),
         )  # fmt: skip
         return not isinstance(await self._session.commit(batch), Conflict)
@@ -138,13 +143,13 @@ class SourceStore:
         await self._commit(
             name, *(Add(key, amount) for key, amount in amounts if amount),
             Put(cells_of(name)[3], pack_record(LATEST, at_ms)),
-            *(Enter(keys.open_runs_of_source(name), run_id) for run_id in started),
+            *(Enter(source_keys.open_runs_of_source(name), run_id) for run_id in started),
         )  # fmt: skip
 
     async def position(self, name: str) -> tuple[bytes, str, int]:
         """Return how far a source's iterator is, encoded, who has it, and the version of the cell that says so."""
         key = cells_of(name)[4]
-        (cell,) = (await self._session.read(Read(slot=slot_of(keys.source_partition(name)), cells=(key,)))).cells
+        (cell,) = (await self._session.read(Read(slot=slot_of(source_keys.source_partition(name)), cells=(key,)))).cells
         if not cell.version:
             return b"", "", 0
         position, holder = read_record(_decode_position, cell.value, key)
@@ -154,44 +159,44 @@ class SourceStore:
         """Say how far a source's iterator is and who has it; return whether nobody else was faster."""
         key = cells_of(name)[4]
         batch = Batch(
-            slot=slot_of(keys.source_partition(name)), checks=(Check(key, version or ABSENT),),
+            slot=slot_of(source_keys.source_partition(name)), checks=(Check(key, version or ABSENT),),
             writes=(Put(key, pack_record(POSITION, position, holder)),),
         )  # fmt: skip
         return not isinstance(await self._session.commit(batch), Conflict)
 
     async def open_runs(self, name: str, *, after: str = "", limit: int = 500) -> list[RunId]:
         """Return runs that are listed as open, in order, behind one of them."""
-        wanted = IndexRange(keys.open_runs_of_source(name), after=after, limit=limit)
-        found = await self._session.read(Read(slot=slot_of(keys.source_partition(name)), indexes=(wanted,)))
+        wanted = IndexRange(source_keys.open_runs_of_source(name), after=after, limit=limit)
+        found = await self._session.read(Read(slot=slot_of(source_keys.source_partition(name)), indexes=(wanted,)))
         return [RunId(entry.entry) for entry in found.indexes[0]]
 
     async def forget_runs(self, name: str, run_ids: Sequence[RunId]) -> None:
         """List runs as open no more."""
-        await self._commit(name, *(Leave(keys.open_runs_of_source(name), run_id) for run_id in run_ids))
+        await self._commit(name, *(Leave(source_keys.open_runs_of_source(name), run_id) for run_id in run_ids))
 
     async def _commit(self, name: str, *writes: Write) -> None:
-        await self._session.commit(Batch(slot=slot_of(keys.source_partition(name)), writes=writes))
+        await self._session.commit(Batch(slot=slot_of(source_keys.source_partition(name)), writes=writes))
 
 
 def cells_of(name: str) -> tuple[Key, Key, Key, Key, Key]:
     """The cells of what a source is, what is wanted of it, what it met, when its latest item came, how far it is."""
-    at = keys.source_partition(name)
+    at = source_keys.source_partition(name)
     return Key(at, "source"), Key(at, "control"), Key(at, "problem"), Key(at, "latest"), Key(at, "position")
 
 
 def counters_of(name: str) -> tuple[Key, ...]:
     """The counters of what became of a source's items."""
-    partition = keys.source_partition(name)
+    partition = source_keys.source_partition(name)
     return tuple(keys.count(partition, each) for each in COUNTED)
 
 
 async def copy_source(source: Session, target: Session, name: str) -> None:
     """Copy a source from one server to another that has nothing of it; what it is comes last, and makes it whole."""
-    slot, cells, counters = slot_of(keys.source_partition(name)), cells_of(name), counters_of(name)
+    slot, cells, counters = slot_of(source_keys.source_partition(name)), cells_of(name), counters_of(name)
     found = await source.read(Read(slot=slot, cells=cells, counters=counters))
     if not found.cells[0].version:
         return
-    index, after = keys.open_runs_of_source(name), ""
+    index, after = source_keys.open_runs_of_source(name), ""
     while True:
         wanted = IndexRange(index, after=after, limit=COPIED_AT_ONCE)
         entries = (await source.read(Read(slot=slot, indexes=(wanted,)))).indexes[0]
@@ -201,7 +206,7 @@ async def copy_source(source: Session, target: Session, name: str) -> None:
         after = entries[-1].entry
     copied = tuple(Put(key, cell.value) for key, cell in zip(cells, found.cells, strict=True) if cell.version)
     added = tuple(Add(key, amount) for key, amount in zip(counters, found.counters, strict=True) if amount)
-    writes: tuple[Write, ...] = (*copied, *added, Enter(keys.SOURCES, name))
+    writes: tuple[Write, ...] = (*copied, *added, Enter(source_keys.SOURCES, name))
     await target.commit(Batch(slot=slot, checks=(Check(cells[0], ABSENT),), writes=writes))  # or it is there
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from floxide_amqp.core.ids import SLOT_COUNT, SYSTEM_SLOT, RunId, Slot
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.ports.key_value import Entry, IndexRange, Read, RecordInfo, RecordKind
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys, schedule_keys, source_keys
 from floxide_amqp.stores.session import Session
 
 PAGE: Final = 1_000
@@ -30,9 +30,10 @@ STATUSES: Final = tuple(status for status in RunStatus if status is not RunStatu
 OPEN: Final = tuple(status for status in STATUSES if not status.is_terminal)
 
 LISTS: Final = (
-    keys.RUNS, *(keys.ended_runs(status) for status in STATUSES if status.is_terminal), keys.CONDEMNED, keys.TOMBSTONES,
-    keys.RUNS_ASIDE, keys.TIMERS, keys.SET_ASIDE, keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS, keys.LETTERS,
-    keys.SCHEDULES, keys.SOURCES,
+    run_list_keys.RUNS, *(run_list_keys.ended_runs(status) for status in STATUSES if status.is_terminal),
+    keys.CONDEMNED, keys.TOMBSTONES, keys.RUNS_ASIDE, keys.TIMERS, keys.SET_ASIDE,
+    keys.WORKERS, keys.QUARANTINE, keys.DEAD_LETTERS, keys.LETTERS,
+    schedule_keys.SCHEDULES, source_keys.SOURCES,
 )  # fmt: skip
 """Indexes over all runs whose names are known, but those by status."""
 
@@ -183,9 +184,11 @@ class _Survey:
     async def lists(self) -> None:
         """Count the lists that span all runs, and find the oldest open run."""
         for index in LISTS:
-            await self._list(index, times=2 if index == keys.RUNS else 1)  # each run is listed under its workflow too
+            await self._list(
+                index, times=2 if index == run_list_keys.RUNS else 1
+            )  # each run is listed under its workflow too
         for status in STATUSES:
-            count = await self._list(keys.runs_with_status(status))
+            count = await self._list(run_list_keys.runs_with_status(status))
             if count:
                 self.found.runs[status.value] = count
         oldest = [run for status in OPEN if (run := await self._oldest(status)) is not None]
@@ -204,8 +207,10 @@ class _Survey:
         return count.records
 
     async def _oldest(self, status: RunStatus) -> OldestRun | None:
-        for entry in await self._session.scan(IndexRange(keys.runs_with_status(status), limit=1, reverse=True)):
-            return OldestRun(keys.run_of(entry.entry), status, keys.created_at_ms(entry.entry))
+        for entry in await self._session.scan(
+            IndexRange(run_list_keys.runs_with_status(status), limit=1, reverse=True)
+        ):
+            return OldestRun(run_list_keys.run_of(entry.entry), status, run_list_keys.created_at_ms(entry.entry))
         return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import DeadLetter
+from floxide_amqp.core.message_records import DeadLetter
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.ports.key_value import Batch, Enter, Put
 from floxide_amqp.stores import keys

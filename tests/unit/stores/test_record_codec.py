@@ -13,23 +13,12 @@ from hypothesis import strategies as st
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.kin import ChildRecord, OnClose, ParentLink
 from floxide_amqp.core.letters import Letter
-from floxide_amqp.core.records import (
-    Envelope,
-    ErrorRecord,
-    HistoryEntry,
-    ItemInput,
-    Probe,
-    Routed,
-    RunFailure,
-    RunHeader,
-    RunState,
-    Scope,
-    Timer,
-    TimerKind,
-    WorkerRecord,
-    WorkItem,
-)
+from floxide_amqp.core.log_records import ErrorRecord, HistoryEntry
+from floxide_amqp.core.message_records import Envelope, Probe
+from floxide_amqp.core.records import ItemInput, Routed, RunFailure, RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.timers import Timer, TimerKind
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec

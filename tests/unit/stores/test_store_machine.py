@@ -19,19 +19,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from floxide_amqp import Context, EventLog, Sum, Union
 from floxide_amqp.core import changes as c
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.context import ContextState, context_to_plain, delta_of
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
-from floxide_amqp.core.records import (
-    HistoryEntry,
-    ItemInput,
-    Quarantined,
-    RunHeader,
-    RunState,
-    Timer,
-    TimerKind,
-    WorkItem,
-)
+from floxide_amqp.core.log_changes import AppendDelta, AppendHistory
+from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.message_records import Quarantined
+from floxide_amqp.core.place_changes import DropTimer, EnterMessage, EnterOwner, LeaveMessage, LeaveOwner, SetTimer
+from floxide_amqp.core.records import ItemInput, RunHeader, RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.sqlite import SqliteKeyValueStore, Synchronous
 from floxide_amqp.ports.clock import SystemClock
@@ -105,7 +102,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.looks = 0
         self.caches: list[tuple[ContextState[Told], int]] = []
         state = RunState(status=RunStatus.PENDING, updated_at_ms=0)
-        begun = self.commit((c.EpochIs(0),), (c.PutHeader(self.header), c.PutRun(state, None), self.put(0)), ITEMS[0])
+        begun = self.commit((EpochIs(0),), (c.PutHeader(self.header), c.PutRun(state, None), self.put(0)), ITEMS[0])
         assert isinstance(begun, Committed)
         self.turns[ITEMS[0]] = 1
 
@@ -158,8 +155,8 @@ class StoreMachine(RuleBasedStateMachine):
         )  # fmt: skip
         delta = self.tell(n, name, from_view=view)
         checked = turn + (1 if is_stale else 0)
-        changes = (put, c.AppendDelta(item_id, delta), c.AppendHistory(entry), c.Count("completed", 1))
-        outcome = self.commit((c.TurnIs(item_id, checked),), changes, item_id)
+        changes = (put, AppendDelta(item_id, delta), AppendHistory(entry), c.Count("completed", 1))
+        outcome = self.commit((TurnIs(item_id, checked),), changes, item_id)
         if is_stale:
             assert isinstance(outcome, Conflict)
             return
@@ -174,10 +171,10 @@ class StoreMachine(RuleBasedStateMachine):
         work: list[Awaitable[Any]] = []
         for number, name in enumerate(names):
             put = self.put(number, attempt=n, note=name)
-            delta = c.AppendDelta(ITEMS[number], self.tell(number, name))
+            delta = AppendDelta(ITEMS[number], self.tell(number, name))
             turn = self.turns.get(ITEMS[number], 0)
             work.append(
-                self.committed((c.TurnIs(ITEMS[number], turn),), (put, delta, c.Count("completed", 1)), ITEMS[number])
+                self.committed((TurnIs(ITEMS[number], turn),), (put, delta, c.Count("completed", 1)), ITEMS[number])
             )
             self.turns[ITEMS[number]], self.written[ITEMS[number]] = turn + 1, put.item
 
@@ -254,9 +251,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def change_message(self, at: int, number: int, *, leaves: bool) -> None:
         entry = f"{at:014d}:{ITEMS[number]}:1"
-        change = (
-            c.LeaveMessage(self.name, entry) if leaves else c.EnterMessage(self.name, entry, ITEMS[number], 1, WORKER)
-        )
+        change = LeaveMessage(self.name, entry) if leaves else EnterMessage(self.name, entry, ITEMS[number], 1, WORKER)
         await self.session.commit(self.writer.batch((), (change,)))
         (self.messages.discard if leaves else self.messages.add)(entry)
 
@@ -265,7 +260,7 @@ class StoreMachine(RuleBasedStateMachine):
         """A timer is set, or dropped."""
         item_id = WorkItemId("") if kind.is_of_run else ITEMS[number]
         timer = Timer(due_ms=at, run_id=self.run_id, item_id=item_id, kind=kind, turn=NEVER + number)
-        self.commit_plainly(c.DropTimer(timer) if leaves else c.SetTimer(timer))
+        self.commit_plainly(DropTimer(timer) if leaves else SetTimer(timer))
         self.timers = {each for each in self.timers if keys.timer_entry(each) != keys.timer_entry(timer)}
         if not leaves:
             self.timers.add(timer)
@@ -274,7 +269,7 @@ class StoreMachine(RuleBasedStateMachine):
     def own(self, number: int, *, leaves: bool) -> None:
         """A worker takes an item without a message, or lets it go."""
         owner = WorkerId(self.name)
-        self.commit_plainly(c.LeaveOwner(owner, ITEMS[number]) if leaves else c.EnterOwner(owner, ITEMS[number]))
+        self.commit_plainly(LeaveOwner(owner, ITEMS[number]) if leaves else EnterOwner(owner, ITEMS[number]))
         (self.owned.discard if leaves else self.owned.add)(ITEMS[number])
 
     def commit_plainly(self, change: c.Change) -> None:
@@ -371,7 +366,7 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Leave nothing to later examples in the indexes that span all runs."""
         for timer in self.timers:
-            self.commit_plainly(c.DropTimer(timer))
+            self.commit_plainly(DropTimer(timer))
 
 
 def compare(open_store: Callable[[], Awaitable[KeyValueStore]], *, examples: int, **options: Any) -> None:

@@ -53,8 +53,28 @@ async def test_a_description_is_kept_once_found_and_forgotten() -> None:
     await store.put("One@/x", "1", encode_description(description))
     assert await store.find("One@/x", "1") == description
     assert await store.all() == [("One@/x", "1")]
-    await store.remove("One@/x", "1")
+    stamp = (await store.stamps())["One@/x", "1"]
+    assert await store.remove("One@/x", "1", stamp=stamp)
     assert (await store.find("One@/x", "1"), await store.all()) == (None, [])
+
+
+async def test_a_description_that_is_written_again_meanwhile_is_not_forgotten() -> None:
+    store = VersionStore(session())
+    description = encode_description(describe_graph(One.graph))
+    for write in (store.put, store.offer):
+        await write("One@/x", "1", description)
+        stamp = (await store.stamps())["One@/x", "1"]
+        await write("One@/x", "1", description)
+        assert not await store.remove("One@/x", "1", stamp=stamp)
+        assert await store.read("One@/x", "1") == description
+
+
+async def test_a_description_that_is_offered_does_not_take_the_place_of_another() -> None:
+    store = VersionStore(session())
+    assert await store.read("One@/x", "1") is None
+    await store.offer("One@/x", "1", b"first")
+    await store.offer("One@/x", "1", b"second")
+    assert await store.read("One@/x", "1") == b"first"
 
 
 async def test_a_server_that_is_away_keeps_no_version_from_being_found() -> None:
