@@ -10,15 +10,17 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import Change, EnterMessage, LeaveMessage
+from floxide_amqp.core import moves, publish_moves
+from floxide_amqp.core.changes import Change
 from floxide_amqp.core.decisions import Decision, MessageAnchor, Outgoing, message_entry
 from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.limit_moves import runs_limited, with_ticket
-from floxide_amqp.core.priorities import Priority, level_of
-from floxide_amqp.core.records import Envelope, RunHeader, RunState, Scope, WorkItem
+from floxide_amqp.core.message_records import Envelope
+from floxide_amqp.core.place_changes import EnterMessage, LeaveMessage
+from floxide_amqp.core.priorities import TICKET_PRIORITIES, level_of
+from floxide_amqp.core.records import RunHeader, RunState, Scope, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
     OutcomeUnknownError,
@@ -34,6 +36,7 @@ from floxide_amqp.runtime.keyless import park_for_key
 from floxide_amqp.runtime.other_versions import Meeting, meet
 from floxide_amqp.runtime.owners import verdict_on_owner
 from floxide_amqp.runtime.publishing import publish
+from floxide_amqp.runtime.run_keys import RunKeys
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.setting_aside import set_aside
 from floxide_amqp.stores import keys
@@ -47,9 +50,6 @@ _log = get_logger("floxide_amqp.admission")
 
 MAX_TRIES = 20
 """Conflicts in a row before an admission gives the message back: somebody else is at the item all the time."""
-
-PRIORITIES = {Priority.HIGH: 8, Priority.NORMAL: 5, Priority.LOW: 2}
-"""Of tickets for concurrency keys, by the level of the item."""
 
 LOST_PER_DEATH = 10
 """An item that lost this many times more owners than may die on it is poison, even if it never died alone."""
@@ -116,6 +116,7 @@ class Admissions:
         self._limit_of = limit_of
         self._deaths = deaths
         self._reads = AdmissionReads(services)
+        self._run_keys = RunKeys(services)
 
     async def admit(self, envelope: Envelope, *, redelivered: bool) -> Admission:
         """Return what to do for a message.
@@ -181,7 +182,24 @@ class Admissions:
             return await self._park(found, item, turn, message, lacked)
         if found.broken is not None:
             return await self._set_aside(found, item, turn, message, str(found.broken))
+        if graph.options.concurrency is not None:
+            has_key = await self._run_keys.enter(found.header, found.epoch, item, turn, graph, message)
+            if has_key is not True:
+                return await self._without_key(found, item, turn, graph, has_key)
         is_first = bool(message.entry) and not (redelivered or envelope.recovered or item.deaths)
+        return await self._may_run(found, item, turn, graph, message, is_first=is_first)
+
+    async def _without_key(
+        self, found: Found, item: WorkItem, turn: int, graph: Graph, has_key: Exception | bool | None
+    ) -> Admission | None:
+        """The run of an item has not got its concurrency key: it waits for it, or the key cannot be told."""
+        if isinstance(has_key, Exception):
+            return await self._admitted(found, item, turn, graph, has_key)
+        return None if has_key is None else Dismissed(reason="run waits for its key", forget=False)
+
+    async def _may_run(
+        self, found: Found, item: WorkItem, turn: int, graph: Graph, message: MessageAnchor, *, is_first: bool
+    ) -> Admission | None:
         options = graph.nodes[item.node].options
         if options.concurrency is not None and runs_limited(item):
             return await self._limited(found, item, turn, graph, message)
@@ -193,7 +211,7 @@ class Admissions:
         """The chain stands at an item of another task queue, whose workers may have what this one lacks."""
         forget = (LeaveMessage(message.queue, message.entry),) if message.entry else ()
         now_ms = self._services.now_ms(found.header.run_id)
-        decision = moves.republish(item, turn, now_ms, self._services.name, forget)
+        decision = publish_moves.republish(item, turn, now_ms, self._services.name, forget)
         if isinstance(await self._services.commit(_writer(found.header), decision), Conflict):
             return None
         await publish(self._services, found.header, decision.effects.publish)
@@ -280,7 +298,7 @@ class Admissions:
         run_id = found.header.run_id
         return with_ticket(
             decision, run_id, item, found.epoch, turn, now_ms=self._services.now_ms(run_id), limit_id=limit_id,
-            priority=PRIORITIES[level_of(item.queue)],
+            priority=TICKET_PRIORITIES[level_of(item.queue)],
         )  # fmt: skip
 
     def _led(
@@ -327,12 +345,21 @@ class Admissions:
                 services.solitude.let_go(*place)
         return admission
 
-    async def _put_off(self, found: Found, item: WorkItem, turn: int, message: MessageAnchor) -> Admission | None:
+    async def _put_off(
+        self, found: Found, item: WorkItem, turn: int, message: MessageAnchor, pause_seconds: float = 0.0,
+        note: str = "",
+    ) -> Admission | None:  # fmt: skip
         """Something at work must end first, another suspect for instance: a timer publishes this one again."""
         services = self._services
         now_ms = services.now_ms(found.header.run_id)
-        due_ms = moves.next_try_ms(item, now_ms, round(1000 * services.timeouts.publish_retry))
-        decision = moves.repeat_publish(Outgoing(item, turn, message.entry), due_ms, found.header, services.name)
+        due_ms = publish_moves.next_try_ms(
+            item, now_ms, round(1000 * (pause_seconds or services.timeouts.publish_retry))
+        )
+        out = Outgoing(item, turn, message.entry)
+        if note and note != item.note:
+            decision = publish_moves.defer_publish(item, turn, due_ms, found.header, note, out)
+        else:
+            decision = publish_moves.repeat_publish(out, due_ms, found.header, services.name)
         if isinstance(await services.commit(_writer(found.header), decision), Conflict):
             return None
         if decision.effects.timer is not None:
@@ -342,7 +369,10 @@ class Admissions:
     async def _admitted(
         self, found: Found, item: WorkItem, turn: int, graph: Graph, verdict: Exception | None = None
     ) -> Admitted:
-        run = found.run if found.run is not None else CachedRun(found.header, graph, self._services.sealing)
+        run = found.run
+        if run is None:
+            sealing, is_raised = self._services.sealing, bool(found.state.version)
+            run = CachedRun(found.header, graph, sealing, is_raised=is_raised)
         return Admitted(
             run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,
             scope=await self.scope_of(run, item), unread=found.unread,
@@ -364,7 +394,7 @@ class Admissions:
             case Meeting.AGAIN:
                 return None
             case Meeting.LATER:
-                return await self._put_off(found, item, turn, message)
+                return await self._put_off(found, item, turn, message, met.pause_seconds, met.reason)
             case Meeting.SET_ASIDE:
                 return await self._set_aside(found, item, turn, message, met.reason)
             case Meeting.PARK:

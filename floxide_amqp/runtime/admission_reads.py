@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from floxide_amqp.core.ids import slot_of
-from floxide_amqp.core.records import Envelope, RunHeader, RunState
+from floxide_amqp.core.message_records import Envelope
+from floxide_amqp.core.records import RunHeader, RunState
 from floxide_amqp.exceptions import CodecError, MissingKeyError, NewerFormatError, StoreError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import IndexRange, Key, LogPage, LogRange, Read
@@ -93,7 +94,7 @@ class AdmissionReads:
             header = cached.header
         else:
             header = read_header(run_id, snapshot.cells[2].value)
-            cached = self._remember(header)
+            cached = self._remember(header, is_raised=bool(read_state.version))
         broken: CodecError | None = None
         lacked: Layer | None = None
         if cached is not None and cached.has_context:
@@ -137,6 +138,8 @@ class AdmissionReads:
             return broken
         return None
 
-    def _remember(self, header: RunHeader) -> CachedRun | None:
+    def _remember(self, header: RunHeader, *, is_raised: bool) -> CachedRun | None:
         graph = self._services.registry.find(header.workflow, header.version)
-        return None if graph is None else self._services.cache.add(CachedRun(header, graph, self._services.sealing))
+        if graph is None:
+            return None
+        return self._services.cache.add(CachedRun(header, graph, self._services.sealing, is_raised=is_raised))

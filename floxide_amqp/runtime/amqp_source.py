@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Generic, Literal
@@ -37,6 +38,14 @@ DEFAULT_MAX_BYTES: Final = 1024 * 1024
 MOST_BYTES: Final = 16 * 1024 * 1024
 """What `AmqpSource.max_bytes` can be: the longest value that a run can be given."""
 
+LONGEST_EXCHANGE: Final = 127
+"""Bytes of an exchange's name; the client library takes no more, nor other characters than these."""
+
+LONGEST_QUEUE: Final = 255
+
+PLAIN_NAME: Final = re.compile(r"[a-zA-Z0-9-_.:@#,/+ ]*")
+NAME_RULE: Final = "1 to {} characters: letters of ASCII, digits, blanks and -_.:@#,/+"
+
 ExchangeType = Literal["direct", "topic", "fanout"]
 
 
@@ -58,6 +67,14 @@ class Binding:
     def __post_init__(self) -> None:
         if not self.exchange:
             raise DefinitionError("Binding('', …): the default exchange cannot be bound; every queue hears it anyway.")
+        if len(self.exchange) > LONGEST_EXCHANGE or not PLAIN_NAME.fullmatch(self.exchange):
+            raise DefinitionError(
+                f"Binding({self.exchange!r}, …): an exchange's name has to have {NAME_RULE.format(LONGEST_EXCHANGE)}."
+            )
+        if len(self.routing_key.encode("utf-8", "replace")) > LONGEST_QUEUE:
+            raise DefinitionError(
+                f"Binding({self.exchange!r}, {self.routing_key!r:.40}): a routing key has at most 255 bytes."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +142,8 @@ class AmqpSource(Generic[InT]):
 
     def __post_init__(self) -> None:
         check_source_name(self.name)
-        if not 0 < len(self.queue.encode()) <= 255:
-            raise self._refusal(f"queue={self.queue!r} has to have 1 to 255 bytes")
+        if not (0 < len(self.queue) <= LONGEST_QUEUE and PLAIN_NAME.fullmatch(self.queue)):
+            raise self._refusal(f"queue={self.queue!r} has to have {NAME_RULE.format(LONGEST_QUEUE)}")
         if self.arguments and self.declare is None:
             raise self._refusal("arguments=... are for a queue that it declares: give declare='quorum' as well")
         if self.priority is not None and not graph_of(self.workflow).options.priorities:

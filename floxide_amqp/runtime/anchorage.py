@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import Change, LeaveMessage, LeaveOwner
+from floxide_amqp.core.changes import Change
 from floxide_amqp.core.decisions import Anchor, MessageAnchor, OwnerAnchor
 from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkItemId
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
+from floxide_amqp.core.place_changes import LeaveMessage, LeaveOwner
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check, Conflict

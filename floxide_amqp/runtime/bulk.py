@@ -118,14 +118,17 @@ async def act_on_many(
         if on_progress is not None:
             on_progress(report)
 
-    async with asyncio.TaskGroup() as group:
-        async for found in all_runs(services, where):
-            report.matched += 1
-            if is_rehearsal:
-                continue
-            await pace.wait()
-            await places.acquire()
-            group.create_task(one(found.run.header.run_id))
+    try:
+        async with asyncio.TaskGroup() as group:
+            async for found in all_runs(services, where):
+                report.matched += 1
+                if is_rehearsal:
+                    continue
+                await pace.wait()
+                await places.acquire()
+                group.create_task(one(found.run.header.run_id))
+    except ExceptionGroup as several:  # what callers catch is the error itself
+        raise several.exceptions[0] from several
     return report
 
 

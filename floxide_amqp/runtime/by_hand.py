@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import AppendDelta, ContextLengthIs, EpochIs
-from floxide_amqp.core.context import Context, delta_of
+from floxide_amqp.core import moves, run_moves
+from floxide_amqp.core.bodies import is_at_work
+from floxide_amqp.core.commit_conditions import ContextLengthIs, EpochIs
+from floxide_amqp.core.context import delta_of
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import RunId, WorkItemId
+from floxide_amqp.core.log_changes import AppendDelta
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, ItemInput, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -32,9 +34,8 @@ from floxide_amqp.runtime.resuming import has_been_left_out, refuse_undone, resu
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import encode_payload, pack
 from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.parked_places import leave_parked
 from floxide_amqp.stores.runs import StoredRun
-
-C = TypeVar("C", bound=Context)
 
 EDITOR: Final = WorkItemId("by hand")
 """What stands in the context's log where a change was made by hand."""
@@ -134,7 +135,7 @@ async def complete_run(services: Services, run_id: RunId, output: Any, request: 
         state = run.state
         if state.status is not RunStatus.FAILED and (state.status.is_terminal or state.ends_as is not None):
             raise InvalidRunStateError(run_id=run_id, action="complete", status=state.status.value)
-        return moves.complete_run(run.header, state, run.epoch, services.now_ms(run_id), payloads, request.reason)
+        return run_moves.complete_run(run.header, state, run.epoch, services.now_ms(run_id), payloads, request.reason)
 
     done = await control(services, run_id, decide, request.noted(services, "complete"))
     await follow_end(services, done, ControlKind.STOP)
@@ -190,11 +191,12 @@ async def _find(services: Services, run: StoredRun, item_id: WorkItemId, action:
     item = stored.item
     if item.node not in graph.nodes or item.input.kind in (*OF_THE_ENGINE, InputKind.UNDO):
         raise WorkItemNotFoundError(run_id=run_id, item_id=item_id)
-    is_at_work = item.status is WorkItemStatus.IN_PROGRESS and run.state.status is RunStatus.PAUSED
-    if is_at_work or await has_been_left_out(services, run_id, item):
+    is_claimed = item.status is WorkItemStatus.IN_PROGRESS and run.state.status is RunStatus.PAUSED
+    is_busy = is_claimed or is_at_work(item)
+    if is_busy or await has_been_left_out(services, run_id, item):
         raise InvalidRunStateError(
             run_id=run_id, action=action, status=f"{run.status.value}, and item {item_id!r} is {item.status.value}",
-            cure="Wait until its worker has ended it." if is_at_work else "Its fan-out has ended without it.",
+            cure="Wait until its worker has ended it." if is_busy else "Its fan-out has ended without it.",
         )  # fmt: skip
     return _Found(run, stored, graph.nodes[item.node])
 
@@ -203,9 +205,11 @@ async def _put(services: Services, found: _Found, edited: WorkItem, *more: Any) 
     """Make an item pending as it was edited; return False if somebody else was faster."""
     run = found.run
     run_id = run.header.run_id
+    forget = leave_parked(found.stored.item, run.header.workflow, run.header.version)
     decision = moves.reset(
-        edited, found.stored.turn, run.state, run.epoch, services.now_ms(run_id), services.name, run_id=run_id
-    )
+        edited, found.stored.turn, run.state, run.epoch, services.now_ms(run_id), services.name, run_id=run_id,
+        forget=forget,
+    )  # fmt: skip
     decision = replace(decision, changes=(*decision.changes, *more))
     return not isinstance(await services.commit(run.writer, decision), Conflict)
 

@@ -37,17 +37,23 @@ MAX_SCOPES = 1_000
 class CachedRun:
     """One run as this worker knows it.
 
+    Args:
+        header: Its header.
+        graph: Its workflow.
+        sealing: Opens what users carry.
+        is_raised: Whether it has had another version, by which it may have called children and taken keys.
+
     Attributes:
         position: Log position that the context reaches.
         asked_for_at: When it was last asked for, by the event loop's clock.
         serial: Held by isolated steps that have conflicted too often, so that they go one at a time.
     """
 
-    def __init__(self, header: RunHeader, graph: Graph, sealing: Sealing = PLAIN) -> None:
+    def __init__(self, header: RunHeader, graph: Graph, sealing: Sealing = PLAIN, *, is_raised: bool = False) -> None:
         self._opened = delta_opener(sealing, header.run_id)
         self.header = header
         self.graph = graph
-        kin = Kin(header.parent, graph.has_children, graph.has_limits)
+        kin = Kin(header.parent, graph.has_children or is_raised, graph.has_limits or is_raised)
         told = ALONE if kin == ALONE else kin
         self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, told, header.version)
         self.position = 0

@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable
 
 from floxide_amqp.core.decisions import MessageAnchor
 from floxide_amqp.core.limit_moves import runs_limited
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admissions, Admitted, Dismissed
 from floxide_amqp.runtime.anchorage import Anchorage
+from floxide_amqp.runtime.execution import Interrupted
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.limits import Keys
 from floxide_amqp.runtime.long_steps import LongSteps
+from floxide_amqp.runtime.pace import NotYet
 from floxide_amqp.runtime.pacing import Pacing
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settlement import Again, Settlement
@@ -145,6 +147,10 @@ class Chain:
 
     async def _perform_and_settle(self, admitted: Admitted, handle: StepHandle) -> Admitted | Again | None:
         admitted, performed = await self._long_steps.perform(admitted, handle)
+        if isinstance(performed, NotYet):
+            if await self._pacing.put_off(admitted, self._anchorage, performed):
+                return None
+            performed = Interrupted()
         return await self._settlement.settle(admitted, performed, self._queues_to_keep())
 
     async def _step_back(self, conflicts: int) -> None:

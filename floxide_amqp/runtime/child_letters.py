@@ -26,12 +26,11 @@ from floxide_amqp.runtime import starting
 from floxide_amqp.runtime.children import start_letter_id, unpack_start
 from floxide_amqp.runtime.control_actions import cancel_run, pause_run
 from floxide_amqp.runtime.letters import payload_of
-from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.results import outputs_of
 from floxide_amqp.runtime.resuming import resume_run
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import child_keys
 from floxide_amqp.stores.runs import StoredRun
 
 PAGE: Final = 100
@@ -47,7 +46,11 @@ class StartChild:
     name: str = START
 
     async def deliver(self, services: Services, letter: Letter) -> bool:
-        """Store the child and send its first message."""
+        """Store the child and send its first message.
+
+        Raises:
+            UnreadableRecordError: What it says of the child cannot be decoded.
+        """
         try:
             request = unpack_start(payload_of(services, letter))
         except CodecError as error:
@@ -59,9 +62,7 @@ class StartChild:
             return True
         await self._follow(services, letter)
         if first is not None:
-            await services.broadcast(
-                ControlKind.START, header.run_id, workflow=header.workflow, version=header.version
-            )  # fmt: skip
+            await services.news.tell_started(header.workflow, header.version, (header.run_id,))
             await publish(services, header, (first,), position=0)
         return True
 
@@ -138,7 +139,7 @@ class CloseChildren:
     async def deliver(self, services: Services, letter: Letter) -> bool:
         """Write a letter to each child that was started until the run ended, and goes on; page by page."""
         run_id, after = letter.from_run, ""
-        before = keys.children_until(int(letter.body))
+        before = child_keys.children_until(int(letter.body))
         while True:
             page, following = await services.children.page(run_id, after=after, before=before, limit=PAGE)
             live = [(child, version) for child, version in page if _is_to_be_closed(child)]

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 from floxide_amqp.core.child_workflow import ChildWorkflow
-from floxide_amqp.core.decisions import CallsChild
 from floxide_amqp.core.graph import GraphNode
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import ChildRecord, ParentLink, derive_child_id, waits_for_child
 from floxide_amqp.core.kin_letters import START
 from floxide_amqp.core.letters import Letter, derive_letter_id
+from floxide_amqp.core.outcomes import CallsChild
 from floxide_amqp.core.records import Routed
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.transition import Next

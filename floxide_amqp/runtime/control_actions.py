@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import AppendAudit, Change, PutRun, WhenCount
+from floxide_amqp.core import run_moves
+from floxide_amqp.core.changes import Change, PutRun, WhenCount
 from floxide_amqp.core.decisions import Decision, Effects
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import AuditRecord, RunFailure, RunState
+from floxide_amqp.core.log_changes import AppendAudit
+from floxide_amqp.core.log_records import AuditRecord
+from floxide_amqp.core.records import RunFailure, RunState
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import FloxideError, InvalidRunStateError
 from floxide_amqp.ports.key_value import Conflict
@@ -126,7 +128,7 @@ async def cancel_run(services: Services, run_id: RunId, *, reason: str = "", by:
         is_left = state.status is RunStatus.FAILED and run.counts.to_undo > 0 and not state.was_undone
         if state.status is RunStatus.COMPENSATING or (state.status.is_terminal and not is_left):
             return None
-        return moves.cancel_run(run.header, state, run.epoch, services.now_ms(run_id), reason)
+        return run_moves.cancel_run(run.header, state, run.epoch, services.now_ms(run_id), reason)
 
     done = await control(services, run_id, decide, Request(by=by, reason=reason).noted(services, "cancel"))
     return await follow_end(services, done, ControlKind.CANCEL)
@@ -142,7 +144,9 @@ async def terminate_run(services: Services, run_id: RunId, *, reason: str = "", 
     def decide(run: StoredRun) -> Decision | None:
         if run.state.status.is_terminal:
             return None
-        return moves.terminate_run(run.header, run.state, run.epoch, services.now_ms(run_id), reason or "terminated")
+        return run_moves.terminate_run(
+            run.header, run.state, run.epoch, services.now_ms(run_id), reason or "terminated"
+        )
 
     done = await control(services, run_id, decide, Request(by=by, reason=reason).noted(services, "terminate"))
     return await follow_end(services, done, ControlKind.CANCEL)
@@ -161,7 +165,7 @@ async def pause_run(services: Services, run_id: RunId, *, reason: str = "", by: 
             return None
         if run.state.status not in PAUSABLE:
             raise InvalidRunStateError(run_id=run_id, action="pause", status=run.state.status.value)
-        return moves.pause_run(run.state, run.epoch, services.now_ms(run_id), reason)
+        return run_moves.pause_run(run.state, run.epoch, services.now_ms(run_id), reason)
 
     done = await control(services, run_id, decide, Request(by=by, reason=reason).noted(services, "pause"))
     await services.broadcast(ControlKind.PAUSE, run_id)
@@ -179,7 +183,9 @@ async def fail_run(
     def decide(run: StoredRun) -> Decision | None:
         if run.state.status.is_terminal or (undoes and run.state.status is RunStatus.COMPENSATING):
             return None
-        return moves.fail_run(run.header, run.state, run.epoch, services.now_ms(run_id), failure(run), undoes=undoes)
+        return run_moves.fail_run(
+            run.header, run.state, run.epoch, services.now_ms(run_id), failure(run), undoes=undoes
+        )
 
     return await follow_end(services, await control(services, run_id, decide), None)
 

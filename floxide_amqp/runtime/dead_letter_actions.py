@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from floxide_amqp.core import dead_letter_moves
 from floxide_amqp.core.decide import decide
-from floxide_amqp.core.decisions import Decision, Failed, MessageAnchor, Step
+from floxide_amqp.core.decisions import Decision, MessageAnchor, Step
 from floxide_amqp.core.failure import describe_error
-from floxide_amqp.core.records import DeadLetter, Quarantined
+from floxide_amqp.core.message_records import DeadLetter, Quarantined
+from floxide_amqp.core.outcomes import Failed
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import (
     BrokerUnavailableError,
@@ -25,13 +26,15 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.ports.key_value import Committed
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
-from floxide_amqp.runtime.dead_letters import explain, is_open
+from floxide_amqp.runtime.dead_letters import explain
 from floxide_amqp.runtime.effects import effects_of
+from floxide_amqp.runtime.kept_letters import is_open
 from floxide_amqp.runtime.publishing import REASONS, publish
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.showing import undelivered_letter, unreadable_letter
 from floxide_amqp.runtime.sources import opened, start_kept
 from floxide_amqp.runtime.steps import policy_of
-from floxide_amqp.runtime.views import DeadLetterInfo, undelivered_letter, unreadable_letter
+from floxide_amqp.runtime.views import DeadLetterInfo
 from floxide_amqp.stores.dead_letters import DAMAGED, LetterPlace
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun

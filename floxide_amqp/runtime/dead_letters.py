@@ -10,21 +10,20 @@ gets lost is a lost message, which the probes find.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from floxide_amqp.core import dead_letter_moves
 from floxide_amqp.core.decisions import Decision, MessageAnchor
-from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import DeadLetter, Envelope, Probe
-from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.message_records import DeadLetter, Envelope, Probe
+from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import CodecError, FloxideError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterQueue, DeadLetterReader
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.foreign_letters import ForeignLetters
 from floxide_amqp.runtime.frontier import find_frontier
+from floxide_amqp.runtime.kept_letters import is_open, new_letter_id
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side, work_off
@@ -258,22 +257,6 @@ class DeadLetterDesk:
         run, stored = await self._services.runs.find_with_item(place.run_id, place.item_id)
         if letter is None or letter.letter_id != place.letter_id or not is_open(letter, run, stored):
             await self._services.dead_letter_store.remove(place, letter)
-
-
-def is_open(letter: DeadLetter, run: StoredRun | None, stored: StoredItem | None) -> bool:
-    """Whether a letter still says something about its item: it stands as it stood when the letter was written."""
-    if run is None or stored is None or run.state.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
-        return False
-    if run.state.status is RunStatus.COMPENSATING and run.state.is_over_for(stored.item):
-        return False
-    waits_as = WorkItemStatus.PARKED if letter.is_kept else WorkItemStatus.PENDING
-    return stored.turn == letter.turn and stored.item.status is waits_as
-
-
-def new_letter_id(now_ms: int, run_id: RunId, item_id: WorkItemId) -> str:
-    """Return the id of a new letter: ids sort by time, together with those of quarantined messages."""
-    digest = hashlib.blake2b(f"{run_id}\x1f{item_id}".encode(), digest_size=8).hexdigest()
-    return f"{now_ms:014d}-{digest}"
 
 
 def _is_missed(run: StoredRun, found: StoredItem, message: Envelope) -> bool:

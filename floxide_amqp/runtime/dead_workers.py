@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import LeaveOwner
 from floxide_amqp.core.ids import WorkerId
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.place_changes import LeaveOwner
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict

@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkerId
-from floxide_amqp.core.records import WorkerRecord, WorkItem
+from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.ports.key_value import Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.liveness import DEAD, HUNG, worker_record

@@ -10,9 +10,10 @@ from datetime import timedelta
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, derive_item_id
+from floxide_amqp.core.timers import Timer
 from floxide_amqp.exceptions import DefinitionError
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.starting import StartRequest
+from floxide_amqp.runtime.starting import StartRequest, is_taken
 from floxide_amqp.stores.claims import claim_place
 
 DEDUPE_FOR: Final = timedelta(days=1)
@@ -72,43 +73,85 @@ class Claimed:
         place: Where the claim of the key lies that decided it; empty where none did.
         is_earlier: Whether an earlier start has decided it.
         is_there: Whether the run is known to be there, so that nothing is to be started.
+        look_at_ms: When it would be looked for the run, had this start died; 0 where that is not known.
     """
 
     run_id: RunId
     place: RunId = RunId("")
     is_earlier: bool = False
     is_there: bool = False
+    look_at_ms: int = 0
 
 
-async def claim_all(
-    services: Services, workflow: str, starts: Sequence[tuple[RunId, DedupeKey | None]]
-) -> list[Claimed]:
-    """Return which runs these starts are about, and which of them are there already."""
-    places = [claim_place(workflow, given.key) for _, given in starts if given is not None]
+@dataclass(frozen=True, slots=True)
+class KeyedStart:
+    """A start, and what tells it apart.
+
+    Attributes:
+        is_named: Whether its id is the caller's, so that another run may have it.
+    """
+
+    request: StartRequest
+    key: DedupeKey | None
+    is_named: bool
+
+
+async def claim_all(services: Services, starts: Sequence[KeyedStart]) -> list[Claimed]:
+    """Return which runs these starts are about, and which of them are there already.
+
+    One whose id is taken by another run claims nothing: it is about to be refused.
+    """
+    places = [_place_of(start.request, start.key) for start in starts if start.key is not None]
     if not places:
-        return [Claimed(run_id) for run_id, _ in starts]
+        return [Claimed(start.request.header.run_id) for start in starts]
     await services.session.learn_times(places)
-    return await asyncio.gather(*(_claim(services, workflow, run_id, given) for run_id, given in starts))
+    return await asyncio.gather(*(_claim(services, start) for start in starts))
 
 
-async def _claim(services: Services, workflow: str, run_id: RunId, given: DedupeKey | None) -> Claimed:
-    if given is None:
+def _place_of(request: StartRequest, key: DedupeKey) -> RunId:
+    return claim_place(request.header.workflow, key.key)
+
+
+async def _claim(services: Services, start: KeyedStart) -> Claimed:
+    run_id = start.request.header.run_id
+    if start.key is None:
         return Claimed(run_id)
-    place = claim_place(workflow, given.key)
-    claim, is_own = await services.claims.claim(place, run_id, given.for_ms)
-    if is_own or claim.is_started:
-        return Claimed(claim.run_id, place=place, is_earlier=not is_own, is_there=claim.is_started)
-    is_there = (
-        await services.runs.find(claim.run_id) is not None
-        or (await services.runs.tombstone(claim.run_id))[0] is not None
-    )
+    place = _place_of(start.request, start.key)
+    if start.is_named and await is_taken(services, start.request.header) and await services.claims.find(place) is None:
+        return Claimed(run_id)  # not by a start with the same key: that claims it first
+    claim, is_own = await services.claims.claim(place, run_id, start.key.for_ms)
+    if is_own:
+        return Claimed(run_id, place=place, look_at_ms=claim.look_at_ms)
+    is_there = claim.is_started or await _is_there(services, claim.run_id)
     return Claimed(claim.run_id, place=place, is_earlier=True, is_there=is_there)
+
+
+async def _is_there(services: Services, run_id: RunId) -> bool:
+    """Whether a run was started, even if it was deleted not long ago."""
+    is_there = await services.runs.find(run_id) is not None
+    return is_there or (await services.runs.tombstone(run_id))[0] is not None
 
 
 async def note_started(services: Services, claimed: Sequence[Claimed]) -> None:
     """Note in the claims of keys that their runs are there, so that a key stands for its run when that is gone."""
-    places = {each.place: each.run_id for each in claimed if each.place}
-    await asyncio.gather(*(services.claims.note_started(place, run_id) for place, run_id in places.items()))
+    looks = {(each.place, each.run_id): each.look_at_ms for each in sorted(claimed, key=_look_at) if each.place}
+    await asyncio.gather(*(services.claims.note_started(*place, look_at_ms) for place, look_at_ms in looks.items()))
+
+
+def _look_at(claimed: Claimed) -> int:
+    return claimed.look_at_ms
+
+
+async def note_found(services: Services, timer: Timer) -> None:
+    """Note in a claim that its run is there, where whoever started that died before he did.
+
+    The run may lie on another server; of one that is out of reach nothing is noted.
+    """
+    claim = await services.claims.find(timer.run_id)
+    if claim is None or claim.is_started or services.whole.is_out_of_reach(claim.run_id):
+        return
+    if await _is_there(services.whole, claim.run_id):
+        await services.claims.note_started(timer.run_id, claim.run_id)
 
 
 def renamed(request: StartRequest, claimed: Claimed) -> StartRequest:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Envelope, Probe
+from floxide_amqp.core.message_records import Envelope, Probe
 from floxide_amqp.exceptions import CodecError, FloxideError, MissingKeyError, UndecodableError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.work_queue import Delivery

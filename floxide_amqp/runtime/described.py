@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from floxide_amqp.core.descriptions import describe_graph, encode_description
-from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import IndexRange
+from floxide_amqp.runtime import told_versions
+from floxide_amqp.runtime.runs_by_status import MAY_GO_ON, list_by_status
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores import keys
+from floxide_amqp.stores.session import WAITED_FOR
 
 _log = get_logger("floxide_amqp.versions")
-
-PRUNE_EVERY_SECONDS: Final = 3_600.0
-"""Between two looks for versions that no worker has and no run needs any more."""
-
-OPEN: Final = tuple(status for status in RunStatus if not status.is_terminal and status is not RunStatus.WAITING)
-"""Statuses of runs that have not ended, as they are stored."""
-
-MAY_GO_ON: Final = (*OPEN, RunStatus.FAILED)
-"""Statuses of runs that go on, or that somebody may resume."""
-
-PAGE: Final = 5_000
-"""Entries of runs read in one round trip."""
 
 
 class DescribedVersions:
@@ -38,6 +26,7 @@ class DescribedVersions:
         self._services = services
         self._left = list(services.registry.graphs.values())
         self._pruned_at: float | None = None
+        self._unneeded: dict[tuple[str, str], int] = {}
 
     async def put(self) -> None:
         """Describe the versions that were not described yet."""
@@ -49,38 +38,50 @@ class DescribedVersions:
             self._left.pop()
 
     async def prune(self) -> None:
-        """Forget, now and then, the versions that no worker has and that no run has that may go on.
+        """Forget, now and then, the versions that no worker has, no run that may go on, and no schedule.
 
-        Not in the first round: workers that start beside this one have not said yet what they have.
+        Only what was needed at no two looks in a row, and was not told meanwhile: workers that start beside this one
+        have not said yet what they have, and who starts runs says now and then what they are of.
         """
         now = asyncio.get_running_loop().time()
         self._pruned_at = now if self._pruned_at is None else self._pruned_at
-        if now - self._pruned_at < PRUNE_EVERY_SECONDS:
+        if now - self._pruned_at < told_versions.PRUNE_EVERY_SECONDS:
             return
         self._pruned_at, services = now, self._services
-        served = {name for record in await services.liveness.all() for name in record.workflows}
-        left = [(w, v) for w, v in await services.versions.all() if f"{w}@{v}" not in served]
-        needed = await needed_versions(services) if left else None
-        for workflow, version in left:
-            if needed is not None and (workflow, version) not in needed:
-                await services.versions.remove(workflow, version)
+        unneeded = await self._find_unneeded()
+        for (workflow, version), stamp in unneeded.items():
+            was_unneeded = self._unneeded.get((workflow, version)) == stamp
+            if was_unneeded and await services.versions.remove(workflow, version, stamp=stamp):
                 _log.info("workflow.forgotten", workflow=workflow, version=version)
+        self._unneeded = unneeded
+
+    async def _find_unneeded(self) -> dict[tuple[str, str], int]:
+        """Return the versions that nobody needs, with the stamps that their descriptions had before that was asked."""
+        services = self._services
+        stamps = await services.versions.stamps()
+        served = {name for record in await services.liveness.all() for name in record.workflows}
+        left = {(w, v): stamp for (w, v), stamp in stamps.items() if f"{w}@{v}" not in served}
+        needed = await needed_versions(services) if left else set[tuple[str, str]]()
+        return {} if needed is None else {each: stamp for each, stamp in left.items() if each not in needed}
 
 
 async def needed_versions(services: Services) -> set[tuple[str, str]] | None:
-    """Return the versions of runs that may go on; None where the list does not say it of one."""
-    found: set[tuple[str, str]] = set()
-    for status in MAY_GO_ON:
-        after = ""
-        while True:
-            wanted = IndexRange(keys.runs_with_status(status), after=after, limit=PAGE)
-            page = await services.session.scan(wanted)
-            for entry in page:
-                listed = keys.listed_version(entry.value)
-                if listed is None:
-                    return None
-                found.add(listed)
-            if len(page) < PAGE:
-                break
-            after = page[-1].entry
+    """Return the versions of runs that may go on, or that schedules start; None where that is not known of one."""
+    found = {run.version async for run in list_by_status(services.session, MAY_GO_ON)}
+    scheduled = None if None in found else await _scheduled_versions(services.whole)
+    return None if scheduled is None else scheduled | {version for version in found if version is not None}
+
+
+async def _scheduled_versions(whole: Services) -> set[tuple[str, str]] | None:
+    """Return the versions that schedules were put with, on whichever server; None where one cannot be read now."""
+    found, after = set[tuple[str, str]](), ""
+    try:
+        while names := await whole.schedules.names(after=after):
+            for name in names:
+                stored = await whole.schedules.find(name)
+                if stored is not None:
+                    found.add((stored.spec.template.workflow, stored.spec.template.version))
+            after = names[-1]
+    except (UnreadableRecordError, *WAITED_FOR):
+        return None
     return found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from floxide_amqp.core.decisions import PAGE_SIZE, JoinsRead, Outcome, PageRead
+from floxide_amqp.core.decisions import PAGE_SIZE
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.joins import JoinInstance
+from floxide_amqp.core.outcomes import JoinsRead, Outcome, PageRead
 from floxide_amqp.core.records import InputKind, Routed
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.runtime.admission import Admitted

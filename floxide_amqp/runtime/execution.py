@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from floxide_amqp.core.fast_dataclasses import dataclass
@@ -19,7 +20,7 @@ from floxide_amqp.exceptions import NodeInterruptedError, NodeTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.inflight import CURRENT_STEP, StepHandle
 from floxide_amqp.runtime.interceptors import StepCall, chain_step
-from floxide_amqp.runtime.pace import Start
+from floxide_amqp.runtime.pace import NotYet, Start
 from floxide_amqp.runtime.processes import ProcessPlace
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.threads import ThreadPlace
@@ -57,7 +58,11 @@ class Interrupted:
     """The run is over or the step was cancelled; nothing of it counts."""
 
 
-BodyResult: TypeAlias = Returned | Raised | Interrupted
+BodyResult: TypeAlias = Returned | Raised | Interrupted | NotYet
+
+
+class _MissedError(Exception):
+    """Between a body that may not start yet and the step: what interceptors make of it does not count."""
 
 
 async def run_body(
@@ -73,21 +78,34 @@ async def run_body(
         handle: By which the step can be interrupted.
     """
     if node.node.is_async:
-        if handle.start is not None:  # that is no part of the body's time
-            await handle.start.wait()
+        if handle.start is not None and (kept := await _kept_waiting(handle, handle.start)) is not None:
+            return kept
         return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input, handle.start))
     if node.options.executor == "process":
         async with services.processes.place(node) as process:  # a body's time begins when its node is imported there
-            if handle.start is not None:
-                await handle.start.wait()
+            if handle.start is not None and (kept := await _kept_waiting(handle, handle.start)) is not None:
+                return kept
             return await _run(
                 services, node, call, handle, lambda: _invoke_there(services, process, ctx, call.input, handle)
             )
     async with services.threads.place(handle) as place:
-        if handle.start is not None:
-            await handle.start.wait()
+        if handle.start is not None and (kept := await _kept_waiting(handle, handle.start)) is not None:
+            return kept
         invoke = lambda: _invoke_in(place, node, ctx, call.input, handle.start)  # noqa: E731 - said at length it is no clearer
         return await _run(services, node, call, handle, invoke)
+
+
+async def _kept_waiting(handle: StepHandle, start: Start) -> NotYet | Interrupted | None:
+    """Wait until the body may start, which is no part of its time; return why it does not, where it does not."""
+    waiting = asyncio.create_task(start.wait(), name="floxide.start")
+    interrupted = asyncio.create_task(handle.wait_interrupted(), name="floxide.start")
+    try:
+        await asyncio.wait({waiting, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else Interrupted()
+    finally:
+        waiting.cancel()
+        interrupted.cancel()
+        await asyncio.wait({waiting, interrupted})
 
 
 async def _run(
@@ -98,7 +116,9 @@ async def _run(
     invoke: Callable[[], Awaitable[Transition[Any]]],
 ) -> BodyResult:
     try:
-        return await _until_done(services, node, handle, chain_step(services.interceptors, call, invoke))
+        result = await _until_done(services, node, handle, chain_step(services.interceptors, call, invoke))
+        not_yet = None if handle.start is None else handle.start.not_yet
+        return result if not_yet is None or isinstance(result, Interrupted) else not_yet
     finally:
         handle.body_due = None
         handle.task = handle.on_interrupt = None  # or what the body returned lives until the garbage is collected
@@ -109,46 +129,57 @@ async def _until_done(
 ) -> BodyResult:
     variables = contextvars.copy_context()
     variables.run(CURRENT_STEP.set, handle)
-    task = asyncio.create_task(_guarded(body), name=f"{NODE_TASK}{node.name}", context=variables)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(_guarded(body), name=f"{NODE_TASK}{node.name}", context=variables)
+    ended: asyncio.Future[bool] = loop.create_future()  # whether an interrupt was not heeded
+    task.add_done_callback(partial(_wake, ended, False))
+    grace = services.timeouts.cancel_grace
     handle.task = task
-    timeout = node.options.timeout.total_seconds() if node.options.timeout else None
+    handle.on_interrupt = lambda: loop.call_later(grace, _wake, ended, True)
+    timer, timeout = None, node.options.timeout.total_seconds() if node.options.timeout else None
     if handle.is_interrupted:
         task.cancel()
+        handle.on_interrupt()
     elif timeout is not None:
-        handle.body_due = asyncio.get_running_loop().time() + timeout
-    ignored = _when_ignored(handle, services.timeouts.cancel_grace)
-    waited_for: set[asyncio.Future[Any]] = {task, ignored}
+        handle.body_due = loop.time() + timeout
+    if timeout is not None:
+        timer = loop.call_later(timeout, _wake, ended, False)
     try:
-        await asyncio.wait(waited_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        is_ignored = await ended
     except asyncio.CancelledError:
         task.cancel()
-        await _leave_alone_after(services, task, services.timeouts.cancel_grace, handle)
+        await _leave_alone_after(services, task, grace, handle)
         raise
+    finally:
+        if timer is not None:
+            timer.cancel()
     if task.done():
         return _result(task, node.name, handle)
-    if ignored.done():
+    if is_ignored:
         await _leave_alone_after(services, task, 0, handle)
         return Interrupted()
     task.cancel()
-    await _leave_alone_after(services, task, services.timeouts.cancel_grace, handle)
+    await _leave_alone_after(services, task, grace, handle)
     if handle.is_interrupted:
         return Interrupted()
     return Raised(NodeTimeoutError(node=node.name, timeout_seconds=timeout or 0.0))
 
 
-def _when_ignored(handle: StepHandle, grace: float) -> asyncio.Future[None]:
-    """Return a future that is done some time after the step was interrupted: a body still at work does not heed."""
-    loop = asyncio.get_running_loop()
-    ignored: asyncio.Future[None] = loop.create_future()
-    handle.on_interrupt = lambda: loop.call_later(grace, ignored.set_result, None)
-    if handle.is_interrupted:
-        handle.on_interrupt()
-    return ignored
+def _wake(ended: asyncio.Future[bool], is_ignored: bool, task: object = None) -> None:
+    del task
+    if not ended.done():
+        ended.set_result(is_ignored)
+
+
+async def _wait_again(start: Start) -> None:
+    """Wait for another instant, since something was slow between the first one and the body."""
+    if await start.wait() is not None:
+        raise _MissedError
 
 
 async def _invoke(node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Start | None) -> Transition[Any]:
     while start is not None and not start.take():
-        await start.wait()
+        await _wait_again(start)
     return as_transition(await node.node.invoke(ctx, value))
 
 
@@ -156,7 +187,7 @@ async def _invoke_there(
     services: Services, process: ProcessPlace, ctx: WorkflowCtx[Any], value: Any, handle: StepHandle
 ) -> Transition[Any]:
     while handle.start is not None and not handle.start.take():
-        await handle.start.wait()
+        await _wait_again(handle.start)
     return await process.run(ctx, value, services.now_ms(handle.run_id))
 
 
@@ -168,7 +199,7 @@ async def _invoke_in(
         result = await place.run(lambda: variables.run(_call, node, ctx, value, start))
         if start is None or result is not _TOO_LATE:
             return as_transition(result)
-        await start.wait()
+        await _wait_again(start)
 
 
 def _call(node: GraphNode, ctx: WorkflowCtx[Any], value: Any, start: Start | None) -> Any:

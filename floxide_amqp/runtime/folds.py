@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from floxide_amqp.core.decisions import Folded
 from floxide_amqp.core.graph import GraphNode
+from floxide_amqp.core.outcomes import Folded
 from floxide_amqp.core.records import InputKind
 from floxide_amqp.core.reduce_node import Folding
 from floxide_amqp.exceptions import CodecError

@@ -74,7 +74,7 @@ class Followers:
             self._keys.pop(run_id, None)
             return
         self._keys[run_id] = keys
-        body = encode_event(RunNews(run_id=run_id, status=RunStatus.RUNNING))
+        body = encode_event(RunNews(runs=(run_id,), status=RunStatus.RUNNING))
         for key in keys:
             await bus.announce(key, body)
 

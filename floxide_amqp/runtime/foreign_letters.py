@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.dead_letters import DeadDelivery
 from floxide_amqp.runtime.services import Services

@@ -19,14 +19,8 @@ from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import RunId, WorkItemId, derive_item_id
 from floxide_amqp.core.joins_beside import join_beside
 from floxide_amqp.core.kin import ParentLink
-from floxide_amqp.core.records import (
-    HistoryEntry,
-    InputKind,
-    ItemInput,
-    Order,
-    RunHeader,
-    WorkItem,
-)
+from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.records import InputKind, ItemInput, Order, RunHeader, WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import ForkError, RunConflictError
 from floxide_amqp.runtime import starting
@@ -68,7 +62,13 @@ class ForkRequest:
 
 
 async def fork_run(services: Services, graph: Graph, asked: ForkRequest) -> None:
-    """Start a run that begins with an item of another one; see `Steering.fork`."""
+    """Start a run that begins with an item of another one; see `Steering.fork`.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        ForkError: No run can begin with this item; the message says why, and with which one can.
+        RunConflictError: A run with the new id was started with something else.
+    """
     source = await services.runs.find_with_attributes(asked.run_id)
     run = await services.runs.load(asked.run_id) if source is None else source[0]
     attributes: Attributes = {} if source is None else source[1].values
@@ -86,6 +86,8 @@ async def fork_run(services: Services, graph: Graph, asked: ForkRequest) -> None
         header=header, item=first, attributes=attributes, hook=hook_of(graph),
         more=(*scopes, asked.request.noted(services, "fork", f"of run {asked.run_id}, item {asked.item_id}")),
     )  # fmt: skip
+    if services.registry.has(graph.workflow, graph.version):
+        await services.told_versions.tell(graph, [asked.new_run_id])
     await starting.store_all(services, graph, [request])
     stored = await services.runs.load(asked.new_run_id)
     if stored.header.forked_from != header.forked_from:
@@ -106,7 +108,7 @@ def _begun_anew(
         reply_to=asked.reply_to, start_item=item_id, parent=None, starts_at_ms=0, forked_from=origin,
     )  # fmt: skip
     first = WorkItem(
-        item_id=item_id, node=item.node, queue=header.queue_for(graph.nodes[item.node].options.queue),
+        item_id=item_id, node=item.node, queue=graph.queue_of(item.node, header),
         status=WorkItemStatus.PENDING,
         input=ItemInput(payload=payload), scope=item.scope, order=item.order, loops=item.loops,
         failure=_plain(item.failure),

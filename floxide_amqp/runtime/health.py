@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from floxide_amqp.core.records import StuckBody
+from floxide_amqp.core.worker_records import StuckBody
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.loop_watch import LoopPulse
 from floxide_amqp.runtime.services import Services

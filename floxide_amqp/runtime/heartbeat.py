@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import ConfigurationError, StoreError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.clock import Clock

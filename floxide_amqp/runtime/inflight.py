@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -87,12 +86,12 @@ class InFlight:
 
     def __init__(self) -> None:
         self._by_run: dict[RunId, dict[StepHandle, None]] = {}
-        self._at_work: Counter[tuple[RunId, WorkItemId]] = Counter()
-        self._reserved: Counter[tuple[RunId, WorkItemId]] = Counter()
+        self._at_work: dict[tuple[RunId, WorkItemId], int] = {}
+        self._reserved: dict[tuple[RunId, WorkItemId], int] = {}
         self.left_behind: dict[StepHandle, None] = {}
 
     def __len__(self) -> int:
-        return self._at_work.total()
+        return sum(self._at_work.values())
 
     def __iter__(self) -> Iterator[StepHandle]:
         for steps in list(self._by_run.values()):
@@ -101,7 +100,7 @@ class InFlight:
     def add(self, handle: StepHandle) -> None:
         """Note a step; two copies of a message may make two of one item."""
         self._by_run.setdefault(handle.run_id, {})[handle] = None
-        self._at_work[handle.run_id, handle.item_id] += 1
+        _add_one(self._at_work, (handle.run_id, handle.item_id))
 
     def remove(self, handle: StepHandle) -> None:
         """Forget a step."""
@@ -132,7 +131,7 @@ class InFlight:
             yield
             return
         place = (run_id, item_id)
-        self._reserved[place] += 1
+        _add_one(self._reserved, place)
         try:
             yield
         finally:
@@ -170,7 +169,11 @@ class InFlight:
         return tuple(self._by_run)
 
 
-def _take_one(counts: Counter[tuple[RunId, WorkItemId]], place: tuple[RunId, WorkItemId]) -> None:
-    counts[place] -= 1
-    if not counts[place]:
-        del counts[place]
+def _add_one(counts: dict[tuple[RunId, WorkItemId], int], place: tuple[RunId, WorkItemId]) -> None:
+    counts[place] = counts.get(place, 0) + 1
+
+
+def _take_one(counts: dict[tuple[RunId, WorkItemId], int], place: tuple[RunId, WorkItemId]) -> None:
+    left = counts.pop(place) - 1
+    if left:
+        counts[place] = left

@@ -6,9 +6,9 @@ An interceptor overrides what it needs and calls `proceed` once. The first in th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.transition import Transition
 from floxide_amqp.ports.work_queue import Message, PublishOutcome

@@ -8,18 +8,20 @@ from contextlib import suppress
 from typing import Any, Final
 
 from floxide_amqp.core.decisions import Outgoing
+from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import RunHeader
 from floxide_amqp.core.sources import SourceCounts
-from floxide_amqp.exceptions import RunConflictError, RunDeletedError, StoreError
+from floxide_amqp.exceptions import RunConflictError, RunDeletedError, StoreError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.execution import USER_ERRORS
 from floxide_amqp.runtime.feed_control import LOOK_SECONDS, FeedControl
 from floxide_amqp.runtime.iterator_lead import IteratorLead
 from floxide_amqp.runtime.iterator_source import IteratorSource
 from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.source_counts import count_items
 from floxide_amqp.runtime.source_intake import when_in_reach
 from floxide_amqp.runtime.starting import StartRequest, prepare, send_first, store
-from floxide_amqp.stores import keys
 from floxide_amqp.stores.encoding import pack, unpack
 
 _log = get_logger("floxide_amqp.sources")
@@ -47,6 +49,11 @@ class IteratorFeed:
             services, source.spec, max_open_runs=source.max_open_runs, rate=source.rate, batch=source.batch
         )
         self._lead = IteratorLead(services, source.name)
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._source.name
 
     async def run(self) -> None:
         """Take items until `stop` is called, or until cancelled."""
@@ -105,16 +112,11 @@ class IteratorFeed:
 
     async def _record(self, items: Sequence[Item]) -> bool:
         """Record runs, and then how far the source is; return False where somebody else leads by now."""
-        services, source = self._services, self._source
-        named = [(source.run_id(position, item), item) for position, item in items]
-        await services.session.learn_times(run_id for run_id, _ in named)
-        requests = [
-            prepare(
-                services, self._graph, item, None if source.context is None else source.context(item), run_id, "",
-                attributes=None if source.attributes is None else source.attributes(item),
-            )
-            for run_id, item in named
-        ]  # fmt: skip
+        services = self._services
+        requests, problem = await self._prepared(items)
+        items = items[: len(requests)]
+        if not items and problem is not None:
+            raise problem
         stored = await asyncio.gather(*(self._stored(request) for request in requests))
         outgoing: list[tuple[RunHeader, Outgoing]] = [
             (request.header, out) for request, out in zip(requests, stored, strict=True) if out is not None
@@ -122,18 +124,42 @@ class IteratorFeed:
         await send_first(services, self._graph, outgoing)
         started = [header.run_id for header, out in outgoing if not out.recovered]
         counts = SourceCounts(received=len(items), started=len(started), duplicates=len(items) - len(started))
-        self._control.open_runs.started(len(started))
-        services.figures.count_source(source.name, counts)
-        listed = started if self._control.open_runs.is_limited else ()
-        now = services.now_ms(keys.source_partition(source.name))
-        await services.source_store.count(source.name, counts, now, listed)
-        return await self._lead.advance(pack(items[-1][0]))
+        await count_items(services, self._source.name, counts, started, self._control.open_runs)
+        leads = await self._lead.advance(pack(items[-1][0]))
+        if problem is not None and leads:
+            raise problem
+        return leads
+
+    async def _prepared(self, items: Sequence[Item]) -> tuple[list[StartRequest], Exception | None]:
+        """Return the runs of items, up to the first that none can be made of, and why none can."""
+        named: list[tuple[RunId, Any]] = []
+        requests: list[StartRequest] = []
+        problem: Exception | None = None
+        try:
+            for position, item in items:
+                named.append((self._source.run_id(position, item), item))
+        except USER_ERRORS as error:  # users' functions may raise anything: raised behind what is before it
+            problem = _as_problem(error, "the source's key")
+        await self._services.session.learn_times(run_id for run_id, _ in named)
+        try:
+            for run_id, item in named:
+                requests.append(self._request(run_id, item))
+        except USER_ERRORS as error:  # as above
+            problem = _as_problem(error, "making the run of an item")
+        return requests, problem
+
+    def _request(self, run_id: RunId, item: Any) -> StartRequest:
+        source = self._source
+        return prepare(
+            self._services, self._graph, item, None if source.context is None else source.context(item), run_id, "",
+            attributes=None if source.attributes is None else source.attributes(item),
+        )  # fmt: skip
 
     async def _stored(self, request: StartRequest) -> Outgoing | None:
         """Store a run; one that is there, or was, is left as it is."""
         try:
             return await when_in_reach(lambda: store(self._services, request))
-        except (RunConflictError, RunDeletedError) as error:
+        except (RunConflictError, RunDeletedError, UnreadableRecordError) as error:
             run_id = request.header.run_id
             _log.info("source.run_was_there", source=self._source.name, run_id=run_id, reason=str(error))
             return None
@@ -148,10 +174,21 @@ async def _pump(items: AsyncIterator[Item], waiting: asyncio.Queue[object]) -> N
     except Exception:
         await waiting.put(ENDED)
         raise
+    except (asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+            raise
+        await waiting.put(ENDED)  # else the feed waited for more for ever, or the worker ended with the iterator
+        raise _as_problem(error, "the iterator") from error
     finally:
         close = getattr(items, "aclose", None)
         if close is not None:
             await close()
+
+
+def _as_problem(error: BaseException, what: str) -> Exception:
+    """Return what user code raised as an error, though it be an exit: that must not end the worker."""
+    return error if isinstance(error, Exception) else RuntimeError(f"{what} raised {type(error).__name__}")
 
 
 def _some(first: object, waiting: asyncio.Queue[object], limit: int) -> tuple[list[Any], bool]:

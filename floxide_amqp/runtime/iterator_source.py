@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -15,7 +15,7 @@ from floxide_amqp.core.context import Context
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.sources import SourceSpec, check_source_name, source_run_id
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.exceptions import DefinitionError
+from floxide_amqp.exceptions import DefinitionError, UnusableMessageError
 from floxide_amqp.runtime.amqp_source import DEFAULT_BATCH, DEFAULT_OPEN_RUNS, MOST_OPEN_RUNS
 from floxide_amqp.runtime.registry import graph_of
 
@@ -96,5 +96,16 @@ class IteratorSource(Generic[InT, P]):
         )  # fmt: skip
 
     def run_id(self, position: P, item: InT) -> RunId:
-        """Return the id of an item's run."""
-        return source_run_id(self.name, str(position) if self.key is None else self.key(item))
+        """Return the id of an item's run.
+
+        Raises:
+            UnusableMessageError: It has no key.
+        """
+        made = cast("object", str(position) if self.key is None else self.key(item))
+        key = made if isinstance(made, str) else ""
+        if not key:
+            raise UnusableMessageError(
+                problem=f"The item at position {position!r:.60} has no key: key=... made {made!r:.60} of it",
+                cure="It has to return a text for each item",
+            )
+        return source_run_id(self.name, key)

@@ -6,7 +6,7 @@ that showing a run costs the same however many joins it has, and however many so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
@@ -65,6 +65,30 @@ def _scopes_around(items: Iterable[WorkItem]) -> Sequence[ScopePath]:
     """Return the scopes that some items are in, from the outermost to the innermost."""
     paths = {item.scope[:depth] for item in items for depth in range(len(item.scope) + 1)}
     return sorted({(), *paths}, key=lambda path: (len(path), path))[:MOST_SCOPES]
+
+
+async def all_waiting(
+    services: Services, run_id: RunId, items: Iterable[WorkItem]
+) -> AsyncGenerator[tuple[ScopePath, JoinInstance]]:
+    """Yield every join of edges at which something waits, with the scopes around it: however many there are.
+
+    Args:
+        services: The process's parts.
+        run_id: The run.
+        items: Its live items.
+
+    Raises:
+        UnreadableRecordError: A record of a join cannot be read.
+    """
+    scopes = sorted({(), *(item.scope[:depth] for item in items for depth in range(len(item.scope) + 1))})
+    counts = await services.joins.counts(run_id, scopes)
+    for scope, (_, waiting) in zip(scopes, counts, strict=True):
+        if waiting > 0:
+            async for page in services.joins.awaited(run_id, scope, least=waiting):
+                found = await services.items.find(run_id, [each.join_id for each in page])
+                for each, item in zip(page, found, strict=True):
+                    if item is None:
+                        yield scope, each
 
 
 async def _waiting(services: Services, run_id: RunId, scope: ScopePath) -> list[JoinInstance]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.kin import ChildRecord, OnClose
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.views import at
 
 MAX_PAGE = 1_000
 """Children on a page at most."""

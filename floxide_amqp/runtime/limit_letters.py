@@ -17,8 +17,9 @@ from floxide_amqp.core.limit_moves import (
     put_back,
     release_tickets,
 )
-from floxide_amqp.core.limits import Ticket, number_and_limit, release, wait
+from floxide_amqp.core.limits import Ticket, noted, number_and_limit, release, wait
 from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.run_key_moves import RUN_TICKET, run_key_granted, waits_for_run_key
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.ports.key_value import Conflict
@@ -44,7 +45,11 @@ class WaitForKey:
     name: str = WAIT
 
     async def deliver(self, services: Services, letter: Letter) -> bool:
-        """Put the ticket on the list, or make it a holder where there is room."""
+        """Put the ticket on the list, or make it a holder where there is room.
+
+        Raises:
+            UnreadableRecordError: It names no limit.
+        """
         declared, _, rest = letter.body.decode(errors="replace").partition(":")
         if not declared.isdecimal() or int(declared) < 1:
             raise UnreadableRecordError(place=f"letter {letter.letter_id}", problem="It names no limit.")
@@ -80,6 +85,8 @@ class KeyGranted:
     async def deliver(self, services: Services, letter: Letter) -> bool:
         """Make the item pending if it waits for the key, or take back the ticket of one that has no use for it."""
         ticket = _ticket(letter, letter.body.decode(errors="replace"), letter.to_run)
+        if ticket.item_id == RUN_TICKET:
+            return await self._run(services, letter, ticket)
         for _ in range(MAX_TRIES):
             run, found = await services.runs.find_with_item(letter.to_run, ticket.item_id)
             if run is None or found is None or not _has_use(run, found, ticket):
@@ -88,6 +95,53 @@ class KeyGranted:
             if found.item.status is not WorkItemStatus.HELD or await self._wake(services, run, found):
                 return True
         return False
+
+    async def _run(self, services: Services, letter: Letter, ticket: Ticket) -> bool:
+        """Make the items pending that waited until their run has its key, or take the ticket of one that is over.
+
+        One that is over may be resumed any moment, and count on its ticket: both are decided by the run's epoch.
+        """
+        run_id, limit_id = letter.to_run, _limit_of(letter.from_run)
+        for _ in range(MAX_TRIES):
+            noted_as, run = await services.limit_keys.run_ticket(run_id), await services.runs.find(run_id)
+            if run is None or noted_as != noted(ticket.number, limit_id):
+                await _release(services, limit_id, ticket)
+                return True
+            if not run.state.status.is_terminal:
+                return await self._wake_all(services, run_id, limit_id)
+            given_back = release_tickets([(RUN_TICKET, noted_as)], run_id, run.epoch, services.now_ms(run_id))
+            if not isinstance(await services.commit(run.writer, given_back), Conflict):
+                return True
+        return False
+
+    async def _wake_all(self, services: Services, run_id: RunId, limit_id: str) -> bool:
+        after, tries = "", 0
+        while tries < MAX_TRIES:
+            page = await services.limit_keys.tickets_of(run_id, after=after, limit=PAGE)
+            if not page:
+                return True
+            waiting = dict(each for each in page if not each[1])  # the others have tickets of their own
+            if not waiting or await self._wake_page(services, run_id, waiting, limit_id):
+                after, tries = page[-1][0], 0
+            else:
+                tries += 1
+        return False
+
+    async def _wake_page(self, services: Services, run_id: RunId, page: dict[WorkItemId, str], limit_id: str) -> bool:
+        """Return whether nobody else was faster with any of them."""
+        run, is_done = await services.runs.find(run_id), True
+        for found in await services.items.find(run_id, list(page)):
+            if run is None or found is None or run.state.is_over_for(found.item):
+                continue
+            item, now_ms = found.item, services.now_ms(run_id)
+            if not waits_for_run_key(item, page[item.item_id], limit_id):
+                continue
+            decision = run_key_granted(item, found.turn, run.state, run.epoch, now_ms, services.name)
+            if isinstance(await services.commit(run.writer, decision), Conflict):
+                is_done = False
+            else:
+                await publish(services, run.header, decision.effects.publish)
+        return is_done
 
     async def _wake(self, services: Services, run: StoredRun, found: StoredItem) -> bool:
         run_id = run.header.run_id
@@ -126,7 +180,8 @@ class ReleaseKeys:
         run_id, status = run.header.run_id, run.state.status
         now_ms = services.now_ms(run_id)
         if status.is_terminal or status is RunStatus.COMPENSATING:
-            decision = release_tickets(page, run_id, run.epoch, now_ms)
+            kept = () if status.is_terminal else (RUN_TICKET,)  # a run that undoes what it did is under way
+            decision = release_tickets([each for each in page if each[0] not in kept], run_id, run.epoch, now_ms)
         elif status is RunStatus.PAUSED:
             items = await services.items.find(run_id, [item_id for item_id, _ in page])
             idle = [(each.item, each.turn) for each in items if each is not None and _is_idle(each.item)]

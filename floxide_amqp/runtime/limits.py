@@ -7,28 +7,22 @@ the key is granted.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.limit_moves import place_of, ticket_of, wait_for_key
+from floxide_amqp.core.limit_moves import release_tickets, ticket_of, wait_for_key
 from floxide_amqp.core.limits import Concurrency, LimitChange, LimitState, Ticket, key_text, number_and_limit, take
 from floxide_amqp.core.rates import RateLimit
+from floxide_amqp.core.run_key_moves import RUN_TICKET
 from floxide_amqp.exceptions import StoreError
-from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.anchorage import Anchorage
 from floxide_amqp.runtime.execution import USER_ERRORS, as_failure
-from floxide_amqp.runtime.letters import PATIENCE_SECONDS
+from floxide_amqp.runtime.key_asking import ask_for_key
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.steps import input_value
-from floxide_amqp.stores.limit_keys import Changed, Changing
-from floxide_amqp.stores.session import WAITED_FOR
-
-_log = get_logger("floxide_amqp.limits")
 
 
 async def limit_of(services: Services, admitted: Admitted) -> str | Exception | None:
@@ -78,7 +72,7 @@ class Keys:
         def taking(state: LimitState, waiting: Sequence[Ticket]) -> LimitChange | None:
             return take(state, waiting, ticket, limit)
 
-        changed = await self._patiently(run_id, limit_id, taking)
+        changed = await ask_for_key(self._services, run_id, limit_id, taking)
         if changed.change is None:
             await self._wait(admitted, anchorage, limit)
             return None
@@ -88,28 +82,23 @@ class Keys:
             return admitted
         return await begin_body(self._services, admitted, anchorage)
 
-    async def _patiently(self, run_id: RunId, limit_id: str, taking: Changing) -> Changed:
-        """Ask for a key; where its server is down, not for long: no worker's slot waits for that."""
-        services, place = self._services, place_of(limit_id)
-        if services.is_out_of_reach(place):
-            return Changed(None)
-        is_far = services.session.beside(place) is not services.session.beside(run_id)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS if is_far else None):
-                shown = services.key_names.shown(services.sealing, limit_id)
-                return await services.limit_keys.change(limit_id, taking, shown)
-        except (TimeoutError, *WAITED_FOR) as error:  # it may be the holder: waiting for the key, it is told so
-            _log.info("limit.out_of_reach", run_id=run_id, limit=limit_id, error=str(error))
-            return Changed(None)
-
     async def _wait(self, admitted: Admitted, anchorage: Anchorage, limit: int) -> None:
         services, run_id = self._services, admitted.run.header.run_id
+        await self._give_back_as_run(admitted, number_and_limit(admitted.item.ticket)[1])
         decision = wait_for_key(
             admitted.item, admitted.turn, admitted.epoch, run_id, anchor=anchorage.anchor, worker=services.name,
             now_ms=services.now_ms(run_id), declared=limit,
         )  # fmt: skip
         if isinstance(await services.commit(admitted.run.writer, decision), Conflict):
             anchorage.must_release = True
+
+    async def _give_back_as_run(self, admitted: Admitted, limit_id: str) -> None:
+        """Give back the key that a step is about to wait for, where an earlier release had it limit whole runs."""
+        services, run_id = self._services, admitted.run.header.run_id
+        ticket = await services.limit_keys.run_ticket(run_id)
+        if number_and_limit(ticket)[1] == limit_id:
+            decision = release_tickets([(RUN_TICKET, ticket)], run_id, admitted.epoch, services.now_ms(run_id))
+            await services.commit(admitted.run.writer, decision)  # a conflict, and the step does not wait either
 
 
 async def begin_body(services: Services, admitted: Admitted, anchorage: Anchorage) -> Admitted | None:
@@ -118,6 +107,7 @@ async def begin_body(services: Services, admitted: Admitted, anchorage: Anchorag
     decision = moves.claim(
         item, admitted.turn, admitted.epoch, services.name, at_most_once=graph.nodes[item.node].options.at_most_once,
         spared=item.spared and admitted.is_suspect, nodes=graph.nodes,
+        scopes=item.scope if graph.closes_early else (),
     )  # fmt: skip
     if isinstance(await services.commit(admitted.run.writer, decision), Conflict):
         anchorage.must_release = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 from floxide_amqp.core import moves
@@ -30,6 +31,8 @@ class LongSteps:
     def __init__(self, services: Services, anchorage: Anchorage) -> None:
         self._services = services
         self._anchorage = anchorage
+        self._moving: asyncio.Task[Admitted] | None = None
+        self._ended = asyncio.Event()
 
     async def perform(self, admitted: Admitted, handle: StepHandle) -> tuple[Admitted, Performance]:
         """Run the body; if it takes long, anchor the chain in the store meanwhile and acknowledge early.
@@ -40,25 +43,54 @@ class LongSteps:
         keeps_others_waiting = admitted.is_suspect and not admitted.item.spared
         if isinstance(self._anchorage.anchor, OwnerAnchor) and not keeps_others_waiting:
             return admitted, await perform(self._services, admitted, handle)
-        body = asyncio.ensure_future(perform(self._services, admitted, handle))
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._services.timeouts.early_acknowledge, self._begin_to_move, admitted, handle)
         try:
-            done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.early_acknowledge)
-            if not done:
-                admitted = await self._anchorage.move_to_store(admitted)
-                if admitted.is_suspect:
-                    admitted = await self._have_company(admitted, body)
-            return admitted, await body
+            performed = await perform(self._services, admitted, handle)
         except BaseException:
-            body.cancel()
-            await asyncio.wait({body})
+            await self._stop_moving()
+            raise
+        finally:
+            timer.cancel()
+        if self._moving is None:
+            return admitted, performed
+        self._ended.set()
+        try:
+            return await self._moving, performed
+        finally:
+            self._moving = None
+            self._ended.clear()
+
+    def _begin_to_move(self, admitted: Admitted, handle: StepHandle) -> None:
+        self._moving = asyncio.create_task(self._move(admitted, handle), name="floxide.long_step")
+
+    async def _stop_moving(self) -> None:
+        moving, self._moving = self._moving, None
+        if moving is None:
+            return
+        moving.cancel()
+        await asyncio.wait({moving})
+        if not moving.cancelled():
+            moving.exception()
+
+    async def _move(self, admitted: Admitted, handle: StepHandle) -> Admitted:
+        """Move the chain into the store; what goes wrong there ends the body too."""
+        if self._ended.is_set():
+            return admitted
+        try:
+            admitted = await self._anchorage.move_to_store(admitted)
+            return await self._have_company(admitted) if admitted.is_suspect else admitted
+        except BaseException:
+            handle.interrupt()
             raise
 
-    async def _have_company(self, admitted: Admitted, body: asyncio.Future[Performance]) -> Admitted:
+    async def _have_company(self, admitted: Admitted) -> Admitted:
         """A suspected item has run alone for long: let others begin, once its owner's death is not counted any more."""
         while not admitted.item.spared:
-            done, _ = await asyncio.wait({body}, timeout=self._services.timeouts.company)
-            if done:
-                return admitted
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._services.timeouts.company):
+                    await self._ended.wait()
+                    return admitted
             try:
                 admitted = await self._ask_for_company(admitted)
             except WAITED_FOR as error:  # it stays alone for now

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import LeaveMessage
+from floxide_amqp.core import moves, publish_moves
 from floxide_amqp.core.decisions import message_entry
 from floxide_amqp.core.ids import WorkItemId
-from floxide_amqp.core.records import Probe
+from floxide_amqp.core.message_records import Probe
+from floxide_amqp.core.place_changes import LeaveMessage
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
@@ -180,7 +180,7 @@ class LostMessages:
     async def _republish(self, run: StoredRun, found: StoredItem, note: MessageNote) -> None:
         services = self._services
         pause_ms = round(1000 * services.timeouts.probe) << min(note.tries, MOST_DOUBLINGS)
-        decision = moves.republish(
+        decision = publish_moves.republish(
             found.item, found.turn, services.now_ms() + pause_ms, services.name, (_leave(note),), tries=note.tries + 1
         )
         if not isinstance(await services.commit(run.writer, decision), Conflict):

@@ -15,7 +15,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 
-from floxide_amqp.core.records import Probe
+from floxide_amqp.core.message_records import Probe
 from floxide_amqp.runtime.dead_letters import DeadLetterDesk
 from floxide_amqp.runtime.dead_workers import DeadWorkers
 from floxide_amqp.runtime.deaths import DeathWatch, DeathWatches
@@ -165,7 +165,7 @@ class ShardMaintenance:
         if self.is_leader:
             await _each(
                 self._timers.fire, self.workers.bury, self.messages.look, self._letters.deliver, self._pruning.prune,
-                self._described.prune,
+                self._described.prune, self.unserved.prune,
             )  # fmt: skip
 
 

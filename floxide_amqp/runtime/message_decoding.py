@@ -14,6 +14,7 @@ from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.sources import MessageKey, SourceMessage, source_run_id
 from floxide_amqp.exceptions import PayloadMismatchError, UnusableMessageError
 from floxide_amqp.runtime.amqp_source import AmqpSource
+from floxide_amqp.runtime.execution import USER_ERRORS
 from floxide_amqp.stores.encoding import unpack
 
 JSON: Final = frozenset({"", "application/json", "text/json"})
@@ -64,7 +65,7 @@ def run_id_of(source: AmqpSource[Any], message: SourceMessage, value: Any) -> Ru
         UnusableMessageError: It has no key.
     """
     if isinstance(source.key, MessageKey):
-        return source_run_id(source.name, source.key.of(message, value))
+        return source_run_id(source.name, _called(source.key.of, "key", message, value))
     key: object = _called(source.key, "key", message)
     if not isinstance(key, str) or not key:
         raise UnusableMessageError(problem=f"key=... made {key!r:.60} of it", cure="It has to return a text")
@@ -122,7 +123,9 @@ def _called(function: Any, name: str, *arguments: Any) -> Any:
     """Return what a function of the user's makes of a message."""
     try:
         return function(*arguments)
-    except Exception as error:
+    except UnusableMessageError:
+        raise
+    except USER_ERRORS as error:  # user code, whose exits must not end one worker after the other
         raised = f"{type(error).__name__}: {describe_error(error).message}"
         raise UnusableMessageError(
             problem=f"{name}=... raised {raised:.500}", cure="Mend what is wrong, and requeue it"

@@ -21,7 +21,7 @@ CONTROL = Shape(
     "control message", 4, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, kind=STR, runs=ARRAY, workflow=STR,
     version=STR, key=STR,
 )  # fmt: skip
-EVENT = Shape("event", 2, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, run_id=STR, status=STR)
+EVENT = Shape("event", 2, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, runs=ARRAY, status=STR)
 
 
 class ControlKind(Enum):
@@ -56,9 +56,9 @@ class ControlMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunNews:
-    """A run reached a status; to those who follow it also that something of it was committed, as RUNNING."""
+    """Runs reached a status; to those who follow one also that something of it was committed, as RUNNING."""
 
-    run_id: RunId
+    runs: tuple[RunId, ...]
     status: RunStatus
 
 
@@ -84,7 +84,7 @@ def decode_control(data: bytes) -> ControlMessage:
 
 def encode_event(event: RunNews) -> bytes:
     """Encode an event."""
-    return pack_record(EVENT, event.run_id, event.status.value)
+    return pack_record(EVENT, event.runs, event.status.value)
 
 
 def decode_event(data: bytes) -> RunNews:
@@ -93,10 +93,10 @@ def decode_event(data: bytes) -> RunNews:
     Raises:
         CodecError: The bytes are none.
     """
-    run_id, status = unpack_record(EVENT, data)[:2]
+    runs, status = unpack_record(EVENT, data)[:2]
     if status not in _STATUSES:
         raise CodecError(f"Unknown run status {status[:40]!r}.")
-    return RunNews(run_id=RunId(run_id), status=_STATUSES[status])
+    return RunNews(runs=texts(runs, "list of runs of an event"), status=_STATUSES[status])
 
 
 _KINDS = {kind.value: kind for kind in ControlKind}

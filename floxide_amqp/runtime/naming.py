@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import StoreError, WorkerNameLostError, WorkerNameTakenError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.deaths import LEAST_OWN_BEATS, is_gone

@@ -27,6 +27,7 @@ from floxide_amqp.runtime.process_wire import (
     NEXT_ALL,
     PREPARED,
     RAISED,
+    SOCKET_CLOSED,
     VALUE,
     frame,
     prepare_frame,
@@ -102,7 +103,7 @@ class NodeProcess:
     def how_it_ended(self) -> str:
         """How it ended, in words."""
         code = self._popen.returncode
-        if code is None:
+        if code in (None, SOCKET_CLOSED):
             return "its end of the socket was closed"
         if code < 0:
             with suppress(ValueError):
@@ -156,16 +157,28 @@ class NodeProcess:
             self._listener.cancel()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                kind, length = HEAD.unpack(await reader.readexactly(HEAD.size))
-                body = await reader.readexactly(length)
-                if kind == LOG:
-                    _pass_on(body)
-                else:
-                    self._frames.put_nowait((kind, body))
-        await self._exited.wait()
-        self._frames.put_nowait(None)
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    kind, length = HEAD.unpack(await reader.readexactly(HEAD.size))
+                    body = await reader.readexactly(length)
+                    if kind == LOG:
+                        self._pass_on(body)
+                    else:
+                        self._frames.put_nowait((kind, body))
+            with suppress(TimeoutError):  # it may live on without its end of the socket
+                async with asyncio.timeout(END_SECONDS):
+                    await self._exited.wait()
+        finally:  # nothing more comes, whatever the reason
+            self._frames.put_nowait(None)
+
+    def _pass_on(self, body: bytes) -> None:
+        """Log what a process logged; filters and handlers are the user's, and the process waits for no line."""
+        try:
+            pass_on(body)
+        except Exception as error:  # noqa: BLE001 - a line that cannot be logged must not end the conversation
+            with suppress(Exception):
+                _log.warning("process.log_refused", pid=self.pid, error=f"{type(error).__name__}: {error}")
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Reap it, in a thread of its own: it may end at any time."""
@@ -195,7 +208,7 @@ def _result(kind: bytes, body: bytes, values: list[Any], ctx: WorkflowCtx[Any]) 
     return NextAll(values) if kind == NEXT_ALL else Next(values[0])
 
 
-def _pass_on(body: bytes) -> None:
+def pass_on(body: bytes) -> None:
     """Log what a process logged, under the same logger."""
     name, level, message, traceback, event, facts = cast("Any", unpack(body))
     logger = logging.getLogger(name)

@@ -10,10 +10,19 @@ import asyncio
 from typing import Final
 
 from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.key_value import Read
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.record_codec import decode_state
+
+LOOKED_AT: Final = 50
+"""Runs of a full list that are looked at, whether they are over, at a time."""
+
+FIRST_PAUSE_SECONDS: Final = 0.25
+"""Pause after a look at a full list that found none; doubles."""
+
+LONGEST_PAUSE_SECONDS: Final = 8.0
 
 COUNT_SECONDS: Final = 1.0
 """How long a count is good for: other processes start runs as well."""
@@ -40,6 +49,8 @@ class OpenRuns:
         self._limit = limit
         self._count = 0
         self._counted_at: float | None = None
+        self._pause = 0.0
+        self._looked_at = ""
 
     @property
     def is_limited(self) -> bool:
@@ -51,10 +62,15 @@ class OpenRuns:
         if self._limit is None:
             return None
         now = asyncio.get_running_loop().time()
-        if self._counted_at is None or now - self._counted_at >= COUNT_SECONDS or self._count >= self._limit:
+        is_full = self._count >= self._limit
+        if self._counted_at is None or now - self._counted_at >= (self._pause if is_full else COUNT_SECONDS):
             self._count = await self.listed(self._limit)
             if self._count >= self._limit:
-                self._count -= await self.tidy()
+                over = await self._tidy_some()
+                self._count -= over
+                self._pause = 0.0 if over else min(max(FIRST_PAUSE_SECONDS, 2 * self._pause), LONGEST_PAUSE_SECONDS)
+            else:
+                self._pause = 0.0
             self._counted_at = now
         return max(0, self._limit - self._count)
 
@@ -66,10 +82,7 @@ class OpenRuns:
         """Take runs that are over off the list; return how many."""
         store, after, tidied = self._services.whole.source_store, "", 0
         while page := await store.open_runs(self._name, after=after, limit=PAGE):
-            over = await over_of(self._services, page)
-            if over:
-                await store.forget_runs(self._name, over)
-                tidied += len(over)
+            tidied += await self._forget_over(page)
             after = page[-1]
         return tidied
 
@@ -81,6 +94,26 @@ class OpenRuns:
             after = page[-1]
         return count
 
+    async def _tidy_some(self) -> int:
+        """Take runs that are over off the next part of the list, and behind it while most are; return how many.
+
+        The state of each run costs a read, and a source may be full for days.
+        """
+        store, tidied = self._services.whole.source_store, 0
+        while True:
+            page = await store.open_runs(self._name, after=self._looked_at, limit=LOOKED_AT)
+            over = await self._forget_over(page)
+            tidied += over
+            began, self._looked_at = self._looked_at, page[-1] if len(page) == LOOKED_AT else ""
+            if (page or not began) and (2 * over < len(page) or not self._looked_at):
+                return tidied
+
+    async def _forget_over(self, page: list[RunId]) -> int:
+        over = await over_of(self._services, page)
+        if over:
+            await self._services.whole.source_store.forget_runs(self._name, over)
+        return len(over)
+
 
 async def over_of(services: Services, run_ids: list[RunId]) -> list[RunId]:
     """Return those of some runs that are over, or not there."""
@@ -88,4 +121,11 @@ async def over_of(services: Services, run_ids: list[RunId]) -> list[RunId]:
     reads = [session.read(Read(slot=slot_of(run_id), cells=(keys.state(run_id),))) for run_id in run_ids]
     found = await asyncio.gather(*reads)
     states = [(run_id, snapshot.cells[0]) for run_id, snapshot in zip(run_ids, found, strict=True)]
-    return [run_id for run_id, cell in states if not cell.version or decode_state(cell.value).status.is_terminal]
+    return [run_id for run_id, cell in states if not cell.version or _is_over(cell.value)]
+
+
+def _is_over(state: bytes) -> bool:
+    try:
+        return decode_state(state).status.is_terminal
+    except CodecError:  # what nobody can read keeps nobody from what can be read
+        return False

@@ -7,12 +7,11 @@ runs.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, cast
+from typing import Any
 
 from typing_extensions import TypeVar
 
@@ -21,46 +20,30 @@ from floxide_amqp.core.context import Context
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.priorities import Priority
-from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.runtime import (
-    control_actions,
-    dead_letter_actions,
-    queries,
-    resuming,
-    retention,
-    run_events,
-    signals,
-    starting,
-    views,
-)
-from floxide_amqp.runtime.dedupe import DedupeKey, claim_all, note_started, renamed
-from floxide_amqp.runtime.kin_views import ChildPage, list_children
+from floxide_amqp.exceptions import UnknownWorkflowError
+from floxide_amqp.runtime import control_actions, resuming, retention, signals, starting
+from floxide_amqp.runtime.dedupe import KeyedStart, claim_all, note_started, renamed
 from floxide_amqp.runtime.letter_kinds import KINDS
 from floxide_amqp.runtime.letters import delivering
 from floxide_amqp.runtime.limit_views import LimitKeys
+from floxide_amqp.runtime.looking import Looking
 from floxide_amqp.runtime.registry import graph_of
-from floxide_amqp.runtime.run_events import RunEvent
-from floxide_amqp.runtime.run_filter import RunFilter
 from floxide_amqp.runtime.run_handle import RunHandle
-from floxide_amqp.runtime.run_view import RunView, view_of
+from floxide_amqp.runtime.salvaging import Salvaging
 from floxide_amqp.runtime.schedules import Schedules
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.set_aside_items import SetAsideItems
 from floxide_amqp.runtime.signals import SignalReport
-from floxide_amqp.runtime.sources import Sources, opened
-from floxide_amqp.runtime.start_times import StartTimes
+from floxide_amqp.runtime.sources import Sources
+from floxide_amqp.runtime.start import Start
 from floxide_amqp.runtime.steering import Steering
-from floxide_amqp.runtime.version_views import VersionInfo, list_versions
 from floxide_amqp.runtime.waiting import Waiters
-from floxide_amqp.stores.checkpoints import Checkpoint, CheckpointStore
 from floxide_amqp.stores.exporting import RunExport
 from floxide_amqp.stores.importing import RunImport
 from floxide_amqp.stores.run_file import RunFileHead
-
-__all__ = ["Orchestrator", "RunHandle", "Start"]
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -68,57 +51,25 @@ C = TypeVar("C", bound=Context)
 SentT = TypeVar("SentT")
 
 
-@dataclass(frozen=True, slots=True)
-class Start(Generic[InT]):
-    """One run for `Orchestrator.start_many`: input, and optionally context, id, attributes and times."""
-
-    input: InT
-    context: Context | None = None
-    run_id: str | None = None
-    attributes: Attributes | None = None
-    delay: timedelta | float | None = None
-    start_at: datetime | None = None
-    timeout: timedelta | float | None = None
-    dedupe_key: str | None = None
-    dedupe_for: timedelta | float | None = None
-    priority: Priority = Priority.NORMAL
-
-    @property
-    def dedupe(self) -> DedupeKey | None:
-        """What tells it apart from other starts, where that is a key."""
-        return DedupeKey.of(self.dedupe_key, self.dedupe_for)
-
-    @property
-    def times(self) -> StartTimes:
-        """When the run begins, and how long it may take."""
-        return StartTimes(delay=self.delay, start_at=self.start_at, timeout=self.timeout)
-
-
-class Orchestrator(Steering):
+class Orchestrator(Steering, Looking, Salvaging):
     """Starts and steers runs. Get one from ``Floxide.orchestrator()``.
 
     Args:
         services: The process's parts.
         hears_all: Listen to the ends of all runs, not only of those started here.
+        is_alone: Whether nobody else has the store, so that nobody runs what this application lacks.
         key: Routing key of this client's events; by default one that nobody else has.
     """
 
-    def __init__(self, services: Services, *, hears_all: bool = False, key: str = "") -> None:
+    def __init__(self, services: Services, *, hears_all: bool = False, is_alone: bool = False, key: str = "") -> None:
         self.services = services
+        self._is_alone = is_alone
         self._waiters = Waiters(services, key or f"client.{uuid.uuid4().hex}", hears_all=hears_all)
 
     @property
     def limits(self) -> LimitKeys:
         """Concurrency keys: who holds them, who waits, and how many may."""
         return LimitKeys(self.services)
-
-    async def versions(self, *, workflow: str | None = None) -> Sequence[VersionInfo]:
-        """Return the versions of workflows: how many open runs each has, which workers serve it, what is parked.
-
-        Args:
-            workflow: Only versions of this workflow.
-        """
-        return await list_versions(self.services, workflow=workflow)
 
     @property
     def set_aside(self) -> SetAsideItems:
@@ -206,9 +157,12 @@ class Orchestrator(Steering):
         Raises:
             RunConflictError: One of the ids is taken by another run; the others are started all the same.
             RunDeletedError: One of the runs ended and was deleted not long ago; the others are started all the same.
+            UnknownWorkflowError: The application, which has neither broker nor lasting store, lacks the workflow.
         """
         services, graph = self.services, graph_of(workflow)
-        named = [(RunId(each.run_id or uuid.uuid4().hex), each) for each in starts]
+        if self._is_alone and not services.registry.has(graph.workflow, graph.version):
+            raise UnknownWorkflowError(workflow=f"{graph.workflow}@{graph.version}", known=services.registry.names())
+        named = [(RunId(each.run_id or self._new_run_id()), each) for each in starts]
         await services.session.learn_times(run_id for run_id, _ in named)
         requests = [
             starting.prepare(
@@ -224,14 +178,24 @@ class Orchestrator(Steering):
             )
             for run_id, each in named
         ]
-        claimed = await claim_all(services, graph.workflow, [(run_id, each.dedupe) for run_id, each in named])
+        keyed = [
+            KeyedStart(request, each.dedupe, is_named=bool(each.run_id))
+            for request, (_, each) in zip(requests, named, strict=True)
+        ]
+        claimed = await claim_all(services, keyed)
         requests = [renamed(*each) for each in zip(requests, claimed, strict=True)]
         new = [request for request, claim in zip(requests, claimed, strict=True) if not claim.is_there]
+        await services.told_versions.tell(graph, [request.header.run_id for request in new])
         await starting.store_all(services, graph, new)
         await note_started(services, claimed)
         return [
             RunHandle(services, self._waiters, claim.run_id, graph, deduplicated=claim.is_earlier) for claim in claimed
         ]
+
+    def _new_run_id(self) -> RunId:
+        run_id = RunId(uuid.uuid4().hex)
+        self._waiters.begins(run_id)
+        return run_id
 
     def handle(self, workflow: type[WorkflowDefinition[Any, OutT, Any]], run_id: str) -> RunHandle[OutT]:
         """Return a handle of a run started elsewhere; nothing is read until it is used."""
@@ -345,7 +309,7 @@ class Orchestrator(Steering):
 
         Raises:
             RunNotFoundError: There is no such run.
-            InvalidRunStateError: The run has not ended.
+            InvalidRunStateError: The run has not ended, or what it has to tell other runs cannot be delivered yet.
         """
         return await retention.delete_run(self.services, RunId(run_id))
 
@@ -375,211 +339,3 @@ class Orchestrator(Steering):
             RunImportError: There is a run of this id, or was one not long ago.
         """
         return await RunImport(self.services.session).read(Path(path))
-
-    # --- looking
-
-    async def status(self, run_id: str) -> RunStatus:
-        """Return a run's status.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return (await self.services.runs.load(RunId(run_id))).status
-
-    async def run_info(self, run_id: str) -> views.RunInfo:
-        """Return what is to be said of a run.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return await queries.run_info(self.services, RunId(run_id))
-
-    async def list_runs(
-        self,
-        *,
-        status: RunStatus | None = None,
-        workflow: str | None = None,
-        attributes: Attributes | None = None,
-        started_after: datetime | None = None,
-        started_before: datetime | None = None,
-        limit: int = 50,
-        cursor: str = "",
-    ) -> views.RunPage:
-        """Return runs, newest first, one page at a time; each page costs the same however many runs there are.
-
-        A page that finds little among much ends early: it has fewer runs than asked for, even none, and the next one
-        goes on behind them. Only an empty `next_cursor` is the end.
-
-        Args:
-            status: Only runs with this status.
-            workflow: Only runs of this workflow.
-            attributes: Only runs that have all of these, such as ``{"tenant": "acme"}``.
-            started_after: Only runs started then or later; an aware instant.
-            started_before: Only runs started earlier; the same.
-            limit: Runs on the page, 1 to 1,000.
-            cursor: `next_cursor` of the page before, with the same filters.
-
-        Raises:
-            InvalidAttributeError: No run can have such an attribute.
-            DefinitionError: An instant has no time zone.
-        """
-        where = RunFilter(
-            status=status, workflow=workflow, attributes=attributes or {}, started_after=started_after,
-            started_before=started_before,
-        )  # fmt: skip
-        return await queries.list_runs(self.services, where, limit=limit, cursor=cursor)
-
-    async def query(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> RunView[C]:
-        """Return a run seen from all sides: status, context, attributes, what it waits for, counters, live items.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return await view_of(self.services, RunId(run_id), cast("type[C]", graph_of(workflow).context))
-
-    def events(self, run_id: str, *, after: str = "", follow: bool = True) -> AsyncGenerator[RunEvent]:
-        """Go through what happens to a run, from its start until it has ended, as it happens.
-
-            async for event in orchestrator.events("order-17"):
-                match event:
-                    case ItemCompleted(node="ship"):
-                        print("shipped at", event.at)
-                    case RunEnded(status=status):
-                        print("it has", status)
-
-        Events come once each and in the order of their commits; where workers' clocks differ, those of different
-        kinds may be out of order by as much. A failed run ends the events; taken up again, it goes on behind them.
-
-        Args:
-            run_id: The run.
-            after: `RunEvent.position` of the last event seen, to go on behind it, also in another process.
-            follow: Whether to wait for what is yet to happen; else it ends with what has happened so far.
-
-        Raises:
-            RunNotFoundError: There is no such run, any more.
-            DefinitionError: `after` is no position.
-        """
-        return run_events.events(self.services, self._waiters, RunId(run_id), after=after, follow=follow)
-
-    async def children(self, run_id: str, *, limit: int = 100, cursor: str = "") -> ChildPage:
-        """Return the runs that a run has started, in that order, one page at a time.
-
-        Args:
-            run_id: The parent.
-            limit: Children on the page, 1 to 1,000.
-            cursor: `next_cursor` of the page before.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return await list_children(self.services, RunId(run_id), limit=limit, cursor=cursor)
-
-    async def metrics(self, run_id: str) -> views.RunMetrics:
-        """Return a run's counters.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return views.metrics((await self.services.runs.load(RunId(run_id))).counts)
-
-    async def errors(self, run_id: str, *, start: int = 0, limit: int = 100) -> Sequence[views.AttemptError]:
-        """Return failed attempts of a run in the order they happened, from position `start` on."""
-        return [
-            views.attempt_error(record)
-            for record in await self.services.items.errors(RunId(run_id), start=start, limit=limit)
-        ]
-
-    async def work_items(self, run_id: str, *, start: int = 0, limit: int = 100) -> Sequence[views.WorkItemInfo]:
-        """Return a run's items from position `start` on: those that ended, in that order, then the live ones.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return await queries.work_items(self.services, RunId(run_id), start=start, limit=limit)
-
-    async def pending_work(self, run_id: str, *, start: int = 0, limit: int = 100) -> Sequence[views.WorkItemInfo]:
-        """Return a run's items that have not ended, from position `start` on.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return await queries.pending_work(self.services, RunId(run_id), start=start, limit=limit)
-
-    async def context(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> C:
-        """Return a run's context as merged so far.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        return (await self.checkpoint(workflow, run_id)).context
-
-    async def checkpoint(self, workflow: type[WorkflowDefinition[Any, Any, C]], run_id: str) -> Checkpoint[C]:
-        """Return what a run goes on from: its record, its context and its live items.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
-        kind = cast("type[C]", graph_of(workflow).context)
-        services = self.services
-        return await CheckpointStore(services.session, services.contexts, services.sealing).load(RunId(run_id), kind)
-
-    async def workers(self) -> Sequence[views.WorkerInfo]:
-        """Return every worker with how fresh its heartbeat is."""
-        return await queries.workers(self.services)
-
-    async def check_worker_liveness(self, worker_id: str) -> views.Liveness:
-        """Return whether a worker is alive, stale or dead; an unknown one is dead."""
-        for worker in await self.workers():
-            if worker.worker_id == worker_id:
-                return worker.liveness
-        return views.Liveness.DEAD
-
-    # --- dead letters
-
-    async def dead_letters(self, *, after: str = "", limit: int = 100) -> Sequence[views.DeadLetterInfo]:
-        """Return messages that the broker gave up on while an item waits for them, and those nobody could read.
-
-        Args:
-            after: Id of the last one seen; they come oldest first.
-            limit: How many at most, 1 to 1,000.
-        """
-        limit = max(1, min(limit, queries.MAX_PAGE))
-        return await dead_letter_actions.list_letters(self.services, after=after, limit=limit)
-
-    async def dead_letter(self, letter_id: str) -> views.DeadLetterInfo:
-        """Return one dead letter.
-
-        Raises:
-            DeadLetterNotFoundError: There is none of this id, or its item has gone on.
-        """
-        return await dead_letter_actions.show_letter(self.services, letter_id)
-
-    async def requeue_dead_letter(self, letter_id: str) -> None:
-        """Put the item of a dead letter on its way again; an unreadable message is published as it is.
-
-        Raises:
-            DeadLetterNotFoundError: There is none of this id, or its item has gone on.
-            InvalidRunStateError: Its run is over.
-            BrokerUnavailableError: An unreadable message could not be published; it stays where it is.
-        """
-        await dead_letter_actions.requeue_letter(self.services, letter_id)
-
-    async def drop_dead_letter(self, letter_id: str) -> None:
-        """Give the item of a dead letter up: it fails with `DeadLetterError`; an unreadable message is deleted.
-
-        The failure takes the item's fallback edge, or fails the run.
-
-        Raises:
-            DeadLetterNotFoundError: There is none of this id, or its item has gone on.
-            UnknownWorkflowError: This application lacks the run's workflow, which says what follows from a failure.
-        """
-        await dead_letter_actions.drop_letter(self.services, letter_id)
-
-    async def quarantine(self, *, after: str = "", limit: int = 100) -> Sequence[Quarantined]:
-        """Return messages nobody could read, oldest first, with their reasons; of long ones only the beginning."""
-        return await self.services.quarantine.list(after=after, limit=limit)
-
-    async def quarantined(self, quarantine_id: str) -> Quarantined | None:
-        """Return a message nobody could read with all that is kept of it, or None where there is none of this id."""
-        found = await self.services.quarantine.find(quarantine_id)
-        return None if found is None else opened(self.services, found)

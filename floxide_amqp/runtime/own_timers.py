@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from floxide_amqp.core.records import Timer
+from floxide_amqp.core.timers import Timer
 
 
 class OwnTimers:

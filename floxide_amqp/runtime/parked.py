@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import EpochIs, LeaveParked, TurnIs
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.place_changes import LeaveParked
 from floxide_amqp.core.set_aside import is_set_aside
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
-from floxide_amqp.runtime.other_versions import may_run
+from floxide_amqp.runtime.other_versions import is_left_to_older, may_run
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import work_off
 from floxide_amqp.runtime.unreadable import fail_unreadable
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import parked_keys
 from floxide_amqp.stores.indexes import ParkedItem
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
@@ -65,8 +66,8 @@ class ParkedItems:
             if not first:
                 return taken
             kind = first[0].kind
-            end = keys.after_parked(kind)
-            if await self._has(kind):
+            end = parked_keys.after_parked(kind)
+            if await self._has(queue, kind):
                 page = await indexes.parked(queue, after=after, before=end, limit=room - taken)
                 await work_off(lambda parked: self._unpark(queue, parked), page)
                 taken += len(page)
@@ -77,13 +78,15 @@ class ParkedItems:
         self._after[queue] = after
         return taken
 
-    async def _has(self, kind: keys.Kind) -> bool:
+    async def _has(self, queue: str, kind: parked_keys.Kind) -> bool:
         if is_set_aside(kind):
             return False
         workflow, version, node = kind
         if not workflow:  # they wait for a key
             return self._services.sealing.can_open(version, node)
-        return await may_run(self._services, workflow, version, node)
+        if not await may_run(self._services, workflow, version, node):
+            return False
+        return not await is_left_to_older(self._services, workflow, version, queue)
 
     async def _unpark(self, queue: str, parked: ParkedItem) -> None:
         services, place = self._services, parked.place

@@ -6,7 +6,7 @@ count before any codec: what fits does not depend on how well it can be compress
 
 from __future__ import annotations
 
-from floxide_amqp.core.decisions import Held, Outcome, Succeeded
+from floxide_amqp.core.outcomes import Held, Outcome, Succeeded
 from floxide_amqp.exceptions import PayloadTooLargeError
 from floxide_amqp.runtime.settings import Limits
 

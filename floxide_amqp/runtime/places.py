@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from floxide_amqp.core.limit_moves import LIMIT_PREFIX
-from floxide_amqp.core.records import Timer
+from floxide_amqp.core.timers import Timer
 from floxide_amqp.exceptions import UnreadableRecordError
+from floxide_amqp.runtime.dedupe import note_found
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.claims import CLAIM_PREFIX
 from floxide_amqp.stores.rate_keys import RATE_PREFIX
 
 
 async def look_after(services: Services, timer: Timer) -> bool:
-    """Ask holders of a concurrency key whether they still need it, or remove what nobody has a use for.
+    """Ask holders of a key whether they still need it, note that a claim's run was started, or remove what is over.
 
     Returns:
         Whether that is settled; if not, somebody else was faster with something.
@@ -26,5 +27,6 @@ async def look_after(services: Services, timer: Timer) -> bool:
     if timer.run_id.startswith(RATE_PREFIX):
         return await services.rate_keys.look_after(timer)
     if timer.run_id.startswith(CLAIM_PREFIX):
+        await note_found(services, timer)
         return await services.claims.look_after(timer)
     raise UnreadableRecordError(place=timer.run_id, problem="This release knows no such records.", is_newer=True)

@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from floxide_amqp.core.records import Probe
+from floxide_amqp.core.message_records import Probe
 from floxide_amqp.exceptions import FloxideError
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.deaths import is_gone

@@ -37,6 +37,7 @@ from floxide_amqp.runtime.process_wire import (
     PREPARED,
     RAISED,
     RUN,
+    SOCKET_CLOSED,
     VALUE,
     error_frame,
     frame,
@@ -52,6 +53,7 @@ class Channel:
     """The socket to the worker; threads may write to it side by side."""
 
     def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._identity = descriptor, _identity_of(descriptor)
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
         self._socket.setblocking(True)
@@ -59,9 +61,16 @@ class Channel:
         self._lock = threading.Lock()
 
     def send(self, data: bytes) -> None:
-        """Write a frame; without a worker there is nobody to read it."""
-        with self._lock, suppress(OSError):
-            self._socket.sendall(data)
+        """Write a frame; without a worker there is nobody to read it.
+
+        Where a body has closed the socket, as those do who close every descriptor before they start something, nobody
+        would ever hear of what it comes to; and what has its number now is not for frames.
+        """
+        with self._lock:
+            if _identity_of(self._descriptor) != self._identity:
+                os._exit(SOCKET_CLOSED)
+            with suppress(OSError):
+                self._socket.sendall(data)
 
     def read(self) -> tuple[bytes, bytes] | None:
         """Return the next frame, or None where the worker is gone."""
@@ -71,6 +80,15 @@ class Channel:
         kind, length = HEAD.unpack(head)
         body = self._file.read(length)
         return (kind, body) if len(body) == length else None
+
+
+def _identity_of(descriptor: int) -> tuple[int, int] | None:
+    """Return what tells an open file from every other; None where the descriptor is closed."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _LogFrames(logging.Handler):
@@ -168,8 +186,9 @@ def _perform(channel: Channel, node: GraphNode, body: bytes, data: bytes) -> Non
         frames = _frames(node, ctx, as_transition(_invoke(node, ctx, value)))
     except BaseException as error:  # noqa: BLE001 - the user's code: whatever it raises is told, and the next body runs
         frames = [error_frame(RAISED, error)]
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the body may have closed it, or put anything in its place
+            stream.flush()
     for each in frames:
         channel.send(each)
 

@@ -85,7 +85,11 @@ class ProcessPowers:
 
 
 def refuse(node: str, what: str, cure: str) -> NoReturn:
-    """Say that something is not to be had in a process, and what to do instead."""
+    """Say that something is not to be had in a process, and what to do instead.
+
+    Raises:
+        NodeProcessError: Always.
+    """
     raise NodeProcessError(node=node, problem=f"{what} is not to be had in a process of its own", cure=cure)
 
 

@@ -12,9 +12,10 @@ import sys
 import traceback
 from contextlib import suppress
 from datetime import datetime
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, cast
 
-from floxide_amqp.core.failure import FailureInfo, kind_of
+from floxide_amqp.core.failure import FailureInfo, kind_of, storable
 from floxide_amqp.core.process_nodes import NodeReference
 from floxide_amqp.core.step_powers import StepFacts
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
@@ -27,6 +28,9 @@ PREPARE, RUN, VALUE = b"P", b"R", b"V"
 """Import a node; run it, and with what. `VALUE` also carries what it returned, one frame each."""
 
 PREPARED, LOG, NEXT, NEXT_ALL, HOLD, ABORT, RAISED = b"+", b"L", b"N", b"M", b"H", b"A", b"E"
+
+SOCKET_CLOSED: Final = 74
+"""Exit code of a process whose body has closed the socket to the worker."""
 
 MAX_TEXT: Final = 32_000
 """Characters kept of a traceback, a message or a line of a log."""
@@ -83,17 +87,19 @@ def error_frame(kind: bytes, error: BaseException) -> bytes:
     except Exception:  # noqa: BLE001 - the same
         message = f"<{type(error).__name__}.__str__ failed>"
     cls = type(error)
-    said: list[str] = [cls.__module__, cls.__qualname__, message[:MAX_TEXT], _sane(text)[-MAX_TEXT:]]
-    with suppress(CodecError):
-        return frame(kind, pack([*said, list(error.args), _plain_attributes(error)]))
-    told = [_sane(each) for each in said]
+    said = [storable(each) for each in (cls.__module__, cls.__qualname__, message[:MAX_TEXT], text[-MAX_TEXT:])]
+    attributes, odd = _plain_attributes(error)
+    for arguments in (list(error.args), [said[2]]):
+        with suppress(CodecError):
+            return frame(kind, pack([*said, arguments, attributes, odd]))
     nothing: dict[str, Any] = {}
-    return frame(kind, pack([*told, [told[2]], nothing]))
+    return frame(kind, pack([*said, [said[2]], nothing, nothing]))
 
 
 def read_error(body: bytes) -> BaseException:
     """Return the error that a frame tells of, of its own class where that can be had; its cause is the traceback."""
-    module, qualname, message, text, arguments, attributes = cast("Any", unpack(body))
+    module, qualname, message, text, arguments, attributes, odd = cast("Any", unpack(body))
+    attributes |= {name: value.decode("utf-8", "surrogatepass") for name, value in odd.items()}
     error = _rebuilt(module, qualname, arguments, attributes)
     if error is None:
         error = ForeignNodeError(kind=f"{module}.{qualname}", text=message)
@@ -113,14 +119,32 @@ class RemoteTraceback(Exception):  # noqa: N818 - nobody catches it: it shows wh
         return f'\n"""\n{self.text}"""'
 
 
-def _plain_attributes(error: BaseException) -> dict[str, Any]:
-    """The attributes that can be sent; the others are left out."""
-    plain: dict[str, Any] = {}
-    for name, value in vars(error).items():
-        with suppress(CodecError):
+def _plain_attributes(error: BaseException) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The attributes that can be sent, and those texts among the others whose lone surrogates no encoding takes."""
+    plain, odd, said = dict[str, Any](), dict[str, bytes](), dict(vars(error))
+    for name, descriptor in _builtin_attributes(type(error)).items():
+        with suppress(AttributeError):  # it is not set
+            said[name] = descriptor.__get__(error)
+    for name, value in said.items():
+        try:
             pack(value)
+        except CodecError:
+            if isinstance(value, str):
+                odd[name] = value.encode("utf-8", "surrogatepass")
+        else:
             plain[name] = value
-    return plain
+    return plain, odd
+
+
+def _builtin_attributes(cls: type[BaseException]) -> dict[str, Any]:
+    """What classes of the interpreter keep outside ``__dict__``, and say their words with: each with its descriptor."""
+    return {
+        name: found
+        for base in reversed(cls.__mro__)
+        if base.__module__ == "builtins" and base is not BaseException
+        for name, found in vars(base).items()
+        if isinstance(found, MemberDescriptorType | GetSetDescriptorType) and not name.startswith("__")
+    }
 
 
 def _rebuilt(module: str, qualname: str, arguments: list[Any], attributes: dict[str, Any]) -> BaseException | None:
@@ -133,11 +157,11 @@ def _rebuilt(module: str, qualname: str, arguments: list[Any], attributes: dict[
             return None
         error = found.__new__(found, *arguments)
         error.args = tuple(arguments)
-        vars(error).update(attributes)
+        own = _builtin_attributes(found)
+        vars(error).update({name: value for name, value in attributes.items() if name not in own})
+        for name in own.keys() & attributes.keys():
+            if attributes[name] is not None:  # which some say, and others take for a text
+                own[name].__set__(error, attributes[name])
         return error if kind_of(type(error)) == f"{module}.{qualname}" else None
     except Exception:  # noqa: BLE001 - the user's modules and classes; the error is told of in words then
         return None
-
-
-def _sane(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()

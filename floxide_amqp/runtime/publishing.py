@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from floxide_amqp.core import moves
+from floxide_amqp.core import publish_moves
 from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.failure import describe_error
-from floxide_amqp.core.records import Envelope, RunHeader
+from floxide_amqp.core.message_records import Envelope
+from floxide_amqp.core.records import RunHeader
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
@@ -111,11 +112,12 @@ async def _send(services: Services, messages: Sequence[Message]) -> tuple[Sequen
 async def _defer(services: Services, header: RunHeader, out: Outgoing, outcome: PublishOutcome, reason: str) -> None:
     """Note why the item is not on its way, and set a timer that publishes it again."""
     now_ms = services.now_ms(header.run_id)
-    due_ms = moves.next_try_ms(out.item, now_ms, round(1000 * services.timeouts.publish_retry))
+    due_ms = publish_moves.next_try_ms(out.item, now_ms, round(1000 * services.timeouts.publish_retry))
     if outcome is PublishOutcome.UNKNOWN:
-        decision = moves.repeat_publish(out, due_ms, header, services.name)
+        decision = publish_moves.repeat_publish(out, due_ms, header, services.name)
     else:
-        decision = moves.defer_publish(out.item, out.turn, due_ms, header, reason, out)
+        decision = publish_moves.defer_publish(out.item, out.turn, due_ms, header, reason, out)
+        decision = publish_moves.noted_until(decision, out, services.name)
     result = await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision)
     _log.warning(
         "publish.deferred", run_id=header.run_id, item_id=out.item.item_id, queue=out.item.queue,

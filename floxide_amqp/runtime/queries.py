@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import UnreadableRecordError
-from floxide_amqp.runtime import views
+from floxide_amqp.runtime import showing, views
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.run_filter import RunFilter
 from floxide_amqp.runtime.searching import find_runs
@@ -31,7 +31,7 @@ async def list_runs(services: Services, where: RunFilter, *, limit: int, cursor:
     """Return runs, newest first, one page at a time; see `Orchestrator.list_runs`."""
     found = await find_runs(services, where, limit=max(1, min(limit, MAX_PAGE)), cursor=cursor)
     return views.RunPage(
-        runs=[views.run_info(each.run, await _waits_of(services, each.run), each.attributes) for each in found.runs],
+        runs=[showing.run_info(each.run, await _waits_of(services, each.run), each.attributes) for each in found.runs],
         next_cursor=found.next_cursor,
         unreadable=[views.UnreadableRun(run_id=run_id, problem=problem) for run_id, problem in found.unreadable],
     )
@@ -44,7 +44,7 @@ async def run_info(services: Services, run_id: RunId) -> views.RunInfo:
         RunNotFoundError: There is no such run.
     """
     run, attributes = await services.runs.load_with_attributes(run_id)
-    return views.run_info(run, await what_it_waits_for(services, run), attributes.values)
+    return showing.run_info(run, await what_it_waits_for(services, run), attributes.values)
 
 
 async def work_items(services: Services, run_id: RunId, *, start: int, limit: int) -> Sequence[views.WorkItemInfo]:
@@ -54,7 +54,7 @@ async def work_items(services: Services, run_id: RunId, *, start: int, limit: in
         RunNotFoundError: There is no such run.
     """
     ended = await services.items.history(run_id, start=start, limit=limit)
-    shown = [views.ended_item(entry) for entry in ended]
+    shown = [showing.ended_item(entry) for entry in ended]
     if len(shown) < limit:
         passed = max(0, start - await services.items.history_length(run_id)) if start else 0
         shown += await pending_work(services, run_id, start=passed, limit=limit - len(shown))
@@ -73,14 +73,14 @@ async def pending_work(services: Services, run_id: RunId, *, start: int, limit: 
         found = await services.items.find(run_id, [item_id for item_id, _ in entries])
     except UnreadableRecordError:
         return await asyncio.gather(*(_live_or_why(services, run, *entry) for entry in entries))
-    return [views.live_item(each.item, run.state.status) for each in found if each is not None]
+    return [showing.live_item(each.item, run.state.status) for each in found if each is not None]
 
 
 async def workers(services: Services) -> Sequence[views.WorkerInfo]:
     """Return every worker with how fresh its heartbeat is."""
     now = services.now_ms()
     return [
-        views.worker_info(record, _liveness(services.timeouts, now - record.at_ms, gone=is_gone(record)))
+        showing.worker_info(record, _liveness(services.timeouts, now - record.at_ms, gone=is_gone(record)))
         for record in await services.liveness.all()
     ]
 
@@ -99,7 +99,7 @@ async def _live_or_why(services: Services, run: StoredRun, item_id: WorkItemId, 
     try:
         (found,) = await services.items.find(run.header.run_id, (item_id,))
     except UnreadableRecordError as error:
-        return views.unreadable_item(item_id, letters, error.problem)
+        return showing.unreadable_item(item_id, letters, error.problem)
     if found is None:
-        return views.unreadable_item(item_id, letters, "It has ended since the list was read.")
-    return views.live_item(found.item, run.state.status)
+        return showing.unreadable_item(item_id, letters, "It has ended since the list was read.")
+    return showing.live_item(found.item, run.state.status)

@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import WorkerRecord, WorkItem
+from floxide_amqp.core.instants import at
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.core.task_queues import queue_in_words
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.runtime.deaths import is_gone
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.views import WaitInfo, at
+from floxide_amqp.runtime.views import WaitInfo
 from floxide_amqp.stores.liveness import DEAD, UNREADABLE
 
 

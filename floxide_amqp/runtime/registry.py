@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 from floxide_amqp.core.agreement import Agreement
 from floxide_amqp.core.child_workflow import children_of
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.options import DEFAULT_QUEUE
 from floxide_amqp.core.priorities import LEVELS, Priority, leveled
-from floxide_amqp.core.task_queues import queue_named, served_queues
+from floxide_amqp.core.task_queues import labels_needed, queue_named, served_queues
 from floxide_amqp.core.versions import is_newer
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ConfigurationError, UnknownWorkflowError
+
+
+class Declared(Protocol):
+    """What an application declares that starts runs: a schedule, a source."""
+
+    @property
+    def name(self) -> str:
+        """Tells it from others of its kind."""
+        ...
+
+    @property
+    def workflow(self) -> type[WorkflowDefinition[Any, Any, Any]]:
+        """The workflow of its runs."""
+        ...
 
 
 class Registry:
@@ -86,7 +100,8 @@ class Registry:
         """
         found = self._classes.get(name) or self._named.get(name)
         if found is None:
-            raise UnknownWorkflowError(workflow=name, known=(*sorted(self._classes), *self._several()))
+            known = self.names() if "@" in name else (*sorted(self._classes), *self._several())
+            raise UnknownWorkflowError(workflow=name, known=known)
         return found
 
     def _several(self) -> Sequence[str]:
@@ -98,18 +113,33 @@ class Registry:
         """Return every workflow's class, each version for itself."""
         return self._versions.values()
 
+    def check_declared(self, kind: str, declared: Sequence[Declared]) -> None:
+        """Make sure that all workflows of what starts runs are here, and that no two have one name.
+
+        Args:
+            kind: What it is, for errors: ``schedule``.
+            declared: All of that kind.
+
+        Raises:
+            ConfigurationError: A workflow is missing, or two have one name.
+        """
+        for each in declared:
+            graph = graph_of(each.workflow)
+            if self.find(graph.workflow, graph.version) is not graph:
+                raise ConfigurationError(
+                    f"{kind.capitalize()} {each.name!r} is of workflow {graph.workflow!r}, which is not among "
+                    "workflows=[...]. Add it."
+                )
+            if sum(each.name == other.name for other in declared) > 1:
+                raise ConfigurationError(f"Two {kind}s are called {each.name!r}. Give one of them another name.")
+
     def names(self) -> tuple[str, ...]:
         """The workflows as ``name@version``, sorted."""
         return tuple(sorted(f"{name}@{version}" for name, version in self._graphs))
 
     def queues(self) -> tuple[str, ...]:
         """Every task queue that a node of these workflows uses, sorted."""
-        found: set[str] = set()
-        for graph in self._graphs.values():
-            used = {node.options.queue for node in graph.nodes.values()}
-            levels = LEVELS if graph.options.priorities else (Priority.NORMAL,)
-            found |= {leveled(queue, level) for queue in used for level in levels}
-        return tuple(sorted(found))
+        return tuple(sorted({queue for graph in self._graphs.values() for queue in queues_of(graph)}))
 
     def served(
         self, queues: Collection[str], labels: AbstractSet[str] | None, *, only_labelled: bool = False
@@ -117,8 +147,10 @@ class Registry:
         """Return the task queues that a worker serves, sorted; see `served_queues`.
 
         Raises:
-            ConfigurationError: There would be none, because of `only_labelled`.
+            ConfigurationError: There would be none, because of `only_labelled`; or a queue is named as ``queue/label``
+                and the worker lacks the label.
         """
+        _check_named(queues, labels)
         used = self.queues() or (DEFAULT_QUEUE,)
         found = served_queues(used, queues=queues, labels=labels, only_labelled=only_labelled)
         if found:
@@ -139,6 +171,26 @@ class Registry:
                 for kind in node.options.requires:
                     wanted.setdefault(kind, []).append(f"{graph.workflow}.{name}")
         return wanted
+
+
+def queues_of(graph: Graph) -> set[str]:
+    """Return every task queue that a node of a workflow uses, at each level that its runs may have."""
+    used = {node.options.queue for node in graph.nodes.values()}
+    levels = LEVELS if graph.options.priorities else (Priority.NORMAL,)
+    return {leveled(queue, level) for queue in used for level in levels}
+
+
+def _check_named(queues: Collection[str], labels: AbstractSet[str] | None) -> None:
+    """Refuse queues that are named with labels which the worker lacks: it would wait for nothing, without a word."""
+    for queue in sorted(queues):
+        needed = labels_needed(queue)
+        if labels is not None and not needed <= labels:
+            which = "label" if len(needed) == 1 else "labels"
+            raise ConfigurationError(
+                f"This worker is told to serve task queue {queue!r}, which is for workers with {which} "
+                f"{', '.join(sorted(needed))}, and its labels are {', '.join(sorted(labels)) or 'none'}. Give it those "
+                "labels too, or leave the queue to others."
+            )
 
 
 def check_workflows(given: Any) -> Iterable[type[WorkflowDefinition[Any, Any, Any]]]:
@@ -191,9 +243,13 @@ def graph_of(workflow: type[WorkflowDefinition[Any, Any, Any]]) -> Graph:
     """Return a workflow's graph.
 
     Raises:
-        ConfigurationError: It has none.
+        ConfigurationError: It has none, or is no workflow.
     """
     if not hasattr(workflow, "graph"):
+        if not _is_workflow(workflow):
+            raise ConfigurationError(
+                f"{_shown(workflow)} is not a workflow class. Give the class itself, such as OrderProcessing."
+            )
         raise ConfigurationError(
             f"Workflow {workflow.__name__!r} has no start, so there is nothing to run. Give it a start and edges, "
             "or name a class derived from it that has them."

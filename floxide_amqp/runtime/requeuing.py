@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from floxide_amqp.core import moves
-from floxide_amqp.core.changes import LeaveParked
 from floxide_amqp.core.ids import RunId, WorkItemId
+from floxide_amqp.core.instants import at
+from floxide_amqp.core.place_changes import LeaveParked
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.set_aside import leave_set_aside, set_aside_kind
 from floxide_amqp.core.statuses import WorkItemStatus
@@ -18,8 +19,7 @@ from floxide_amqp.runtime.control_actions import Request
 from floxide_amqp.runtime.parked import drop_entry, is_parked
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.views import at
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import parked_keys
 from floxide_amqp.stores.indexes import ItemPlace
 from floxide_amqp.stores.items import PAGE
 
@@ -146,7 +146,7 @@ async def _is_listed(services: Services, item: WorkItem, run_id: RunId, workflow
 
 async def _all(services: Services, queue: str, workflow: str | None, node: str | None) -> AsyncGenerator[SetAsideItem]:
     """Yield what is set aside of a task queue; entries of items that have gone on are dropped on the way."""
-    after, before = keys.set_aside(workflow)
+    after, before = parked_keys.set_aside(workflow)
     while True:
         page = await services.indexes.parked(queue, after=after, before=before, limit=PAGE)
         for entry in page:

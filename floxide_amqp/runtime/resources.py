@@ -55,12 +55,26 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(lifespan: Lifespan | None) -> AsyncGenerator[Resources]:
-    """Enter the lifespan and keep what it yields by type until the block ends."""
+    """Enter the lifespan and keep what it yields by type until the block ends.
+
+    Raises:
+        ConfigurationError: The lifespan is no async context manager.
+    """
     if lifespan is None:
         yield Resources()
         return
-    async with lifespan() as given:
+    opened = lifespan()
+    if not _is_context_manager(opened):
+        raise ConfigurationError(
+            f"lifespan={getattr(lifespan, '__name__', lifespan)!r} returned {type(opened).__name__}, which is no async "
+            "context manager. Write it as an async function that yields, under @asynccontextmanager."
+        )
+    async with opened as given:
         yield Resources(_by_type(given))
+
+
+def _is_context_manager(opened: object) -> bool:
+    return isinstance(opened, AbstractAsyncContextManager)
 
 
 def _by_type(given: object) -> dict[type, object]:

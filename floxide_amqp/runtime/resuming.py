@@ -17,12 +17,14 @@ import functools
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import DropTimer, SetTimer
+from floxide_amqp.core import moves, publish_moves, run_moves
+from floxide_amqp.core.bodies import is_at_work
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import Timer, TimerKind, WorkItem
+from floxide_amqp.core.place_changes import DropTimer, SetTimer
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import InvalidRunStateError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Check, Conflict
 from floxide_amqp.runtime.control_actions import NOBODY, Request, control, follow_end
@@ -34,6 +36,7 @@ from floxide_amqp.runtime.side_by_side import AT_ONCE, side_by_side
 from floxide_amqp.runtime.unreadable import fail_unreadable
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.items import PAGE
+from floxide_amqp.stores.parked_places import leave_parked
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.stores.writes import BatchWriter
@@ -57,7 +60,10 @@ RESET = frozenset(
         WorkItemStatus.PARKED,
     }
 )
-"""Items of a failed run that become pending: its timers do not fire, and its workers have dropped their steps."""
+"""Items of a failed run that become pending: its timers do not fire, and its workers have dropped their steps.
+
+Not one whose body may still be at work and is to be undone: it stays in its worker's hands until that has ended.
+"""
 
 
 async def resume_run(
@@ -85,12 +91,12 @@ async def resume_run(
         if run.state.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
             raise InvalidRunStateError(run_id=run_id, action=action, status=run.state.status.value)
         if run.state.status is RunStatus.FAILED and run.state.ends_as is not None:
-            return moves.resume_undoing(run.header, run.state, run.epoch, services.now_ms(run_id))
+            return run_moves.resume_undoing(run.header, run.state, run.epoch, services.now_ms(run_id))
         is_ready = run.state.status is not RunStatus.FAILED or run.epoch == reset_at
         if run.state.status not in RESUMABLE or not is_ready:
             return None
         now = services.now_ms(run_id)
-        return moves.resume_run(run.header, run.state, run.epoch, now, again_at_ms=now + AGAIN_AFTER_MS)
+        return run_moves.resume_run(run.header, run.state, run.epoch, now, again_at_ms=now + AGAIN_AFTER_MS)
 
     while True:
         done = await control(services, run_id, decide, request.noted(services, action, detail))
@@ -135,11 +141,14 @@ async def _reset_one(services: Services, run: StoredRun, item_id: WorkItemId) ->
     run_id = run.header.run_id
     while True:
         found = (await services.items.find(run_id, (item_id,)))[0]
-        if found is None or found.item.status not in RESET or await has_been_left_out(services, run_id, found.item):
+        if found is None or found.item.status not in RESET or is_at_work(found.item):
+            return
+        if await has_been_left_out(services, run_id, found.item):
             return
         decision = moves.reset(
-            found.item, found.turn, run.state, run.epoch, services.now_ms(run_id), services.name, run_id=run_id
-        )
+            found.item, found.turn, run.state, run.epoch, services.now_ms(run_id), services.name, run_id=run_id,
+            forget=leave_parked(found.item, run.header.workflow, run.header.version),
+        )  # fmt: skip
         outcome = await services.commit(run.writer, decision)
         if not isinstance(outcome, Conflict) or outcome.check == Check(keys.state(run_id), run.epoch):
             return
@@ -236,11 +245,11 @@ async def _bring_back_one(services: Services, run_id: RunId, item_id: WorkItemId
         if found.item.status in ENDED and found.item.kept is not None:  # it ended meanwhile, and its worker went on
             item_id = found.item.kept
             continue
-        is_at_work = found.item.status is WorkItemStatus.IN_PROGRESS and not found.item.anchored
-        if not is_at_work and found.item.status is not WorkItemStatus.PENDING:
+        is_claimed = found.item.status is WorkItemStatus.IN_PROGRESS and not found.item.anchored
+        if not is_claimed and found.item.status is not WorkItemStatus.PENDING:
             return
-        decision = moves.republish(found.item, found.turn, services.now_ms(run_id), services.name, ())
+        decision = publish_moves.republish(found.item, found.turn, services.now_ms(run_id), services.name, ())
         if not isinstance(await services.commit(run.writer, decision), Conflict):
-            if not is_at_work:  # a copy of a message whose entry went while the run was paused: it only needs another
+            if not is_claimed:  # a copy of a message whose entry went while the run was paused: it only needs another
                 await publish(services, run.header, decision.effects.publish)
             return

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.instants import at
+from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import InvalidRunStateError, RunDeletedError
 from floxide_amqp.logs import get_logger
@@ -12,7 +16,8 @@ from floxide_amqp.runtime.runs_set_aside import RunsSetAside
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import ENDS
 from floxide_amqp.runtime.side_by_side import work_off
-from floxide_amqp.stores import keys
+from floxide_amqp.runtime.signal_letters import waits_until_ms
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.removal import EndedRun, NotedRun
 from floxide_amqp.stores.runs import StoredRun
 
@@ -88,7 +93,10 @@ class Pruning:
 
     async def _condemn(self, ended: EndedRun) -> None:
         noted = NotedRun(
-            index=keys.ended_runs(ended.status), entry=ended.entry, run_id=ended.run_id, value=ended.workflow.encode()
+            index=run_list_keys.ended_runs(ended.status),
+            entry=ended.entry,
+            run_id=ended.run_id,
+            value=ended.workflow.encode(),
         )
         async with self._aside.unless_damaged(noted):
             await self._condemn_one(ended)
@@ -110,7 +118,7 @@ class Pruning:
 
     async def _clear(self, condemned: tuple[int, RunId]) -> None:
         _, run_id = condemned
-        noted = NotedRun(index=keys.CONDEMNED, entry=keys.timed_run(*condemned), run_id=run_id)
+        noted = NotedRun(index=keys.CONDEMNED, entry=run_list_keys.timed_run(*condemned), run_id=run_id)
         async with self._aside.unless_damaged(noted):
             tombstone, _ = await self._services.runs.tombstone(run_id)
             if tombstone is None or tombstone.is_cleared:  # by somebody else, while it was set aside here
@@ -120,7 +128,7 @@ class Pruning:
 
     async def _forget(self, expired: tuple[int, RunId]) -> None:
         free_at_ms, run_id = expired
-        noted = NotedRun(index=keys.TOMBSTONES, entry=keys.timed_run(*expired), run_id=run_id)
+        noted = NotedRun(index=keys.TOMBSTONES, entry=run_list_keys.timed_run(*expired), run_id=run_id)
         async with self._aside.unless_damaged(noted):
             tombstone, version = await self._services.runs.tombstone(run_id)
             if tombstone is None or tombstone.is_cleared:
@@ -147,7 +155,7 @@ async def delete_run(services: Services, run_id: RunId) -> bool:
 
     Raises:
         RunNotFoundError: There is no such run; one that was deleted before is not an error.
-        InvalidRunStateError: It has not ended.
+        InvalidRunStateError: It has not ended, or what it has to tell other runs cannot be delivered yet.
     """
     was_there = False
     while not was_there:
@@ -164,18 +172,27 @@ async def delete_run(services: Services, run_id: RunId) -> bool:
             )  # fmt: skip
         left = await deliver_letters_of(services, run_id, KINDS)
         if left:
-            told = ", ".join(f"{letter.kind!r} to run {letter.to_run}" for letter in left[:MOST_NAMED])
-            more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
-            raise InvalidRunStateError(
-                run_id=run_id, action="delete", status=run.status.value,
-                cure=f"What it has to tell cannot be delivered yet: {told}{more}. Repeat it when all servers are up.",
-            )  # fmt: skip
+            cure = await _cure_of_untold(services, left)
+            raise InvalidRunStateError(run_id=run_id, action="delete", status=run.status.value, cure=cure)
         if await services.removal.condemn(run, services.now_ms(run_id)):
             _note_deletion(services, run)
             was_there = True
     while not await clear_some(services, run_id, pages=PAGES_PER_ROUND):
         pass
     return was_there
+
+
+async def _cure_of_untold(services: Services, left: Sequence[Letter]) -> str:
+    """Return what to do about letters that keep a run from being deleted."""
+    for letter in left[:MOST_NAMED]:
+        until_ms = await waits_until_ms(services, letter)
+        if until_ms is not None:
+            until = at(until_ms).isoformat(timespec="seconds")
+            named = f"run {letter.to_run}, which is not there"
+            return f"It has signalled {named}. It is waited for until {until}: repeat it then."
+    told = ", ".join(f"{letter.kind!r} to run {letter.to_run}" for letter in left[:MOST_NAMED])
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    return f"What it has to tell cannot be delivered yet: {told}{more}. Repeat it when all servers are up."
 
 
 def _note_deletion(services: Services, run: StoredRun) -> None:

@@ -14,15 +14,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.core.instants import at
+from floxide_amqp.core.log_records import AuditRecord, ErrorRecord, HistoryEntry
 from floxide_amqp.core.moments import Moment, MomentKind
-from floxide_amqp.core.records import AuditRecord, ErrorRecord, HistoryEntry, RunHeader, RunState
+from floxide_amqp.core.records import RunHeader, RunState
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import RunNotFoundError
 from floxide_amqp.ports.key_value import Read
 from floxide_amqp.runtime.followers import ASKED_AGAIN_SECONDS, ASKED_EVERY_SECONDS
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.views import at, failure_in_words
+from floxide_amqp.runtime.showing import failure_in_words
 from floxide_amqp.runtime.waiting import Waiters
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec

@@ -13,7 +13,7 @@ from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.runtime import queries, views
+from floxide_amqp.runtime import queries, showing, views
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waits import what_it_waits_for
 
@@ -70,6 +70,6 @@ async def view_of(services: Services, run_id: RunId, kind: type[C]) -> RunView[C
     )
     context: C = loaded[0].view("query")
     return RunView(
-        info=views.run_info(run, waits, attributes.values), context=context, metrics=views.metrics(run.counts),
+        info=showing.run_info(run, waits, attributes.values), context=context, metrics=showing.metrics(run.counts),
         live_items=items,
     )  # fmt: skip

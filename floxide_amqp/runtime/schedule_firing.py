@@ -13,15 +13,15 @@ from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Timer
 from floxide_amqp.core.schedules import Overlap, PlannedRun, ScheduleSpec, ScheduleState, next_turn, timed
-from floxide_amqp.exceptions import RunNotFoundError
+from floxide_amqp.core.timers import Timer
+from floxide_amqp.exceptions import RunDeletedError, RunNotFoundError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.control_actions import cancel_run
 from floxide_amqp.runtime.occurrences import timing_of
 from floxide_amqp.runtime.scheduled_runs import start_planned
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import schedule_keys
 from floxide_amqp.stores.schedules import StoredSchedule, timer_of
 from floxide_amqp.stores.session import WAITED_FOR
 
@@ -40,7 +40,7 @@ async def fire_schedule(services: Services, timer: Timer) -> bool:
     Raises:
         ConfigurationError: This process cannot tell when the next occurrence is.
     """
-    name = keys.schedule_of(timer.run_id) or ""
+    name = schedule_keys.schedule_of(timer.run_id) or ""
     stored = await services.schedules.find(name)
     if stored is None or timer_of(name, stored.state) != timer:
         await services.schedules.drop_timer(timer)
@@ -60,7 +60,7 @@ async def _turn(services: Services, stored: StoredSchedule) -> StoredSchedule | 
     spec, before = stored.spec, stored.state
     left = tuple([each for each in before.starting if not await _is_started(services, spec, each)])
     over = await _over(services, spec, before, left)
-    now = services.now_ms(keys.schedule_partition(spec.name))
+    now = services.now_ms(schedule_keys.schedule_partition(spec.name))
     state = next_turn(spec, replace(before, starting=left), now, over, timing_of(spec))
     if state.missed > before.missed:
         _log.warning("schedule.missed", schedule=spec.name, occurrences=state.missed - before.missed)
@@ -105,7 +105,7 @@ async def _is_started(services: Services, spec: ScheduleSpec, planned: PlannedRu
     run_ids = (*planned.cancels, planned.run_id)
     if any(whole.is_out_of_reach(run_id) for run_id in run_ids):
         return False
-    here = whole.session.beside(keys.schedule_partition(spec.name))
+    here = whole.session.beside(schedule_keys.schedule_partition(spec.name))
     is_far = any(whole.session.beside(run_id) is not here for run_id in run_ids)
     try:
         async with asyncio.timeout(FAR_SECONDS if is_far else None):
@@ -118,6 +118,33 @@ async def _is_started(services: Services, spec: ScheduleSpec, planned: PlannedRu
         _log.warning("schedule.waits_for_server", schedule=spec.name, run_id=planned.run_id, error=str(error))
         return False
     return True
+
+
+async def was_begun(services: Services, name: str, run_id: RunId) -> bool:
+    """Return whether a run of a schedule is there, or was until not long ago; False where its server is away."""
+    whole = services.whole
+    if whole.is_out_of_reach(run_id):
+        return False
+    is_far = whole.session.beside(run_id) is not whole.session.beside(schedule_keys.schedule_partition(name))
+    try:
+        async with asyncio.timeout(FAR_SECONDS if is_far else None):
+            await whole.runs.load(run_id)
+    except (RunDeletedError, UnreadableRecordError):
+        return True
+    except RunNotFoundError:
+        return False
+    except (TimeoutError, *WAITED_FOR):
+        if not is_far:
+            raise
+        return False
+    return True
+
+
+async def begin_planned(services: Services, stored: StoredSchedule, run_id: RunId) -> None:
+    """Start a run that was decided on, whatever has become of the schedule since."""
+    for planned in stored.state.starting:
+        if planned.run_id == run_id and not await was_begun(services, stored.spec.name, run_id):
+            await _is_started(services, stored.spec, planned)
 
 
 async def _cancel(services: Services, run_id: RunId, name: str) -> None:
@@ -134,7 +161,7 @@ async def _over(
     if spec.overlap is Overlap.ALLOW:
         return frozenset()
     whole, waiting = services.whole, {each.run_id for each in left}
-    here = whole.session.beside(keys.schedule_partition(spec.name))
+    here = whole.session.beside(schedule_keys.schedule_partition(spec.name))
     over: set[RunId] = set()
     for run_id in state.open_runs:
         if run_id in waiting or whole.is_out_of_reach(run_id):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.schedules import Occasion, Overlap
-from floxide_amqp.runtime.views import at
 from floxide_amqp.stores.schedules import StoredSchedule
 
 

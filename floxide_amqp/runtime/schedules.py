@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.schedules import (
     RunTemplate,
     ScheduleSpec,
@@ -18,18 +19,17 @@ from floxide_amqp.core.schedules import (
     triggered,
     triggered_run_id,
 )
-from floxide_amqp.exceptions import ConfigurationError, FloxideError, ScheduleNotFoundError
+from floxide_amqp.exceptions import FloxideError, PayloadMismatchError, ScheduleNotFoundError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.occurrences import timing_of
 from floxide_amqp.runtime.registry import Registry, graph_of
 from floxide_amqp.runtime.schedule import Schedule, check_name
-from floxide_amqp.runtime.schedule_firing import fire_schedule, write_schedule
+from floxide_amqp.runtime.schedule_firing import begin_planned, fire_schedule, was_begun, write_schedule
 from floxide_amqp.runtime.schedule_views import ScheduleInfo, schedule_info
 from floxide_amqp.runtime.scheduled_runs import template_of
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.starting import check_run_id, encoded_start
-from floxide_amqp.runtime.views import at
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import schedule_keys
 from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.schedules import StoredSchedule, timer_of
 from floxide_amqp.stores.sealed import Place
@@ -103,7 +103,9 @@ class Schedules:
                 one if left out.
 
         Returns:
-            The run's id, ``<name>@trigger-<trigger_id>``; once this returns, the run is as sure as the store.
+            The run's id, ``<name>@trigger-<trigger_id>``. Once this returns, the run is as sure as the store, and it
+            is there to be looked at; only where it could not be started from here, because its server is down or this
+            process lacks the key of the schedule's input, it is left to the leader, and the log says so.
 
         Raises:
             ScheduleNotFoundError: There is none of this name.
@@ -112,9 +114,10 @@ class Schedules:
         trigger_id = trigger_id or secrets.token_hex(6)
         run_id = triggered_run_id(name, trigger_id)
         check_run_id(run_id)
-        stored = await _change(self._services, name, lambda spec, state, now: triggered(spec, state, trigger_id, now))
+        stored = await _trigger(self._services, name, trigger_id)
         try:
             await fire_schedule(self._services, timer_of(name, stored.state))
+            await begin_planned(self._services, stored, run_id)  # the schedule may have changed meanwhile
         except FloxideError as error:
             _log.warning("schedule.left_to_leader", schedule=name, error=str(error))
         return run_id
@@ -156,7 +159,9 @@ class DeclaredSchedules:
     def __init__(self, services: Services) -> None:
         self._services = services
         here, whole = services.session, services.whole.session
-        self._left = [each for each in services.declared if whole.beside(keys.schedule_partition(each.name)) is here]
+        self._left = [
+            each for each in services.declared if whole.beside(schedule_keys.schedule_partition(each.name)) is here
+        ]
 
     async def put(self) -> None:
         """Put those that were not put yet."""
@@ -165,7 +170,7 @@ class DeclaredSchedules:
             del self._left[0]
 
 
-def check_declared(schedules: Iterable[Schedule[Any]], registry: Registry) -> tuple[Schedule[Any], ...]:
+def check_schedules(schedules: Iterable[Schedule[Any]], registry: Registry) -> tuple[Schedule[Any], ...]:
     """Return the schedules given to an application.
 
     Raises:
@@ -173,15 +178,12 @@ def check_declared(schedules: Iterable[Schedule[Any]], registry: Registry) -> tu
         ConfigurationError: The application lacks the workflow of one, or two have one name.
     """
     checked = tuple(schedules)
+    registry.check_declared("schedule", checked)
     for each in checked:
-        graph = graph_of(each.workflow)
-        if registry.find(graph.workflow, graph.version) is not graph:
-            raise ConfigurationError(
-                f"Schedule {each.name!r} is of workflow {graph.workflow!r}, which is not among workflows=[...]. Add it."
-            )
-        if sum(each.name == other.name for other in checked) > 1:
-            raise ConfigurationError(f"Two schedules are called {each.name!r}. Give one of them another name.")
-        encode_payload(graph.input, each.input)
+        try:
+            encode_payload(graph_of(each.workflow).input, each.input)
+        except PayloadMismatchError as error:
+            raise error.at(f"The input of schedule {each.name!r}") from error
     return checked
 
 
@@ -190,7 +192,7 @@ async def put_schedule(services: Services, schedule: Schedule[Any]) -> ScheduleI
     check_name(schedule.name)
     graph = graph_of(schedule.workflow)
     payload, context = encoded_start(services, graph, schedule.input, schedule.context)
-    sealing, partition = services.sealing, keys.schedule_partition(schedule.name)
+    sealing, partition = services.sealing, schedule_keys.schedule_partition(schedule.name)
     template = template_of(graph)
     parts = _digest_parts(schedule, template, payload, context)
     while True:
@@ -220,9 +222,22 @@ async def _change(services: Services, name: str, change: Change) -> StoredSchedu
     """Change a schedule's state; what changes nothing is not written."""
     while True:
         stored = await _load(services, name)
-        now = services.now_ms(keys.schedule_partition(name))
+        now = services.now_ms(schedule_keys.schedule_partition(name))
         state = change(stored.spec, stored.state, now)
         if state == stored.state:
+            return stored
+        written = await write_schedule(services, stored.spec, state, stored, now)
+        if written is not None:
+            return written
+
+
+async def _trigger(services: Services, name: str, trigger_id: str) -> StoredSchedule:
+    """Decide on a run that somebody triggers, unless it was begun before: a schedule knows its last runs only."""
+    while True:
+        stored = await _load(services, name)
+        now = services.now_ms(schedule_keys.schedule_partition(name))
+        state = triggered(stored.spec, stored.state, trigger_id, now)
+        if state == stored.state or await was_begun(services, name, triggered_run_id(name, trigger_id)):
             return stored
         written = await write_schedule(services, stored.spec, state, stored, now)
         if written is not None:

@@ -14,7 +14,7 @@ from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.runtime.run_filter import RunFilter
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import run_list_keys
 from floxide_amqp.stores.run_lists import newest_in
 from floxide_amqp.stores.runs import StoredRun
 
@@ -102,7 +102,7 @@ async def all_runs(services: Services, where: RunFilter, *, page: int = PAGE) ->
 
 async def _look_at(services: Services, where: RunFilter, entries: Sequence[str], found: FoundRuns) -> None:
     """Read the runs of some entries, in one round trip, and keep those that are meant."""
-    run_ids = [keys.run_of(entry) for entry in entries]
+    run_ids = [run_list_keys.run_of(entry) for entry in entries]
     results = await asyncio.gather(*(_find(services, run_id) for run_id in run_ids))
     for run_id, result in zip(run_ids, results, strict=True):
         if isinstance(result, str):

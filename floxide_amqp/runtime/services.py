@@ -10,16 +10,18 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from floxide_amqp.core.changes import Change, SetTimer, TurnIs
+from floxide_amqp.core.commit_conditions import TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
 from floxide_amqp.core.kin import ALONE
 from floxide_amqp.core.kin_letters import COUNTED, with_kin
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.limit_moves import with_releases
-from floxide_amqp.core.records import RunHeader, Timer, TimerKind, WorkItem
+from floxide_amqp.core.place_changes import SetTimer
+from floxide_amqp.core.records import RunHeader, WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.ports.dead_letters import DeadLetterQueue
 from floxide_amqp.ports.health import ConnectionsHealth
@@ -38,13 +40,13 @@ from floxide_amqp.runtime.key_names import KeyNames
 from floxide_amqp.runtime.messages import (
     ControlKind,
     ControlMessage,
-    RunNews,
     encode_control,
-    encode_event,
 )
+from floxide_amqp.runtime.news import News
 from floxide_amqp.runtime.own_timers import OwnTimers
 from floxide_amqp.runtime.pace import Pace
 from floxide_amqp.runtime.processes import NodeProcesses
+from floxide_amqp.runtime.put_off_upgrades import PutOffUpgrades
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.schedule import Schedule
@@ -52,6 +54,7 @@ from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.solitude import Solitude
 from floxide_amqp.runtime.stamps import Stamps
 from floxide_amqp.runtime.threads import NodeThreads
+from floxide_amqp.runtime.told_versions import ToldVersions
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.children import ChildStore
 from floxide_amqp.stores.claims import ClaimStore
@@ -160,8 +163,11 @@ class Services:
         self.solitude = Solitude()
         self.stamps = Stamps()
         self.followers = Followers()
+        self.news = News(self.bus)
+        self.put_off_upgrades = PutOffUpgrades()
         self.own_timers = OwnTimers()
         self.key_names = KeyNames()
+        self.told_versions = ToldVersions(self.session)
         self.pace = Pace(self.rate_keys, self.session)
         self.threads = NodeThreads(  # a body's time begins when there is a thread for it
             self.limits.threads, self.executor, grace_seconds=self.timeouts.cancel_grace,
@@ -235,26 +241,24 @@ class Services:
         token = self.session.new_token()
         first = decision.conditions[0] if decision.conditions else None
         item_id = first.item_id if isinstance(first, TurnIs) else None
-        changes = await self._sealed(writer.run_id, decision.changes)
+        changes = decision.changes
+        if self.sealing.is_on and bytes_carried(changes) >= SEALED_IN_THREAD_BYTES:
+            changes = await asyncio.to_thread(sealed_changes, self.sealing, writer.run_id, changes)
+        else:
+            changes = sealed_changes(self.sealing, writer.run_id, changes)
         batch = writer.batch(decision.conditions, changes, token=token, witness=item_id)
         if witness is not None:
             batch = replace(batch, witness=witness)
         outcome = await self.session.commit(batch)
         if isinstance(outcome, Conflict):
             self.figures.conflicts += 1
-        elif decision.has_letters:
+            return outcome
+        if decision.has_letters:
             self._post(writer.run_id, effects_of(writer.run_id, decision, outcome).letters, outcome)
-        if not isinstance(outcome, Conflict):
-            self.followers.note(writer.run_id)
-            if releases:
-                self.on_letters(releases)
+        self.followers.note(writer.run_id)
+        if releases:
+            self.on_letters(releases)
         return outcome
-
-    async def _sealed(self, run_id: RunId, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-        """Seal what users carry; what would keep the event loop for long, in a thread."""
-        if self.sealing.is_on and bytes_carried(changes) >= SEALED_IN_THREAD_BYTES:
-            return await asyncio.to_thread(sealed_changes, self.sealing, run_id, changes)
-        return sealed_changes(self.sealing, run_id, changes)
 
     def _post(self, run_id: RunId, letters: Sequence[Letter], committed: Committed) -> None:
         """Have letters delivered that a commit has written; that to its children a run writes only if it has some."""
@@ -280,15 +284,10 @@ class Services:
     async def announce_end(self, header: RunHeader, status: RunStatus) -> None:
         """Tell whoever waits that a run has ended, and the other workers if their steps of it are in vain."""
         self.figures.runs_finished[status.value] += 1
-        body = encode_event(RunNews(run_id=header.run_id, status=status))
-        await self.bus.announce(header.reply_to or ALL_RUNS, body)
+        await self.news.tell(header.reply_to or ALL_RUNS, header.run_id, status)
         if status is not RunStatus.COMPLETED:
             await self.broadcast(ControlKind.STOP, header.run_id)
 
-    async def broadcast(
-        self, kind: ControlKind, *runs: RunId, workflow: str = "", version: str = "", key: str = ""
-    ) -> None:
+    async def broadcast(self, kind: ControlKind, *runs: RunId, key: str = "") -> None:
         """Send a hint to every worker."""
-        await self.bus.broadcast(
-            encode_control(ControlMessage(kind=kind, runs=runs, workflow=workflow, version=version, key=key))
-        )
+        await self.bus.broadcast(encode_control(ControlMessage(kind=kind, runs=runs, key=key)))

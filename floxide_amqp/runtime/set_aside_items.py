@@ -63,6 +63,6 @@ class SetAsideItems:
 
 
 async def known_queues(services: Services) -> tuple[str, ...]:
-    """Return the task queues of this application's workflows and of all workers, sorted."""
+    """Return the task queues of this application's workflows and of all workers, those that were included, sorted."""
     served = {queue for record in await services.liveness.all() for queue in record.queues}
-    return tuple(sorted(served | set(services.registry.queues())))
+    return tuple(sorted(served | {*services.registry.queues(), *await services.task_queues.known()}))

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from floxide_amqp.core import moves
 from floxide_amqp.core.decisions import MessageAnchor
-from floxide_amqp.core.records import Envelope, RunHeader, WorkItem
+from floxide_amqp.core.message_records import Envelope
+from floxide_amqp.core.records import RunHeader, WorkItem
 from floxide_amqp.core.set_aside import set_aside_kind
-from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.logs import get_logger
-from floxide_amqp.ports.key_value import Conflict
-from floxide_amqp.runtime.keyless import park_frontier
+from floxide_amqp.runtime.parking import park_frontier, park_unrun
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.waits import requeue
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
-from floxide_amqp.stores.writes import BatchWriter
 
 _log = get_logger("floxide_amqp.parked")
 
@@ -41,19 +38,10 @@ async def set_aside(
         message: What leads to the item; it is forgotten.
         reason: Why.
     """
-    graph = services.registry.find(header.workflow, header.version)
-    node = None if graph is None else graph.nodes.get(item.node)
-    is_claimed = item.status is WorkItemStatus.IN_PROGRESS
-    once = is_claimed and node is not None and node.options.at_most_once
     said = services.sealing.logged(reason)[:MAX_REASON]
-    decision = moves.park(
-        item, turn, epoch, set_aside_kind(header.workflow, header.version, item.node), message,
-        note=requeue(item, said), now_ms=services.now_ms(header.run_id), at_most_once=once,
-    )  # fmt: skip
-    outcome = await services.commit(BatchWriter(header.run_id, header.created_at_ms, header.workflow), decision)
-    if isinstance(outcome, Conflict):
+    kind = set_aside_kind(header.workflow, header.version, item.node)
+    if not await park_unrun(services, header, item, turn, epoch, kind, message, note=requeue(item, said)):
         return False
-    services.figures.parked += 1
     _log.warning(
         "work_item.set_aside", run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
         version=header.version, reason=said,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from floxide_amqp.core.attribute_moves import with_set
 from floxide_amqp.core.decide import decide
-from floxide_amqp.core.decisions import Decision, Failed, Held, MessageAnchor, Step
+from floxide_amqp.core.decisions import Decision, MessageAnchor, Step
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.fast_dataclasses import replace
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.core.moment_moves import telling_of_hold
-from floxide_amqp.core.records import Envelope, TimerKind
+from floxide_amqp.core.outcomes import Failed, Held
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.timers import TimerKind
 from floxide_amqp.exceptions import CodecError, InvalidBatchError
 from floxide_amqp.ports.key_value import CheckLength, Committed
 from floxide_amqp.runtime import step_notes
@@ -22,7 +24,7 @@ from floxide_amqp.runtime.letting_go import let_go_of
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.steps import Performance, Performed, policy_of
+from floxide_amqp.runtime.steps import Performed, policy_of
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.signal_writes import is_about_mail
 
@@ -50,7 +52,9 @@ class Settlement:
         self._admissions = admissions
         self._anchorage = anchorage
 
-    async def settle(self, admitted: Admitted, performed: Performance, keep: frozenset[str]) -> Admitted | Again | None:
+    async def settle(
+        self, admitted: Admitted, performed: Performed | Interrupted, keep: frozenset[str]
+    ) -> Admitted | Again | None:
         """Commit what a step came to; after a conflict look again, decide again, or drop it.
 
         Args:

@@ -115,6 +115,14 @@ class SendSignal:
         return True
 
 
+async def waits_until_ms(services: Services, letter: Letter) -> int | None:
+    """Return until when, store time, a signal waits for a run that is not there; None where it waits for none."""
+    if letter.kind != SIGNAL or services.is_out_of_reach(letter.to_run):
+        return None
+    is_there = await services.runs.find(letter.to_run) is not None
+    return None if is_there else letter.posted_at_ms + WAITS_FOR_RUN_MS
+
+
 def _note_in_vain(letter: Letter, name: str, error: Exception) -> None:
     _log.warning("signal.in_vain", run_id=letter.to_run, from_run=letter.from_run, signal=name, error=str(error))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, Literal
 
-from floxide_amqp.core.ids import RunId, ScopeId
+from floxide_amqp.core.ids import ScopeId
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.records import Mail
 from floxide_amqp.core.signal_moves import OFFER, give_kept
@@ -90,8 +90,8 @@ class OfferSignal:
             place = await services.mailbox.look(letter.to_run, name, "")
             if place is None or (place.state.status.is_terminal and place.state.status is not RunStatus.FAILED):
                 return True
-            mail = await _oldest(services, letter.to_run, name)
             waiter = await find_waiter(services, name, place, closed, is_first=conflicts == 0)
+            mail = None if waiter is None else await services.mailbox.oldest(letter.to_run, name)
             if mail is None or waiter is None:
                 return True
             if waiter is GONE or not await self._give(services, place, mail, waiter, closed):
@@ -112,8 +112,3 @@ class OfferSignal:
             return note_closed(outcome, closed)
         await publish(services, header, decision.effects.publish)
         return True
-
-
-async def _oldest(services: Services, run_id: RunId, name: str) -> Mail | None:
-    found = [mail for mail in (await services.mailbox.unread(run_id)).mail if mail.name == name]
-    return min(found, key=lambda mail: (mail.sent_at_ms, mail.number), default=None)

@@ -35,7 +35,7 @@ from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
 from floxide_amqp.runtime.signal_waiters import GONE, find_waiter, note_closed
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import signal_keys
 from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.mailbox import SignalPlace
@@ -247,7 +247,7 @@ async def _commit(services: Services, sending: Sending, place: SignalPlace, deci
     header = place.header
     decision = telling_of_signal(decision, sending.mail.name, sending.mail.sent_at_ms)
     writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, version=header.version)
-    witness = keys.signal_mark(sending.run_id, sending.mail.signal_id)
+    witness = signal_keys.signal_mark(sending.run_id, sending.mail.signal_id)
     return await services.commit(writer, decision, witness=witness)
 
 

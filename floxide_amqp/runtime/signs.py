@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import ConfigurationError, StoreError, WorkerNameLostError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.naming import Name

@@ -15,7 +15,8 @@ from typing_extensions import TypeVar
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import DefinitionError
-from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.run_handle import RunHandle
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")

@@ -11,7 +11,7 @@ from typing import Any
 
 from floxide_amqp.ports.message_source import MessageReader, MessageSource
 from floxide_amqp.runtime.amqp_source import AmqpSource
-from floxide_amqp.runtime.feed_control import FeedControl
+from floxide_amqp.runtime.feed_control import HELD_SECONDS, FeedControl
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.source_intake import SourceIntake
 
@@ -33,6 +33,11 @@ class SourceFeed:
         )
         self._intake = SourceIntake(services, source, self._control.open_runs)
 
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._source.name
+
     async def run(self) -> None:
         """Take messages until `stop` is called, or until cancelled; then nothing is in hand any more."""
         await self._control.keep(self._serve)
@@ -43,7 +48,7 @@ class SourceFeed:
 
     async def _serve(self) -> None:
         """Take messages until that must end."""
-        async with self._queue.read(prefetch=self._source.prefetch) as reader:
+        async with self._queue.read(prefetch=self._prefetch()) as reader:
             watch = self._control.watch(lambda: reader.problem)
             watching = asyncio.create_task(watch, name="floxide.source.watch")
             try:
@@ -54,9 +59,18 @@ class SourceFeed:
 
     async def _feed(self, reader: MessageReader, watching: asyncio.Task[None]) -> None:
         control = self._control
-        while room := await control.room(watching):
+        while room := await control.room(watching, lambda: reader.oldest_at):
             deliveries = await control.unless_stopped(reader.receive(room), watching)
             if deliveries is None:
                 return
             await self._intake.record(deliveries)
             control.pace(len(deliveries))
+
+    def _prefetch(self) -> int:
+        """How many messages to have in hand: no more than may have their turn before they must go back."""
+        source, most = self._source, [self._source.prefetch]
+        if source.max_open_runs is not None:
+            most.append(source.max_open_runs)
+        if source.rate is not None:
+            most.append(max(1, int(source.rate * HELD_SECONDS / 2)))
+        return min(most)

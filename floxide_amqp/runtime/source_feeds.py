@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.amqp_source import AmqpSource
@@ -12,6 +12,9 @@ from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.source_feed import SourceFeed
 
 _log = get_logger("floxide_amqp.sources")
+
+PAUSE_SECONDS: Final = 5.0
+"""Pause before a source that broke off is begun again."""
 
 Feed: TypeAlias = SourceFeed | IteratorFeed
 """One process's part in a source; both are run, and stopped."""
@@ -44,7 +47,7 @@ class SourceFeeds:
 
     async def run(self) -> None:
         """Run all of them; returns, once all are stopped, only when cancelled."""
-        self._tasks = [asyncio.create_task(feed.run(), name="floxide.source") for feed in self._feeds]
+        self._tasks = [asyncio.create_task(keep_running(feed), name="floxide.source") for feed in self._feeds]
         try:
             await asyncio.Event().wait()
         finally:
@@ -61,3 +64,23 @@ class SourceFeeds:
         """Wait until what is in hand is recorded, at most so many seconds."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
+
+
+async def keep_running(feed: Feed) -> None:
+    """Run a feed until it is stopped; one that breaks off is begun again, and nobody else's work ends with it."""
+    while True:
+        try:
+            await feed.run()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            reason: BaseException = error  # nobody has cancelled this task: a library's own, gone astray
+        except Exception as error:  # noqa: BLE001 - a supervisor: a defect must not end a source in silence
+            reason = error
+        else:
+            return
+        _log.error(
+            "source.broke_off", source=feed.name, error=repr(reason), retry_in_seconds=PAUSE_SECONDS, exc_info=reason
+        )  # fmt: skip
+        await asyncio.sleep(PAUSE_SECONDS)

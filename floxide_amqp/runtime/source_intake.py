@@ -7,16 +7,24 @@ again, and its run is found by its id: nothing is lost by that, and nothing begi
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from floxide_amqp.core.decisions import Outgoing
+from floxide_amqp.core.failure import storable
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Quarantined, RunHeader
+from floxide_amqp.core.message_records import Quarantined
+from floxide_amqp.core.records import RunHeader
 from floxide_amqp.core.sources import SourceCounts, SourceMessage
-from floxide_amqp.exceptions import CodecError, FloxideError, RunDeletedError, StoreError, UnknownKeyError
+from floxide_amqp.exceptions import (
+    CodecError,
+    FloxideError,
+    RunDeletedError,
+    StoreError,
+    UnknownKeyError,
+    UnreadableRecordError,
+)
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.message_source import SourceDelivery
 from floxide_amqp.runtime.amqp_source import AmqpSource
@@ -25,8 +33,8 @@ from floxide_amqp.runtime.open_runs import OpenRuns
 from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.side_by_side import side_by_side
+from floxide_amqp.runtime.source_counts import count_items
 from floxide_amqp.runtime.starting import StartRequest, prepare, send_first, store
-from floxide_amqp.stores import keys
 from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.stores.source_messages import seal_message
 
@@ -77,7 +85,6 @@ class SourceIntake:
         self._source = source
         self._graph = graph_of(source.workflow)
         self._open_runs = open_runs
-        self._partition = keys.source_partition(source.name)
 
     async def record(self, deliveries: Sequence[SourceDelivery]) -> SourceCounts:
         """Record what becomes of messages, then settle them; waits for a store that is out of reach.
@@ -94,7 +101,7 @@ class SourceIntake:
             received=len(deliveries), started=len(started), duplicates=twins,
             quarantined=len(unusable) if is_kept else 0, rejected=0 if is_kept else len(unusable),
         )  # fmt: skip
-        await self._count(counts, started)
+        await count_items(self._services, self._source.name, counts, started, self._open_runs)
         set_aside = {id(each.delivery) for each in unusable}
         for delivery in deliveries:
             if is_kept or id(delivery) not in set_aside:
@@ -173,33 +180,24 @@ class SourceIntake:
             return None
         try:
             return await when_in_reach(lambda: store(self._services, request))
+        except UnreadableRecordError as error:  # of its run, which is there: other messages have others
+            return error
         except (StoreError, UnknownKeyError):
             raise
         except Exception as error:  # noqa: BLE001 - an interceptor of the user's may raise anything: it is kept
             return error
 
-    async def _count(self, counts: SourceCounts, started: Sequence[RunId]) -> None:
-        services, listed = self._services, started if self._open_runs.is_limited else ()
-        self._open_runs.started(len(started))
-        services.figures.count_source(self._source.name, counts)
-        try:
-            await services.source_store.count(
-                self._source.name, counts, services.now_ms(self._partition), listed
-            )  # fmt: skip
-        except StoreError as error:  # the runs stand, and their messages go: figures are not worth more
-            _log.warning("source.counts_lost", source=self._source.name, error=str(error))
-
     # --- what no run can be made of
 
     async def _set_aside(self, unusable: Unusable) -> None:
         source, services, message = self._source, self._services, unusable.delivery.message
-        reason = NOT_SAID if services.sealing.hides else str(unusable.error)
+        reason = NOT_SAID if services.sealing.hides else storable(str(unusable.error))
         if source.on_unusable == "reject":
             _log.error("source.message_rejected", source=source.name, message_id=message.message_id, reason=reason)
             return
         now = services.now_ms()
-        digest = hashlib.blake2b(message.body, key=source.name.encode()[:64], digest_size=8).hexdigest()
-        quarantine_id = f"{now:014d}-{digest}"
+        # no digest of the body: two messages may have the same, and an encrypted one is not to be guessed
+        quarantine_id = f"{now:014d}-{services.session.new_token().hex()}"
         kept, cut_from = self._kept(quarantine_id, message)
         found = Quarantined(
             quarantine_id=quarantine_id, queue=source.queue, reason=reason, body=kept, at_ms=now, cut_from=cut_from,

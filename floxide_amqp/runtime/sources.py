@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.instants import at
+from floxide_amqp.core.message_records import Quarantined
 from floxide_amqp.core.sources import SourceControl
 from floxide_amqp.exceptions import (
     CodecError,
@@ -18,10 +19,9 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.runtime.amqp_source import AmqpSource
 from floxide_amqp.runtime.open_runs import OpenRuns
-from floxide_amqp.runtime.registry import Registry, graph_of
+from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.source_intake import SourceIntake
-from floxide_amqp.runtime.views import at
 from floxide_amqp.stores.encoding import unpack
 from floxide_amqp.stores.source_messages import open_message
 from floxide_amqp.stores.sources import StoredSource
@@ -156,14 +156,7 @@ def check_sources(sources: Iterable[DeclaredSource], registry: Registry) -> tupl
         ConfigurationError: The application lacks the workflow of one, or two have one name.
     """
     checked = tuple(sources)
-    for each in checked:
-        graph = graph_of(each.workflow)
-        if registry.find(graph.workflow, graph.version) is not graph:
-            raise ConfigurationError(
-                f"Source {each.name!r} is of workflow {graph.workflow!r}, which is not among workflows=[...]. Add it."
-            )
-        if sum(each.name == other.name for other in checked) > 1:
-            raise ConfigurationError(f"Two sources are called {each.name!r}. Give one of them another name.")
+    registry.check_declared("source", checked)
     return checked
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from floxide_amqp.core import moves
+from floxide_amqp.core import run_moves
 from floxide_amqp.core.attribute_moves import started_with
 from floxide_amqp.core.attributes import Attributes, AttributeValue, checked_attributes
 from floxide_amqp.core.changes import Change
@@ -17,6 +17,7 @@ from floxide_amqp.core.context import Context, context_to_plain
 from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.records import Compensable, ItemInput, RunHeader, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
@@ -28,15 +29,15 @@ from floxide_amqp.exceptions import (
     RunConflictError,
     RunDeletedError,
     StoreError,
+    UnknownKeyError,
+    UnreadableRecordError,
 )
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
-from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.start_times import AT_ONCE, StartTimes
-from floxide_amqp.runtime.views import at
 from floxide_amqp.runtime.waits import its_start
 from floxide_amqp.stores.encoding import encode_payload, pack
 from floxide_amqp.stores.items import StoredItem
@@ -44,8 +45,8 @@ from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed_records import start_of
 from floxide_amqp.stores.writes import BatchWriter
 
-ANNOUNCED = 500
-"""Runs that one start message names at most, so that it stays small."""
+STORED_AT_ONCE = 2_000
+"""Runs of one call that are stored at once: several groups of commits, so that one is always on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def prepare(
         reply_to=reply_to, start_item=start_item, starts_at_ms=starts_at_ms, priority=priority.number,
     )  # fmt: skip
     item = WorkItem(
-        item_id=start_item, node=graph.start, queue=header.queue_for(graph.nodes[graph.start].options.queue),
+        item_id=start_item, node=graph.start, queue=graph.queue_of(graph.start, header),
         status=WorkItemStatus.HELD if starts_at_ms else WorkItemStatus.PENDING, input=ItemInput(payload=payload),
         due_ms=starts_at_ms, note=its_start() if starts_at_ms else "",
     )  # fmt: skip
@@ -140,7 +141,9 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
         RunDeletedError: The same run was started before, ended and was deleted: its id is not free yet.
     """
     header = request.header
-    decision = started_with(moves.start_run(header, request.item, services.name, hook=request.hook), request.attributes)
+    decision = started_with(
+        run_moves.start_run(header, request.item, services.name, hook=request.hook), request.attributes
+    )
     decision = replace(decision, changes=(*decision.changes, *request.more))
     first: Outgoing | None = None
 
@@ -168,28 +171,35 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 async def store_all(services: Services, graph: Graph, requests: Sequence[StartRequest]) -> None:
     """Store runs of one workflow in grouped commits, and send their first messages.
 
+    So many at a time that the commits and messages of a hundred thousand do not fill the memory.
+
     Raises:
         RunConflictError, RunDeletedError: As `store` does, for one of them; the others are started all the same.
+        Exception: What else went wrong with one, such as a store that is away; those behind it may not be started.
     """
-    stored = await asyncio.gather(*(store(services, request) for request in requests), return_exceptions=True)
-    outgoing = [
-        (request.header, out)
-        for request, out in zip(requests, stored, strict=True)
-        if out is not None and not isinstance(out, BaseException)
-    ]
-    await send_first(services, graph, outgoing)
-    for result in stored:
-        if isinstance(result, BaseException):
-            raise result
+    refused: BaseException | None = None
+    for first in range(0, len(requests), STORED_AT_ONCE):
+        some = requests[first : first + STORED_AT_ONCE]
+        stored = await asyncio.gather(*(store(services, request) for request in some), return_exceptions=True)
+        outgoing = [
+            (request.header, out)
+            for request, out in zip(some, stored, strict=True)
+            if out is not None and not isinstance(out, BaseException)
+        ]
+        await send_first(services, graph, outgoing)
+        errors = [each for each in stored if isinstance(each, BaseException)]
+        refused = next(iter(errors), None) if refused is None else refused
+        if any(not isinstance(error, RunConflictError | RunDeletedError) for error in errors):
+            break
+    if refused is not None:
+        raise refused
 
 
 async def send_first(services: Services, graph: Graph, outgoing: Sequence[tuple[RunHeader, Outgoing]]) -> None:
     """Announce runs of one workflow that have just been stored, and publish their first messages."""
     if not outgoing:
         return
-    for first in range(0, len(outgoing), ANNOUNCED):
-        ids = [header.run_id for header, _ in outgoing[first : first + ANNOUNCED]]
-        await services.broadcast(ControlKind.START, *ids, workflow=graph.workflow, version=graph.version)
+    await services.news.tell_started(graph.workflow, graph.version, [header.run_id for header, _ in outgoing])
     await publish_many(services, outgoing)
 
 
@@ -249,6 +259,17 @@ def _context_for(graph: Graph, context: Context | None) -> Context:
 def start_parts(workflow: str, version: str, payload: bytes, state: bytes) -> tuple[bytes, ...]:
     """What makes a start the same as another."""
     return workflow.encode(), version.encode(), payload, state
+
+
+async def is_taken(services: Services, header: RunHeader) -> bool:
+    """Whether a start is about to be refused: another run has its id, or one that was deleted not long ago had it."""
+    try:
+        existing = await services.runs.find(header.run_id)
+        if existing is not None:
+            return not _is_same_start(services, existing.header.input_digest, header)
+    except (UnknownKeyError, UnreadableRecordError):
+        return True
+    return (await services.runs.tombstone(header.run_id))[0] is not None
 
 
 def _is_same_start(services: Services, digest: str, header: RunHeader) -> bool:

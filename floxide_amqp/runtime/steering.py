@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.runtime import by_hand, control_actions, views
+from floxide_amqp.runtime import by_hand, control_actions, showing, views
 from floxide_amqp.runtime.bulk import BulkAction, BulkReport, ManyOptions, act_on_many
 from floxide_amqp.runtime.by_hand import NOT_GIVEN, NotGiven
 from floxide_amqp.runtime.control_actions import Request
@@ -222,4 +222,4 @@ class Steering:
         """
         await self.services.runs.load(RunId(run_id))
         records = await AuditStore(self.services.session).read(RunId(run_id), start=start, limit=limit)
-        return [views.audit_entry(record) for record in records]
+        return [showing.audit_entry(record) for record in records]

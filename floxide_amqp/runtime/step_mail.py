@@ -86,6 +86,10 @@ class StepMail:
         left = [mail for mail in self._unread or () if mail.name in names]
         return min(left, key=lambda mail: (mail.sent_at_ms, mail.number), default=None)
 
+    def left(self, names: tuple[str, ...]) -> Mail | None:
+        """Return the value that woke the item, if its body did not receive it and does not wait for its like again."""
+        return None if self._own is None or self._own.name in names else self._own
+
     def _value(self, signal: Signal[T], mail: Mail) -> T:
         place = mail_place(self._run_id, mail.name, mail.signal_id)
         payload = self._services.sealing.open(mail.payload, place)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from floxide_amqp.core.decisions import Effects, Failed
-from floxide_amqp.core.records import TimerKind
+from floxide_amqp.core.decisions import Effects
+from floxide_amqp.core.outcomes import Failed
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.timers import TimerKind
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check
 from floxide_amqp.runtime.admission import Admitted

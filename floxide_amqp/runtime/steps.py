@@ -12,11 +12,11 @@ from floxide_amqp.core.attributes import AttributeValue
 from floxide_amqp.core.child_workflow import is_child
 from floxide_amqp.core.compensation import HOOK, Cancelled, Compensation, undone_by
 from floxide_amqp.core.context import Context, delta_of
-from floxide_amqp.core.decisions import CallsChild, Failed, Held, Outcome, Succeeded
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import WorkItemId
+from floxide_amqp.core.outcomes import CallsChild, Failed, Held, Outcome, Succeeded
 from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, Routed
 from floxide_amqp.core.reduce_node import Folding
 from floxide_amqp.core.retry import RetryPolicy
@@ -53,6 +53,7 @@ from floxide_amqp.runtime.folds import next_values, so_far
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.interceptors import StepCall
 from floxide_amqp.runtime.joined_inputs import joined_input
+from floxide_amqp.runtime.pace import NotYet
 from floxide_amqp.runtime.payload_limits import change_of, check_outcome, check_payload, value_of
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
@@ -94,7 +95,7 @@ class Performed:
         return self.outcome.delta if isinstance(self.outcome, Succeeded | Held) else None
 
 
-Performance: TypeAlias = Performed | Interrupted
+Performance: TypeAlias = Performed | Interrupted | NotYet
 
 
 def policy_of(services: Services, node: GraphNode) -> RetryPolicy:
@@ -179,9 +180,11 @@ async def _perform_body(
     else:
         result = await run_body(services, node, ctx, call, handle)
     duration_us = round((loop.time() - started) * 1_000_000)
+    if handle.start is not None:
+        duration_us = max(0, duration_us - handle.start.waited_us())
     aborted = False
     match result:
-        case Interrupted():
+        case Interrupted() | NotYet():
             return result
         case CallsChild():
             return Performed(outcome=result, position=ready.position, duration_us=duration_us)
@@ -244,7 +247,11 @@ def _failed(
 
 
 async def input_value(services: Services, admitted: Admitted, node: GraphNode) -> Any:
-    """Return what a step works on, decoded."""
+    """Return what a step works on, decoded.
+
+    Raises:
+        CodecError: It cannot be decoded, or could not be kept.
+    """
     item = admitted.item
     if item.input.kind is InputKind.UNDO:
         return await _undoing(services, admitted)
@@ -359,7 +366,7 @@ def _held(hold: Hold, delta: bytes | None, mail: StepMail) -> Held:
     return Held(
         for_ms=None if longest is None else round(longest.total_seconds() * 1000), delta=delta,
         due_ms=None if hold.until_time is None else round(hold.until_time.timestamp() * 1000), until=names,
-        mail=mail.oldest(names) if names else None,
+        mail=mail.oldest(names) if names else None, left=mail.left(names),
     )  # fmt: skip
 
 

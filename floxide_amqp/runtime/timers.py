@@ -9,12 +9,13 @@ import asyncio
 import heapq
 import itertools
 
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import DropTimer
+from floxide_amqp.core import moves, publish_moves
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import WorkItemId
-from floxide_amqp.core.records import RunFailure, Timer, TimerKind
+from floxide_amqp.core.place_changes import DropTimer
+from floxide_amqp.core.records import RunFailure
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import FloxideError, RunTimeoutError, UnreadableRecordError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
@@ -82,6 +83,7 @@ class TimerQueue:
             timer = heapq.heappop(self._heap)[2]
             (early if timer.due_ms > services.now_ms(timer.run_id) else due).append(timer)
         for timer in early:  # the one clock has jumped since, and not that of its server
+            services.own_timers.drop(timer)  # it may be due too late by now to be kept
             self.add(timer)
         for timer in due:
             if services.is_out_of_reach(timer.run_id):
@@ -142,8 +144,10 @@ async def fire(services: Services, timer: Timer) -> bool:
         await _drop(services, timer)
         return True
     if timer.kind is TimerKind.REPUBLISH:
-        tries = await services.indexes.tries(timer.run_id, found.item.queue, moves.entry_of_repeat(timer))
-        decision = moves.publish_again(found.item, timer, services.now_ms(timer.run_id), services.name, tries=tries)
+        tries = await services.indexes.tries(timer.run_id, found.item.queue, publish_moves.entry_of_repeat(timer))
+        decision = publish_moves.publish_again(
+            found.item, timer, services.now_ms(timer.run_id), services.name, tries=tries
+        )
     else:
         decision = moves.wake(found.item, timer, run.state, run.epoch, services.now_ms(timer.run_id), services.name)
     if isinstance(await services.commit(run.writer, decision), Conflict):

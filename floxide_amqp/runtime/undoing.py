@@ -6,19 +6,22 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from floxide_amqp.core import compensation as undo
-from floxide_amqp.core import moves
+from floxide_amqp.core import moves, publish_moves
 from floxide_amqp.core.bodies import is_at_work
-from floxide_amqp.core.changes import DropTimer, EpochIs, SetTimer, TurnIs
+from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision, Effects
 from floxide_amqp.core.ids import WorkItemId
-from floxide_amqp.core.records import Compensable, Timer, TimerKind, WorkItem
+from floxide_amqp.core.place_changes import DropTimer, SetTimer
+from floxide_amqp.core.records import Compensable, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.compensables import CompensableStore
 from floxide_amqp.stores.items import StoredItem
+from floxide_amqp.stores.parked_places import leave_parked
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed import sealed_payload
 from floxide_amqp.stores.writes import BatchWriter
@@ -98,9 +101,12 @@ def _lead_to(services: Services, run: StoredRun, timer: Timer, item: WorkItem, t
             effects=Effects(timer=retry), epoch_after=epoch,
         )  # fmt: skip
     if item.status is WorkItemStatus.PARKED:
-        decision = moves.reset(item, turn, run.state, epoch, now, services.name, run_id=run_id)
+        forget = leave_parked(item, run.header.workflow, run.header.version)
+        decision = moves.reset(item, turn, run.state, epoch, now, services.name, run_id=run_id, forget=forget)
         return replace(decision, changes=(*decision.changes, DropTimer(timer)))
-    decision = moves.republish(item, turn, now, services.name, (DropTimer(timer),))  # pending, or in somebody's hands
+    decision = publish_moves.republish(
+        item, turn, now, services.name, (DropTimer(timer),)
+    )  # pending, or in somebody's hands
     return replace(decision, conditions=(*decision.conditions, EpochIs(epoch)))
 
 

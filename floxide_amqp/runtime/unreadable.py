@@ -13,10 +13,11 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import replace
 
-from floxide_amqp.core.changes import LeaveMessage
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import Envelope, Quarantined, RunFailure
+from floxide_amqp.core.message_records import Envelope, Quarantined
+from floxide_amqp.core.place_changes import LeaveMessage
+from floxide_amqp.core.records import RunFailure
 from floxide_amqp.exceptions import (
     CodecError,
     MissingKeyError,

@@ -7,20 +7,20 @@ with the new version.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, cast
 
 from floxide_amqp.core.agreement import why_not_raised
-from floxide_amqp.core.changes import MoveContext, SetTimer
-from floxide_amqp.core.context import Context, NoContext
-from floxide_amqp.core.descriptions import Description, describe_graph
+from floxide_amqp.core.bodies import is_at_work
+from floxide_amqp.core.changes import MoveContext
+from floxide_amqp.core.context import Context, NestedField, NoContext
+from floxide_amqp.core.descriptions import ContextDescription, Description, describe_graph
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.kin import waits_for_child
-from floxide_amqp.core.limit_moves import waits_for_limit
+from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
+from floxide_amqp.core.place_changes import SetTimer
 from floxide_amqp.core.records import InputKind, RunHeader, WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.core.version_moves import Moved, raise_version
@@ -28,7 +28,9 @@ from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import MigrationError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.begun_before import Raising, check_begun
 from floxide_amqp.runtime.control_actions import Request
+from floxide_amqp.runtime.kept_letters import kept_letters
 from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.publishing import publish
 from floxide_amqp.runtime.services import Services
@@ -38,6 +40,7 @@ from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed_places import snapshot_place
 from floxide_amqp.stores.sealed_records import input_of, start_of
+from floxide_amqp.stores.writes import STATUS_LETTERS
 
 _log = get_logger("floxide_amqp.versions")
 
@@ -52,7 +55,7 @@ class Raised(Enum):
 
     DONE = "done"
     LATER = "later"
-    """A worker has claimed steps of it, or one that migrate changes waits for a child run or a key: that ends first."""
+    """A worker has claimed steps of it: they end first."""
     OTHERWISE = "otherwise"
     """Somebody else was faster, with this or with something else."""
 
@@ -80,12 +83,16 @@ async def upgrade(services: Services, run_id: RunId, workflow: AnyWorkflow) -> R
     run = await services.runs.load(run_id)
     if run.state.status.is_terminal or run.header.version == workflow.graph.version:
         return Raised.OTHERWISE
-    live = await services.items.live(run_id, limit=MAX_LIVE + 1)
-    if any(each.item.status is WorkItemStatus.IN_PROGRESS for each in live):
+    _refuse_many(run, run.counts.live + run.counts.held)
+    entries = await services.items.live_entries(run_id, limit=MAX_LIVE + 1)
+    claimed = [item_id for item_id, letters in entries if letters == STATUS_LETTERS[WorkItemStatus.IN_PROGRESS]]
+    if await _is_to_end(services, run_id, claimed):
         return Raised.LATER
+    listed = await services.items.listed(run_id, entries)
+    if listed is None:
+        return Raised.OTHERWISE  # what one of them has put meanwhile is not on the list
+    live = [each for each in listed if each.item.status is not WorkItemStatus.IN_PROGRESS]
     plan = await plan_upgrade(services, run, live, workflow)
-    if any(_must_stay(each.before) and each.after is not each.before for each in plan.items):
-        return Raised.LATER
     old, new = run.header.version, workflow.graph.version
     decision = raise_version(
         run.header, run.state, run.epoch, plan.header, plan.items, now_ms=services.now_ms(run_id),
@@ -105,6 +112,19 @@ async def upgrade(services: Services, run_id: RunId, workflow: AnyWorkflow) -> R
     return Raised.DONE
 
 
+async def _is_to_end(services: Services, run_id: RunId, claimed: Sequence[WorkItemId]) -> bool:
+    """Whether one of a run's claimed steps is to end before the run is raised.
+
+    One in a fan-out that was closed cannot commit any more: what the newer version has to go on with is the very item
+    that cancels it, once its body has ended where that may have to be undone.
+    """
+    if not claimed:
+        return False
+    items = [each.item for each in await services.items.find(run_id, claimed) if each is not None]
+    closed = await services.items.closed(run_id, sorted({scope for item in items for scope in item.scope}))
+    return any(is_at_work(item) or closed.isdisjoint(item.scope) for item in items)
+
+
 async def plan_upgrade(services: Services, run: StoredRun, live: Sequence[StoredItem], workflow: AnyWorkflow) -> Plan:
     """Return how a run would go on with a newer version; nothing is written.
 
@@ -119,11 +139,7 @@ async def plan_upgrade(services: Services, run: StoredRun, live: Sequence[Stored
         Exception: Whatever the workflow's `migrate` raises.
     """
     graph, header, run_id = workflow.graph, run.header, run.header.run_id
-    if len(live) > MAX_LIVE:
-        raise MigrationError(
-            problem=f"it has more than {MAX_LIVE} steps that have not ended",
-            cure=f"let a worker of version {header.version} bring it on first",
-        )
+    _refuse_many(run, len(live))
     old = await services.versions.find(header.workflow, header.version)
     before = workflow.old_contexts.get(header.version, graph.context)
     _check_context_class(old, before, graph, header)
@@ -132,10 +148,16 @@ async def plan_upgrade(services: Services, run: StoredRun, live: Sequence[Stored
     context = {} if loaded is None else loaded.state.to_plain()
     paper = RunToMigrate(run_id, header.version, tuple(steps.values()), context)
     workflow.migrate(paper)
+    raising = Raising(run_id, header.version, old, graph, describe_graph(graph))
+    letters = await kept_letters(services, run_id, live)
     items = [
-        Moved(each.item, each.turn, _after(services, header, graph, old, each.item, steps.get(each.item.item_id)))
+        Moved(
+            each.item, each.turn, _after(services, header, raising, each.item, steps.get(each.item.item_id)),
+            letters.get(each.item.item_id),
+        )
         for each in live
-    ]
+    ]  # fmt: skip
+    await check_begun(services, raising, items)
     new_context = pack(paper.context_for(graph.context))
     check_payload(new_context, services.limits, f"The context of run {run_id!r}")
     input_, _ = start_of(services.sealing, header)
@@ -161,7 +183,7 @@ def _check_context_class(old: Description | None, before: type[Context], graph: 
     """A field that only the older version's context has would be lost without a word."""
     if old is None or before is not graph.context:
         return
-    gone = [name for name in old.context if name not in graph.context.__context_fields__]
+    gone = _gone(old.context, graph.context, "")
     if gone:
         raise MigrationError(
             problem=f"{graph.context.__name__} has no {', '.join(map(repr, gone))} any more",
@@ -169,12 +191,24 @@ def _check_context_class(old: Description | None, before: type[Context], graph: 
         )
 
 
-def _must_stay(item: WorkItem) -> bool:
-    """Whether what an item waits for knows it by its turn: a child run, or a concurrency key."""
-    waits = item.waits_for
-    return item.status is WorkItemStatus.HELD and (
-        waits_for_child(waits) is not None or waits_for_limit(waits) is not None
-    )
+def _gone(old: Mapping[str, ContextDescription], kind: type[Context], path: str) -> list[str]:
+    """Return the fields that a context had and has no more, those of contexts inside it included."""
+    fields, gone = kind.__context_fields__, list[str]()
+    for name, each in old.items():
+        field = fields.get(name)
+        if field is None:
+            gone.append(f"{path}{name}")
+        elif isinstance(field, NestedField):
+            gone += _gone(each.fields, field.context, f"{path}{name}.")
+    return gone
+
+
+def _refuse_many(run: StoredRun, live: int) -> None:
+    if live > MAX_LIVE:
+        raise MigrationError(
+            problem=f"it has more than {MAX_LIVE} steps that have not ended",
+            cure=f"let a worker of version {run.header.version} bring it on first",
+        )
 
 
 def _has_input(item: WorkItem) -> bool:
@@ -196,26 +230,26 @@ def _unpacked(payload: bytes) -> tuple[str, object]:
 
 
 def _after(
-    services: Services, header: RunHeader, graph: Graph, old: Description | None, item: WorkItem,
-    step: StepToMigrate | None,
-) -> WorkItem:  # fmt: skip
+    services: Services, header: RunHeader, raising: Raising, item: WorkItem, step: StepToMigrate | None
+) -> WorkItem:
     """Return an item as it goes on with the newer version.
 
     Raises:
         MigrationError: It cannot.
     """
-    name = item.node if step is None else step.node
+    graph, name = raising.graph, item.node if step is None else step.node
     if name not in graph.nodes:
         raise MigrationError(
             problem=f"version {graph.version} has no node {name!r}", cure="let migrate move its steps to another one"
         )
-    if step is None or item.scope or graph.has_joins:
-        _check_structure(graph, old, item, name)
+    had_joins = raising.old is not None and "has_joins" in raising.old.flags
+    if step is None or item.scope or graph.has_joins or had_joins:
+        _check_structure(raising, item, name)
     if step is None:
         return item
     node = graph.nodes[name]
     value = step.value_for(node.input)
-    queue = header.queue_for(node.options.queue)
+    queue = graph.queue_of(name, header)
     if not step.is_changed:
         return item if item.queue == queue else replace(item, queue=queue)
     if item.begun and name != item.node:
@@ -228,19 +262,19 @@ def _after(
     return replace(item, node=name, queue=queue, input=replace(item.input, payload=payload))
 
 
-def _check_structure(graph: Graph, old: Description | None, item: WorkItem, name: str) -> None:
+def _check_structure(raising: Raising, item: WorkItem, name: str) -> None:
     """What a join waits for was counted by the older version's graph: there the new one must be the same.
 
     Raises:
         MigrationError: It is not, or nothing is known of the older version.
     """
-    kind = item.input.kind
+    kind, old = item.input.kind, raising.old
     if kind is InputKind.UNDO:
         return
     problem: str | None = "nothing is known any more of the version it has"
     if old is not None:
         problem = why_not_raised(
-            old, describe_graph(graph), item.node, len(item.scope),
+            old, raising.new, item.node, len(item.scope),
             is_gathering=kind in (InputKind.ARRIVALS, InputKind.FOLD), is_routed=kind is InputKind.PAGE,
         )  # fmt: skip
         problem = problem if problem is not None or name == item.node else "it would be at another node"

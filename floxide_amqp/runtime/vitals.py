@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass, replace
 
 from floxide_amqp.core.ids import WorkerId
-from floxide_amqp.core.records import StuckBody, WorkerRecord
+from floxide_amqp.core.worker_records import StuckBody, WorkerRecord
 from floxide_amqp.runtime.deaths import boot_id, process_start
 
 SHOWN_STUCK = 200

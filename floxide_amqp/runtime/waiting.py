@@ -18,6 +18,9 @@ from floxide_amqp.stores.runs import StoredRun
 
 _log = get_logger("floxide_amqp.waiting")
 
+MOST_SILENT = 10_000
+"""Runs just started of which a client knows that it has heard nothing yet; of older ones it does not remember."""
+
 
 class Waiters:
     """Wakes whoever waits for a run of this client.
@@ -33,6 +36,16 @@ class Waiters:
         self._pattern = "#" if hears_all else key
         self.key = key
         self._events: dict[RunId, set[asyncio.Event]] = {}
+        self._silent: dict[RunId, None] = {}
+
+    def begins(self, run_id: RunId) -> None:
+        """Note that this client is about to start a run that nobody has started before.
+
+        Until something is heard of it, it has not ended as far as one can know, and its first waiter need not look.
+        """
+        if len(self._silent) >= MOST_SILENT:
+            del self._silent[next(iter(self._silent))]
+        self._silent[run_id] = None
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
@@ -48,16 +61,19 @@ class Waiters:
     async def _listen(self, events: AsyncIterator[bytes]) -> None:
         async for body in events:
             if body == b"":  # events may have been missed: everybody looks at the store
+                self._silent.clear()
                 for event in chain.from_iterable(self._events.values()):
                     event.set()
                 continue
             try:
-                found = self._events.get(decode_event(body).run_id, ())
+                news = decode_event(body)
             except CodecError as error:
                 _log.warning("event.unreadable", error=str(error))
                 continue
-            for event in found:
-                event.set()
+            for run_id in news.runs:
+                self._silent.pop(run_id, None)
+                for event in self._events.get(run_id, ()):
+                    event.set()
 
     @asynccontextmanager
     async def expecting(self, run_id: RunId) -> AsyncGenerator[asyncio.Event]:
@@ -92,11 +108,14 @@ class Waiters:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         loop = asyncio.get_running_loop()
         until = None if seconds is None else loop.time() + seconds
+        is_silent = run_id in self._silent and (seconds is None or seconds > 0)
         async with self.expecting(run_id) as heard:
             while True:
-                run, output = await self._services.runs.load_end(run_id)
-                if run.state.status.is_terminal:
-                    return run, output
+                if not is_silent:
+                    run, output = await self._services.runs.load_end(run_id)
+                    if run.state.status.is_terminal:
+                        return run, output
+                is_silent = False
                 pause = self._services.timeouts.result_backstop
                 if until is not None:
                     left = until - loop.time()

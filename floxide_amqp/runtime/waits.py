@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.kin import waits_for_child
 from floxide_amqp.core.records import RunHeader, WorkItem
 from floxide_amqp.core.signal_waits import awaited
@@ -12,7 +13,7 @@ from floxide_amqp.exceptions import UnreadableRecordError
 from floxide_amqp.runtime.join_waits import join_waits
 from floxide_amqp.runtime.queue_waits import unserved_waits
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.views import WaitInfo, at
+from floxide_amqp.runtime.views import WaitInfo
 from floxide_amqp.stores.runs import StoredRun
 
 LOOKED_AT = 100
@@ -31,6 +32,16 @@ def missing_node(header: RunHeader, item: WorkItem) -> str:
 def disagreeing_version(header: RunHeader, item: WorkItem, newer: str, why: str) -> str:
     """Return the note of an item that a worker of a newer version may not run, since the versions differ there."""
     return f"{missing_node(header, item)}; version {newer} differs: {why}"
+
+
+def later_upgrade(header: RunHeader, newer: str) -> str:
+    """Return the note of an item whose run cannot be raised yet."""
+    return f"{_WAITS_FOR}the end of steps that are at work, to be raised from version {header.version} to {newer}"
+
+
+def older_worker(header: RunHeader, item: WorkItem, problem: str) -> str:
+    """Return the note of an item whose run cannot be raised, and which workers of its version bring on."""
+    return f"{missing_node(header, item)}: {problem}"
 
 
 def missing_key(item: WorkItem, codec: str, key_id: str) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from floxide_amqp.core.ids import RunId, WorkerId
-from floxide_amqp.core.records import HistoryEntry, RunCounts
+from floxide_amqp.core.log_records import HistoryEntry
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
+from floxide_amqp.core.run_counts import RunCounts
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.drivers.memory.control import MemoryControlBus
@@ -29,7 +30,8 @@ from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.worker import Worker
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import Session
-from floxide_amqp.testing.faults import FaultyKeyValueStore, FaultyWorkQueue, QueueFaults, StoreFaults
+from floxide_amqp.testing.faults import FaultyKeyValueStore, StoreFaults
+from floxide_amqp.testing.queue_faults import FaultyWorkQueue, QueueFaults
 from floxide_amqp.testing.virtual_time import VirtualClock
 
 WorkflowClass = type[WorkflowDefinition[Any, Any, Any]]

@@ -75,6 +75,10 @@ class HandReader:
     def problem(self) -> str:
         return self.queue.problem
 
+    @property
+    def oldest_at(self) -> float | None:
+        return self.arrived[0].arrived_at if self.arrived else None
+
     def deliver(self, message: SourceMessage) -> None:
         delivery = HandDelivery(self, message)
         self.in_hand.append(delivery)
@@ -97,6 +101,7 @@ class HandReader:
 class HandDelivery:
     def __init__(self, reader: HandReader, message: SourceMessage) -> None:
         self.message = message
+        self.arrived_at = asyncio.get_running_loop().time()
         self._reader = reader
 
     async def acknowledge(self) -> None:

@@ -13,13 +13,14 @@ import msgpack
 import pytest
 
 from floxide_amqp import Context, EventLog, Hold, NextAll, Sum, Workflow, WorkflowCtx, gather, node
+from floxide_amqp.core import decide, fan_outs
 from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import Envelope, Probe
+from floxide_amqp.core.message_records import Envelope, Probe
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import CodecError, RunFailedError, UnreadableRecordError
 from floxide_amqp.ports.key_value import Batch, Cell, Delete, Enter, IndexRange, Key, Put, Read
 from floxide_amqp.ports.work_queue import Message
-from floxide_amqp.runtime.orchestrator import RunHandle
+from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.runtime.unreadable import LEFT_TO_OTHERS_SECONDS
 from floxide_amqp.stores import keys
@@ -232,7 +233,8 @@ async def test_a_damaged_scope_fails_the_run_with_its_name(cluster: MakeCluster)
 async def test_a_page_of_a_fan_out_that_is_missing_fails_the_run_with_its_name(
     cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("floxide_amqp.core.decide.PAGE_SIZE", 2)
+    for module in (decide, fan_outs):
+        monkeypatch.setattr(module, "PAGE_SIZE", 2)
     here = cluster(Summing)
     worker, *_ = here.worker_of()
     handle = await here.client().start(Summing, 6, run_id="run")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -71,7 +71,7 @@ async def test_repeating_it_goes_on_where_it_broke_off(cluster: MakeCluster, mon
         return await cancel(*args)
 
     monkeypatch.setitem(bulk._ACTIONS, bulk.BulkAction.CANCEL, breaks_off)
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(RuntimeError, match="the power is off"):
         await client.cancel_many(RunFilter(), rate=1_000)
     monkeypatch.undo()
     report = await client.cancel_many(RunFilter(), rate=1_000)
@@ -124,6 +124,21 @@ async def test_a_store_that_fails_one_run_is_a_failure_of_that_run(
     monkeypatch.setitem(bulk._ACTIONS, bulk.BulkAction.CANCEL, fails_one)
     report = await client.cancel_many(RunFilter())
     assert (report.done, [failure.run_id for failure in report.failures]) == (2, ["passing-1"])
+
+
+async def test_a_store_that_cannot_list_the_runs_is_its_own_error(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = cluster(Passing).client()
+
+    async def fails(*_: Any) -> AsyncGenerator[Any]:
+        for error in (StoreUnavailableError(store="memory", reason="a test"),):
+            raise error
+        yield
+
+    monkeypatch.setattr(bulk, "all_runs", fails)
+    with pytest.raises(StoreUnavailableError):
+        await client.cancel_many(RunFilter())
 
 
 async def test_failed_runs_are_retried_ended_ones_deleted_and_the_rest_terminated(cluster: MakeCluster) -> None:

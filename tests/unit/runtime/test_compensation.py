@@ -31,7 +31,8 @@ from floxide_amqp import (
 from floxide_amqp.core.compensation import begin
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import OF_THE_ENGINE, HistoryEntry, InputKind, ItemInput, RunFailure, WorkItem
+from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, ItemInput, RunFailure, WorkItem
 from floxide_amqp.exceptions import InvalidRunStateError
 from floxide_amqp.ports.key_value import Append, Batch, LogRange, Read, Trim
 from floxide_amqp.runtime import control_actions

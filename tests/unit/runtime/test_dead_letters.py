@@ -27,7 +27,8 @@ from floxide_amqp import (
 from floxide_amqp.core import moves
 from floxide_amqp.core.failure import ErrorInfo
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, slot_of
-from floxide_amqp.core.records import Probe, RunFailure
+from floxide_amqp.core.message_records import Probe
+from floxide_amqp.core.records import RunFailure
 from floxide_amqp.exceptions import (
     BrokerUnavailableError,
     DeadLetterIncompleteError,

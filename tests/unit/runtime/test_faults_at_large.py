@@ -13,9 +13,10 @@ from floxide_amqp import Context, NextAll, RunStatus, Sum, Workflow, WorkflowCtx
 from floxide_amqp.exceptions import RunNotFoundError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch, Enter
 from floxide_amqp.runtime.lease import Lease
-from floxide_amqp.runtime.orchestrator import Orchestrator, Start
+from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.testing.faults import QueueFaults
+from floxide_amqp.runtime.start import Start
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import Cluster
 
 MakeCluster = Callable[..., Cluster]

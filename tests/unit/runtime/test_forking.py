@@ -22,7 +22,9 @@ from floxide_amqp import (
     Workflow,
     WorkflowCtx,
     all_of,
+    any_of,
     gather,
+    n_of,
     node,
     repeat,
 )
@@ -354,6 +356,29 @@ async def test_before_and_behind_a_join_of_edges_a_run_may_begin(cluster: MakeCl
     client, _ = await finished(here, Checked, 4)
     new = await client.fork(Checked, "old", from_item=await item_of(client, begins), new_run_id="new")
     assert await new.result(60) == gives
+    await here.check_completed("new")
+
+
+@node
+async def take(x: int) -> int:
+    return x
+
+
+@node
+async def take_some(xs: list[int]) -> int:
+    return sum(xs)
+
+
+@pytest.mark.parametrize("join", [any_of(stock, credit) >> take, n_of(1, stock, credit) >> take_some])
+async def test_beside_a_join_that_waits_for_nobody_a_run_begins(cluster: MakeCluster, join: Any) -> None:
+    class Quick(Workflow[int, int, Trail]):
+        start = one
+        edges = (one >> (stock, credit), join)
+
+    here = cluster(Quick)
+    client, _ = await finished(here, Quick, 4)
+    new = await client.fork(Quick, "old", from_item=await item_of(client, "stock"), new_run_id="new", input=10)
+    assert await new.result(60) == 11
     await here.check_completed("new")
 
 

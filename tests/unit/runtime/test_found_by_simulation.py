@@ -12,10 +12,12 @@ import pytest
 from floxide_amqp import BatchNode, GraphBuilder, RetryPolicy, node
 from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.place_changes import LeaveMessage
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.publishing import message_of
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.testing.faults import QueueFaults
+from floxide_amqp.stores.writes import BatchWriter
+from floxide_amqp.testing.queue_faults import QueueFaults
 from floxide_amqp.testing.simulation.cluster import Settings, Simulation
 from tests.unit.runtime.cluster import QUICK, Cluster, Member
 
@@ -234,7 +236,9 @@ async def test_a_copy_that_claims_what_only_a_timer_leads_to_enters_an_entry(
     (entry,) = leading(here)
     members.append(await here.start_worker())
     await asyncio.sleep(3)
-    assert leading(here) == []
+    (kept,) = leading(here)  # by that, until the timer is due, an item is found for which the broker has no queue
+    leave = BatchWriter(RunId("run"), 0).batch((), (LeaveMessage("default", kept),))
+    await members[0].services.session.commit(leave)  # as a step has none that is put off, or that was dead-lettered
     assert not begun.is_set()
     await copy_arrives(here, entry if has_entry else "")  # it walks from the first item to the second
     await begun.wait()

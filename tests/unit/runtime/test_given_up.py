@@ -10,7 +10,8 @@ import pytest
 
 from floxide_amqp import RunStatus, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
-from floxide_amqp.core.records import StuckBody
+from floxide_amqp.core.worker_records import StuckBody
+from floxide_amqp.runtime.views import Liveness
 from floxide_amqp.runtime.vitals import Vitals, WatchedStep, new_record, next_beat
 from floxide_amqp.stores.liveness import HUNG
 from tests.unit.runtime.cluster import QUICK, Cluster, Member
@@ -184,3 +185,17 @@ def test_a_heartbeat_names_what_is_overdue_by_the_time_of_the_beat_whatever_the_
     vitals = Vitals(watched=(WatchedStep(body=body, due=100.0),))
     assert next_beat(record, vitals, 0, loop_time=99.9).stuck == ()
     assert next_beat(record, vitals, 0, loop_time=100.0).stuck == (body,)
+
+
+async def test_a_worker_whose_heartbeat_stands_still_is_stale_and_then_dead(cluster: MakeCluster) -> None:
+    here = cluster(Bodies().workflow)
+    client = here.client()
+    assert await client.check_worker_liveness("nobody") is Liveness.DEAD
+    member = await here.start_worker()
+    await asyncio.sleep(QUICK.heartbeat)
+    seen = [await client.check_worker_liveness(member.name)]
+    await member.kill()
+    while seen[-1] is not Liveness.DEAD:  # time is virtual
+        await asyncio.sleep(QUICK.heartbeat)
+        seen.append(await client.check_worker_liveness(member.name))
+    assert list(dict.fromkeys(seen)) == [Liveness.ALIVE, Liveness.STALE, Liveness.DEAD]

@@ -11,7 +11,7 @@ from floxide_amqp import Interceptor, NextAll, Workflow, node
 from floxide_amqp.ports.key_value import Batch
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.testing.faults import QueueFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import QUICK, Cluster
 
 MakeCluster = Callable[..., Cluster]

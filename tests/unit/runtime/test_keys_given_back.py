@@ -19,9 +19,11 @@ from floxide_amqp import (
     gather,
     node,
 )
-from floxide_amqp.core.ids import RunId, WorkItemId
+from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.limit_moves import place_of
 from floxide_amqp.core.limits import Ticket, take
 from floxide_amqp.core.workflow import WorkflowDefinition
+from floxide_amqp.stores.limit_keys import limit_cell
 from tests.unit.runtime.cluster import Cluster
 
 MakeCluster = Callable[..., Cluster]
@@ -181,3 +183,21 @@ async def test_the_record_of_a_key_that_nobody_holds_any_more_is_removed(cluster
     cells = [key.partition for slot in here.store._slots.values() for key in slot.cells]
     assert [each for each in cells if each.startswith(" limit:")] == [" limit:other/"]
     assert await (await client.start(Quick, 2)).result(timeout=60) == 2
+
+
+async def test_a_step_whose_key_cannot_be_read_waits_until_it_can(cluster: MakeCluster) -> None:
+    here = cluster(Quick)
+    await here.start_worker()
+    client = here.client()
+    await client.limits.set("account", limit=3)
+    place = place_of("account/")
+    cells = here.store._slots[slot_of(place)].cells
+    sound = cells[limit_cell(place)]
+    cells[limit_cell(place)] = sound._replace(value=b"damaged")
+    run = await client.start(Quick, 1, run_id="r")
+    async with asyncio.timeout(60):
+        while not (await client.run_info("r")).waits:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(0.1)
+    cells[limit_cell(place)] = sound
+    assert await run.result(timeout=600) == 1
+    await until_free(here, "account/")

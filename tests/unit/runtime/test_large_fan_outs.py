@@ -13,7 +13,7 @@ import pytest
 from floxide_amqp import Context, NextAll, Sum, Workflow, WorkflowCtx, gather, node
 from floxide_amqp.ports.key_value import Batch, Delete
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.testing.faults import QueueFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import Cluster, Member
 
 MakeCluster = Callable[..., Cluster]

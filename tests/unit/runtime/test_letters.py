@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from floxide_amqp import Retention, Workflow, node
-from floxide_amqp.core.changes import Count, LetterIsNew, MarkReceived, PostLetter
+from floxide_amqp.core.changes import Count, MarkReceived, PostLetter
+from floxide_amqp.core.commit_conditions import LetterIsNew
 from floxide_amqp.core.decisions import Decision, Effects
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.letters import Letter, derive_letter_id

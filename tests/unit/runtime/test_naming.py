@@ -11,7 +11,7 @@ import pytest
 
 from floxide_amqp import RunStatus, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import WorkerId
-from floxide_amqp.core.records import WorkerRecord
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.exceptions import WorkerNameLostError, WorkerNameTakenError
 from floxide_amqp.runtime.naming import Name

@@ -200,3 +200,49 @@ def test_a_task_queue_says_its_level() -> None:
 def test_a_level_that_cannot_be_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError):
         node(**given)(lambda x: x)
+
+
+@node
+async def ship(name: str) -> str:
+    ORDER.append(f"ship {name}")
+    return name
+
+
+@node(priority=Priority.LOW)
+async def tidy_up(name: str) -> str:
+    ORDER.append(f"tidy up {name}")
+    return name
+
+
+class Shipping(Workflow[str, str], priorities=True):
+    start = ship
+    edges = (ship >> tidy_up,)
+
+
+async def test_a_step_of_a_lower_level_waits_for_what_is_higher_and_at_hand(cluster: MakeCluster) -> None:
+    here = cluster(Shipping, limits=Limits(concurrency=1))
+    handles = await here.client().start_many(Shipping, starts(Priority.HIGH, 20))
+    await here.start_worker()
+    for handle in handles:
+        await handle.result(timeout=60)
+    assert sum(each.startswith("tidy") for each in ORDER[:20]) <= 2
+    await here.check_completed("high-0")
+
+
+class WithLevels(Workflow[str, str], name="Changing", priorities=True):
+    start = note
+    edges = (note >> ship,)
+
+
+class WithoutLevels(Workflow[str, str], name="Changing"):
+    start = note
+    edges = (note >> ship,)
+
+
+async def test_a_run_goes_on_where_its_workflow_has_no_levels_any_more(cluster: MakeCluster) -> None:
+    here = cluster(WithLevels)
+    client = here.client()
+    run = await client.start(WithLevels, "a", run_id="r", priority=Priority.HIGH)
+    await here.start_worker(workflows=[WithoutLevels])
+    assert await run.result(timeout=600) == "a"
+    assert await queues_of(here, "r") == {"note": "default", "ship": "default"}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from floxide_amqp import Workflow, node
-from floxide_amqp.core.records import Envelope, Probe
+from floxide_amqp.core.message_records import Envelope, Probe
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.runtime.settings import Limits
 from floxide_amqp.stores.record_codec import decode_message, encode_probe
-from floxide_amqp.testing.faults import QueueFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import QUICK, Cluster
 
 MakeCluster = Callable[..., Cluster]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
+import operator
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,6 +139,37 @@ def test_an_error_of_a_class_that_nobody_can_import_crosses_in_words() -> None:
 @pytest.mark.parametrize("error", [MuteError(object()), ValueError("\ud800"), KeyError(object()), SystemExit(3)])
 def test_whatever_is_raised_crosses(error: BaseException) -> None:
     assert error_kinds(crossed(error)) == error_kinds(error)
+
+
+def _raising(raises: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - whatever it is
+        raises()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "raises",
+    [
+        lambda: b"\xff".decode(), lambda: "\ud800".encode(), lambda: compile("a b", "f", "exec"),
+        lambda: importlib.import_module("no_such_module_here"), lambda: Path("/no/such/file").read_text(),
+        lambda: Path("/no/such/file").rename("/no/such/other"), lambda: dict[str, int]()["key"],
+        lambda: operator.attrgetter("nothing")(object()),
+    ],
+)  # fmt: skip
+def test_errors_of_the_standard_library_keep_their_words(raises: Callable[[], object]) -> None:
+    error = _raising(raises)
+
+    assert (type(crossed(error)), str(crossed(error))) == (type(error), str(error))
+
+
+def test_an_error_keeps_what_its_class_of_the_standard_library_says_beside_its_words() -> None:
+    missing = crossed(_raising(lambda: importlib.import_module("no_such_module_here")))
+    file = crossed(_raising(lambda: Path("/no/such/file").read_text()))
+
+    assert isinstance(missing, ImportError)
+    assert missing.name == "no_such_module_here"
+    assert isinstance(file, OSError)
+    assert (file.errno, file.filename) == (errno.ENOENT, "/no/such/file")
 
 
 async def test_a_body_in_a_process_knows_its_step_and_is_told_of_everything_else() -> None:

@@ -12,6 +12,7 @@ import pytest
 from floxide_amqp import (
     Compensation,
     Concurrency,
+    DefinitionError,
     Hold,
     Limits,
     NextAll,
@@ -26,8 +27,9 @@ from floxide_amqp import (
     node,
 )
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.rates import Rate, RateState, Wish
-from floxide_amqp.runtime.pace import ServerTime, Start
+from floxide_amqp.core.rate_lines import Instant, RateState, Wish
+from floxide_amqp.core.rates import Rate
+from floxide_amqp.runtime.pace import Pace, ServerTime, Start
 from floxide_amqp.stores.rate_keys import copy_rate, decode_rate, encode_rate, rate_place
 from tests.unit.runtime.cluster import Cluster
 
@@ -83,6 +85,15 @@ async def test_no_window_has_more_starts_than_the_limit_over_all_workers(cluster
     assert most_within(1.0) <= 10
     assert loop.time() - began < 80 / 10 * 1.05 + 3  # it is nearly as fast as it may be
     await here.check_completed("r")
+
+
+async def test_the_wait_for_an_instant_is_no_time_of_the_body(cluster: MakeCluster) -> None:
+    here = cluster(Sending)
+    await here.start_worker()
+    run = await here.client().start(Sending, [f"m{number}" for number in range(5)], run_id="r")
+    assert await run.result(timeout=60) == 5
+    assert max(at for at, _ in STARTS) - min(at for at, _ in STARTS) > 0.2  # they waited, some of them in their worker
+    assert (await here.client().query(Sending, "r")).metrics.busy_time == timedelta(0)  # and took no time themselves
 
 
 async def test_who_waits_is_shown_and_holds_no_message(cluster: MakeCluster) -> None:
@@ -312,21 +323,28 @@ def test_the_fastest_replies_tell_the_time_of_a_server() -> None:
 
 
 def test_a_rate_is_stored_as_it_is() -> None:
-    state = RateState(declared=Rate(5, 1000, 2), override=Rate(6, 100), next_us=10**15, line_us=10**15 + 1, look_ms=9)
+    state = RateState(
+        declared=Rate(5, 1000, 2), override=Rate(6, 100), next_us=10**15, line_us=10**15 + 1, look_ms=9,
+        again_us=10**15 + 2,
+    )  # fmt: skip
     assert decode_rate(encode_rate(state)) == state
+
+
+def instant_now(pace: Pace) -> Instant:
+    return Instant(pace.now_us("mail-api/"), is_start=True, reserve_us=MAIL.rate.reserve_us)
 
 
 async def test_a_body_that_is_late_for_its_instant_gets_another_one(cluster: MakeCluster) -> None:
     """An instant is for one body, and for a short time."""
     here = cluster(Sending)
     services = here.client().services
-    start = Start(services.pace, "mail-api/", MAIL.rate, services.pace.now_us("mail-api/"))
+    start = Start(services.pace, "mail-api/", MAIL.rate, instant_now(services.pace))
     await asyncio.sleep(0.02)
     assert start.take()
     assert not start.take()
     await start.wait()
     assert start.take()
-    again = Start(services.pace, "mail-api/", MAIL.rate, services.pace.now_us("mail-api/"))
+    again = Start(services.pace, "mail-api/", MAIL.rate, instant_now(services.pace))
     await asyncio.sleep(0.03)
     assert not again.take()
 
@@ -354,3 +372,17 @@ async def test_a_step_of_a_run_that_is_gone_meanwhile_takes_no_instant(cluster: 
     assert len(STARTS) == 1
     assert (await client.services.runs.load(RunId("r"))).state.status is RunStatus.CANCELLED
     assert not await here.settle()
+
+
+async def test_another_limit_keeps_its_time_and_its_burst(cluster: MakeCluster) -> None:
+    client = cluster(Sending).client()
+    await client.services.rate_keys.reserve("hourly/", Rate(100, 3_600_000, 5), [Wish(0)], lambda: 10**15)
+    info = await client.limits.set_rate("hourly", limit=50)
+    assert (info.limit, info.per, info.burst) == (50, timedelta(hours=1), 5)
+    info = await client.limits.set_rate("hourly", limit=50, per=60)
+    assert (info.per, info.burst) == (timedelta(minutes=1), 5)
+    info = await client.limits.set_rate("hourly", limit=50, burst=0)
+    assert (info.per, info.burst) == (timedelta(minutes=1), 0)
+    assert (await client.limits.set_rate("mail-api", limit=5)).per == timedelta(seconds=1)  # as the code says
+    with pytest.raises(DefinitionError, match="Say per="):
+        await client.limits.set_rate("of-nobody", limit=50)

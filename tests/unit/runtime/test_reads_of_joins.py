@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from floxide_amqp import Next, NextAll, RunStatus, Workflow, all_of, first, gather, node, repeat
+from floxide_amqp import Compensation, Next, NextAll, RunStatus, Workflow, all_of, first, gather, node, repeat
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.runtime.settings import Limits
 from tests.unit.runtime.cluster import Cluster
@@ -84,6 +85,63 @@ async def test_sweeps_of_many_small_fan_outs_read_each_its_own(cluster: MakeClus
     ]
     assert 0 < few <= 20 * 10
     assert many <= 80 * 10
+
+
+async def test_a_sweep_of_a_deep_branch_reads_the_run_s_live_items_and_not_each_step_of_it(
+    cluster: MakeCluster,
+) -> None:
+    deep, go, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @node
+    async def pick(x: int) -> Next[str | int]:
+        return Next("quick") if x == 0 else Next(x)
+
+    @node
+    async def quick(text: str) -> int:
+        await go.wait()
+        return 0
+
+    @node
+    async def again(x: int) -> int:
+        return x + 1
+
+    @node
+    async def undo(of: Compensation[int, int]) -> None: ...
+
+    @node(compensation=undo)
+    async def last(x: int) -> int:
+        deep.set()
+        while not end.is_set():
+            with suppress(asyncio.CancelledError):
+                await end.wait()
+        return x
+
+    @node
+    async def winner(x: int) -> int:
+        return x
+
+    closed = first(winner)
+
+    class Deep(Workflow[int, int]):
+        start = split
+        edges = (
+            split >> pick,
+            pick.when(str) >> quick >> closed,
+            pick.when(int) >> again,
+            again.when(lambda x: x < 100) >> repeat(again, max_iterations=1000),
+            again.otherwise >> last >> closed,
+        )
+
+    here = cluster(Deep)
+    await here.start_worker()
+    reads = count_reads(here, "_followed", "_passed")
+    handle = await here.client().start(Deep, 2, run_id="run")
+    await deep.wait()
+    go.set()
+    await asyncio.sleep(0.9)
+    end.set()
+    assert await handle.result(60) == 0
+    assert 0 < len(reads) <= 100, "it is looked again seven times, each branch has a hundred steps"
 
 
 async def test_a_sweep_of_a_large_fan_out_passes_over_a_runs_items_once(

@@ -24,7 +24,7 @@ from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.ports.key_value import Append, Batch
 from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.testing.faults import QueueFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import QUICK, Cluster
 
 MakeCluster = Callable[..., Cluster]

@@ -15,7 +15,7 @@ import pytest
 
 from floxide_amqp import AmqpSource, NextAll, Schedule, Workflow, gather, node
 from floxide_amqp.core.ids import SYSTEM_SLOT, RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.message_records import Quarantined
 from floxide_amqp.core.sources import SourceCounts
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
@@ -31,7 +31,7 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.ports.key_value import Batch, Clear, Delete, Enter, KeyValueStore, Leave, Put, Read
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.stores import import_commits, keys
+from floxide_amqp.stores import import_commits, keys, run_list_keys, schedule_keys, source_keys
 from floxide_amqp.stores import versions as versions_store
 from floxide_amqp.stores.identity import identity_of
 from floxide_amqp.stores.liveness import LivenessStore
@@ -604,7 +604,7 @@ async def test_servers_that_are_not_what_they_are_named_as_are_refused() -> None
     with pytest.raises(ReshardingError, match="server 'x' is a store of its own"):
         await move({"x": here.disks[ALONE]}, {"x": here.disks[ALONE], "y": y})
     strange = GuardedStore()
-    await strange.commit([Batch(slot=slot_of(RunId("r")), writes=(Enter(keys.RUNS, "1:r"),))])
+    await strange.commit([Batch(slot=slot_of(RunId("r")), writes=(Enter(run_list_keys.RUNS, "1:r"),))])
     with pytest.raises(ReshardingError, match="server 'x' holds runs already"):
         await move(here.disks, {"x": strange, "y": y})
     await move(here.disks, {"x": x, "y": y})
@@ -679,7 +679,7 @@ async def test_schedules_move_with_the_slots_of_their_names_and_go_on_wherever_t
     here.disks = dict(way)
     client = here.client()
     assert {each.name: each for each in await client.schedules.list()} == before
-    homes = {client.services.session.beside(keys.schedule_partition(name)).shard for name in names}
+    homes = {client.services.session.beside(schedule_keys.schedule_partition(name)).shard for name in names}
     assert homes == {"a", "b"}
     await here.start_worker()
     await asyncio.sleep(121)
@@ -718,7 +718,7 @@ async def test_sources_move_with_all_that_is_counted_of_them_wherever_the_move_d
     here.disks = dict(way)
     client = here.client()
     assert await client.sources.list() == before
-    assert {client.services.session.beside(keys.source_partition(name)).shard for name in names} == {"a", "b"}
+    assert {client.services.session.beside(source_keys.source_partition(name)).shard for name in names} == {"a", "b"}
     for name in names:
         assert len(await client.services.source_store.open_runs(name)) == 3
     await here.close()

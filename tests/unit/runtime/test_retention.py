@@ -37,7 +37,7 @@ from floxide_amqp.runtime import retention as retention_rounds
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.retention import Pruning
 from floxide_amqp.runtime.runs_set_aside import FIRST_PAUSE_MS
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.testing.faults import FaultyKeyValueStore, StoreFaults
@@ -270,7 +270,7 @@ async def test_runs_noted_without_their_workflow_are_told_apart_by_what_they_are
     client = here.client()
     await (await client.start(Squares, 0, run_id="stays")).wait(30)
     await (await client.start(Echo, 1, run_id="goes")).wait(30)
-    index = keys.ended_runs(RunStatus.COMPLETED)
+    index = run_list_keys.ended_runs(RunStatus.COMPLETED)
     for entry in await here.store.scan(IndexRange(index)):
         assert entry.value in {b"Squares", b"Echo"}
         await here.store.commit([Batch(slot=entry.slot, writes=(Enter(index, entry.entry, b""),))])

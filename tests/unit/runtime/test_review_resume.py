@@ -10,7 +10,7 @@ from typing import Any
 
 from floxide_amqp import Context, Hold, NextAll, RunStatus, Workflow, WorkflowCtx, gather, node
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.ports.key_value import Batch, Enter
 from floxide_amqp.runtime.messages import ControlKind
 from floxide_amqp.runtime.resuming import AGAIN_AFTER_MS

@@ -15,7 +15,8 @@ import pytest
 from floxide_amqp import Context, Hold, NextAll, RunStatus, Sum, Workflow, WorkflowCtx, gather, node
 from floxide_amqp.exceptions import InvalidRunStateError
 from floxide_amqp.runtime.settings import Limits
-from floxide_amqp.testing.faults import QueueFaults, StoreFaults
+from floxide_amqp.testing.faults import StoreFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from floxide_amqp.testing.virtual_time import run
 from tests.unit.runtime.cluster import QUICK, Cluster
 

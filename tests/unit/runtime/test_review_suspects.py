@@ -18,7 +18,7 @@ from floxide_amqp.ports.key_value import Batch
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
-from floxide_amqp.testing.faults import FaultyWorkQueue
+from floxide_amqp.testing.queue_faults import FaultyWorkQueue
 from tests.unit.runtime.cluster import QUICK, Cluster
 
 MakeCluster = Callable[..., Cluster]

@@ -15,8 +15,8 @@ from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.ports.key_value import Batch, CommitReply
 from floxide_amqp.runtime.heartbeat import Heartbeat, new_record
-from floxide_amqp.runtime.orchestrator import Start
 from floxide_amqp.runtime.settings import Limits
+from floxide_amqp.runtime.start import Start
 from tests.unit.runtime.cluster import Cluster
 
 

@@ -11,19 +11,20 @@ from typing import Annotated, Any
 import pytest
 
 from floxide_amqp import Context, Hold, NextAll, RunStatus, Sum, Workflow, WorkflowCtx, WorkItemStatus, gather, node
-from floxide_amqp.core import moves
-from floxide_amqp.core.changes import SetTimer
+from floxide_amqp.core import publish_moves
 from floxide_amqp.core.decisions import Outgoing
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import Timer, TimerKind
+from floxide_amqp.core.place_changes import SetTimer
+from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.ports.key_value import Batch, Cell
 from floxide_amqp.ports.work_queue import PublishOutcome
 from floxide_amqp.runtime import parked
-from floxide_amqp.runtime.orchestrator import Start
 from floxide_amqp.runtime.settings import Limits
+from floxide_amqp.runtime.start import Start
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.writes import BatchWriter
-from floxide_amqp.testing.faults import QueueFaults, StoreFaults
+from floxide_amqp.testing.faults import StoreFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import QUICK, Cluster
 from tests.unit.runtime.waiting_steps import two_steps
 
@@ -195,7 +196,7 @@ async def test_a_broker_that_confirms_nothing_for_an_hour_leaves_one_entry_and_f
     due = services.now_ms() + 1000
     (entry,) = here.store.leftovers("messages:")["messages:default"]
     out = Outgoing(found.item, found.turn, entry)
-    await services.commit(run.writer, moves.repeat_publish(out, due, run.header, services.name))
+    await services.commit(run.writer, publish_moves.repeat_publish(out, due, run.header, services.name))
     await asyncio.sleep(3600)
     assert len(here.store.leftovers("messages:")["messages:default"]) == 1
     member.queue.publish = publish  # type: ignore[method-assign]

@@ -32,7 +32,7 @@ from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.ports.key_value import Batch, Put
 from floxide_amqp.runtime import searching
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.attributes import attribute_index
 from tests.unit.runtime.cluster import Cluster, GuardedStore
 
@@ -131,7 +131,7 @@ async def found(client: Orchestrator, **filters: object) -> set[str]:
 
 def lists_of(here: Cluster) -> dict[str, list[str]]:
     return {
-        name: [keys.run_of(entry) for entry in entries]
+        name: [run_list_keys.run_of(entry) for entry in entries]
         for name, entries in here.store.leftovers("runs.attribute:").items()
     }
 

@@ -29,13 +29,13 @@ from floxide_amqp import (
     node,
 )
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.schedules import LOOK_MS
+from floxide_amqp.core.schedules import LOOK_MS, MAX_RECENT
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.exceptions import StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.schedule_firing import fire_schedule
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, schedule_keys
 from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.schedules import timer_of
 from floxide_amqp.testing.virtual_time import START_MS, VirtualClock
@@ -344,6 +344,48 @@ async def test_a_trigger_starts_a_run_now_and_once_for_its_id_also_during_a_paus
         await client.schedules.trigger("unknown")
 
 
+async def test_a_trigger_that_is_repeated_after_many_others_is_not_counted_again(cluster: MakeCluster) -> None:
+    here = cluster(Report)
+    await here.start_worker()
+    client = here.client()
+    await client.schedules.put(every_minute(paused=True))
+    first = await client.schedules.trigger("report", trigger_id="first")
+    for _ in range(MAX_RECENT + 1):
+        await client.schedules.trigger("report")
+    await client.handle(Report, first).result(10)
+    before = await client.schedules.get("report")
+    assert (before.started, first in [each.run_id for each in before.recent]) == (MAX_RECENT + 2, False)
+    assert await client.schedules.trigger("report", trigger_id="first") == first
+    info = await client.schedules.get("report")
+    assert (info.started, info.recent) == (before.started, before.recent)
+    assert await client.delete(first)
+    assert await client.schedules.trigger("report", trigger_id="first") == first
+    info = await client.schedules.get("report")
+    assert (info.started, info.recent) == (before.started, before.recent)
+
+
+@pytest.mark.parametrize("what", ["pause", "delete"])
+async def test_a_run_is_there_when_its_trigger_returns_also_beside_somebody_who_changes_the_schedule(
+    cluster: MakeCluster, what: str
+) -> None:
+    here = cluster(Report)
+    client, other = here.client(), here.client()
+    await client.schedules.put(every_minute())
+    written = client.services.schedules.write
+
+    async def write(*given: Any) -> bool:
+        has_written = await written(*given)
+        await getattr(other.schedules, what)("report")
+        return has_written
+
+    client.services.schedules.write = write  # type: ignore[method-assign]
+    run_id = await client.schedules.trigger("report")
+    assert (await other.run_info(run_id)).status is RunStatus.PENDING
+    await here.start_worker()
+    assert await client.handle(Report, run_id).result(60) == run_id
+    assert await runs_of(client) == [run_id]
+
+
 async def test_a_trigger_whose_sender_dies_is_carried_out_by_the_leader(cluster: MakeCluster) -> None:
     here = cluster(Report)
     dying, client = here.client(), here.client()
@@ -450,7 +492,7 @@ async def test_what_a_schedule_carries_is_sealed_and_opened_by_those_who_have_th
 async def test_a_schedule_goes_on_while_the_server_of_one_of_its_runs_is_down() -> None:
     here = ShardedCluster(Report)
     client = here.client()
-    home = client.services.session.beside(keys.schedule_partition("report")).shard
+    home = client.services.session.beside(schedule_keys.schedule_partition("report")).shard
     for _ in range(2):
         await here.start_worker()
     await client.schedules.put(every_minute(overlap="allow"))

@@ -25,10 +25,10 @@ from floxide_amqp import (
     gather,
     node,
 )
-from floxide_amqp.core.changes import AppendDelta
 from floxide_amqp.core.context import ContextState, context_to_plain, delta_of
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.log_changes import AppendDelta
 from floxide_amqp.core.retry import RetryPolicy
 from floxide_amqp.exceptions import UnknownKeyError, UnreadableRecordError
 from floxide_amqp.ports.codec import Codec
@@ -41,7 +41,8 @@ from floxide_amqp.stores.encoding import pack
 from floxide_amqp.stores.sealed import is_sealed
 from floxide_amqp.stores.sealing import Sealing
 from floxide_amqp.stores.writes import BatchWriter
-from floxide_amqp.testing.faults import QueueFaults, StoreFaults
+from floxide_amqp.testing.faults import StoreFaults
+from floxide_amqp.testing.queue_faults import QueueFaults
 from tests.unit.runtime.cluster import Cluster, Member
 from tests.unit.runtime.sealed_workflows import EXPECTED, SECRET, Everything, Failing, Told, Two
 

@@ -104,3 +104,18 @@ async def test_who_lacks_the_encryption_key_sees_the_digest() -> None:
     (found,) = await client.limits.list()
     assert found.key.startswith("#")
     assert found.limit == 2
+
+
+async def test_lists_of_secret_keys_go_on_behind_the_last_one() -> None:
+    here = SealedCluster(Writing)
+    client = here.client()
+    for number in range(5):
+        await client.limits.set("address", f"{number}", limit=2)
+        await client.limits.set_rate("pace", f"{number}", limit=2, per=3)
+    for page in (client.limits.list, client.limits.rates):
+        keys, after = list[str](), ""
+        while found := await page(after=after, limit=2):
+            keys += [each.key for each in found]
+            after = found[-1].id if page == client.limits.list else f"{found[-1].name}/{found[-1].key}"
+        assert sorted(keys) == ["0", "1", "2", "3", "4"]
+    await here.close()

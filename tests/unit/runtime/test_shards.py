@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from floxide_amqp import Hold, NoContext, RunStatus, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.message_records import Quarantined
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.drivers.sharded import ShardedKeyValueStore
 from floxide_amqp.exceptions import ConfigurationError, StoreUnavailableError
@@ -24,7 +24,8 @@ from floxide_amqp.stores.liveness import LivenessStore
 from floxide_amqp.stores.quarantine import QuarantineStore
 from floxide_amqp.stores.session import Session
 from floxide_amqp.stores.sharded_session import session_with
-from floxide_amqp.testing.faults import FaultyKeyValueStore, FaultyWorkQueue, QueueFaults
+from floxide_amqp.testing.faults import FaultyKeyValueStore
+from floxide_amqp.testing.queue_faults import FaultyWorkQueue, QueueFaults
 from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.virtual_time import VirtualClock
 from tests.unit.runtime.cluster import QUICK, Cluster, GuardedStore, Member

@@ -36,7 +36,7 @@ from floxide_amqp import (
 )
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.exceptions import CodecError, PayloadMismatchError
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, signal_keys
 from tests.unit.runtime.cluster import Cluster
 from tests.unit.runtime.test_moving_house import import_run
 
@@ -150,6 +150,74 @@ async def test_a_body_that_does_not_look_before_it_holds_is_given_what_was_there
     await here.start_worker()
     assert await handle.result(60) == "None True"
     assert len(bodies) == 2
+    await here.check_completed("run")
+
+
+@pytest.mark.parametrize("between", [Hold(until=NOTE), Hold(for_=timedelta(seconds=5))], ids=["signal", "time"])
+async def test_a_value_that_woke_an_item_which_then_waits_for_something_else_is_there_when_it_is_asked_for(
+    cluster: MakeCluster, between: Hold
+) -> None:
+    bodies: list[object] = []
+
+    @node
+    async def ordered(ctx: WorkflowCtx[Any], order: str) -> str | Hold:
+        """Wait for an approval, look at it only after something else has come."""
+        bodies.append(ctx.run_id)
+        if len(bodies) < 3:
+            return Hold(until=APPROVAL) if len(bodies) == 1 else between
+        return f"{order} {ctx.received(APPROVAL)} {ctx.received(APPROVAL)}"
+
+    class Ordered(Workflow[str, str]):
+        start = ordered
+
+    here = cluster(Ordered)
+    await here.start_worker()
+    handle = await here.client().start(Ordered, "a", run_id="run")
+    await held(here, "run")
+    await handle.signal(APPROVAL, True)
+    while len(bodies) < 2:  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.05)
+    await handle.signal(NOTE, "note")
+    assert await handle.result(60) == "a True None"
+    assert len(bodies) == 3
+    await here.check_completed("run")
+
+
+async def test_a_value_that_its_item_has_not_received_goes_to_another_that_waits_for_it(cluster: MakeCluster) -> None:
+    bodies: list[int] = []
+
+    @node
+    async def split(_: int) -> NextAll[int]:
+        return NextAll([0, 1])
+
+    @node
+    async def wait(ctx: WorkflowCtx[Any], number: int) -> str | Hold:
+        """Wait for a vote; who is woken by it first leaves it, and waits for a note."""
+        bodies.append(number)
+        if len(bodies) <= 2:
+            return Hold(until=VOTE)
+        if number == bodies[2]:
+            return ctx.received(NOTE) or Hold(until=NOTE)
+        return f"vote {ctx.received(VOTE)}"
+
+    @node
+    async def join(results: list[str]) -> list[str]:
+        return results
+
+    class Leaving(Workflow[int, list[str]]):
+        start = split
+        edges = (split >> wait >> gather(join),)
+
+    here = cluster(Leaving)
+    await here.start_worker()
+    handle = await here.client().start(Leaving, 1, run_id="run")
+    await held(here, "run", 2)
+    await handle.signal(VOTE, 7)
+    async with asyncio.timeout(60):
+        while len(bodies) < 4:  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(0.05)
+    await handle.signal(NOTE, "note")
+    assert sorted(await handle.result(60)) == ["note", "vote 7"]
     await here.check_completed("run")
 
 
@@ -498,7 +566,7 @@ async def test_a_failed_run_that_is_resumed_waits_anew_and_gets_its_value_once(c
     broken[0] = False
     await handle.resume()
     await held(here, "run")
-    assert len(await here.store.entries(keys.waits_of(RunId("run")))) == 1
+    assert len(await here.store.entries(signal_keys.waits_of(RunId("run")))) == 1
     await handle.signal(VOTE, 7)
     assert await handle.result(60) == [7, 1]
     await here.check_completed("run")

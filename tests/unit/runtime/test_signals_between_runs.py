@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from floxide_amqp import (
@@ -21,6 +22,7 @@ from floxide_amqp import (
 )
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.letters import Letter
+from floxide_amqp.exceptions import InvalidRunStateError
 from floxide_amqp.runtime.child_letters import StartChild
 from floxide_amqp.runtime.letter_kinds import KINDS
 from floxide_amqp.runtime.letters import Postman
@@ -101,6 +103,24 @@ async def test_a_signal_to_a_run_that_nobody_ever_starts_is_found_in_the_quarant
     assert here.store.leftovers("letters") == {}
     (kept,) = await client.services.quarantine.list()
     assert "The signal 'word' that run 'teller' has sent: There is no run 'never'" in kept.reason
+
+
+async def test_a_run_that_has_signalled_one_that_is_not_there_is_deleted_once_that_is_waited_for_no_more(
+    cluster: MakeCluster,
+) -> None:
+    here = cluster(TellingLate)
+    await here.start_worker()
+    client = here.client()
+    await (await client.start(TellingLate, "never", run_id="teller")).wait(60)
+    with pytest.raises(InvalidRunStateError) as refused:
+        await client.delete("teller")
+    said = str(refused.value)
+    assert "It has signalled run never, which is not there. It is waited for until " in said
+    assert "servers" not in said
+    await asyncio.sleep(WAITS_FOR_RUN_MS / 1000)
+    assert await client.delete("teller")
+    (kept,) = await client.services.quarantine.list()
+    assert "There is no run 'never'" in kept.reason
 
 
 @pytest_asyncio.fixture

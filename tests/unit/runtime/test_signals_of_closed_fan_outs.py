@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from floxide_amqp import Hold, NextAll, RunStatus, Signal, Workflow, WorkflowCtx, WorkItemStatus, first, node
+from floxide_amqp import Hold, Limits, NextAll, RunStatus, Signal, Workflow, WorkflowCtx, WorkItemStatus, first, node
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.ports.key_value import Read, Snapshot
+from floxide_amqp.stores import signal_keys
+from floxide_amqp.stores.mailbox import SOME_MAIL
 from tests.unit.runtime.cluster import Cluster
 from tests.unit.runtime.test_signals import held
 
@@ -163,3 +166,54 @@ async def test_a_value_that_comes_back_wakes_an_item_that_waits_elsewhere_in_the
     await handle.resume()
     assert sorted(await handle.result(60)) == ["0", "value"]
     assert not (await here.client().services.mailbox.unread(RunId("run"))).mail
+
+
+async def test_values_that_come_back_and_that_nobody_waits_for_cost_a_few_reads_together(cluster: MakeCluster) -> None:
+    gate, many = asyncio.Event(), 60
+
+    @node
+    async def split(_: int) -> NextAll[int]:
+        return NextAll(range(many + 1))
+
+    @node
+    async def work(ctx: WorkflowCtx[Any], number: int) -> str | Hold:
+        if number == 0:
+            await gate.wait()
+            return "0"
+        return Hold(until=GO)
+
+    @node
+    async def behind(winner: str) -> str:
+        return winner
+
+    class Wide(Workflow[int, str]):
+        start = split
+        edges = (split >> work >> first(behind),)
+
+    here = cluster(Wide, limits=Limits(concurrency=many + 1))
+    member = await here.start_worker()
+    handle = await here.client().start(Wide, 1, run_id="run")
+    await held(here, "run", items=many)
+    winner = await in_flight(here, "run")
+    await handle.pause()
+    for number in range(many):
+        assert await handle.signal(GO, str(number))
+    gate.set()
+    await ended(here, "run", winner)
+    read, looked = member.services.session.read, list[int]()
+
+    async def counted(asked: Read) -> Snapshot:
+        snapshot = await read(asked)
+        for index, entries in zip(asked.indexes, snapshot.indexes, strict=True):
+            if index.index == signal_keys.mail_of(RunId("run")) and index.limit != SOME_MAIL:  # not with an admission
+                looked.append(len(entries))
+        return snapshot
+
+    member.services.session.read = counted  # type: ignore[method-assign]
+    await handle.resume()
+    assert await handle.result(60) == "0"
+    while await member.services.letters.of_run(RunId("run")):  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.05)
+    unread = await here.client().services.mailbox.unread(RunId("run"))
+    assert len(unread.mail) == many
+    assert sum(looked) <= many

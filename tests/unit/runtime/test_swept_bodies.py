@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from floxide_amqp import Compensation, NextAll, RunStatus, Workflow, WorkItemStatus, first, node
-from floxide_amqp.core.ids import RunId
+from floxide_amqp import (
+    Compensation,
+    Concurrency,
+    Hold,
+    Next,
+    NextAll,
+    RunStatus,
+    Workflow,
+    WorkflowCtx,
+    WorkItemStatus,
+    first,
+    gather,
+    node,
+)
+from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.core.records import InputKind
+from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
 from floxide_amqp.exceptions import WorkItemNotFoundError
+from floxide_amqp.ports.key_value import Batch, Put
+from floxide_amqp.runtime import engine_steps, left_items, limits
+from floxide_amqp.stores import keys
 from tests.unit.runtime.cluster import Cluster
 
 MakeCluster = Callable[..., Cluster]
@@ -180,3 +199,271 @@ async def _all_items(here: Cluster) -> list[Any]:
     services = here.client().services
     ids = [entry.item_id for entry in await here.history("run")]
     return [found.item for found in await services.items.find(RunId("run"), ids) if found is not None]
+
+
+@dataclass
+class Nested:
+    """A fan-out of two: the first closes it, the second's own fan-out is gathered though each part of it held.
+
+    Attributes:
+        log: What happened, in order.
+        at_work: Set once the body has begun that runs with what was gathered.
+        go: Lets the first end.
+        end: Lets that body end, which does not heed being interrupted.
+    """
+
+    log: list[str] = field(default_factory=list[str])
+    at_work: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def total(self, numbers: list[int]) -> int:
+        self.at_work.set()
+        while not self.end.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.end.wait()
+        self.log.append("ends")
+        return sum(numbers)
+
+    def workflow(self) -> Any:
+        @node
+        async def split(x: int) -> NextAll[int]:
+            return NextAll([0, 1])
+
+        @node
+        async def pick(x: int) -> Next[str | int]:
+            return Next("quick") if x == 0 else Next(x)
+
+        @node
+        async def quick(text: str) -> int:
+            await self.go.wait()
+            return 0
+
+        @node
+        async def inner(x: int) -> NextAll[int]:
+            return NextAll([1, 2])
+
+        @node
+        async def part(ctx: WorkflowCtx[Any], x: int) -> int | Hold:
+            return Hold()
+
+        @node
+        async def undo(of: Compensation[list[int], int]) -> None:
+            self.log.append("undone")
+
+        total = node(compensation=undo)(self.total)
+
+        @node
+        async def end(x: int) -> int:
+            return x
+
+        closed = first(end)
+
+        class Nesting(Workflow[int, int]):
+            start = split
+            edges = (
+                split >> pick,
+                pick.when(str) >> quick >> closed,
+                pick.when(int) >> inner >> part >> gather(total) >> closed,
+            )
+
+        return Nesting
+
+
+async def test_a_sweep_finds_what_runs_behind_items_that_are_held_and_that_nothing_wakes(cluster: MakeCluster) -> None:
+    race = Nested()
+    here = cluster(race.workflow())
+    await here.start_worker()
+    handle = await here.client().start(here.workflows[0], 1, run_id="run")
+    await race.at_work.wait()
+    race.go.set()
+    await asyncio.sleep(1)
+    assert await handle.status() is RunStatus.RUNNING, "the run ended while a body was at work that can be undone"
+    race.end.set()
+    assert await handle.result(60) == 0
+    assert race.log == ["ends"]
+    counts = await here.counts("run")
+    assert (counts.live, counts.held, await here.client().services.items.live_ids(RunId("run"))) == (0, 0, [])
+    await here.check_completed("run")
+
+
+async def test_a_damaged_record_of_what_had_ended_does_not_keep_a_fan_out_from_being_closed(
+    cluster: MakeCluster,
+) -> None:
+    race = Race(fails=False)
+    here = cluster(race.workflow())
+    await here.start_worker()
+    client = here.client()
+    handle = await client.start(here.workflows[0], 1, run_id="run")
+    await race.second_at_work.wait()
+    (opener,) = [item for item in await client.work_items("run") if item.node == "split"]
+    here.store.__class__ = MemoryKeyValueStore  # it no longer looks at what is written
+    damaged = Put(keys.item(RunId("run"), opener.item_id), bytes(9))
+    await client.services.session.commit(Batch(slot=slot_of(RunId("run")), writes=(damaged,)))
+    race.go.set()
+    assert await handle.result(60) == 0
+
+
+async def test_a_body_that_waited_for_its_key_does_not_begin_in_a_fan_out_that_was_closed_meanwhile(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    at_door, is_closed, may_begin, has_been_turned_away = (asyncio.Event() for _ in range(4))
+
+    @node
+    async def split(_: int) -> NextAll[int]:
+        return NextAll([0, 1])
+
+    @node
+    async def pick(number: int) -> Next[str | int]:
+        return Next("quick") if number == 0 else Next(number)
+
+    @node
+    async def quick(_: str) -> int:
+        await at_door.wait()
+        return 0
+
+    @node
+    async def undo(of: Compensation[int, int]) -> None:
+        log.append("undone")
+
+    @node(compensation=undo, concurrency=Concurrency("door", limit=1))
+    async def enter(number: int) -> int:
+        log.append("begun")
+        return number
+
+    @node
+    async def end(winner: int) -> int:
+        return winner
+
+    closed = first(end)
+
+    class Doors(Workflow[int, int]):
+        start = split
+        edges = (split >> pick, pick.when(str) >> quick >> closed, pick.when(int) >> enter >> closed)
+
+    begin, read_left = limits.begin_body, engine_steps.read_left
+
+    async def begin_when_closed(*given: Any) -> Any:
+        at_door.set()
+        await may_begin.wait()
+        begun = await begin(*given)
+        has_been_turned_away.set()
+        return begun
+
+    async def read_afterwards(*given: Any) -> Any:
+        is_closed.set()
+        await has_been_turned_away.wait()
+        return await read_left(*given)
+
+    monkeypatch.setattr(limits, "begin_body", begin_when_closed)
+    monkeypatch.setattr(engine_steps, "read_left", read_afterwards)
+    here = cluster(Doors)
+    await here.start_worker()
+    handle = await here.client().start(Doors, 1, run_id="run")
+    await is_closed.wait()
+    may_begin.set()
+    assert await handle.result(60) == 0
+    assert log == []
+
+
+async def test_a_fan_out_that_is_closed_around_a_closed_one_whose_bodies_are_at_work_is_counted_to_zero(
+    cluster: MakeCluster,
+) -> None:
+    at_work, go, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @node
+    async def split(x: int) -> NextAll[str]:
+        return NextAll(["a", "b"])
+
+    @node
+    async def part(name: str) -> NextAll[str]:
+        return NextAll([name])
+
+    @node
+    async def pair(name: str) -> NextAll[str]:
+        return NextAll([f"{name} quick", f"{name} late"])
+
+    @node
+    async def undo(of: Compensation[str, str]) -> None: ...
+
+    @node(compensation=undo)
+    async def work(name: str) -> str:
+        await (go if name.startswith("a") else at_work).wait()
+        if name == "b late":
+            while not end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await end.wait()
+        return name
+
+    @node
+    async def then(name: str) -> str:
+        if name.startswith("b"):
+            await asyncio.sleep(1000)
+        return name
+
+    @node
+    async def both(names: list[str]) -> str:
+        return names[0]
+
+    @node
+    async def winner(name: str) -> str:
+        return name
+
+    class Nesting(Workflow[int, str]):
+        start = split
+        edges = (split >> part >> pair >> work >> first(then) >> gather(both) >> first(winner),)
+
+    here = cluster(Nesting)
+    await here.start_worker()
+    handle = await here.client().start(Nesting, 1, run_id="run")
+    await asyncio.sleep(0.1)
+    at_work.set()
+    await asyncio.sleep(0.1)
+    go.set()
+    await asyncio.sleep(0.5)
+    end.set()
+    assert (await handle.result(60)).startswith("a")
+    await here.check_completed("run")
+
+
+async def test_what_runs_behind_a_closed_fan_out_in_a_fan_out_that_is_closed_is_found_once(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def passed(*_given: Any) -> Any:
+        raise NotImplementedError("it is found by following the items")
+
+    monkeypatch.setattr(left_items, "_passed", passed)
+
+    @node
+    async def split(x: int) -> NextAll[int]:
+        return NextAll([0, 1])
+
+    @node
+    async def pair(x: int) -> NextAll[int]:
+        return NextAll([x, x])
+
+    @node
+    async def work(x: int) -> int:
+        return x
+
+    @node
+    async def then(ctx: WorkflowCtx[Any], x: int) -> int | Hold:
+        if x == 1 and not ctx.timed_out:
+            return Hold(for_=3600)
+        await asyncio.sleep(1)
+        return x
+
+    @node
+    async def winner(x: int) -> int:
+        return x
+
+    class Nesting(Workflow[int, int]):
+        start = split
+        edges = (split >> pair >> work >> first(then) >> first(winner),)
+
+    here = cluster(Nesting)
+    await here.start_worker()
+    handle = await here.client().start(Nesting, 1, run_id="run")
+    assert await handle.result(60) == 0
+    await here.check_completed("run")

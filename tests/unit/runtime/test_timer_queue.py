@@ -11,7 +11,7 @@ import pytest
 
 from floxide_amqp import Hold, Next, RunTimeoutError, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Timer
+from floxide_amqp.core.timers import Timer
 from floxide_amqp.runtime import timers
 from tests.unit.runtime.cluster import QUICK, Cluster
 
@@ -46,6 +46,22 @@ async def test_of_too_many_timers_those_due_first_are_kept(
     await asyncio.sleep(100)
     running.cancel()
     assert fired == [30_000, 60_000]
+
+
+async def test_a_timer_whose_servers_clock_goes_far_back_is_left_to_maintenance_and_forgotten(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = cluster(Holding).client().services
+    queue, here_ms, there_ms = timers.TimerQueue(services), services.now_ms, [0]
+    monkeypatch.setattr(services, "now_ms", lambda run_id=None: here_ms() + (0 if run_id is None else there_ms[0]))
+    timer = Timer(due_ms=here_ms() + 60_000, run_id=RunId("r"))
+    queue.add(timer)
+    assert services.own_timers.is_waiting(timer)
+    there_ms[0] = -600_000
+    running = asyncio.create_task(queue.run())
+    await asyncio.sleep(61)
+    running.cancel()
+    assert not services.own_timers.is_waiting(timer)
 
 
 async def test_rounds_of_maintenance_that_are_far_apart_do_not_come_late_for_a_timer(cluster: MakeCluster) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import pytest
+
 from floxide_amqp import (
     Context,
     Hold,
@@ -18,12 +20,17 @@ from floxide_amqp import (
     VersionPolicy,
     Workflow,
     WorkflowCtx,
+    all_of,
     gather,
     node,
 )
-from floxide_amqp.runtime import version_views
+from floxide_amqp.core.ids import RunId, slot_of
+from floxide_amqp.exceptions import UnknownWorkflowError
+from floxide_amqp.ports.key_value import Batch, Put
+from floxide_amqp.runtime import runs_by_status
 from floxide_amqp.runtime.deploy_check import CheckReport, check_deploy
 from floxide_amqp.runtime.settings import Limits
+from floxide_amqp.stores import keys
 from tests.unit.runtime.cluster import Cluster
 
 MakeCluster = Callable[..., Cluster]
@@ -206,6 +213,43 @@ async def test_what_arrived_at_a_join_that_still_waits_is_decoded(cluster: MakeC
     assert "What arrived at node 'total' cannot be decoded" in problems[0].reason
 
 
+@pytest.mark.parametrize("steps", [2, 3])
+async def test_what_arrived_at_a_join_of_edges_is_decoded(cluster: MakeCluster, steps: int) -> None:
+    def joined(element: Any) -> Any:
+        @node
+        async def enter(x: int) -> int:
+            return x
+
+        @node
+        async def left(x: int) -> element:
+            return element(x)
+
+        @node
+        async def right(x: int) -> int:
+            return x
+
+        @node
+        async def both(pair: tuple[element, int]) -> int:
+            return 1
+
+        class Joined(Workflow[int, int]):
+            start = enter
+            edges = (enter >> (left, right), all_of(left, right) >> both)
+
+        return Joined
+
+    old = joined(Order)
+    here = cluster(old, limits=ONE_BY_ONE)
+    await here.client().start(old, 1, run_id="run")
+    worker, *_ = here.worker_of(workflows=[old], queues=["default"])
+    for _ in range(steps):
+        assert await worker.run_once()
+    assert (await checked(here, joined(LongerOrder))).breaks == []
+    (problem,) = (await checked(here, joined(NeedyOrder))).breaks
+    assert problem.node == "both"
+    assert "What arrived at node 'both' cannot be decoded" in problem.reason
+
+
 async def test_runs_of_a_version_that_the_code_lacks_are_checked_by_its_policy(cluster: MakeCluster) -> None:
     old = shop(Order)
     here = cluster(old)
@@ -259,10 +303,122 @@ async def test_a_graph_that_changed_without_a_new_version_is_told(cluster: MakeC
     assert "version 1 changed without a new number: other edges leave node 'wait'" in problem.reason
 
 
+async def spoil(here: Cluster, run_id: str, key: Any) -> None:
+    """Damage a record of a run."""
+    here.store._guard = lambda *_: None  # type: ignore[method-assign]
+    batch = Batch(slot=slot_of(RunId(run_id)), writes=(Put(key, b"\x93\x01"),))
+    await here.client().services.session.commit(batch)
+
+
+@pytest.mark.parametrize("record", ["item", "header", "state"])
+async def test_a_damaged_record_of_one_run_is_told_and_the_other_runs_are_checked(
+    cluster: MakeCluster, record: str
+) -> None:
+    old = shop(Order)
+    here = cluster(old)
+    await waiting_runs(here, old, 3)
+    run_id = RunId("run-0")
+    (item,) = await here.client().services.items.live_ids(run_id)
+    await spoil(here, run_id, keys.item(run_id, item) if record == "item" else getattr(keys, record)(run_id))
+    report = await checked(here, shop(NeedyOrder))
+    assert report.runs == 3
+    damaged = next(problem for problem in report.breaks if "it cannot be read" in problem.reason)
+    assert damaged.examples == [run_id]
+    assert sorted(each for problem in report.breaks for each in problem.examples) == ["run-0", "run-1", "run-2"]
+
+
+@node
+async def other(x: int) -> int:
+    return x
+
+
+class Renamed(Workflow[int, int]):
+    start = other
+
+
+async def test_runs_of_a_workflow_that_the_code_has_no_more_would_break(cluster: MakeCluster) -> None:
+    old = shop(Order)
+    here = cluster(old)
+    await waiting_runs(here, old, 2)
+    report = await checked(here, Renamed)
+    (problem,) = report.breaks
+    assert (problem.workflow, problem.version, problem.runs) == ("Shop", "1", 2)
+    assert problem.reason == "this application has no workflow 'Shop'"
+    await here.start_worker(workflows=[old, Renamed])  # its older release is at work
+    while not await here.client().services.liveness.all():  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.5)
+    assert (await checked(here, Renamed)).broken == 2
+
+
+async def test_runs_that_workers_of_another_application_have_are_not_checked_and_that_is_told(
+    cluster: MakeCluster,
+) -> None:
+    old = shop(Order)
+    here = cluster(old)
+    await waiting_runs(here, old, 2)
+    await here.start_worker(workflows=[old])
+    while not await here.client().services.liveness.all():  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.5)
+    report = await checked(here, Renamed)
+    assert (report.runs, report.breaks, report.of_others) == (0, [], {"Shop@1": 2})
+
+
+async def test_what_arrived_and_signals_are_decoded_of_runs_that_are_to_be_raised_too(cluster: MakeCluster) -> None:
+    def fan(version: str, kind: Any, element: Any = Order, **more: Any) -> Any:
+        @node
+        async def split(x: int) -> NextAll[int]:
+            return NextAll([1, 2, 3])
+
+        @node
+        async def each(x: int) -> element:
+            return element(x)
+
+        @node
+        async def total(all_of_them: list[element]) -> int:
+            return len(all_of_them)
+
+        class Fan(Workflow[int, int], name="Fan", version=version, **more):
+            start = split
+            edges = (split >> each >> gather(total),)
+            signals = (Signal("go", kind),)
+
+        return Fan
+
+    auto = VersionPolicy.AUTO_UPGRADE
+    old = fan("1", int)
+    here = cluster(old, limits=ONE_BY_ONE)
+    await here.client().start(old, 1, run_id="run")
+    await here.client().signal("run", GO, 3)
+    member = await here.start_worker(workflows=[old], queues=["elsewhere"])
+    while not await here.client().services.versions.all():  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(0.5)
+    await member.stop()
+    worker, *_ = here.worker_of(workflows=[old], queues=["default"])
+    for _ in range(2):
+        assert await worker.run_once()
+    assert (await checked(here, fan("2", int, versions=auto))).breaks == []
+    (problem,) = (await checked(here, fan("2", list[str], versions=auto))).breaks
+    assert "A value of signal 'go' cannot be decoded" in problem.reason
+
+
+async def test_a_workflow_that_is_neither_here_nor_in_the_store_is_an_error_that_names_those_there_are(
+    cluster: MakeCluster,
+) -> None:
+    old = shop(Order)
+    here = cluster(old)
+    await waiting_runs(here, old, 1)
+    services = here.worker_of(workflows=[old])[1]
+    assert (await check_deploy(services, workflow="Shop")).runs == 1
+    with pytest.raises(UnknownWorkflowError, match=r"no workflow 'Shp' here\. This application has: Shop"):
+        await check_deploy(services, workflow="Shp")
+    renamed = here.worker_of(workflows=[Renamed])[1]
+    assert (await check_deploy(renamed, workflow="Shop")).broken == 1
+
+
 async def test_versions_are_listed_with_their_open_runs_and_the_workers_that_serve_them(
     cluster: MakeCluster, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(version_views, "PAGE", 2)
+    monkeypatch.setattr(runs_by_status, "PAGE", 2)
     old, new = shop(Order), shop(LongerOrder, version="2")
     here = cluster(old, new)
     await waiting_runs(here, old, 5)
@@ -278,6 +434,23 @@ async def test_versions_are_listed_with_their_open_runs_and_the_workers_that_ser
     assert one.since == (await client.run_info("run-0")).created_at
     assert (two.version, two.runs, two.workers) == ("2", {}, (member.name,))
     assert await client.versions(workflow="Another") == []
+
+
+async def test_workers_that_go_on_with_runs_of_an_older_version_by_their_policy_are_counted_for_it(
+    cluster: MakeCluster,
+) -> None:
+    old = shop(Order)
+    compatible = shop(LongerOrder, version="2", versions=VersionPolicy.COMPATIBLE)
+    strict = shop(LongerOrder, version="3")
+    here = cluster(old, compatible, strict)
+    await waiting_runs(here, old, 1)
+    member = await here.start_worker(workflows=[compatible], queues=["default"])
+    await here.start_worker(workflows=[compatible, strict], queues=["default"])
+    own = await here.start_worker(workflows=[old, compatible], queues=["default"])
+    await asyncio.sleep(20)
+    one, two, three = await here.client().versions()
+    assert (one.version, one.workers, one.newer_workers) == ("1", (own.name,), (member.name,))
+    assert (len(two.workers), two.newer_workers, three.newer_workers) == (3, (), ())
 
 
 async def test_counting_versions_reads_no_run(cluster: MakeCluster, monkeypatch: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from floxide_amqp import Workflow, node
-from floxide_amqp.core.changes import TurnIs
+from floxide_amqp.core.commit_conditions import TurnIs
 from floxide_amqp.core.decisions import Decision
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.stores.writes import BatchWriter
