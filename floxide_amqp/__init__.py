@@ -1,20 +1,24 @@
 """Durable, distributed, typed workflows for Python, on the RabbitMQ you already run."""
 
+from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.local import GraphBuilder, Workflow
 from floxide_amqp.core.attributes import Attributes, AttributeValue
 from floxide_amqp.core.child_workflow import ChildWorkflow
 from floxide_amqp.core.compensation import Cancelled, Compensation
 from floxide_amqp.core.compose import BatchNode, CompositeNode, SplitNode, collect
-from floxide_amqp.core.context import Context, Fixed, NoContext
+from floxide_amqp.core.context import Context, NoContext
+from floxide_amqp.core.context_declaration import Fixed
 from floxide_amqp.core.edge_joins import all_of, all_of_each, any_of, n_of
+from floxide_amqp.core.entering import fan_out, first, gather, repeat
 from floxide_amqp.core.event_log import EventLog
 from floxide_amqp.core.failure import FailureInfo
+from floxide_amqp.core.function_node import node
 from floxide_amqp.core.kin import OnClose
 from floxide_amqp.core.limits import Concurrency
 from floxide_amqp.core.migration import RunToMigrate, StepToMigrate
-from floxide_amqp.core.node import Node, node, with_retry
-from floxide_amqp.core.path import Path, fan_out, first, gather, repeat
+from floxide_amqp.core.node import Node, with_retry
+from floxide_amqp.core.path import Path
 from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.rates import RateLimit
 from floxide_amqp.core.reduce_node import ReduceNode
@@ -27,11 +31,13 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
 from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.core.workflow_ctx import WorkflowCtx
+from floxide_amqp.drivers.amqp.settings import AmqpSettings
 from floxide_amqp.drivers.codecs.compression import Compression
 from floxide_amqp.drivers.codecs.encryption import Encryption
 from floxide_amqp.exceptions import (
     AlreadyCompletedError,
     BrokerError,
+    BrokerUnavailableError,
     ChildRunFailedError,
     CodecError,
     ConfigurationError,
@@ -63,6 +69,7 @@ from floxide_amqp.exceptions import (
     SignalConflictError,
     SourceNotFoundError,
     StoreError,
+    StoreUnavailableError,
     UndecodableError,
     UnknownSignalError,
     WorkItemNotFoundError,
@@ -75,7 +82,7 @@ from floxide_amqp.runtime.interceptors import Interceptor, LoggingInterceptor, S
 from floxide_amqp.runtime.iterator_source import IteratorSource
 from floxide_amqp.runtime.kin_views import ChildInfo, ChildPage
 from floxide_amqp.runtime.limit_views import LimitInfo, RateInfo
-from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
+from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.pool import WorkerPool
 from floxide_amqp.runtime.run_events import (
     AttemptFailed,
@@ -91,6 +98,7 @@ from floxide_amqp.runtime.run_events import (
     RunSteered,
 )
 from floxide_amqp.runtime.run_filter import RunFilter
+from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.run_view import RunView
 from floxide_amqp.runtime.schedule import Schedule
 from floxide_amqp.runtime.schedule_views import ScheduleEvent, ScheduleInfo
@@ -99,6 +107,7 @@ from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.source import Channel, Source
 from floxide_amqp.runtime.sources import SourceInfo, Sources
+from floxide_amqp.runtime.start import Start
 from floxide_amqp.runtime.views import (
     AuditEntry,
     DeadLetterInfo,
@@ -117,6 +126,7 @@ __all__ = [
     "NO_RETRY",
     "Abort",
     "AlreadyCompletedError",
+    "AmqpSettings",
     "AmqpSource",
     "Append",
     "AttemptFailed",
@@ -128,6 +138,8 @@ __all__ = [
     "BatchNode",
     "Binding",
     "BrokerError",
+    "BrokerUnavailableError",
+    "BrokerUse",
     "BulkFailure",
     "BulkReport",
     "Cancelled",
@@ -240,6 +252,7 @@ __all__ = [
     "StepCall",
     "StepToMigrate",
     "StoreError",
+    "StoreUnavailableError",
     "Sum",
     "Timeouts",
     "Transition",

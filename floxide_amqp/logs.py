@@ -7,7 +7,7 @@ decides as for any library. The key-value pairs are the record's extra attribute
 from __future__ import annotations
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -20,10 +20,21 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         structlog.wrap_logger(
             logging.getLogger(name),
             processors=[structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _as_record],
-            wrapper_class=structlog.stdlib.BoundLogger,
-            cache_logger_on_first_use=True,
-        ),
+            wrapper_class=_QuickLogger,
+        ).bind(),
     )
+
+
+class _QuickLogger(structlog.stdlib.BoundLogger):
+    """Asks whether anybody listens before the pairs are processed: what nobody reads is logged with each step."""
+
+    def debug(self, event: str | None = None, *args: Any, **pairs: Any) -> Any:
+        """Log for whoever looks for a fault."""
+        return super().debug(event, *args, **pairs) if self._logger.isEnabledFor(logging.DEBUG) else None
+
+    def info(self, event: str | None = None, *args: Any, **pairs: Any) -> Any:
+        """Log what is as it should be."""
+        return super().info(event, *args, **pairs) if self._logger.isEnabledFor(logging.INFO) else None
 
 
 def _as_record(logger: WrappedLogger, method: str, event: EventDict) -> tuple[tuple[str], dict[str, object]]:

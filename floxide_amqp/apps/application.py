@@ -5,7 +5,6 @@ Nothing here is global: an application is a value that opens what it needs when 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
@@ -17,33 +16,24 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
-from floxide_amqp.apps.absent import AbsentControlBus, AbsentWorkQueue, BrokerUse
+from floxide_amqp.apps.absent import BrokerUse
+from floxide_amqp.apps.embedded_worker import running
 from floxide_amqp.apps.health import serve_health
 from floxide_amqp.apps.stores import StoreLocation, check_location, is_memory, open_another, open_store
+from floxide_amqp.apps.transport import InProcess, Transport, connections_of
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.task_queues import NO_LABELS, check_worker_labels
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.drivers.amqp.control import AmqpControlBus
-from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
-from floxide_amqp.drivers.amqp.message_source import AmqpMessageSource
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
-from floxide_amqp.drivers.amqp.source_topology import SourceBinding, SourceTopology
-from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.drivers.codecs.compression import Compression
 from floxide_amqp.drivers.codecs.encryption import Encryption, KeySource
-from floxide_amqp.drivers.memory.control import MemoryControlBus
 from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
-from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
 from floxide_amqp.drivers.running_clock import RunningClock, clock_of_the_loop
-from floxide_amqp.exceptions import BrokerError, ConfigurationError
+from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.ports.clock import Clock
 from floxide_amqp.ports.codec import Codec
-from floxide_amqp.ports.control import ControlBus
-from floxide_amqp.ports.health import ConnectionHealth
 from floxide_amqp.ports.key_value import KeyValueStore
-from floxide_amqp.ports.message_source import MessageSource
-from floxide_amqp.ports.work_queue import WorkQueue
 from floxide_amqp.runtime.amqp_source import AmqpSource
 from floxide_amqp.runtime.heartbeat import TICKS_PER_BEAT, Heartbeat, TaskHeartbeat
 from floxide_amqp.runtime.interceptors import Interceptor
@@ -54,7 +44,7 @@ from floxide_amqp.runtime.processes import check_process_nodes
 from floxide_amqp.runtime.registry import Registry
 from floxide_amqp.runtime.resources import Lifespan, Resources, open_resources
 from floxide_amqp.runtime.schedule import Schedule
-from floxide_amqp.runtime.schedules import check_declared
+from floxide_amqp.runtime.schedules import check_schedules
 from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.source_feeds import Feed, feed_of
@@ -116,7 +106,7 @@ class Floxide:
         sources: Iterable[DeclaredSource] = (),
     ) -> None:
         self.registry = Registry(workflows)
-        self._schedules = check_declared(schedules, self.registry)
+        self._schedules = check_schedules(schedules, self.registry)
         self._sources = check_sources(sources, self.registry)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
@@ -144,8 +134,7 @@ class Floxide:
         self._broker = broker
         self._store = store
         self._local_store = MemoryKeyValueStore() if is_memory(store) else None
-        self._local_queue = MemoryWorkQueue() if broker is None else None
-        self._local_bus = MemoryControlBus() if broker is None else None
+        self._in_process = InProcess() if broker is None else None
 
     def elsewhere(
         self, *, broker: str | None = None, store: StoreLocation = None, connect_timeout: float | None = None
@@ -227,13 +216,15 @@ class Floxide:
             runs_worker = self.is_embedded if with_worker is None else with_worker
             if runs_worker:
                 worker = await stack.enter_async_context(self.worker())
-                await stack.enter_async_context(_running(worker))
+                await stack.enter_async_context(running(worker))
                 services = worker.services
             else:
                 name = WorkerId(f"client-{_process_name()}")
                 services = await self._services(stack, Resources(), name, self.limits, broker)
             # In one process the ends of all runs cost nothing to hear; on a broker they would be everybody's traffic.
-            yield await stack.enter_async_context(Orchestrator(services, hears_all=self.is_embedded).open())
+            is_alone = self.is_embedded and self.is_in_memory
+            orchestrator = Orchestrator(services, hears_all=self.is_embedded, is_alone=is_alone)
+            yield await stack.enter_async_context(orchestrator.open())
 
     @asynccontextmanager
     async def worker(
@@ -352,57 +343,18 @@ class Floxide:
         stack.push_async_callback(session.drain)
         executor = ThreadPoolExecutor(limits.threads, thread_name_prefix=THREAD_NAME)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        queue, bus = await self._transport(stack, broker)
-        dead_letters = self._dead_letters()
+        transport = Transport(self._broker, self._in_process, self._namespace, self._broker_settings)
+        queue, bus = await transport.open(stack, broker)
+        dead_letters = transport.dead_letters()
         return Services(
             name=name, session=session, queue=queue, bus=bus,
             registry=self.registry, store_id=await identity_of(session), resources=resources, limits=limits,
             timeouts=self._timeouts_here(), retention=self.retention, retry=self._retry,
             interceptors=self._interceptors, executor=executor,
-            dead_letters=dead_letters, connections=lambda: _connections(queue, bus, dead_letters),
+            dead_letters=dead_letters, connections=lambda: connections_of(queue, bus, dead_letters),
             sealing=self._sealing, declared=self._schedules, sources=self._sources,
-            message_sources=self._message_sources(),
+            message_sources=transport.message_sources(self._sources),
         )  # fmt: skip
-
-    async def _transport(self, stack: AsyncExitStack, broker: BrokerUse) -> tuple[WorkQueue, ControlBus]:
-        if self.is_embedded or broker is BrokerUse.NEEDED:
-            return await self._queue(stack), await self._bus(stack)
-        if broker is BrokerUse.NONE:
-            return AbsentWorkQueue(), AbsentControlBus()
-        try:
-            bus = await self._bus(stack)
-            return await self._queue(stack), bus
-        except BrokerError as error:
-            return AbsentWorkQueue(), AbsentControlBus(str(getattr(error, "reason", "") or error))
-
-    async def _queue(self, stack: AsyncExitStack) -> WorkQueue:
-        if self._local_queue is not None:
-            return self._local_queue
-        return await stack.enter_async_context(
-            AmqpWorkQueue(str(self._broker), namespace=self._namespace, settings=self._broker_settings)
-        )
-
-    async def _bus(self, stack: AsyncExitStack) -> ControlBus:
-        if self._local_bus is not None:
-            return self._local_bus
-        return await stack.enter_async_context(
-            AmqpControlBus(str(self._broker), namespace=self._namespace, settings=self._broker_settings)
-        )
-
-    def _dead_letters(self) -> AmqpDeadLetterQueue | None:
-        """Where the broker puts what it gives up on; the in-process queue gives nothing up."""
-        if self._broker is None:
-            return None
-        return AmqpDeadLetterQueue(self._broker, namespace=self._namespace, settings=self._broker_settings)
-
-    def _message_sources(self) -> Mapping[str, MessageSource]:
-        """Where the messages of its sources come from; without a broker only of those that name their own."""
-        settings, found = self._broker_settings, dict[str, MessageSource]()
-        for source in self._sources:
-            if isinstance(source, AmqpSource) and (url := source.broker or self._broker) is not None:
-                topology = source_topology(source)
-                found[source.name] = AmqpMessageSource(url, topology, namespace=self._namespace, settings=settings)
-        return found
 
     def _heartbeat(self, services: Services, queues: tuple[str, ...], labels: AbstractSet[str]) -> Beating:
         record = new_record(
@@ -432,51 +384,6 @@ class Floxide:
         raise ConfigurationError(
             "A worker on a shared store needs the store's URL, to open a connection for its heartbeat."
         )
-
-
-def source_topology(source: AmqpSource[Any]) -> SourceTopology:
-    """Return what a source says of its queue, in the driver's words."""
-    bindings = tuple(
-        SourceBinding(exchange=each.exchange, routing_key=each.routing_key, declare=each.declare)
-        for each in source.bindings
-    )
-    return SourceTopology(queue=source.queue, declare=source.declare, arguments=source.arguments, bindings=bindings)
-
-
-def _connections(*parts: object) -> Sequence[ConnectionHealth]:
-    """Return how the connections of the broker's drivers are; the in-process ones have none."""
-    found: list[ConnectionHealth] = []
-    for part in parts:
-        if isinstance(part, AmqpWorkQueue | AmqpControlBus | AmqpDeadLetterQueue):
-            found += part.health()
-    return found
-
-
-@asynccontextmanager
-async def _running(worker: Worker) -> AsyncGenerator[None]:
-    """Run a worker beside the block, and drain it at the end.
-
-    A worker that breaks ends the block with its error: what the block waits for would never come.
-    """
-    owner = asyncio.current_task()
-    task = asyncio.create_task(worker.run_forever(), name="floxide.embedded.worker")
-    interrupted = False
-
-    def interrupt(ended: asyncio.Task[None]) -> None:
-        nonlocal interrupted
-        if owner is not None and not ended.cancelled() and ended.exception() is not None:
-            interrupted = owner.cancel()
-
-    task.add_done_callback(interrupt)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not interrupted or owner is None or owner.uncancel() > 0:
-            raise
-    finally:
-        task.remove_done_callback(interrupt)
-        worker.stop()
-        await task
 
 
 def _process_name() -> str:

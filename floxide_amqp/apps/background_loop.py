@@ -98,11 +98,20 @@ class _Thread(Generic[OpenT]):
 
 
 class _Life(Generic[OpenT]):
-    """What there is in one process."""
+    """What there is in one process.
+
+    Attributes:
+        lock: Held while it is opened.
+        thread: What is open.
+        failures: How often opening failed.
+        failure: How it did so last.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.thread: _Thread[OpenT] | None = None
+        self.failures = 0
+        self.failure: Exception | None = None
 
 
 class BackgroundLoop(Generic[OpenT]):
@@ -145,12 +154,23 @@ class BackgroundLoop(Generic[OpenT]):
         thread = life.thread
         if thread is not None and thread.is_alive:
             return thread
+        failures = life.failures
         with life.lock:
             if life.thread is None or not life.thread.is_alive:
-                opened = _Thread(self._opening, self._name)
-                opened.start()
-                life.thread = opened
+                if life.failure is not None and life.failures > failures:
+                    raise life.failure  # of the attempt that this call has waited for: each its own would add up
+                life.thread = self._opened(life)
             return life.thread
+
+    def _opened(self, life: _Life[OpenT]) -> _Thread[OpenT]:
+        opened = _Thread(self._opening, self._name)
+        try:
+            opened.start()
+        except Exception as error:
+            life.failure, life.failures = error, life.failures + 1
+            raise
+        life.failure = None
+        return opened
 
     def _life(self) -> _Life[OpenT]:
         return self._lives.setdefault(os.getpid(), _Life())

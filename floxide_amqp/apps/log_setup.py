@@ -15,6 +15,8 @@ from typing import TextIO, cast
 
 import structlog
 
+from floxide_amqp.core.failure import storable
+
 BROKER_LIBRARIES = ("aio_pika", "aiormq")
 """Loggers of libraries whose errors are reported here as events: their own lines are shown from level debug on."""
 
@@ -87,7 +89,7 @@ def _as_one_line(facts: Mapping[str, object]) -> str:
         text = json.dumps(facts, default=str, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):  # keys that JSON has not, or a value that holds itself
         text = json.dumps({name: repr(value) for name, value in facts.items()}, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return storable(text)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -111,4 +113,4 @@ class ConsoleFormatter(logging.Formatter):
         if record.exc_info:
             shown["exc_info"] = record.exc_info
         text = str(self._renderer(None, record.levelname.lower(), shown))
-        return text.encode("utf-8", "backslashreplace").decode()
+        return storable(text)

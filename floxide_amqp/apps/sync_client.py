@@ -14,6 +14,7 @@ from typing import Any, Generic, Self, cast
 
 from typing_extensions import TypeVar
 
+from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.background_loop import BackgroundLoop
 from floxide_amqp.core.attributes import Attributes
@@ -22,9 +23,11 @@ from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
-from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle, Start
+from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.run_events import RunEvent
+from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.run_view import RunView
+from floxide_amqp.runtime.start import Start
 from floxide_amqp.runtime.views import RunInfo, RunPage
 
 T = TypeVar("T")
@@ -53,11 +56,13 @@ class Client:
         app: The application.
         with_worker: Whether a worker runs in the background too; by default exactly when the application has no
             broker.
+        broker: What it wants of the broker, where it has no worker. With `BrokerUse.NONE` it connects to none, which is
+            enough to look at runs.
     """
 
-    def __init__(self, app: Floxide, *, with_worker: bool | None = None) -> None:
+    def __init__(self, app: Floxide, *, with_worker: bool | None = None, broker: BrokerUse = BrokerUse.NEEDED) -> None:
         self._apps = {os.getpid(): app}
-        self._with_worker = with_worker
+        self._with_worker, self._broker = with_worker, broker
         self._loop = BackgroundLoop(lambda: self._orchestrator(app), name="floxide.sync")
 
     def __enter__(self) -> Self:
@@ -92,7 +97,7 @@ class Client:
         here = os.getpid()
         if here not in self._apps:
             self._apps[here] = app.embedded(app.store) if app.is_embedded else app
-        return self._apps[here].orchestrator(with_worker=self._with_worker)
+        return self._apps[here].orchestrator(with_worker=self._with_worker, broker=self._broker)
 
     # --- starting
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, Reason, with_orchestrator
+from floxide_amqp.apps.cli.acting import STEER_SECONDS, Reason
 from floxide_amqp.apps.cli.dead_letters import is_terminal
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError, say
 from floxide_amqp.apps.cli.filters import (
@@ -18,6 +18,7 @@ from floxide_amqp.apps.cli.filters import (
     instant_from,
 )
 from floxide_amqp.apps.cli.options import Command, Frame, command
+from floxide_amqp.apps.cli.orchestrating import with_orchestrator
 from floxide_amqp.apps.cli.printing import print_text
 from floxide_amqp.apps.cli.whoever import By, whoever
 from floxide_amqp.core.statuses import RunStatus
@@ -93,10 +94,14 @@ def _command_for(action: BulkAction) -> Command:
 
 def _agrees(action: BulkAction, count: int) -> bool:
     if not is_terminal():
-        raise UsageError(f"This would {action.value} {count} runs, and there is no terminal to ask on: give --yes.")
-    if not typer.confirm(f"{action.value.capitalize()} {count} runs?", err=True):
+        raise UsageError(f"This would {action.value} {_runs(count)}, and there is no terminal to ask on: give --yes.")
+    if not typer.confirm(f"{action.value.capitalize()} {_runs(count)}?", err=True):
         raise UsageError("Nothing was done.")
     return True
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _tell(report: BulkReport) -> None:
@@ -112,9 +117,9 @@ def _summary(done: str, report: BulkReport) -> ExitCode:
         say(f"… and {report.failed - SHOWN} more.")
     acted = report.done + report.unchanged + report.failed
     if report.matched and not acted:
-        print_text(f"{report.matched} runs would be {done}.")
+        print_text(f"{_runs(report.matched)} would be {done}, where the status allows it.")
         return ExitCode.OK
-    print_text(f"{report.matched} runs: {report.done} {done}, {report.unchanged} unchanged, {report.failed} failed.")
+    print_text(f"{_runs(report.matched)}: {report.done} {done}, {report.unchanged} unchanged, {report.failed} failed.")
     return ExitCode.CONFLICT if report.failed else ExitCode.OK
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from floxide_amqp.apps.cli.looking import look_at
+from floxide_amqp.apps.cli.looking import look_at, say_more
 from floxide_amqp.apps.cli.options import Frame, JsonOption, LimitOption, RunIdArgument, command
 from floxide_amqp.apps.cli.printing import as_json, child_status, print_table, print_text
 
@@ -26,7 +26,7 @@ def children(
         print_text(as_json(page))
         return
     print_table(
-        ("run", "workflow", "node", "status", "started", "ended", "failure"),
+        ("RUN", "WORKFLOW", "NODE", "STATUS", "STARTED", "ENDED", "FAILURE"),
         [
             (
                 each.run_id, f"{each.workflow}@{each.version}", each.node, child_status(each), each.started_at,
@@ -35,5 +35,4 @@ def children(
             for each in page.children
         ],
     )  # fmt: skip
-    if page.next_cursor:
-        print_text(f"There are more: --cursor '{page.next_cursor}'")
+    say_more(f"--cursor '{page.next_cursor}'" if page.next_cursor else "")

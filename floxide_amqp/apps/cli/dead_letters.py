@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, for_each, with_orchestrator
+from floxide_amqp.apps.cli.acting import STEER_SECONDS
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError
 from floxide_amqp.apps.cli.looking import look_at
 from floxide_amqp.apps.cli.options import Frame, JsonOption, LimitOption, command
+from floxide_amqp.apps.cli.orchestrating import for_each, with_orchestrator
 from floxide_amqp.apps.cli.printing import as_json, hex_dump, print_facts, print_table, print_text, shown
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.views import DeadLetterInfo, DeadLetterKind

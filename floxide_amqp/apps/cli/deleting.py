@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import for_each, with_orchestrator
 from floxide_amqp.apps.cli.dead_letters import is_terminal
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError
 from floxide_amqp.apps.cli.options import Frame, command
+from floxide_amqp.apps.cli.orchestrating import for_each, with_orchestrator
 from floxide_amqp.runtime.orchestrator import Orchestrator
 
 

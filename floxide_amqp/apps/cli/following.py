@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import with_orchestrator
 from floxide_amqp.apps.cli.options import Frame, JsonOption, RunIdArgument, command
+from floxide_amqp.apps.cli.orchestrating import with_orchestrator
 from floxide_amqp.apps.cli.printing import as_json_line, print_text, shown
 from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.run_events import (

@@ -9,9 +9,10 @@ from typing import Any, Final, cast
 
 from floxide_amqp.apps.cli.failures import UsageError
 from floxide_amqp.core.context import Context, NestedField
-from floxide_amqp.core.context_fields import AppendField, ContextField, FixedField, LogField, ValueField
+from floxide_amqp.core.context_fields import ContextField, FixedField, ValueField
 from floxide_amqp.core.event_log import EventLog
 from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.growing_fields import AppendField, LogField
 from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.exceptions import CodecError
 

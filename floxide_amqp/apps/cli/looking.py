@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +11,7 @@ import typer
 
 from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.application import Floxide
-from floxide_amqp.apps.cli.acting import graph_of, with_orchestrator
-from floxide_amqp.apps.cli.failures import MissingError, UsageError
+from floxide_amqp.apps.cli.failures import UsageError
 from floxide_amqp.apps.cli.filters import (
     AttributeOption,
     StartedAfterOption,
@@ -29,11 +27,11 @@ from floxide_amqp.apps.cli.options import (
     WorkflowName,
     command,
 )
+from floxide_amqp.apps.cli.orchestrating import graph_of, with_orchestrator
 from floxide_amqp.apps.cli.printing import (
     CHILDREN_SHOWN,
     as_json,
     children_in_words,
-    hex_dump,
     in_words,
     print_facts,
     print_table,
@@ -45,11 +43,10 @@ from floxide_amqp.apps.cli.printing import (
 )
 from floxide_amqp.apps.cli.references import load_workflow
 from floxide_amqp.apps.cli.watch import describe_counts
-from floxide_amqp.core.records import Quarantined
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.runtime.kin_views import ChildPage
 from floxide_amqp.runtime.orchestrator import Orchestrator
-from floxide_amqp.runtime.views import RunInfo, RunMetrics, RunPage, at
+from floxide_amqp.runtime.views import RunInfo, RunMetrics, RunPage
 
 T = TypeVar("T")
 
@@ -163,7 +160,7 @@ def list_runs(
     for each in page.unreadable:
         print_text(f"Run {each.run_id} cannot be read: {each.problem}")
     if page.next_cursor:
-        print_text(f"There are more: --cursor '{page.next_cursor}'")
+        print_text(f"There may be more: --cursor '{page.next_cursor}'")
 
 
 @command()
@@ -192,7 +189,7 @@ def items(
             for each in found
         ],
     )  # fmt: skip
-    _say_more(more)
+    say_more(more)
 
 
 @command()
@@ -230,7 +227,7 @@ def errors(
         for each in found:
             where = f"{shown(each.at)}  {each.node} ({each.item_id}), try {each.attempt}"
             print_text(f"{where}\n{each.traceback.rstrip()}\n")
-    _say_more(more)
+    say_more(more)
 
 
 def _page(found: Sequence[T], start: int, limit: int) -> tuple[Sequence[T], str]:
@@ -238,77 +235,10 @@ def _page(found: Sequence[T], start: int, limit: int) -> tuple[Sequence[T], str]
     return found[:limit], f"--start {start + limit}" if len(found) > limit else ""
 
 
-def _say_more(option: str) -> None:
+def say_more(option: str) -> None:
     """Say that the table is not all, on standard output as part of it."""
     if option:
         print_text(f"There are more: {option} (and --limit for longer pages)")
-
-
-@command()
-def quarantine_list(
-    frame: Frame,
-    *,
-    after: Annotated[str, typer.Option(metavar="ID", help="Go on after this message.")] = "",
-    limit: LimitOption = 100,
-    json: JsonOption = False,
-) -> None:
-    """List messages that nobody could read, oldest first."""
-
-    async def look(orchestrator: Orchestrator) -> Any:
-        return await orchestrator.quarantine(after=after, limit=limit + 1)
-
-    read: Sequence[Quarantined] = look_at(frame.app(), look)
-    found = read[:limit]
-    if json:
-        print_text(as_json([_quarantined(each) for each in found]))
-        return
-    print_table(
-        ("ID", "QUEUE", "AT", "BYTES", "REASON"),
-        [
-            (each.quarantine_id, each.queue, at(each.at_ms), each.cut_from or len(each.body), each.reason)
-            for each in found
-        ],
-    )
-    _say_more(f"--after '{found[-1].quarantine_id}'" if len(read) > limit else "")
-
-
-def _quarantined(message: Quarantined) -> dict[str, object]:
-    """Return what is said of a message besides its bytes."""
-    return {
-        "quarantine_id": message.quarantine_id, "queue": message.queue, "at": at(message.at_ms),
-        "reason": message.reason, "bytes": message.cut_from or len(message.body),
-    }  # fmt: skip
-
-
-@command()
-def quarantine_show(
-    frame: Frame,
-    *,
-    quarantine_id: Annotated[str, typer.Argument(metavar="ID", help="The message's id.", show_default=False)],
-    json: JsonOption = False,
-) -> None:
-    """Show a message that nobody could read: its reason and its bytes."""
-
-    async def look(orchestrator: Orchestrator) -> Quarantined:
-        found = await orchestrator.quarantined(quarantine_id)
-        if found is not None:
-            return found
-        raise MissingError(f"There is no message {quarantine_id!r} in the quarantine; `quarantine list` shows what is.")
-
-    found: Quarantined = look_at(frame.app(), look)
-    if json:
-        print_text(as_json(_quarantined(found) | {"body": b64encode(found.body).decode()}))
-        return
-    print_facts(
-        [
-            ("id", found.quarantine_id),
-            ("queue", found.queue),
-            ("at", at(found.at_ms)),
-            ("reason", found.reason),
-            ("bytes", found.cut_from or len(found.body)),
-        ]
-    )
-    print_text(hex_dump(found.body))
 
 
 @command()

@@ -25,6 +25,7 @@ from floxide_amqp.apps.cli import (
     steering,
     store,
     store_stats,
+    unreadable,
     versions,
     workers,
 )
@@ -84,8 +85,8 @@ def _options(
 quarantine = typer.Typer(
     name="quarantine", help="Messages that nobody could read.", no_args_is_help=True, rich_markup_mode=None
 )
-quarantine.command("list")(looking.quarantine_list)
-quarantine.command("show")(looking.quarantine_show)
+quarantine.command("list")(unreadable.quarantine_list)
+quarantine.command("show")(unreadable.quarantine_show)
 app.add_typer(quarantine)
 app.add_typer(dead_letters.app)
 app.add_typer(bulk.app)

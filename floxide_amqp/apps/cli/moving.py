@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import with_orchestrator
 from floxide_amqp.apps.cli.options import Frame, RunIdArgument, command
+from floxide_amqp.apps.cli.orchestrating import with_orchestrator
 from floxide_amqp.apps.cli.printing import print_text
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.runtime.orchestrator import Orchestrator

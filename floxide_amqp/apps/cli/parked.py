@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, Reason, with_orchestrator
+from floxide_amqp.apps.cli.acting import STEER_SECONDS, Reason
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError, say
 from floxide_amqp.apps.cli.looking import look_at
 from floxide_amqp.apps.cli.options import Frame, JsonOption, LimitOption, command
+from floxide_amqp.apps.cli.orchestrating import with_orchestrator
 from floxide_amqp.apps.cli.printing import as_json, print_table, print_text
 from floxide_amqp.apps.cli.whoever import By, whoever
 from floxide_amqp.runtime.orchestrator import Orchestrator

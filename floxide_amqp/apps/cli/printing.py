@@ -106,7 +106,7 @@ def in_words(waits: Sequence[WaitInfo]) -> str:
 def wait_in_words(wait: WaitInfo) -> str:
     """Return one thing a run waits for, with how many of its items do, since when and until when."""
     parts = (
-        wait.what,
+        wait.what.removesuffix("."),
         f"{wait.items} items" if wait.items > 1 else "",
         f"since {shown(wait.since)}" if wait.since else "",
         f"until {shown(wait.until)}" if wait.until else "",
@@ -120,7 +120,7 @@ def undone_in_words(info: RunInfo) -> str:
     if info.status is not RunStatus.COMPENSATING and not (undo.done or undo.failed):
         return ""
     left, failed = f"{undo.left} left" if undo.left else "", f"{undo.failed} failed" if undo.failed else ""
-    parts = (f"{undo.done} steps", left, failed)
+    parts = ("1 step" if undo.done == 1 else f"{undo.done} steps", left, failed)
     return ", ".join(part for part in parts if part)
 
 

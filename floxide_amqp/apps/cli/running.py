@@ -129,7 +129,7 @@ async def _guarded(main: Callable[[Stop], Coroutine[Any, Any, T]]) -> T:
 
 def leave(code: int) -> None:
     """End the process now, without waiting for threads or tasks."""
-    with suppress(Exception):
+    with suppress(Exception):  # whatever keeps it from flushing must not keep it alive
         sys.stdout.flush()
         sys.stderr.flush()
         logging.shutdown()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, with_orchestrator
+from floxide_amqp.apps.cli.acting import STEER_SECONDS
 from floxide_amqp.apps.cli.failures import ExitCode
 from floxide_amqp.apps.cli.inputs import parse_context, parse_input
 from floxide_amqp.apps.cli.looking import look_at
@@ -22,6 +22,7 @@ from floxide_amqp.apps.cli.options import (
     WorkflowName,
     command,
 )
+from floxide_amqp.apps.cli.orchestrating import with_orchestrator
 from floxide_amqp.apps.cli.printing import as_json, print_facts, print_table, print_text, shown
 from floxide_amqp.core.schedules import Overlap
 from floxide_amqp.runtime.orchestrator import Orchestrator

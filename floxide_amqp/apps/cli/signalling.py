@@ -8,11 +8,14 @@ import typer
 
 from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.application import Floxide
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, for_each, graph_of, with_orchestrator
+from floxide_amqp.apps.cli.acting import STEER_SECONDS
 from floxide_amqp.apps.cli.failures import ExitCode, UsageError
 from floxide_amqp.apps.cli.inputs import parse_value
 from floxide_amqp.apps.cli.options import Frame, command
+from floxide_amqp.apps.cli.orchestrating import for_each, with_orchestrator
+from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.signals import Signal
+from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.exceptions import UnknownSignalError
 from floxide_amqp.runtime.orchestrator import Orchestrator
 
@@ -46,9 +49,7 @@ def signal(
 
 
 async def _signal_of(app: Floxide, reference: str, orchestrator: Orchestrator, run_id: str, name: str) -> Signal[Any]:
-    graph = await graph_of(app, orchestrator, run_id)
-    if graph is None:
-        raise UsageError(f"{reference} lacks the workflow of run {run_id!r}, which says which signals it takes.")
+    graph = await _graph_with_signals(app, reference, orchestrator, run_id)
     if not graph.signals:
         raise UsageError(
             f"Workflow {graph.workflow!r} does not say which signals it takes, so the type of the value is not known "
@@ -58,3 +59,18 @@ async def _signal_of(app: Floxide, reference: str, orchestrator: Orchestrator, r
     if declared is None:
         raise UnknownSignalError(run_id=run_id, workflow=graph.workflow, signal=name, known=tuple(graph.signals))
     return declared
+
+
+async def _graph_with_signals(app: Floxide, reference: str, orchestrator: Orchestrator, run_id: str) -> Graph:
+    """Return the graph that says which signals a run takes: its version's, or that of a newer one that runs it."""
+    info = await orchestrator.run_info(run_id)
+    graph = app.registry.find(info.workflow, info.version)
+    newer = app.registry.newer(info.workflow, info.version)
+    if graph is None and newer is not None and newer.graph.options.versions is not VersionPolicy.STRICT:
+        return newer.graph
+    if graph is None:
+        raise UsageError(
+            f"{reference} lacks version {info.version!r} of workflow {info.workflow!r}, which says which signals run "
+            f"{run_id!r} takes. It has: {', '.join(app.registry.names()) or 'none'}. Use the code of that version."
+        )
+    return graph

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from floxide_amqp.apps.absent import BrokerUse
-from floxide_amqp.apps.cli.acting import with_orchestrator
 from floxide_amqp.apps.cli.looking import look_at
 from floxide_amqp.apps.cli.options import Frame, JsonOption, LimitOption, command
+from floxide_amqp.apps.cli.orchestrating import with_orchestrator
 from floxide_amqp.apps.cli.printing import as_json, print_facts, print_table, print_text
 from floxide_amqp.apps.cli.running import Stop, run_to_end
 from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.source_feeds import keep_running
 from floxide_amqp.runtime.sources import SourceInfo
 
 app = typer.Typer(
@@ -124,7 +125,7 @@ def run(frame: Frame, *, name: SourceName) -> None:
     async def main(stop: Stop) -> None:
         async with app.source(name) as feed:
             stop.instead(feed.stop)
-            await feed.run()
+            await keep_running(feed)
 
     run_to_end(main)
 

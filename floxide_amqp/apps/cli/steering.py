@@ -10,10 +10,11 @@ import typer
 
 from floxide_amqp.apps.absent import BrokerUse
 from floxide_amqp.apps.application import Floxide
-from floxide_amqp.apps.cli.acting import STEER_SECONDS, Reason, graph_of, with_orchestrator
+from floxide_amqp.apps.cli.acting import STEER_SECONDS, Reason
 from floxide_amqp.apps.cli.failures import UsageError
 from floxide_amqp.apps.cli.inputs import parse_context, parse_field, parse_value, read_json
 from floxide_amqp.apps.cli.options import ContextOption, Frame, JsonOption, LimitOption, RunIdArgument, command
+from floxide_amqp.apps.cli.orchestrating import graph_of, with_orchestrator
 from floxide_amqp.apps.cli.printing import as_json, print_table, print_text
 from floxide_amqp.apps.cli.whoever import By, whoever
 from floxide_amqp.core.context import Context
@@ -193,7 +194,7 @@ def audit(
         print_text(as_json(list(found)))
         return
     rows = [(entry.at, entry.by, entry.action, entry.detail, entry.reason) for entry in found]
-    print_table(("at", "by", "action", "detail", "reason"), rows)
+    print_table(("AT", "BY", "ACTION", "DETAIL", "REASON"), rows)
 
 
 # --- small parts
@@ -204,7 +205,8 @@ async def _graph_of(app: Floxide, orchestrator: Orchestrator, run_id: str) -> Gr
     if graph is None:
         info = await orchestrator.run_info(run_id)
         raise UsageError(
-            f"The application lacks workflow {info.workflow!r} version {info.version!r} of run {run_id!r}."
+            f"The application lacks version {info.version!r} of workflow {info.workflow!r}, that of run {run_id!r}. "
+            f"It has: {', '.join(app.registry.names()) or 'none'}. Use the code of that version."
         )
     return graph
 

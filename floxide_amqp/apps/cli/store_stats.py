@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from floxide_amqp.apps.cli.failures import UsageError, explaining
 from floxide_amqp.apps.cli.printing import as_json, print_facts, print_table, print_text, shown
 from floxide_amqp.apps.settings import STORE_VARIABLE, read_settings
 from floxide_amqp.apps.stores import check_is_there, check_location, is_memory, open_store
+from floxide_amqp.core.instants import at
 from floxide_amqp.ports.clock import SystemClock
 from floxide_amqp.stores.sharded_session import session_with
 from floxide_amqp.stores.statistics import StoreStatistics, survey
@@ -78,7 +78,7 @@ def _plain(found: StoreStatistics) -> dict[str, object]:
         else {
             "run_id": oldest.run_id,
             "status": oldest.status.value,
-            "created_at": datetime.fromtimestamp(oldest.created_at_ms / 1000, tz=UTC),
+            "created_at": at(oldest.created_at_ms),
         },
         "largest": found.largest,
     }
@@ -88,7 +88,7 @@ def _print(found: StoreStatistics) -> None:
     oldest = found.oldest_open
     facts: list[tuple[str, object]] = [(f"runs {status}", count) for status, count in found.runs.items()]
     if oldest is not None:
-        started = shown(datetime.fromtimestamp(oldest.created_at_ms / 1000, tz=UTC))
+        started = shown(at(oldest.created_at_ms))
         facts.append(("oldest open run", f"{oldest.run_id}, {oldest.status.value}, started {started}"))
     print_facts(facts or [("runs", 0)])
     print_text("")

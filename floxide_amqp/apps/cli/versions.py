@@ -36,7 +36,7 @@ def versions(frame: Frame, *, workflow: WorkflowOption = None, json: JsonOption 
         ("WORKFLOW", "VERSION", "RUNS", "SINCE", "WORKERS", "PARKED", "SET ASIDE", "HERE"),
         [
             (
-                each.workflow, each.version, _runs(each), each.since, _workers(each), each.parked or "",
+                each.workflow, each.version, _runs(each), each.since, shown_workers(each), each.parked or "",
                 each.set_aside or "", "yes" if each.is_here else "",
             )
             for each in found
@@ -48,8 +48,12 @@ def _runs(info: VersionInfo) -> str:
     return ", ".join(f"{number} {status}" for status, number in info.runs.items()) or "none"
 
 
-def _workers(info: VersionInfo) -> str:
-    return f"{len(info.workers)}" if info.workers else ("NONE" if info.open_runs else "none")
+def shown_workers(info: VersionInfo) -> str:
+    """Return how many workers serve a version: those that have it, and those of newer ones that go on with its runs."""
+    newer = len(info.newer_workers) if info.open_runs else 0
+    if not info.workers and not newer:
+        return "NONE" if info.open_runs else "none"
+    return f"{len(info.workers)} + {newer} newer" if newer else f"{len(info.workers)}"
 
 
 @command()
@@ -77,6 +81,9 @@ def check(
             where = f"{group.workflow}@{group.version}" + (f", node {group.node}" if group.node else "")
             print_text(f"{title}: {where}: {group.reason}\n  {group.runs} runs, such as {', '.join(group.examples)}")
     versions = ", ".join(f"{number} of {name}" for name, number in report.checked.items()) or "none"
+    if report.of_others:
+        others = ", ".join(f"{number} of {name}" for name, number in report.of_others.items())
+        print_text(f"Not checked, since workers of another application have their workflows: {others}.")
     print_text(f"{report.runs} open runs checked ({versions}), {report.broken} would break.")
     return ExitCode.RUN_FAILED if report.breaks else ExitCode.OK
 

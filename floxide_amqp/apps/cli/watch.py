@@ -15,7 +15,8 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from floxide_amqp.core.statuses import RunStatus
-from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.views import RunMetrics
 
 LOOK_SECONDS = 0.25

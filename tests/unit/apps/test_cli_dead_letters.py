@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from floxide_amqp import Floxide, Limits, RunStatus, Workflow, node
 from floxide_amqp.apps.cli.main import app as command_line
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.runtime.dead_letters import DeadLetterDesk
 from floxide_amqp.stores.record_codec import encode_envelope
 

@@ -113,6 +113,10 @@ def test_a_workflow_that_stays_open_says_which_there_are(reference: str, name: s
 def test_an_unknown_workflow_is_told_apart() -> None:
     with pytest.raises(UnknownWorkflowError, match="There is no workflow 'Nope' here"):
         load_workflow("shop_a:app", "Nope")
+    with pytest.raises(
+        UnknownWorkflowError, match=r"There is no workflow 'Doubles@7' here\..* has: Doubles@1, Others@1"
+    ):
+        load_workflow("shop_a:app", "Doubles@7")
 
 
 def test_a_workflow_that_is_defined_wrongly_says_what_its_class_says() -> None:

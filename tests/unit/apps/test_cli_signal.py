@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from floxide_amqp import Floxide, Hold, Signal, Workflow, WorkflowCtx, node
+from floxide_amqp import Floxide, Hold, Signal, VersionPolicy, Workflow, WorkflowCtx, node
 from floxide_amqp.apps.cli.main import app as command_line
 
 APPROVAL = Signal("approval", bool)
@@ -103,6 +103,26 @@ def test_what_is_no_signal_of_the_run_or_no_value_of_it_is_refused(floxide: Comm
     assert undeclared.exit_code == 2
     assert "signals = (APPROVAL,)" in one_line(undeclared)
     assert floxide("signal", "approval", "true", "nobody").exit_code == 4
+
+
+@pytest.mark.parametrize(("policy", "code"), [("COMPATIBLE", 0), ("AUTO_UPGRADE", 0), ("STRICT", 2)])
+def test_code_of_a_newer_version_signals_the_runs_that_it_goes_on_with(
+    floxide: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, code: int
+) -> None:
+    class Newer(Workflow[int, bool], name="Asking", version="2", versions=VersionPolicy[policy]):
+        start = ask
+        signals = (APPROVAL,)
+
+    module = ModuleType("newer_shop")
+    module.app = Floxide(store=f"sqlite:///{tmp_path}/runs.db", workflows=[Newer])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "newer_shop", module)
+    sent = CliRunner().invoke(command_line, ["signal", "newer_shop:app", "approval", "true", "run-0"])
+    assert sent.exit_code == code
+    if code:
+        assert "lacks version '1' of workflow 'Asking'" in one_line(sent)
+        assert "It has: Asking@2." in one_line(sent)
+    else:
+        assert sent.stdout == "Run run-0 has accepted signal approval.\n"
 
 
 def test_a_run_is_started_for_later_with_a_timeout_of_its_own(floxide: Command) -> None:

@@ -152,7 +152,7 @@ def test_the_status_tells_how_much_was_undone(shop: Shop) -> None:
 def test_many_runs_are_counted_and_then_cancelled(shop: Shop) -> None:
     assert floxide("bulk", "cancel").exit_code == 2
     counted = floxide("bulk", "cancel", "--status", "pending", "--dry-run")
-    assert (counted.exit_code, counted.stdout) == (0, "1 runs would be cancelled.\n")
+    assert (counted.exit_code, counted.stdout) == (0, "1 run would be cancelled, where the status allows it.\n")
     unasked = floxide("bulk", "cancel", "--all")
     assert (unasked.exit_code, "give --yes" in one_line(unasked)) == (2, True)
     done = floxide("bulk", "cancel", "--all", "--yes", "--by", "ann")
@@ -164,5 +164,5 @@ def test_what_cannot_be_done_to_some_runs_is_told(shop: Shop) -> None:
     assert (done.exit_code, done.stdout) == (4, "4 runs: 1 resumed, 1 unchanged, 2 failed.\n")
     assert "undone: Cannot resume run 'undone'" in one_line(done)
     assert floxide("bulk", "delete", "--status", "completed", "--yes").stdout == (
-        "1 runs: 1 deleted, 0 unchanged, 0 failed.\n"
+        "1 run: 1 deleted, 0 unchanged, 0 failed.\n"
     )

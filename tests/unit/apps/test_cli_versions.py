@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 
 from floxide_amqp import Floxide, Workflow, node
 from floxide_amqp.apps.cli.main import app as command_line
+from floxide_amqp.apps.cli.versions import shown_workers
+from floxide_amqp.runtime.version_views import VersionInfo
 
 
 @dataclass
@@ -67,6 +69,23 @@ def test_versions_are_listed_with_their_runs(floxide: Callable[..., Result]) -> 
     (found,) = json.loads(floxide("versions", "old_shop:app", "--json").output)
     assert (found["workflow"], found["version"], found["runs"], found["is_here"]) == ("Shop", "1", {"pending": 1}, True)
     assert json.loads(floxide("versions", "old_shop:app", "--workflow", "Other", "--json").output) == []
+
+
+@pytest.mark.parametrize(
+    ("workers", "newer", "shown"), [((), (), "NONE"), (("a",), (), "1"), ((), ("b", "c"), "0 + 2 newer")]
+)
+def test_workers_of_newer_versions_are_shown_beside_those_that_have_the_version(
+    workers: tuple[str, ...], newer: tuple[str, ...], shown: str
+) -> None:
+    info = VersionInfo(workflow="Shop", version="1", runs={"running": 1}, workers=workers, newer_workers=newer)
+    assert shown_workers(info) == shown
+    assert shown_workers(replace(info, runs={})) == (f"{len(workers)}" if workers else "none")
+
+
+def test_a_check_of_a_workflow_that_is_not_there_is_an_error(floxide: Callable[..., Result]) -> None:
+    misspelt = floxide("check", "old_shop:app", "--workflow", "Shp")
+    assert misspelt.exit_code not in (0, 1)
+    assert "There is no workflow 'Shp' here" in misspelt.output
 
 
 def test_a_check_ends_with_1_where_a_deploy_would_break_a_run_and_says_which(floxide: Callable[..., Result]) -> None:

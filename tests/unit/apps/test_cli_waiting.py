@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +15,12 @@ from typer.testing import CliRunner, Result
 
 from floxide_amqp import Floxide, Workflow, node
 from floxide_amqp.apps.cli.main import app as command_line
+from floxide_amqp.apps.cli.printing import wait_in_words
 from floxide_amqp.core import moves
 from floxide_amqp.core.decisions import MessageAnchor
 from floxide_amqp.core.ids import RunId, derive_item_id
+from floxide_amqp.core.statuses import WorkItemStatus
+from floxide_amqp.runtime.views import WaitInfo
 from floxide_amqp.runtime.waits import missing_node
 
 
@@ -110,3 +114,11 @@ def test_a_paused_run_that_waits_is_resumed_and_says_for_what(floxide: Command) 
     done = floxide("resume", "parked")
     assert done.exit_code == 0
     assert done.stdout.startswith(f"Run parked is resumed; it waits for {WHAT}, since ")
+
+
+def test_a_reason_that_is_a_sentence_goes_on_with_its_times_without_a_full_stop_before() -> None:
+    wait = WaitInfo(
+        status=WorkItemStatus.PARKED, node="double", what="somebody: customer: field required.", items=2,
+        since=datetime(2026, 7, 1, tzinfo=UTC),
+    )  # fmt: skip
+    assert wait_in_words(wait) == "somebody: customer: field required, 2 items, since 2026-07-01 00:00:00.000Z"

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from floxide_amqp import (
+    AmqpSettings,
+    BrokerUnavailableError,
+    BrokerUse,
     ConfigurationError,
     Context,
     Floxide,
@@ -28,6 +32,7 @@ from floxide_amqp import (
     WorkflowCtx,
     node,
 )
+from floxide_amqp.apps.background_loop import BackgroundLoop
 from floxide_amqp.sync import Client
 
 
@@ -200,3 +205,59 @@ def test_closing_ends_what_other_threads_wait_for(client: Client) -> None:
     assert not thread.is_alive()
     assert cancelled.is_set()
     assert len(errors) == 1
+
+
+def test_a_client_that_only_looks_needs_no_broker_and_one_that_needs_it_says_soon_that_it_is_not_there(
+    tmp_path: Path,
+) -> None:
+    store, settings = f"sqlite:///{tmp_path}/runs.db", AmqpSettings(open_deadline=0.1)
+    with Client(Floxide(store=store, workflows=[Doubles])) as here:
+        assert here.start(Doubles, 4, context=Count(), run_id="four").result(timeout=60) == 8
+    away = Floxide("amqp://127.0.0.1:1/", store=store, workflows=[Doubles], broker_settings=settings)
+    with Client(away, broker=BrokerUse.NONE) as looking:
+        assert looking.run_info("four").status is RunStatus.COMPLETED
+    with Client(away) as needing, pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1:1"):
+        needing.run_info("four")
+
+
+class TellingLock:
+    """A lock that counts who has come to it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.came = threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self.came.release()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_threads_that_wait_for_one_opening_fail_with_it_and_do_not_try_one_after_the_other() -> None:
+    goes_on, openings = threading.Event(), []
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[int]:
+        openings.append("tried")
+        await asyncio.to_thread(goes_on.wait)
+        if len(openings) == 1:
+            raise BrokerUnavailableError(url="amqp://nowhere/", operation="Connecting", reason="a test")
+        yield 7
+
+    async def told(opened: int) -> int:
+        return opened
+
+    loop = BackgroundLoop(opening, name="test")
+    lock = TellingLock()
+    loop._life().lock = lock  # type: ignore[assignment]
+    with ThreadPoolExecutor(3) as threads:
+        calls = [threads.submit(loop.call, told) for _ in range(3)]
+        for _ in calls:
+            lock.came.acquire()
+        goes_on.set()
+        assert [type(call.exception()) for call in calls] == [BrokerUnavailableError] * 3
+    assert len(openings) == 1
+    assert loop.call(told) == 7  # the next call tries again
+    loop.close()

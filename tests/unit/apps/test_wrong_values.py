@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from floxide_amqp import Floxide, NextAll, Workflow, node
+from floxide_amqp import Context, Floxide, NextAll, RunFilter, Schedule, Workflow, node
 from floxide_amqp.apps.absent import AbsentControlBus, AbsentWorkQueue
-from floxide_amqp.exceptions import BrokerUnavailableError, ConfigurationError, PayloadMismatchError, RunFailedError
+from floxide_amqp.exceptions import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    DefinitionError,
+    PayloadMismatchError,
+    RunFailedError,
+    UnknownWorkflowError,
+)
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
 
 
@@ -109,3 +117,64 @@ async def test_a_queue_without_a_broker_knows_no_outcome_and_refuses_to_be_read(
     with pytest.raises(BrokerUnavailableError):
         queue.consume(["q"], prefetch=1)
     assert AbsentControlBus().why == ""
+
+
+class Books(Context):
+    count: int = 0
+
+
+def test_a_value_of_a_context_of_another_type_names_the_field() -> None:
+    with pytest.raises(PayloadMismatchError, match=r"^Books\.count must be int, but it is str\.$"):
+        Books(count=cast("Any", "three"))
+
+
+def test_the_input_of_a_schedule_of_another_type_names_the_schedule() -> None:
+    hourly = Schedule("hourly", Ticking, cast("Any", "noon"), every=3_600)
+    with pytest.raises(PayloadMismatchError, match=r"^The input of schedule 'hourly' must be int, but it is str\.$"):
+        Floxide(workflows=[Ticking], schedules=[hourly])
+
+
+async def test_what_is_no_workflow_class_is_not_started() -> None:
+    async with Floxide(workflows=[Naming]).orchestrator(with_worker=False) as orchestrator:
+        with pytest.raises(ConfigurationError, match=r"^'Naming' is not a workflow class\. Give the class itself"):
+            await orchestrator.start(cast("Any", "Naming"), Order(Line("pen")))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"status": "faild"}, r"status='faild' finds no run\. Give RunStatus\.FAILED"),
+        ({"workflow": Naming}, r"workflow=Naming finds no run\. Give the workflow's name"),
+        ({"started_after": "2026-07-01"}, r"started_after='2026-07-01' finds no run\. Give an instant"),
+    ],
+)
+async def test_a_filter_of_another_type_is_refused_and_not_an_empty_list(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(DefinitionError, match=f"^{told}"):
+        RunFilter(**wrong)
+
+
+async def test_a_lifespan_that_is_no_async_context_manager_is_told_how_to_be_one() -> None:
+    async def clock() -> Clock:
+        return Clock()
+
+    coroutines: list[Any] = []
+
+    def lifespan() -> Any:
+        coroutines.append(clock())
+        return coroutines[0]
+
+    with pytest.raises(ConfigurationError, match="returned coroutine, which is no async context manager"):
+        async with Floxide(workflows=[Ticking], lifespan=lifespan).orchestrator():
+            pass
+    coroutines[0].close()
+
+
+async def test_a_workflow_that_nobody_can_have_is_not_started(tmp_path: Path) -> None:
+    """In memory the run would wait for ever; of a store that lasts, somebody may have it tomorrow."""
+    async with Floxide(workflows=[Naming]).orchestrator() as orchestrator:
+        with pytest.raises(
+            UnknownWorkflowError, match=r"no workflow 'Ticking@1' here\. This application has: Naming@1\."
+        ):
+            await orchestrator.start(Ticking, 1)
+    async with Floxide(store=f"sqlite:///{tmp_path}/runs.db", workflows=[Naming]).orchestrator() as orchestrator:
+        await orchestrator.start(Ticking, 1)
