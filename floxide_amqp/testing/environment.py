@@ -17,24 +17,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from floxide_amqp.apps.application import Floxide
 from floxide_amqp.apps.stores import StoreLocation
 from floxide_amqp.core.context import Context
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.ports.clock import Clock
-from floxide_amqp.runtime.orchestrator import Orchestrator, RunHandle
+from floxide_amqp.runtime.orchestrator import Orchestrator
+from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.testing.virtual_time import VirtualTimeLoop
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 C = TypeVar("C", bound=Context)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class WorkflowEnvironment:
@@ -111,7 +111,7 @@ class WorkflowEnvironment:
         """
         if self._clock is None:
             raise ConfigurationError("A WorkflowEnvironment has a time once it is entered with `async with`.")
-        return _EPOCH + timedelta(milliseconds=self._clock.now_ms())
+        return at(self._clock.now_ms())
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from floxide_amqp.testing.private_postgresql import (
     PrivatePostgreSQL,
     find_programs,
 )
+from floxide_amqp.testing.server import Server
 from floxide_amqp.testing.server_containers import ContainedServer
 
 __all__ = [
@@ -33,53 +34,11 @@ __all__ = [
 IMAGE: Final = "postgres:17"
 
 
-class PostgreSQL(Protocol):
-    """A server that a test may use, and one of its own it may also mistreat. All methods block."""
-
-    @property
-    def url(self) -> str:
-        """Where to connect, ``postgresql://…``; stays the same over restarts."""
-        ...
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether it was launched here, so that it may be stopped, killed, wiped and paused."""
-        ...
-
-    def start(self) -> None:
-        """Start it and wait until one can log in; does nothing if it runs."""
-        ...
-
-    def stop(self) -> None:
-        """Stop it in good order, without waiting for its clients; does nothing if it is stopped."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once, with all its processes, as a power cut would."""
-        ...
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        ...
-
-    def wipe(self) -> None:
-        """Delete its data; it is killed first, and started again if it ran."""
-        ...
-
-    def pause(self) -> None:
-        """Let all its processes stand still: connections stay, nothing answers."""
-        ...
-
-    def resume(self) -> None:
-        """Let them go on."""
-        ...
+class PostgreSQL(Server, Protocol):
+    """A PostgreSQL for tests; its URL is ``postgresql://…``."""
 
     def new_database(self) -> str:
         """Make an empty database and return its URL."""
-        ...
-
-    def close(self) -> None:
-        """End it for good and remove what it left."""
         ...
 
 

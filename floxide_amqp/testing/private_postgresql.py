@@ -9,16 +9,14 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.postgresql_statements import can_log_in, new_database
-from floxide_amqp.testing.server_processes import ServerProcess, wait_until_ready
+from floxide_amqp.testing.private_servers import PrivateServer
 
 URL_VARIABLE: Final = "FLOXIDE_TEST_POSTGRESQL_URL"
 """Names a running server to use instead of launching one; its user must be allowed to make databases."""
@@ -40,7 +38,7 @@ logging_collector = off
 """
 
 
-class PrivatePostgreSQL:
+class PrivatePostgreSQL(PrivateServer):
     """A server of one's own: own folder, port, data and password.
 
     Args:
@@ -52,29 +50,19 @@ class PrivatePostgreSQL:
         ConfigurationError: PostgreSQL is not installed here, or there is no user but root to run it.
     """
 
-    is_mine = True
+    product = "PostgreSQL"
+    start_seconds = START_SECONDS
+    stop_seconds = STOP_SECONDS
 
     def __init__(self, *, lives_with: int | None = None, configuration: str = "", data: Path | None = None) -> None:
         self._programs = find_programs()
         self._account = _account()
-        self._folder = Path(tempfile.mkdtemp(prefix="floxide-postgresql-"))
+        super().__init__(lives_with=lives_with)
         self._data = data or self._folder / "data"
         self._password = secrets.token_hex(12)
         (self._port,) = free_ports(1)
         self._configuration = configuration
-        self._process = ServerProcess(self._folder, lives_with=lives_with)
         self.own(self._folder)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     @property
     def url(self) -> str:
@@ -100,69 +88,28 @@ class PrivatePostgreSQL:
         if self._account is not None:
             os.chown(path, self._account.pw_uid, self._account.pw_gid)
 
-    def start(self) -> None:
-        """Start it and wait until one can log in."""
-        if self._process.is_started:
-            return
-        if not (self._data / "PG_VERSION").exists():
-            self._make_data()
-        lines = f"{_CONFIGURATION}port = {self._port}\nunix_socket_directories = '{self._folder}'\n"
-        (self._data / "floxide.conf").write_text(f"{lines}{self._configuration}\n")
-        command = [str(self._programs / "postgres"), "-D", str(self._data)]
-        self._process.start([*self._as_account(), *command], self._environment())
-        try:
-            wait_until_ready(
-                lambda: can_log_in(self.url),
-                lambda: self._process.has_ended,
-                seconds=START_SECONDS,
-                what="The private PostgreSQL",
-            )
-        except ConfigurationError as error:
-            log = self._process.log_end()
-            self.kill()
-            raise ConfigurationError(f"{error} The end of its log:\n{log}") from None
-
     def stop(self) -> None:
         """Stop it in good order (the server's fast shutdown)."""
         if self._process.is_started:
             self.resume()
             with suppress(subprocess.CalledProcessError):
                 self._run("pg_ctl", "stop", "--mode=fast", "--pgdata", str(self._data), "--silent")
-        self._process.stop(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        self.stop()
-        self.start()
-
-    def wipe(self) -> None:
-        """Delete its data; started again if it ran."""
-        ran = self._process.is_started
-        self.kill()
-        shutil.rmtree(self._data, ignore_errors=True)
-        if ran:
-            self.start()
-
-    def pause(self) -> None:
-        """Let all its processes stand still."""
-        self._process.suspend()
-
-    def resume(self) -> None:
-        """Let them go on."""
-        self._process.go_on()
+        super().stop()
 
     def new_database(self) -> str:
         """Make an empty database."""
         return new_database(self.url)
 
-    def close(self) -> None:
-        """End it for good and remove its folder."""
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _answers(self) -> bool:
+        return can_log_in(self.url)
+
+    def _launch(self) -> None:
+        if not (self._data / "PG_VERSION").exists():
+            self._make_data()
+        lines = f"{_CONFIGURATION}port = {self._port}\nunix_socket_directories = '{self._folder}'\n"
+        (self._data / "floxide.conf").write_text(f"{lines}{self._configuration}\n")
+        command = [str(self._programs / "postgres"), "-D", str(self._data)]
+        self._process.start([*self._as_account(), *command], self._environment())
 
     def _make_data(self) -> None:
         password = self._folder / "password"

@@ -7,15 +7,14 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.amqp_handshake import can_log_in, free_ports
-from floxide_amqp.testing.server_processes import ServerProcess, wait_until_ready
+from floxide_amqp.testing.private_servers import PrivateServer
+from floxide_amqp.testing.server_processes import ServerProcess
 
 URL_VARIABLE: Final = "FLOXIDE_TEST_AMQP_URL"
 """Names a running broker to use instead of launching one."""
@@ -46,10 +45,12 @@ class PeerGroup:
     cookie: str
 
 
-class PrivateRabbitMQ:
+class PrivateRabbitMQ(PrivateServer):
     """A server of one's own: own folder, node name, ports and cookie."""
 
-    is_mine = True
+    product = "RabbitMQ"
+    start_seconds = START_SECONDS
+    stop_seconds = STOP_SECONDS
 
     def __init__(
         self,
@@ -73,39 +74,22 @@ class PrivateRabbitMQ:
             ConfigurationError: RabbitMQ is not installed here.
         """
         self._scripts = find_scripts()
-        self._folder = Path(tempfile.mkdtemp(prefix="floxide-rabbitmq-"))
+        super().__init__(lives_with=lives_with)
         self._port, self._dist_port, own_epmd_port = free_ports(3)
         self._epmd_port = own_epmd_port if peers is None else peers.epmd_port
         self._has_own_epmd = peers is None
         self.node: Final = f"floxide-{secrets.token_hex(4)}@localhost"
         self._mapper = ServerProcess(self._folder, lives_with=lives_with)
-        self._server = ServerProcess(self._folder, lives_with=lives_with)
         cookie = self._folder / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16) if peers is None else peers.cookie)
         cookie.chmod(0o400)
         (self._folder / "enabled_plugins").write_text("[].\n")
         self.reconfigure(configuration, advanced=advanced)
 
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
-
     @property
     def url(self) -> str:
         """Where to connect; stays the same over restarts."""
         return f"amqp://guest:guest@127.0.0.1:{self._port}/"
-
-    @property
-    def data(self) -> Path:
-        """The folder of its data: queues, messages and what is declared."""
-        return self._folder / "data"
 
     def reconfigure(self, configuration: str, *, advanced: str = "") -> None:
         """Give it other settings, as when it was made; they hold from its next start."""
@@ -117,57 +101,15 @@ class PrivateRabbitMQ:
         )
         (self._folder / "advanced.config").write_text(f"[{advanced}].\n")
 
-    def start(self) -> None:
-        """Start it and wait until one can log in."""
-        if self._server.is_started:
-            return
-        if self._has_own_epmd:
-            command = ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)]
-            self._mapper.start(command, self._environment())
-        self._server.start([str(self._scripts / "rabbitmq-server")], self._environment())
-        try:
-            wait_until_ready(
-                lambda: can_log_in(self.url),
-                lambda: self._server.has_ended,
-                seconds=START_SECONDS,
-                what="The private RabbitMQ",
-            )
-        except ConfigurationError as error:
-            log = self._server.log_end()
-            self.kill()
-            raise ConfigurationError(f"{error} The end of its log:\n{log}") from None
-
     def stop(self) -> None:
-        """Stop it in good order."""
-        self.resume()
-        self._server.stop(STOP_SECONDS)
+        """Stop it in good order; does nothing if it is stopped."""
+        super().stop()
         self._mapper.kill()
 
     def kill(self) -> None:
-        """End it at once."""
-        self._server.kill()
+        """End it at once, with all its processes."""
+        super().kill()
         self._mapper.kill()
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        self.stop()
-        self.start()
-
-    def wipe(self) -> None:
-        """Delete its data; started again if it ran."""
-        ran = self._server.is_started
-        self.kill()
-        shutil.rmtree(self.data, ignore_errors=True)
-        if ran:
-            self.start()
-
-    def pause(self) -> None:
-        """Let all its processes stand still."""
-        self._server.suspend()
-
-    def resume(self) -> None:
-        """Let them go on."""
-        self._server.go_on()
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against it."""
@@ -175,10 +117,14 @@ class PrivateRabbitMQ:
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=True, timeout=180)
         return done.stdout
 
-    def close(self) -> None:
-        """End it for good and remove its folder."""
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _answers(self) -> bool:
+        return can_log_in(self.url)
+
+    def _launch(self) -> None:
+        if self._has_own_epmd:
+            command = ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)]
+            self._mapper.start(command, self._environment())
+        self._process.start([str(self._scripts / "rabbitmq-server")], self._environment())
 
     def _environment(self) -> dict[str, str]:
         return {

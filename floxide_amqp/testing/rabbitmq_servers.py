@@ -14,6 +14,7 @@ from floxide_amqp.testing.private_rabbitmq import (
     PrivateRabbitMQ,
     find_scripts,
 )
+from floxide_amqp.testing.server import Server
 from floxide_amqp.testing.server_containers import ContainedServer
 
 __all__ = [
@@ -30,53 +31,11 @@ __all__ = [
 IMAGE: Final = "rabbitmq:4-management"
 
 
-class RabbitMQ(Protocol):
-    """A broker that a test may use, and one of its own it may also mistreat. All methods block."""
-
-    @property
-    def url(self) -> str:
-        """Where to connect, ``amqp://…``; stays the same over restarts."""
-        ...
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether it was launched here, so that it may be stopped, killed, wiped, paused and administered."""
-        ...
-
-    def start(self) -> None:
-        """Start it and wait until one can log in; does nothing if it runs."""
-        ...
-
-    def stop(self) -> None:
-        """Stop it in good order; does nothing if it is stopped."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once, as a power cut would."""
-        ...
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        ...
-
-    def wipe(self) -> None:
-        """Delete its data; it is killed first, and started again if it ran."""
-        ...
-
-    def pause(self) -> None:
-        """Let it stand still: connections stay, nothing answers."""
-        ...
-
-    def resume(self) -> None:
-        """Let it go on."""
-        ...
+class RabbitMQ(Server, Protocol):
+    """A RabbitMQ for tests; its URL is ``amqp://…``."""
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against it and return what that printed."""
-        ...
-
-    def close(self) -> None:
-        """End it for good and remove what it left."""
         ...
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.named_servers import NamedServer
+from floxide_amqp.testing.private_servers import PrivateServer
+from floxide_amqp.testing.server import Server
 from floxide_amqp.testing.server_containers import ContainedServer
-from floxide_amqp.testing.server_processes import ServerProcess, wait_until_ready
 
 URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_URL"
 """Names a running server to use instead of launching one; it must write an append-only file."""
@@ -36,53 +35,11 @@ loglevel warning
 """
 
 
-class Redis(Protocol):
-    """A server that a test may use, and one of its own it may also mistreat. All methods block."""
-
-    @property
-    def url(self) -> str:
-        """Where to connect, ``redis://…``; stays the same over restarts."""
-        ...
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether it was launched here, so that it may be stopped, killed, wiped and paused."""
-        ...
-
-    def start(self) -> None:
-        """Start it and wait until it has loaded its data; does nothing if it runs."""
-        ...
-
-    def stop(self) -> None:
-        """Stop it in good order; does nothing if it is stopped."""
-        ...
-
-    def kill(self) -> None:
-        """End it at once."""
-        ...
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        ...
-
-    def wipe(self) -> None:
-        """Delete its data; it is killed first, and started again if it ran."""
-        ...
-
-    def pause(self) -> None:
-        """Let it stand still: connections stay, nothing answers."""
-        ...
-
-    def resume(self) -> None:
-        """Let it go on."""
-        ...
+class Redis(Server, Protocol):
+    """A Redis for tests; its URL is ``redis://…``."""
 
     def command(self, *words: str | bytes | int) -> Any:
         """Give it a command and return what it says."""
-        ...
-
-    def close(self) -> None:
-        """End it for good and remove what it left."""
         ...
 
 
@@ -102,7 +59,7 @@ class ExternalRedis(NamedServer):
         return answers(self.url)
 
 
-class PrivateRedis:
+class PrivateRedis(PrivateServer):
     """A server of one's own: own folder, port and data.
 
     Args:
@@ -114,26 +71,16 @@ class PrivateRedis:
         ConfigurationError: Redis is not installed here.
     """
 
-    is_mine = True
+    product = "Redis"
+    start_seconds = START_SECONDS
+    stop_seconds = STOP_SECONDS
 
     def __init__(self, *, lives_with: int | None = None, configuration: str = "", folder: Path | None = None) -> None:
         self._program = find_program()
-        self._folder = Path(tempfile.mkdtemp(prefix="floxide-redis-"))
+        super().__init__(lives_with=lives_with)
         self._data = folder or self._folder / "data"
         (self._port,) = client_ports(1)
         self._configuration = configuration
-        self._process = ServerProcess(self._folder, lives_with=lives_with)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     @property
     def port(self) -> int:
@@ -154,65 +101,18 @@ class PrivateRedis:
         """Give it other settings, as when it was made; they hold from its next start."""
         self._configuration = configuration
 
-    def start(self) -> None:
-        """Start it and wait until it has loaded its data."""
-        if self._process.is_started:
-            return
-        self._data.mkdir(exist_ok=True)
-        settings = f"bind 127.0.0.1\nport {self._port}\ndir {self._data}\n{_CONFIGURATION}{self._configuration}\n"
-        (self._folder / "redis.conf").write_text(settings)
-        self._process.start([self._program, str(self._folder / "redis.conf")], {"LC_ALL": "C.UTF-8", "TZ": "UTC"})
-        try:
-            wait_until_ready(
-                lambda: answers(self.url),
-                lambda: self._process.has_ended,
-                seconds=START_SECONDS,
-                what="The private Redis",
-            )
-        except ConfigurationError as error:
-            log = self._process.log_end()
-            self.kill()
-            raise ConfigurationError(f"{error} The end of its log:\n{log}") from None
-
-    def stop(self) -> None:
-        """Stop it in good order; all is synced to disk."""
-        self.resume()
-        self._process.stop(STOP_SECONDS)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Stop it in good order and start it again with its data."""
-        self.stop()
-        self.start()
-
-    def wipe(self) -> None:
-        """Delete its data; started again if it ran."""
-        ran = self._process.is_started
-        self.kill()
-        for path in self._data.glob("*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if ran:
-            self.start()
-
-    def pause(self) -> None:
-        """Let it stand still."""
-        self._process.suspend()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._process.go_on()
-
     def command(self, *words: str | bytes | int) -> Any:
         """Give it a command."""
         return command(self.url, *words)
 
-    def close(self) -> None:
-        """End it for good and remove its folder."""
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def _answers(self) -> bool:
+        return answers(self.url)
+
+    def _launch(self) -> None:
+        self._data.mkdir(exist_ok=True)
+        settings = f"bind 127.0.0.1\nport {self._port}\ndir {self._data}\n{_CONFIGURATION}{self._configuration}\n"
+        (self._folder / "redis.conf").write_text(settings)
+        self._process.start([self._program, str(self._folder / "redis.conf")], {"LC_ALL": "C.UTF-8", "TZ": "UTC"})
 
 
 class ContainerRedis(ContainedServer):

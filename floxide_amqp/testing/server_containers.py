@@ -105,7 +105,7 @@ class ContainedServer(ABC):
         except ConfigurationError as error:
             log = container.logs(tail=30).decode(errors="replace")[-2000:]
             self.close()
-            raise ConfigurationError(f"{error} The end of its log:\n{log}") from None
+            raise ConfigurationError(f"{error} The end of its log:\n{log}" if log else str(error)) from None
 
     def stop(self) -> None:
         """Stop it in good order; does nothing if it is stopped."""

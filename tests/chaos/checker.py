@@ -40,7 +40,7 @@ BY_OTHER_WAYS = "joins-"
 """Runs whose items lead to others over joins of edges: what becomes of those is told by the check of their group."""
 
 HOOK = "!cancel"
-"""What stands among the steps to undo for the node that runs when a run is cancelled."""
+"""What stands among the steps to undo for the node that runs when a run is cancelled; it stays where none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class _Checker:
         if run.status in ENDED:
             is_terminated = any(action == "terminate" for action, _ in run.audit)
             for what in ("posted", "tickets", *(() if is_terminated else ("begun",))):
-                left = [entry for entry in run.of_itself[what] if entry != HOOK]
+                left = [entry for entry in run.of_itself[what] if entry != HOOK or run.status == "cancelled"]
                 if left:
                     self._report("leaked", "I9", run.run_id, f"{what}: {left} is left"[:300])
             if run.status == "completed" and run.of_itself["waits"] and not run.arrivals.get("hand"):

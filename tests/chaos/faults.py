@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ConnectionInternalError
 
 from floxide_amqp.core.ids import RunId, WorkItemId
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.stores.record_codec import encode_envelope
 from floxide_amqp.testing.proxy import TcpProxy
 from tests.chaos.application import GAPS, QUEUES, QUICK

@@ -57,6 +57,7 @@ class Item:
     successors: tuple[str, ...]
     turn: int
     due_ms: int
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +367,7 @@ def _item(version: int, value: bytes) -> Item:
     v = msgpack.unpackb(value)
     return Item(
         item_id=v[1], node=v[2], queue=v[3], status=ITEM_STATUSES[v[4]], parent=v[8], attempt=v[9], owner=v[10],
-        due_ms=v[15], successors=tuple(v[16]), turn=version,
+        due_ms=v[15], successors=tuple(v[16]), turn=version, lost=v[21],
     )  # fmt: skip
 
 

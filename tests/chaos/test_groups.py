@@ -93,6 +93,16 @@ def an_hour_earlier(lines: list[list[str]]) -> None:
         line[6] = str(int(line[6]) - 3_600_000)
 
 
+def an_hour_later(lines: list[list[str]]) -> None:
+    for line in lines:
+        line[6] = str(int(line[6]) + 3_600_000)
+
+
+def told_by_nothing(lines: list[str]) -> list[str]:
+    told = next(line for line in lines if line.startswith("note:told\tcontrol-cancelled-2\t"))
+    return [*lines, told.replace("control-cancelled-2", "control-kept-0")]
+
+
 def extra_undone(lines: list[str]) -> list[str]:
     did = next(line for line in lines if line.startswith("note:did\tcontrol-kept-0\t"))
     return [*lines, did.replace("note:did", "note:undid")]
@@ -194,6 +204,22 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
     "a step was never undone": (ledger(without_note("control-failed-1", "undid"), "w2"), "lost", "I18"),
     "steps were undone in their order": (ledger(noted("undid", "control-failed-1", backwards), "w2"), "wrong", "I18"),
     "a step of a completed run was undone": (ledger(extra_undone, "w2"), "wrong", "I18"),
+    "a step was undone while its body was at work": (
+        ledger(noted("left", "control-cancelled-2", an_hour_later), "w2"), "wrong", "I18",
+    ),
+    "a step began when it was undone already": (
+        ledger(noted("did", "control-cancelled-2", an_hour_later), "w2"), "wrong", "I18",
+    ),
+    "nobody was told that a run is cancelled": (
+        ledger(without_note("control-cancelled-2", "told"), "w2"), "lost", "I18",
+    ),
+    "somebody was told so when all was undone": (
+        ledger(noted("told", "control-cancelled-2", an_hour_later), "w2"), "wrong", "I18",
+    ),
+    "somebody was told that a run is cancelled which was not": (ledger(told_by_nothing, "w2"), "wrong", "I18"),
+    "somebody is still to be told that a run was cancelled": (
+        entry("in:control-cancelled-2:begun", "!cancel"), "leaked", "I9",
+    ),
     "a step is still to be undone": (entry("in:control-failed-1:begun", "x"), "leaked", "I9"),
     "what was done by hand is not in the audit log": (
         sql("DELETE FROM log_entries WHERE partition='control-given-8' AND name='a'"), "wrong", "I18",
@@ -227,6 +253,10 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
         sql("DELETE FROM index_entries WHERE name='runs.attribute:stage:scertified' AND entry GLOB '*search-found-1'"),
         "lost", "I12",
     ),
+    "a run is found by a mark that it does not have": (
+        sql("UPDATE index_entries SET name='runs.attribute:mark:n4' WHERE name LIKE 'runs.attribute:mark:%'"
+            " AND entry GLOB '*search-followed-0'"), "lost", "I12",
+    ),
     "a list left a run out": (told("listed search-found-1 []"), "wrong", "I12"),
     "a view showed what is not so": (told('viewed search-found-1 ["running", {}]'), "wrong", "I12"),
     "a stream of events left some out": (told(f"events search-followed-0 {json.dumps(EVENTS)}"), "lost", "I19"),
@@ -236,6 +266,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, str, str]] = {
         copied("intake:*", lambda run: f"{run}9"), "duplicated", "I20",
     ),
     "a source's run made something else of its message": (output("intake:sources-queue-0", "x"), "wrong", "I5"),
+    "a run of a single message made something else of it": (output("intake:sources-once-2", "x"), "wrong", "I5"),
     "an unusable message is gone": (sql("DELETE FROM index_entries WHERE name='quarantine'"), "lost", "I10"),
     # 11 synchronous client
     "a client in a thread was told another result": (told('output sync-thread-0 "nothing"'), "wrong", "I5"),

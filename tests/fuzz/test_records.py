@@ -27,7 +27,7 @@ from tests.unit.stores.test_record_codec import ROUND_TRIPS, ids, texts_and_numb
 controls = st.builds(
     messages.ControlMessage, kind=st.sampled_from(messages.ControlKind), runs=st.lists(ids, max_size=3).map(tuple)
 )
-events = st.builds(messages.RunNews, run_id=ids, status=st.sampled_from(messages.RunStatus))
+events = st.builds(messages.RunNews, runs=st.lists(ids).map(tuple), status=st.sampled_from(messages.RunStatus))
 
 
 def scheduled(of: tuple[int, str]) -> ScheduleState:

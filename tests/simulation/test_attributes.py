@@ -5,13 +5,14 @@ from __future__ import annotations
 from floxide_amqp import NextAll, Workflow, WorkflowCtx, gather, node
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.ports.key_value import Delete, Leave, Put, Write
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.attributes import attribute_writes, encode_attributes
 from floxide_amqp.testing.simulation.attribute_watch import AttributeWatch
-from floxide_amqp.testing.simulation.own_workflows import Ending, simulate
+from floxide_amqp.testing.simulation.endings import Ending
+from floxide_amqp.testing.simulation.own_workflows import simulate
 
 RUN = RunId("run")
-ENTRY = keys.run_entry(7, RUN)
+ENTRY = run_list_keys.run_entry(7, RUN)
 
 
 @node

@@ -24,7 +24,8 @@ from floxide_amqp.testing.simulation.exercised import (
     table,
 )
 from floxide_amqp.testing.simulation.report import Totals
-from floxide_amqp.testing.simulation.scenes import Outside, draw_scene
+from floxide_amqp.testing.simulation.scene import Outside
+from floxide_amqp.testing.simulation.scenes import draw_scene
 from floxide_amqp.testing.simulation.seeds import play_seed
 
 SEEDS = 200

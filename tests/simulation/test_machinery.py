@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pytest
 
 from floxide_amqp import GraphBuilder, node
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
-from floxide_amqp.core.records import Envelope, HistoryEntry, RunState, WorkItem
+from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.message_records import Envelope
+from floxide_amqp.core.records import RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.ports.key_value import Add, Append, Batch, Key, Leave, Put, Write
 from floxide_amqp.ports.work_queue import Message
@@ -22,9 +25,11 @@ from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.testing.simulation import __main__ as command
 from floxide_amqp.testing.simulation.broker import DEAD_LETTERS
 from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.faults import Faults
 from floxide_amqp.testing.simulation.loop import CURRENT, Lane, LivelockError, SeededLoop, context_of, run_to_end
 from floxide_amqp.testing.simulation.mirror import MirroredRun
 from floxide_amqp.testing.simulation.seeds import Played, play_seed
+from floxide_amqp.testing.simulation.servers import home_of
 from floxide_amqp.testing.simulation.watch import Watch
 from floxide_amqp.testing.virtual_time import DeadlockError
 
@@ -236,6 +241,30 @@ def test_a_lost_tail_takes_the_store_back_and_those_who_watch_it() -> None:
     assert world.watch.runs["run"].status is RunStatus.PENDING
     assert [version for _, _, version in server.cells()] == [1]
     world.loop.close()
+
+
+def test_a_crash_of_the_store_takes_all_its_servers_back_to_one_moment() -> None:
+    world = Simulation([Slow], 5, servers=("a", "b"))
+    places = {name: next(run for run in map(RunId, map(str, range(100))) if home_of(world.servers, run) is server)
+              for name, server in world.servers.items()}  # fmt: skip
+
+    def put(name: str) -> None:
+        value = codec.encode_state(RunState(status=RunStatus.PENDING, updated_at_ms=0))
+        batch = Batch(slot=slot_of(places[name]), writes=(Put(keys.state(places[name]), value),))
+        world.servers[name].serve_commit("test", [batch])
+
+    async def play() -> None:
+        put("a")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Faults(world, random.Random(1)).store_crash())
+            while not world.servers["b"].keeps_tail:  # noqa: ASYNC110 - time is virtual
+                await asyncio.sleep(0.001)
+            put("a")
+            put("b")
+
+    world.play(play)
+    assert [key.partition for key, *_ in world.store.cells()] == [places["a"]]
+    assert [version for *_, version in world.store.cells()] == [1]
 
 
 def _acknowledged_too_early(*, loses_tail: bool, sent_seconds_ago: float) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from floxide_amqp.testing.simulation import Plan, play_seed, random_workflows, seeds
+from floxide_amqp.testing.simulation import Plan, play_seed, recipe, seeds
 from floxide_amqp.testing.simulation.random_pieces import Maker, Piece
 from floxide_amqp.testing.simulation.random_signals import racing_for_value
 from floxide_amqp.testing.simulation.report import describe_failure
@@ -23,7 +23,7 @@ def only_races(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del depth
         return racing_for_value(self)
 
-    monkeypatch.setattr(random_workflows.Recipe, "some", some)
+    monkeypatch.setattr(recipe.Recipe, "some", some)
     seeds.recipe.cache_clear()
     yield
     monkeypatch.undo()

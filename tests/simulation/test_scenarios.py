@@ -11,7 +11,7 @@ import pytest
 from floxide_amqp import GraphBuilder, NextAll, RetryPolicy, WorkflowCtx, gather, node
 from floxide_amqp.core.context import NoContext
 from floxide_amqp.core.ids import RunId
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import RunConflictError, RunFailedError, StoreError
 from floxide_amqp.runtime.settings import Limits, Timeouts
@@ -184,7 +184,7 @@ def test_a_run_whose_starter_dies_between_the_commit_and_the_first_message_begin
         world.start_worker()
         await asyncio.sleep(1)
         process = world.process("starter")
-        process.die_at(Death("committed", 1))
+        process.die_at(Death("publish", 1))
 
         async def start() -> None:
             await world.orchestrator(process).start(Chain, 5, run_id="run")

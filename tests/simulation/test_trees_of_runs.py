@@ -10,7 +10,7 @@ import pytest
 
 from floxide_amqp.core.kin_letters import ENDED
 from floxide_amqp.runtime.letters import LetterQueue
-from floxide_amqp.testing.simulation import Plan, play_seed, random_workflows, seeds
+from floxide_amqp.testing.simulation import Plan, play_seed, recipe, seeds
 from floxide_amqp.testing.simulation.random_children import calling
 from floxide_amqp.testing.simulation.random_pieces import Maker, Piece
 from floxide_amqp.testing.simulation.report import describe_failure
@@ -25,7 +25,7 @@ def only_parents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def some(self: Maker, depth: int) -> Piece:
         return calling(self, depth) if depth > 1 else self.step()
 
-    monkeypatch.setattr(random_workflows.Recipe, "some", some)
+    monkeypatch.setattr(recipe.Recipe, "some", some)
     seeds.recipe.cache_clear()
     yield
     monkeypatch.undo()

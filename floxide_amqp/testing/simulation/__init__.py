@@ -44,7 +44,8 @@ A scenario of one's own plays in a `Simulation`::
 from __future__ import annotations
 
 from floxide_amqp.testing.simulation.cluster import QUICK, Settings, Simulation, WorkerProcess
-from floxide_amqp.testing.simulation.own_workflows import EndedRun, Ending, SimulationFailedError, simulate
+from floxide_amqp.testing.simulation.endings import EndedRun, Ending, SimulationFailedError
+from floxide_amqp.testing.simulation.own_workflows import simulate
 from floxide_amqp.testing.simulation.plan import Plan, Planned, draw_plan
 from floxide_amqp.testing.simulation.process import Death
 from floxide_amqp.testing.simulation.seeds import Played, play_seed

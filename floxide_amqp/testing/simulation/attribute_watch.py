@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.ports.key_value import Clear, Delete, Enter, Key, Leave, Put, Write
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.attributes import attribute_index, decode_attributes
 
-LISTS = keys.runs_with_attribute("", "").partition(":")[0] + ":"
+LISTS = run_list_keys.runs_with_attribute("", "").partition(":")[0] + ":"
 """What the names of the lists of runs with an attribute begin with."""
 
 RECORD = keys.attributes(RunId("")).name
@@ -21,14 +21,10 @@ class AttributeWatch:
 
     Args:
         violated: Told what does not hold.
-
-    Attributes:
-        set_by_steps: How many commits changed the attributes of a run that had some.
     """
 
     def __init__(self, violated: Callable[[str], None]) -> None:
         self._violated = violated
-        self.set_by_steps = 0
         self.start_over((), ())
 
     def start_over(self, cells: Iterable[tuple[Key, bytes]], entries: Iterable[tuple[str, str]]) -> None:
@@ -53,13 +49,12 @@ class AttributeWatch:
         match write:
             case Put(Key(run_id, name), value) if name == RECORD:
                 found = {attribute_index(each, value) for each, value in decode_attributes(value).items()}
-                self.set_by_steps += run_id in self._said
                 self._said[run_id] = found
             case Enter(index, entry) if index.startswith(LISTS):
-                run_id = keys.run_of(entry)
+                run_id = run_list_keys.run_of(entry)
                 self._listed[run_id].add(index)
             case Leave(index, entry) if index.startswith(LISTS):
-                run_id = keys.run_of(entry)
+                run_id = run_list_keys.run_of(entry)
                 self._listed[run_id].discard(index)
             case Delete(Key(run_id, name)) if name == keys.header(RunId("")).name:
                 self._said.pop(run_id, None)  # with the header the run is gone; its records follow

@@ -24,7 +24,7 @@ from floxide_amqp.runtime.schedule import Schedule
 from floxide_amqp.runtime.services import DeclaredSource, Services
 from floxide_amqp.runtime.settings import Limits, Retention, Timeouts
 from floxide_amqp.runtime.worker import Worker
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.testing.simulation.broker import BrokerServer, BrokerWeather
 from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.simulation.control import BusServer, BusWeather
@@ -297,7 +297,7 @@ class Simulation:
     def is_condemned(self, run_id: str) -> bool:
         """Whether the removal of a run goes on."""
         entries = self.store.index_entries(keys.CONDEMNED).get(keys.CONDEMNED, [])
-        return any(keys.time_and_run(entry)[1] == run_id for entry, _ in entries)
+        return any(run_list_keys.time_and_run(entry)[1] == run_id for entry, _ in entries)
 
     def loose_ends(self) -> dict[str, list[str]]:
         """Return what still leads somewhere: index entries, and messages in the broker."""

@@ -14,7 +14,7 @@ from floxide_amqp.core.limit_moves import LIMIT_PREFIX
 from floxide_amqp.core.records import InputKind, WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.ports.key_value import Append, Enter, Key, Put, Write
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, schedule_keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.claims import CLAIM_PREFIX
 from floxide_amqp.stores.rate_keys import RATE_PREFIX
@@ -112,7 +112,7 @@ class ExerciseWatch:
             self.counts[FLOW, "changes of rates"] += 1
         elif partition.startswith(CLAIM_PREFIX):
             self.counts[FLOW, "claims of keys of starts"] += 1
-        elif partition.startswith(keys.SCHEDULE_PREFIX):
+        elif partition.startswith(schedule_keys.SCHEDULE_PREFIX):
             self.counts[TIMERS, "changes of schedules"] += 1
         elif name.startswith("sm:"):
             self.counts[SIGNALS, "signals accepted"] += 1

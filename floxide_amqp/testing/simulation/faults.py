@@ -11,11 +11,16 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
+from floxide_amqp.core.ids import RunId
+from floxide_amqp.stores import keys
 from floxide_amqp.testing.simulation.cluster import Simulation, WorkerProcess
 from floxide_amqp.testing.simulation.process import Death
 from floxide_amqp.testing.simulation.storage import StoreServer
 
 HOUR_MS = 3_600_000
+
+RESUMED = ("run-", "saga-")
+"""What the ids of the runs begin with that somebody resumes when they have failed."""
 
 CALLS = (
     "commit", "committed", "committed", "read", "publish", "published", "published", "ack", "ack", "scan", "broadcast"
@@ -162,17 +167,23 @@ class Faults:
         weather.is_full = False
 
     async def store_crash(self) -> None:
-        """The store crashes and loses what it has not synced; processes that see it come back with less begin anew."""
-        server = self._server()
-        server.keeps_tail = True
+        """The store crashes and loses what it has not synced; processes that see it come back with less begin anew.
+
+        All its servers go back to one moment: what one alone had agreed with others would be known to these only, and
+        no store promises anything of that.
+        """
+        servers = list(self._world.servers.values())
+        for server in servers:
+            server.keeps_tail = True
         try:
             await asyncio.sleep(self._chance.choice([0.02, 0.2, 1.0]))
             for process in self._world.processes:
                 if not process.is_closed:
                     process.kill()
-            self._world.story.fault("lost tail", "store", server.lose_tail())
+            self._world.story.fault("lost tail", "store", sum([server.lose_tail() for server in servers]))
         finally:
-            server.sync()
+            for server in servers:
+                server.sync()
 
     async def store_clock(self) -> None:
         """The store's clock jumps: for good ahead, or back and then ahead again."""
@@ -185,6 +196,25 @@ class Faults:
             finally:
                 self._world.story.note("store", "clock back", clock.now_ms())
                 clock.skew_ms -= jump
+
+    async def damage(self) -> None:
+        """The record of an item that has not ended cannot be read for a while: its run fails as it is."""
+        live = [
+            keys.item(RunId(run.run_id), item.item_id)
+            for run in self._world.watch.runs.values()
+            for item in run.alive()
+            if run.run_id.startswith(RESUMED)
+        ]
+        key = self._chance.choice(live) if live else None
+        damaged = [server for server in self._world.servers.values() if key is not None and server.damage(key)]
+        if not damaged:
+            return
+        self._world.story.fault("damaged record", "store")
+        try:
+            await asyncio.sleep(self._chance.choice([0.1, 1.0, 5.0]))
+        finally:
+            for server in damaged:
+                server.repair()
 
     async def cut_from_store(self) -> None:
         """One process does not reach the store, though others do."""
@@ -323,6 +353,9 @@ KINDS: dict[str, Fault] = {
     "garbage": Faults.garbage,
 }
 """Every kind that a plan may draw, by name."""
+
+PLANNED: dict[str, Fault] = {**KINDS, "damage": Faults.damage}
+"""With those that a plan has only where it is changed so: a run that they meet fails, until somebody resumes it."""
 
 WEIGHTS = {
     "crash at await": 4, "crash at call": 4, "crash in body": 4, "bad messages": 4, "freeze": 2, "lost replies": 2,

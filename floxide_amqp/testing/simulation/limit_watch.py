@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.limit_moves import GRANT, LIMIT_PREFIX, WAIT, place_of, ticket_of, waits_for_limit
-from floxide_amqp.core.limits import Ticket
+from floxide_amqp.core.limits import Ticket, number_and_limit
 from floxide_amqp.core.records import WorkItem
+from floxide_amqp.core.run_key_moves import RUN_TICKET, run_ticket
 from floxide_amqp.ports.key_value import Key
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.letters import decode_letter
@@ -39,6 +40,7 @@ class LimitWatch:
         self._holders: dict[str, set[Ticket]] = {}
         self._waiting: dict[str, set[Ticket]] = {}
         self._letters: dict[Place, tuple[str, str, Ticket]] = {}
+        self._of_runs: dict[str, str] = {}
 
     def put(self, key: Key, value: bytes) -> None:
         """A cell was written."""
@@ -54,6 +56,8 @@ class LimitWatch:
         place, kind = _place_and_kind(index)
         if kind == _QUEUE and place.startswith(LIMIT_PREFIX):
             self._waiting.setdefault(place, set()).add(ticket_in(entry))
+        elif kind == _QUEUE and entry == RUN_TICKET:
+            self._of_runs[place] = value.decode()
         elif kind == _POSTED:
             letter = decode_letter(entry, value)
             if letter.kind in (WAIT, GRANT):
@@ -85,6 +89,8 @@ class LimitWatch:
         if limit_id is None:
             return False
         place, ticket = place_of(limit_id), ticket_of(RunId(run_id), item)
+        if number_and_limit(item.ticket)[1] != limit_id:  # it waits until its run has the key
+            ticket = run_ticket(RunId(run_id), self._of_runs.get(run_id, ""))
         told = {kind for kind, where, whose in self._letters.values() if (where, whose) == (place, ticket)}
         if WAIT in told or ticket in self._waiting.get(place, ()):
             return True

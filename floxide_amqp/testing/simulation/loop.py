@@ -341,9 +341,9 @@ def run_to_end(loop: SeededLoop, main: Coroutine[Any, Any, T], lanes: Callable[[
 
 def _end_all(loop: SeededLoop, lanes: list[Lane]) -> None:
     loop.callbacks = 0  # a loop that was stopped because it spun must turn once more
-    for lane in lanes:
-        lane.raise_from_the_dead(loop)
     for _ in range(20):
+        for lane in lanes:  # each time: who is cancelled may kill another
+            lane.raise_from_the_dead(loop)
         left = [task for lane in lanes for task in lane.unfinished()]
         left += asyncio.all_tasks(loop).difference(left)  # of a simulation that broke, its own as well
         if not left:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from floxide_amqp.core.records import Envelope
+from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
@@ -33,10 +33,10 @@ ALIVE = (RunStatus.PENDING, RunStatus.RUNNING)
 
 HINDERS_NOBODY = frozenset(
     {
-        "broker wiped", "came back too often", "cancel", "conflicting start", "delayed", "disconnect", "dropped",
-        "duplicated", "garbage", "given up", "letter kept", "lost confirm", "pause", "publisher waits", "purge",
-        "refused", "reordered", "retry", "returned", "run pruned", "run pruned beside others", "terminate",
-        "unroutable",
+        "broker wiped", "came back too often", "cancel", "conflicting start", "deduplicated start", "delayed",
+        "disconnect", "dropped", "duplicated", "garbage", "given up", "letter kept", "lost confirm", "pause",
+        "publisher waits", "purge", "refused", "reordered", "retry", "returned", "run pruned",
+        "run pruned beside others", "signal", "terminate", "unroutable",
     }
 )  # fmt: skip
 """Faults that keep no process from reaching the store: after any other, somebody may be late for good reason."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo
-from floxide_amqp.core.records import InputKind, TimerKind, WorkItem
+from floxide_amqp.core.records import InputKind, WorkItem
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import TimerKind
 from floxide_amqp.stores import record_codec as codec
 
 Place: TypeAlias = tuple[str, str]
@@ -23,6 +24,9 @@ PREFIX_LENGTH = 15
 
 
 WAITING = (WorkItemStatus.WAITING_RETRY, WorkItemStatus.PARKED, WorkItemStatus.HELD)
+
+UNDONE_AGAIN = (WorkItemStatus.PENDING, WorkItemStatus.WAITING_RETRY)
+"""Statuses of a compensation that is brought on its way by what brings on the undoing of its run."""
 """Statuses in which an item that is alive waits: one held without a wake is not alive."""
 
 
@@ -200,6 +204,8 @@ class MirroredRun:
         if status is WorkItemStatus.PENDING and (self.resumes or self.status is RunStatus.PAUSED):
             return True
         if status is WorkItemStatus.IN_PROGRESS and self.resumes:
+            return True
+        if status in UNDONE_AGAIN and item.input.kind is InputKind.UNDO and self.undos:
             return True
         if status is WorkItemStatus.HELD and self.is_called_back(self.items[item_id]):
             return True

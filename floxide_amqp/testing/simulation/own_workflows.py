@@ -15,30 +15,32 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeGuard, TypeVar, cast
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.retry import NO_RETRY, RetryPolicy
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import ConfigurationError, FloxideError
-from floxide_amqp.runtime.orchestrator import Orchestrator, Start
+from floxide_amqp.runtime.orchestrator import Orchestrator
 from floxide_amqp.runtime.registry import Registry, graph_of
 from floxide_amqp.runtime.resources import Resources
 from floxide_amqp.runtime.settings import Retention
+from floxide_amqp.runtime.start import Start
 from floxide_amqp.testing.simulation.cluster import Simulation
+from floxide_amqp.testing.simulation.drama import Drama, RunSpec
+from floxide_amqp.testing.simulation.endings import EndedRun, Ending, SimulationFailedError
 from floxide_amqp.testing.simulation.exposure import Exposure
 from floxide_amqp.testing.simulation.faults import KINDS
 from floxide_amqp.testing.simulation.plan import NO_POISON, Plan, draw_plan
 from floxide_amqp.testing.simulation.report import Totals
-from floxide_amqp.testing.simulation.seeds import Drama, Played, RunSpec, play
+from floxide_amqp.testing.simulation.seeds import Played, play
 from floxide_amqp.testing.simulation.undone import check_bodies_undone
 from floxide_amqp.testing.simulation.verdict import Verdict, check_what_is_left, let_all_end
 from floxide_amqp.testing.simulation.windows import LaterFaults
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
-T = TypeVar("T")
 
 SEED_VARIABLE = "FLOXIDE_SIMULATION_SEED"
 """Environment variable that makes every `simulate` play this one seed and tell its story."""
@@ -48,85 +50,6 @@ DEFAULT_SEEDS = range(100)
 
 OWN_FAULTS = tuple(kind for kind in KINDS if kind not in ("worker clock", "store clock", "garbage"))
 """Faults that befall a workflow if none are named: all but wrong clocks, which move its deadlines, and strangers."""
-
-SHOWN_LINES = 40
-"""Lines that a failure tells of what happened, the last ones."""
-
-
-class SimulationFailedError(AssertionError):
-    """A seed shows a bug. Everything in it follows from the seed, so it can be played again and again.
-
-    Attributes:
-        seed: The seed.
-        violations: What does not hold.
-        tale: What happened, a line each: who ran what, what befell whom, what was committed.
-    """
-
-    def __init__(
-        self, *, seed: int, workflow: str, violations: Sequence[str], faults: str, tale: Sequence[str], again: str
-    ) -> None:
-        shown = "\n".join(f"  {violation}" for violation in violations)
-        left_out = f"  … {len(tale) - SHOWN_LINES} lines before …\n" if len(tale) > SHOWN_LINES else ""
-        happened = left_out + "\n".join(f"  {line}" for line in tale[-SHOWN_LINES:])
-        super().__init__(
-            f"Workflow {workflow!r} fails on seed {seed}:\n{shown}\nWhat befell it: {faults}.\nWhat happened:\n"
-            f"{happened}\nPlay it again: {again}"
-        )
-        self.seed = seed
-        self.violations = tuple(violations)
-        self.tale = tuple(tale)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedRun(Generic[OutT]):
-    """How one run of a simulation ended.
-
-    Attributes:
-        status: ``COMPLETED``, ``FAILED`` or ``CANCELLED``.
-        error: Why it has no result; None if it has one.
-        context: Its context, merged to the end.
-    """
-
-    run_id: str
-    input: Any
-    status: RunStatus
-    output: OutT | None
-    error: FloxideError | None
-    context: Any
-
-    def result(self) -> OutT:
-        """Return its output.
-
-        Raises:
-            RunError: It has none.
-        """
-        if self.error is not None:
-            raise self.error
-        return cast("OutT", self.output)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending(Generic[OutT]):
-    """What is there to be checked when a simulation is over.
-
-    Attributes:
-        seed: The seed it was drawn from.
-        runs: The runs, in the order of their inputs.
-        resources: The fakes its nodes worked with.
-    """
-
-    seed: int
-    runs: Sequence[EndedRun[OutT]]
-    resources: Mapping[type, object]
-
-    @property
-    def results(self) -> list[OutT]:
-        """The outputs of all runs; raises the error of the first that has none."""
-        return [run.result() for run in self.runs]
-
-    def resource(self, kind: type[T]) -> T:
-        """Return a fake by its type, as ``ctx.resource`` does."""
-        return cast("T", self.resources[kind])
 
 
 def simulate(

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from floxide_amqp.core.ids import WorkerId
-from floxide_amqp.core.records import WorkerRecord
 from floxide_amqp.core.transition import Transition
+from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.drivers.sharded import ShardedKeyValueStore
-from floxide_amqp.exceptions import StoreError, WorkerNameLostError, WorkerNameTakenError
+from floxide_amqp.exceptions import FloxideError, StoreError, WorkerNameLostError, WorkerNameTakenError
 from floxide_amqp.ports.key_value import KeyValueStore
 from floxide_amqp.runtime.heartbeat import TaskHeartbeat
 from floxide_amqp.runtime.interceptors import Interceptor, StepCall
@@ -27,7 +27,8 @@ from floxide_amqp.testing.simulation.broker_link import QueueLink
 from floxide_amqp.testing.simulation.clocks import MachineClock
 from floxide_amqp.testing.simulation.control import BusLink, BusServer
 from floxide_amqp.testing.simulation.loop import Lane, SeededLoop, context_of
-from floxide_amqp.testing.simulation.storage import StoreLink, StoreServer
+from floxide_amqp.testing.simulation.storage import StoreServer
+from floxide_amqp.testing.simulation.store_link import StoreLink
 from floxide_amqp.testing.simulation.story import Story
 
 T = TypeVar("T")
@@ -208,6 +209,8 @@ class Process:
         if isinstance(error, (WorkerNameTakenError, WorkerNameLostError)):
             kind = "name refused" if isinstance(error, WorkerNameTakenError) else "name lost"
             self.world.story.fault(kind, self.name)
+        if error is not None and not isinstance(error, FloxideError):
+            self.world.story.violation(f"process {self.name} broke: {error!r}")
         self.world.story.note(self.name, "ends", "" if error is None else f"{type(error).__name__}: {error}")
 
     def _died(self) -> None:

@@ -21,11 +21,6 @@ def note_start() -> None:
     _STARTS.setdefault(loop, []).append(loop.time())
 
 
-def starts_seen() -> int:
-    """Return how many bodies of the limit have started in this simulation."""
-    return len(_STARTS.get(asyncio.get_running_loop(), ()))
-
-
 def check_rates(story: Story) -> None:
     """Note a window with too many starts; a store whose clock was set back and ahead promises nothing."""
     if story.faults["store's clock jumped"]:

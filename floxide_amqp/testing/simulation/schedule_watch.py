@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from floxide_amqp.core.schedules import MAX_PASSED, Occasion, Overlap, ScheduleSpec, ScheduleState, run_id_at
 from floxide_amqp.ports.key_value import Key
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import schedule_keys
 from floxide_amqp.stores.schedules import decode_progress, decode_spec
 from floxide_amqp.testing.simulation.mirror import MirroredRun
 
@@ -44,12 +44,12 @@ class ScheduleWatch:
 
     def put(self, key: Key, value: bytes) -> None:
         """A cell was written."""
-        name = keys.schedule_of(key.partition)
+        name = schedule_keys.schedule_of(key.partition)
         if name is None:
             return
-        if key == keys.schedule_spec(name):
+        if key == schedule_keys.schedule_spec(name):
             self._specs[name] = decode_spec(value)
-        elif key == keys.schedule_state(name):
+        elif key == schedule_keys.schedule_state(name):
             before, self._states[name] = self._states.get(name), decode_progress(value)
             if before is not None and name in self._specs:
                 self._check(self._specs[name], before, self._states[name])

@@ -13,7 +13,7 @@ from floxide_amqp.core.records import Mail, WorkItem
 from floxide_amqp.core.signal_moves import OFFER
 from floxide_amqp.core.signal_waits import awaited
 from floxide_amqp.core.statuses import WorkItemStatus
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, signal_keys
 from floxide_amqp.testing.simulation.kin_watch import KinWatch
 from floxide_amqp.testing.simulation.mirror import MirroredRun
 
@@ -41,6 +41,7 @@ class SignalWatch:
         self._owners: dict[tuple[str, str], str] = {}
         self._given: dict[tuple[str, str], Mail] = {}
         self._parted: dict[tuple[str, str], str] = {}
+        self._returned: set[tuple[str, str]] = set()
         self._touched: dict[str, None] = {}
         self._gone: set[str] = set()
 
@@ -50,6 +51,12 @@ class SignalWatch:
         for run_id in touched:
             self._check(run_id)
         parted, self._parted = self._parted, {}
+        returned, self._returned = self._returned, set()
+        for run_id, signal_id in returned:
+            owner = self._owners.pop((run_id, signal_id), "")
+            mail = self._given.get((run_id, owner))
+            if mail is not None and mail.signal_id == signal_id:
+                self._violated(f"I13: signal {signal_id} of run {run_id} came back and is still item {owner}'s")
         for (run_id, item_id), entry in parted.items():
             if entry not in self._unread[run_id]:
                 self._violated(f"I13: the value {entry} of run {run_id} was lost with item {item_id}")
@@ -86,8 +93,9 @@ class SignalWatch:
         self._touched[run_id] = None
         if what == keys.MAIL:
             self._unread[run_id].add(entry)
+            self._returned.add((run_id, entry.partition(":")[2]))
         else:
-            self._listed[run_id].add((entry.partition("/")[0], keys.waiter_of(entry)))
+            self._listed[run_id].add((entry.partition("/")[0], signal_keys.waiter_of(entry)))
 
     def left(self, index: str, entry: str) -> None:
         """An index lost an entry, if it had it."""
@@ -101,7 +109,7 @@ class SignalWatch:
                 self._violated(f"I13: {entry} of run {run_id} was taken, and was not there")
             self._unread[run_id].discard(entry)
         else:
-            self._listed[run_id].discard((entry.partition("/")[0], keys.waiter_of(entry)))
+            self._listed[run_id].discard((entry.partition("/")[0], signal_keys.waiter_of(entry)))
 
     def item_written(self, run_id: str, item: WorkItem) -> None:
         """An item was written."""
@@ -113,7 +121,7 @@ class SignalWatch:
             self._touched[run_id] = None
         before = self._given.pop((run_id, item.item_id), None)
         if before is not None and item.status is WorkItemStatus.CANCELLED:
-            self._parted[run_id, item.item_id] = keys.mail_entry(before)
+            self._parted[run_id, item.item_id] = signal_keys.mail_entry(before)
             self._owners.pop((run_id, before.signal_id), None)
             self._touched[run_id] = None
         if item.mail is not None:

@@ -42,6 +42,7 @@ class _Reader:
     def __init__(self, consumer: SimulatedConsumer) -> None:
         self._consumer = consumer
         self.problem = ""
+        self.oldest_at: float | None = None  # the simulated broker takes nothing back
 
     async def receive(self, limit: int) -> Sequence[SourceDelivery]:
         """Wait for messages; safe to cancel."""

@@ -140,6 +140,8 @@ class Starters:
         for body, key in self.messages:
             await asyncio.sleep(self.chance.choice([0.0, 0.0, 0.01, 0.5]))
             self._send_one(world, body, key)
+            if key is None:  # somebody else sends what no run can be made of either, at the same moment
+                self._send_one(world, body, key)
 
     def _send_one(self, world: Simulation, body: bytes, key: str | None) -> None:
         world.watch.sources.send(body, key)
@@ -166,7 +168,7 @@ class Starters:
             return  # of several servers one may have forgotten a run that another one's position counts on
         for body in watch.sent:
             if not watch.is_recorded(body):
-                world.story.violation(f"I17: of {body!r} nothing has become")
+                world.story.violation(f"I20: of {body!r} nothing has become")
 
     def _send_what_is_lost(self, world: Simulation) -> None:
         """Send again what was not sent yet, what a broker that was wiped, or a store that went back, has lost."""

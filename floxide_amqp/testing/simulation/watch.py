@@ -9,8 +9,9 @@ import functools
 from collections.abc import Callable
 
 from floxide_amqp.core.ids import RunId, slot_of
-from floxide_amqp.core.records import TimerKind, WorkItem
+from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import ITEM_TRANSITIONS, RUN_TRANSITIONS, RunStatus, WorkItemStatus
+from floxide_amqp.core.timers import TimerKind
 from floxide_amqp.ports.key_value import Append, Batch, Clear, Delete, Enter, Key, Leave, Put
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec

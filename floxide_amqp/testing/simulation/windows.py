@@ -9,7 +9,7 @@ from typing import Any
 
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.testing.simulation.cluster import Simulation
-from floxide_amqp.testing.simulation.faults import KINDS, Fault, Faults
+from floxide_amqp.testing.simulation.faults import PLANNED, Fault, Faults
 from floxide_amqp.testing.simulation.plan import Planned, draw_faults
 from floxide_amqp.testing.simulation.verdict import MOST_SECONDS, Started, let_all_go_on, requeue_letters
 
@@ -39,7 +39,7 @@ async def let_faults_happen(world: Simulation, chance: random.Random, planned: S
         for fault in planned:
             await asyncio.sleep(max(0.0, began + fault.at - world.loop.time()))
             world.story.note("world", "planned", fault.kind)
-            at_work.append(asyncio.create_task(_do(KINDS[fault.kind], faults)))
+            at_work.append(asyncio.create_task(_do(PLANNED[fault.kind], faults)))
         if at_work:
             await asyncio.wait(at_work)
     finally:

@@ -1,4 +1,7 @@
-"""Group 5: what was begun and had to be undone was undone, backwards; what hands did they did once."""
+"""Group 5: what was begun and had to be undone was undone, backwards; what hands did they did once.
+
+Nothing is undone before its body has ended, unless the worker was taken for dead: then nobody can know.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ def _check_undone(hall: Hall, kind: str, run: StoredRun) -> None:
     if run.status == "completed":
         hall.expect_output(run, kind)
     did, undid = _firsts(hall.noted(run.run_id, "did")), _firsts(hall.noted(run.run_id, "undid"))
+    _check_told(hall, kind, run)
     if run.status == "completed" or kind == "terminated":
         hall.expect(not undid, "wrong", "I18", run, f"{list(undid)} were undone, though nothing was to be")
         return
@@ -47,6 +51,34 @@ def _check_undone(hall: Hall, kind: str, run: StoredRun) -> None:
     order = [key for key in undid if key in did]
     hall.expect(order == backwards, "wrong", "I18", run, f"undone in the order {order}, done in {list(did)}")
     hall.counts["steps undone"] += len(undid)
+    _check_nothing_at_work(hall, run)
+
+
+def _check_told(hall: Hall, kind: str, run: StoredRun) -> None:
+    """Somebody is told of a run that is cancelled, before anything of it is undone, and of no other run."""
+    told, undid = hall.noted(run.run_id, "told"), hall.noted(run.run_id, "undid")
+    if run.status != "cancelled" or kind == "terminated":
+        hall.expect(not told, "wrong", "I18", run, "somebody was told that it is cancelled")
+        return
+    hall.expect(bool(told), "lost", "I18", run, "nobody was told that it is cancelled")
+    hall.counts["told"] += bool(told)
+    is_first = not (told and undid) or told[0].at_ms <= undid[0].at_ms
+    hall.expect(is_first, "wrong", "I18", run, f"{undid[:1]} was undone before somebody was told")
+
+
+def _check_nothing_at_work(hall: Hall, run: StoredRun) -> None:
+    """No body of a step begins or ends after the step is undone; but those of workers that seemed to be dead."""
+    undone_at: dict[str, int] = {}
+    for entry in hall.noted(run.run_id, "undid"):
+        undone_at.setdefault(entry.key, entry.at_ms)
+    for what in ("did", "left"):
+        for entry in hall.noted(run.run_id, what):
+            item = run.items.get(entry.item_id)
+            is_late = entry.at_ms > undone_at.get(entry.key, entry.at_ms)
+            hall.expect(
+                not is_late or item is None or item.lost > 0, "wrong", "I18", run,
+                f"{entry.key} {what} after it was undone at {undone_at.get(entry.key)}: {entry}",
+            )  # fmt: skip
 
 
 def _firsts(entries: list[Entry]) -> dict[str, int]:
@@ -78,5 +110,5 @@ def _check_by_hand(hall: Hall, kind: str, number: int, run: StoredRun) -> None:
 
 
 CHECK = GroupCheck(
-    5, "control", ("runs", *STATUSES, "steps undone", *ACTIONS), check, frozenset({"wait"})
+    5, "control", ("runs", *STATUSES, "steps undone", "told", *ACTIONS), check, frozenset({"wait"})
 )  # fmt: skip

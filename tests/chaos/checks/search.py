@@ -28,13 +28,10 @@ def check(hall: Hall) -> None:
 
 def _check_found(hall: Hall, number: int, run: StoredRun) -> None:
     attributes = attributes_of(number)
-    wanted = {f"student:s{attributes['student']}", f"stage:s{attributes['stage']}"}
-    listed = {name for name in hall.listed[run.run_id] if not name.startswith("mark:")}
-    marks = hall.listed[run.run_id] - listed
-    is_listed = listed == wanted and len(marks) == 1 and all(mark.rstrip(".0").endswith(str(number % 5)) or
-                                                             number % 5 == 0 for mark in marks)  # fmt: skip
-    found = sorted(hall.listed[run.run_id])
-    hall.expect(is_listed, "lost" if wanted - listed else "leaked", "I12", run, f"it is listed under {found}")
+    wanted = {f"student:s{attributes['student']}", f"stage:s{attributes['stage']}", f"mark:n{attributes['mark']}"}
+    listed = hall.listed[run.run_id]
+    kind = "lost" if wanted - listed else "leaked"
+    hall.expect(listed == wanted, kind, "I12", run, f"it is listed under {sorted(listed)}")
     for ids in hall.heard(run.run_id, "listed"):
         hall.counts["lists"] += 1
         hall.expect(ids == [run.run_id], "wrong", "I12", run, f"a list by its attributes was {ids}")

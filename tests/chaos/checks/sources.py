@@ -9,10 +9,12 @@ UNUSABLE = "{unusable"
 
 
 def check(hall: Hall) -> None:
-    for number, run in hall.of(f"{SOURCE}:sources-queue"):
+    for _, run in hall.of(f"{SOURCE}:sources-queue", f"{SOURCE}:sources-once"):
+        name = run.run_id.removeprefix(f"{SOURCE}:")
         hall.counts["runs"] += 1
+        hall.counts["of one copy"] += name.startswith("sources-once")
         if hall.expect_status(run, "completed"):
-            hall.expect_output(run, f"unpacked sources-queue-{number}")
+            hall.expect_output(run, f"unpacked {name}")
         sent = len(hall.heard(run.run_id, "sent"))
         hall.counts["messages"] += sent
         hall.counts["sent again"] += max(0, sent - 1)
@@ -23,4 +25,4 @@ def check(hall: Hall) -> None:
             hall.report("lost", "I10", name, "an unusable message was kept, and is gone")
 
 
-CHECK = GroupCheck(10, "sources", ("runs", "messages", "sent again", "unusable"), check)
+CHECK = GroupCheck(10, "sources", ("runs", "messages", "sent again", "of one copy", "unusable"), check)

@@ -25,6 +25,9 @@ from tests.chaos.checks.control import LONG_SECONDS
 from tests.chaos.groups.desk import Desk, Group
 from tests.chaos.notes import note
 
+TIDYING_SECONDS = 0.1
+"""How long a body takes to end that is interrupted."""
+
 
 class RefusedError(Exception):
     """What a saga fails with."""
@@ -38,8 +41,14 @@ async def undo(ctx: WorkflowCtx, of: Compensation[str, str]) -> None:
 @node(compensation=undo)
 async def book(ctx: WorkflowCtx, plan: str) -> str:
     note(ctx, "did", ctx.idempotency_key)
-    await asyncio.sleep(0.02)
-    return plan
+    try:
+        await asyncio.sleep(0.02)
+        return plan
+    except asyncio.CancelledError:  # tidying up takes it longer than its work
+        await asyncio.sleep(TIDYING_SECONDS)
+        raise
+    finally:
+        note(ctx, "left", ctx.idempotency_key)
 
 
 @node
@@ -111,6 +120,8 @@ async def deed(desk: Desk, kind: str, number: int) -> None:
             await desk.start(Travelling, kind, run_id)
         case "cancelled" | "terminated":
             await desk.start(Travelling, kind, run_id)
+            if number % 2 == 0:  # so that there is something to be undone, however busy the workers are
+                await desk.until(lambda: _has_begun(desk, run_id))
             await asyncio.sleep(chance.uniform(0, 0.4))
             end = desk.orchestrator.cancel if kind == "cancelled" else desk.orchestrator.terminate
             await desk.ask(lambda: end(run_id, reason=kind, by="chaos"))
@@ -169,6 +180,10 @@ async def _fork(desk: Desk, run_id: str, number: int) -> None:
     )
     desk.journal.write(f"started {new}")
     await desk.end_of(new)
+
+
+async def _has_begun(desk: Desk, run_id: str) -> bool:
+    return await desk.orchestrator.status(run_id) is not RunStatus.PENDING
 
 
 async def _is_held(desk: Desk, run_id: str) -> bool:

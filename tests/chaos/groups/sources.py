@@ -1,4 +1,7 @@
-"""Group 10: runs that messages of somebody else's queue start; some messages come twice, some say nothing."""
+"""Group 10: runs that messages of somebody else's queue start.
+
+Some messages come several times, some say nothing, and of some there is one copy only, so that none stands in for it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import asyncio
 from contextlib import suppress
 
 import aio_pika
-from aio_pika.exceptions import AMQPException, DeliveryError
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPException, ChannelNotFoundEntity, DeliveryError
 
 from floxide_amqp import AmqpSource, RunNotFoundError, Workflow, node
-from floxide_amqp.core.records import Quarantined
+from floxide_amqp.core.message_records import Quarantined
 from tests.chaos.checks.sources import QUEUE, SOURCE, UNUSABLE
 from tests.chaos.groups.desk import AGAIN_SECONDS, Desk, Group
 
@@ -38,9 +42,11 @@ async def deed(desk: Desk, kind: str, number: int) -> None:
             await _send(desk, f"{UNUSABLE} {name}".encode(), name)
         desk.tell("kept", name)
         return
-    run_id = f"{SOURCE}:{name}"
+    run_id, body = f"{SOURCE}:{name}", f'"{name}"'.encode()
+    if kind == "once" and desk.broker is not None:
+        await _send_once(desk, body, name)
     while not await _is_there(desk, run_id):
-        await _send(desk, f'"{name}"'.encode(), name)
+        await _send(desk, body, name)
     desk.journal.write(f"started {run_id}")
     await desk.end_of(run_id)
 
@@ -59,9 +65,44 @@ async def _send(desk: Desk, body: bytes, key: str) -> None:
                     message = aio_pika.Message(
                         body, message_id=key, content_type="application/json", delivery_mode=2
                     )  # fmt: skip
+                    desk.tell("sent", f"{SOURCE}:{key}")  # it may arrive though nobody confirms it
                     await channel.default_exchange.publish(message, QUEUE)
-                    desk.tell("sent", f"{SOURCE}:{key}")
     await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _send_once(desk: Desk, body: bytes, name: str) -> None:
+    """Send a single copy; another one only if the broker did not confirm it, or was wiped since: a mark tells that.
+
+    So a message that is acknowledged and of which there is no run is lost for good, and this never ends.
+    """
+    mark, is_sent = f"{QUEUE}.mark.{name}", False
+    while not await _is_there(desk, f"{SOURCE}:{name}"):
+        with suppress(AMQPException, DeliveryError, OSError, TimeoutError, RuntimeError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                connection = await aio_pika.connect(desk.broker)
+                async with connection:
+                    if is_sent and await _is_marked(connection, mark):
+                        await asyncio.sleep(AGAIN_SECONDS)
+                        continue
+                    is_sent = False
+                    channel = await connection.channel(on_return_raises=True)
+                    await channel.declare_queue(mark, durable=True)
+                    message = aio_pika.Message(
+                        body, message_id=name, content_type="application/json", delivery_mode=2
+                    )  # fmt: skip
+                    desk.tell("sent", f"{SOURCE}:{name}")  # it may arrive though nobody confirms it
+                    await channel.default_exchange.publish(message, QUEUE)
+                    is_sent = True
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _is_marked(connection: AbstractConnection, mark: str) -> bool:
+    """Whether the broker still has the queue that says that it was not wiped."""
+    try:
+        await (await connection.channel()).declare_queue(mark, passive=True)
+    except ChannelNotFoundEntity:
+        return False
+    return True
 
 
 async def _without_a_broker(desk: Desk, body: bytes, key: str) -> None:
@@ -96,4 +137,4 @@ async def _is_kept(desk: Desk, name: str) -> bool:
     return await desk.ask(look)
 
 
-GROUP = Group(10, "sources", ("queue", "unusable"), (Unpacking,), deed)
+GROUP = Group(10, "sources", ("queue", "unusable", "once"), (Unpacking,), deed)

@@ -11,7 +11,8 @@ from floxide_amqp.drivers.memory.work_queue import MemoryWorkQueue
 from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch, Check, Conflict, Key, Put, Read
 from floxide_amqp.ports.work_queue import Message, PublishOutcome
-from floxide_amqp.testing.faults import FaultyKeyValueStore, FaultyWorkQueue, QueueFaults, StoreFaults
+from floxide_amqp.testing.faults import FaultyKeyValueStore, StoreFaults
+from floxide_amqp.testing.queue_faults import FaultyWorkQueue, QueueFaults
 from floxide_amqp.testing.virtual_time import VirtualClock
 
 CELL = Key("p", "cell")

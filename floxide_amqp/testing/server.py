@@ -1,0 +1,51 @@
+"""What a test may do with a server, whatever it is and wherever it runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Server(Protocol):
+    """A server that a test may use, and one of its own it may also mistreat. All methods block."""
+
+    @property
+    def url(self) -> str:
+        """Where to connect; stays the same over restarts."""
+        ...
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it was launched here, so that it may be stopped, killed, wiped, paused and administered."""
+        ...
+
+    def start(self) -> None:
+        """Start it and wait until one can log in; does nothing if it runs."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it in good order, without waiting for its clients; does nothing if it is stopped."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once, with all its processes, as a power cut would."""
+        ...
+
+    def restart(self) -> None:
+        """Stop it in good order and start it again with its data."""
+        ...
+
+    def wipe(self) -> None:
+        """Delete its data; it is killed first, and started again if it ran."""
+        ...
+
+    def pause(self) -> None:
+        """Let all its processes stand still: connections stay, nothing answers."""
+        ...
+
+    def resume(self) -> None:
+        """Let them go on."""
+        ...
+
+    def close(self) -> None:
+        """End it for good and remove what it left."""
+        ...
