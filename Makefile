@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 DEMO_VENV := .venv-demo
+BENCH_VENV := .venv-bench
+PEERS_VENV := .venv-peers
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
@@ -32,7 +34,7 @@ FROM ?= 0
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: rolling-deploy help demo demo-cluster deploy-demo test check lint simulate fuzz bench chaos scenario soak docs format services clean
+.PHONY: rolling-deploy help demo demo-cluster deploy-demo test check lint simulate fuzz bench chaos scenario soak docs format services clean bench-peers
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -88,6 +90,9 @@ fuzz: $(VENV)/.made ## Feed every decoder and the command line damaged and made-
 bench: $(VENV)/.made services ## Measure chains and fan-outs on every queue and store there is
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: $(BENCH_VENV)/.made $(PEERS_VENV)/.made services ## Measure chains here and with Celery, Dramatiq, Taskiq, DBOS, LangGraph, Restate and Prefect, on the same servers; fan-outs, long contexts, starts, waiting runs and recovery here (--part, --without, --large-rounds N for 100,000 of each)
+	@$(BENCH_VENV)/bin/python -m benchmarks peers --tools $(PEERS_VENV) $(ARGS)
+
 docs: $(VENV)/.made ## Check the examples and links in the documents; write the API reference to build/docs
 	$(PYTEST) -q tests/unit/test_documents.py
 	$(BIN)/pdoc --docformat google --output-directory build/docs floxide_amqp
@@ -101,12 +106,26 @@ services: $(VENV)/.made ## Make sure that RabbitMQ and the stores' servers can b
 	@$(BIN)/python -m floxide_amqp.testing.services install
 
 clean: ## Remove the environments and everything made
-	rm -rf $(VENV) $(DEMO_VENV) build dist census-output .coverage .coverage.* \
+	rm -rf $(VENV) $(DEMO_VENV) $(BENCH_VENV) $(PEERS_VENV) build dist census-output .coverage .coverage.* \
 	    .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made: pyproject.toml scripts/make-venv
 	@scripts/make-venv $(VENV) dev
+	@touch $@
+
+$(BENCH_VENV)/.made: pyproject.toml scripts/make-venv
+	@scripts/make-venv $(BENCH_VENV) bench
+	@touch $@
+
+# The other projects have an environment of their own: what they need is none of ours.
+RESTATE_SERVER := @restatedev/restate-server@1.7.12
+
+$(PEERS_VENV)/.made: benchmarks/peers/requirements.txt
+	@$(or $(PYTHON),python3) -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@command -v npm >/dev/null || echo "There is no npm, from which Restate's server comes: it will not be among the peers." >&2
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --ignore-scripts --prefix $(PEERS_VENV)/npm $(RESTATE_SERVER)
 	@touch $@
 
 $(DEMO_VENV)/.made: pyproject.toml scripts/make-venv

@@ -3,8 +3,12 @@
 ``throughput`` and ``flatness`` measure steps; without a name, both are measured. ``growth``, ``context`` and
 ``codecs`` measure what is stored, ``waking`` how long it takes to wake many at once, ``fan-in`` a very large fan-out
 and its join, ``traces`` graphs of tasks that wait for each other, ``cancelling`` how long it takes to stop many steps
-in flight, ``limits`` whether a concurrency key and a rate limit hold over several worker processes. ``--smoke`` is for
-CI. Every output is checked. Results are printed and written to benchmarks/results, except those of ``--smoke``.
+in flight, ``limits`` whether a concurrency key and a rate limit hold over several worker processes. ``peers`` measures
+chains here and with what else one could have chosen, and fan-outs, long contexts, starts, waiting runs and recovery
+here (`make bench-peers`), ``compare`` says what changed between two
+files of results beyond their noise, and ``page`` makes docs/benchmarks.md. ``scaling`` predicts what more workers,
+servers and queues give. ``--smoke`` is for CI. Every output is checked. Results are printed and written to
+benchmarks/results, except those of ``--smoke``.
 """
 
 from __future__ import annotations
@@ -18,11 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import cancelling, codecs, context, fan_in, growth, limits, traces, waking
+from benchmarks.contest.command import COMMANDS, add_commands, run_command
 from benchmarks.flatness import CONCURRENCY, LIMIT, measure_flatness, ratios
 from benchmarks.machine import describe_machine
 from benchmarks.own_stores import KINDS
 from benchmarks.places import Place, all_places
 from benchmarks.report import flatness_table, throughput_table, write
+from benchmarks.scaling import add_command as add_scaling
+from benchmarks.scaling import run_scaling
 from benchmarks.throughput import FULL, SMOKE, measure_all
 from floxide_amqp.apps.log_setup import LogLevel, set_up_logging
 
@@ -38,8 +45,12 @@ OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling", "limi
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; return 1 if something is not flat."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    is_named = any(each in (*STEPS, *OTHERS, "-h", "--help") for each in given[:1])
+    is_named = any(each in (*STEPS, *OTHERS, *COMMANDS, "scaling", "-h", "--help") for each in given[:1])
     options = parser().parse_args(given if is_named else ["all", *given])
+    if options.which == "scaling":
+        return run_scaling(options)
+    if options.which in COMMANDS:
+        return run_command(options)
     measured = {
         "growth": measure_growth, "context": measure_context, "codecs": measure_codecs, "waking": measure_waking,
         "fan-in": measure_fan_in, "cancelling": measure_cancelling,
@@ -99,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("--tasks", type=int, default=2_000, help="of the generated graph (default: 2,000)")
     one.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
+    add_commands(which)
+    add_scaling(which)
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 NAMESPACE_VARIABLE = "FLOXIDE_BENCH_NAMESPACE"
 
@@ -85,6 +87,22 @@ def _text(log: Path) -> str:
     return log.read_text(encoding="utf-8")
 
 
+async def in_own_process(module: str, *arguments: str) -> dict[str, Any]:
+    """Run a module as a program of its own; return what its last line says, as JSON.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{module} with {' '.join(arguments)} ended with {process.returncode}")
+    said: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return said
+
+
 def peak_mib(process: int | None = None) -> float:
     """Return the most memory that a process ever had in RAM, in MiB; of this one if none is named.
 
@@ -93,8 +111,21 @@ def peak_mib(process: int | None = None) -> float:
     Source:
         proc(5), "VmHWM".
     """
+    return _mib("VmHWM:", process)
+
+
+def resident_mib(process: int) -> float:
+    """Return the memory that a process has in RAM now, in MiB.
+
+    Source:
+        proc(5), "VmRSS".
+    """
+    return _mib("VmRSS:", process)
+
+
+def _mib(name: str, process: int | None) -> float:
     status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in status.splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 
 

@@ -8,18 +8,16 @@ happened, and their commits must be refused. Steps in flight are counted by the 
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.apart import NAMESPACE_VARIABLE, Servers, worker_processes
 from benchmarks.progress import phase
 from benchmarks.report import table
 from benchmarks.throughput import check
@@ -29,7 +27,6 @@ from floxide_amqp.testing.services import launch_rabbitmq, new_namespace
 WORKERS = 3
 LONGEST_SECONDS = 300.0
 FOLDER_VARIABLE = "FLOXIDE_BENCH_FOLDER"
-NAMESPACE_VARIABLE = "FLOXIDE_BENCH_NAMESPACE"
 
 BEGUN, ENDED, RETURNED = b"b", b"e", b"r"
 """What a step writes: that it began, that it was interrupted, that it returned."""
@@ -139,7 +136,10 @@ async def _measure(folder: Path, broker: str, steps: int) -> Cancelling:
     store, namespace = f"sqlite:///{folder}/runs.db", new_namespace("bench")
     client_app = Floxide(broker, store=store, namespace=namespace, workflows=[Waiting])
     async with client_app.orchestrator() as client:
-        async with workers(folder, broker, store, namespace, steps) as pids:
+        servers, room = Servers(broker=broker, store=store, namespace=namespace), -(-steps // WORKERS) + 50
+        async with worker_processes(
+            "benchmarks.cancelling:app", folder, servers, number=WORKERS, concurrency=room
+        ) as pids:
             run = await client.start(Waiting, steps, run_id="cancelled")
             with phase("steps that begin", steps) as on_progress:
                 await until(lambda: _tell(on_progress, sum(_count(folder, pid, BEGUN) for pid in pids)) == steps)
@@ -163,10 +163,6 @@ async def _measure(folder: Path, broker: str, steps: int) -> Cancelling:
     return Cancelling(
         steps=steps, accepted_seconds=accepted, seconds=seconds, late=late, late_seconds=late_seconds
     )  # fmt: skip
-
-
-def _has_started(log: Path) -> bool:
-    return '"worker.started"' in log.read_text(encoding="utf-8")
 
 
 def _tell(on_progress: Callable[[int], None], count: int) -> int:
@@ -203,36 +199,6 @@ def launched_folder() -> Generator[Path]:
             yield Path(name)
         finally:
             del os.environ[FOLDER_VARIABLE]
-
-
-@asynccontextmanager
-async def workers(folder: Path, broker: str, store: str, namespace: str, steps: int) -> AsyncGenerator[list[int]]:
-    """Worker processes, up and consuming while the block is open; yields their ids."""
-    command = [
-        sys.executable, "-m", "floxide_amqp.apps.cli", "worker", "benchmarks.cancelling:app", "--broker", broker,
-        "--store", store, "--concurrency", str(-(-steps // WORKERS) + 50), "--log-format", "json",
-    ]  # fmt: skip
-    environment = os.environ | {NAMESPACE_VARIABLE: namespace}
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for number in range(WORKERS):
-            with (folder / f"worker-{number}.log").open("w") as log:
-                here = Path(__file__).parents[1]
-                processes.append(subprocess.Popen(command, env=environment, cwd=here, stderr=log))  # noqa: ASYNC220 - returns at once
-        for number in range(WORKERS):
-            await until(functools.partial(_has_started, folder / f"worker-{number}.log"))
-        yield [process.pid for process in processes]
-    finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGCONT)
-            process.terminate()
-        for process in processes:
-            try:
-                await asyncio.to_thread(process.wait, 30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def cancelling_table(found: Cancelling) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from benchmarks.growth import FOREVER, application, holdings, touch
-from benchmarks.own_stores import OwnStore, own_store
+from benchmarks.own_stores import Located, OwnStore, own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
 from benchmarks.stored import Chronicle, Pages, event
@@ -23,6 +23,12 @@ from benchmarks.throughput import check
 from benchmarks.workflows import StepClock
 from floxide_amqp import Limits
 from floxide_amqp.apps.cli.store_stats import in_units
+
+STEPS_SEEN = 1_000
+"""Steps that `measure_step_at` looks at, about."""
+
+EVENTS_BEFORE = 1_000
+"""Events that each step before those appends, at most."""
 
 NEVER = 2**31
 """Changes after which there is a snapshot, where there shall be none."""
@@ -108,6 +114,45 @@ async def _measure(kind: str, events: int, steps: int, *, with_snapshots: bool) 
         read_ms=round(read_ms, 1), context_bytes=kinds["context"].bytes,
         grown_bytes={name: after[name] - before[name] for name in after},
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """What a step of one run costs, with nothing else in flight; microseconds, as those of `ContextCost`."""
+
+    median_us: float
+    mean_us: float
+    mean_processor_us: float
+
+
+async def measure_step_at(store: Located, events: int) -> StepCost:
+    """Measure steps whose context has about so many events, of which the first steps of the run append many each.
+
+    Those that are looked at append one each. Short runs are run again and again. The worker is in this process.
+    """
+    singles = min(STEPS_SEEN, events // 2)
+    pages = -(-(events - singles) // EVENTS_BEFORE)
+    given = Pages(pages, (events - singles) // pages, singles)
+    count = pages * given.events_each + singles
+    clock, wall, processor = StepClock("note"), list[float](), list[float]()
+    async with application(store, interceptors=[clock]).orchestrator() as orchestrator:
+        for _ in range(-(-STEPS_SEEN // singles)):
+            clock.wall.clear()
+            clock.processor.clear()
+            handle = await orchestrator.start(Chronicle, given)
+            check(await handle.result(timeout=FOREVER), [count, count * (count - 1) // 2])
+            check(len(clock.wall), pages + singles)
+            wall += _last(clock.wall, singles)
+            processor += _last(clock.processor, singles)
+    return StepCost(
+        median_us=_us(statistics.median(wall)), mean_us=_us(statistics.mean(wall)),
+        mean_processor_us=_us(statistics.mean(processor)),
+    )  # fmt: skip
+
+
+def _last(ends: Sequence[float], steps: int) -> list[float]:
+    """Return how long each of the last steps took."""
+    return [end - begin for begin, end in pairwise(ends[-steps - 1 :])]
 
 
 class _Steps(NamedTuple):

@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.apart import NAMESPACE_VARIABLE, ROOT, Servers, peak_mib, processor_seconds, worker_processes
+from benchmarks.apart import (
+    NAMESPACE_VARIABLE,
+    Servers,
+    in_own_process,
+    peak_mib,
+    processor_seconds,
+    worker_processes,
+)
+from benchmarks.loops import run
 from benchmarks.own_stores import own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
@@ -76,6 +84,7 @@ class Ran:
     """One run, as the process that started it and waited for it saw it.
 
     Attributes:
+        seconds: Of one run; the mean, where there were several.
         processor_seconds: Of its own.
         peak_mib: Peak of its memory; before the run, `idle_mib`.
     """
@@ -122,71 +131,69 @@ async def measure_fan_in(stores: Sequence[str], joins: Sequence[str], items: int
     for store in stores:
         for join in joins:
             with phase(f"{join} in {store}", items) as done:
-                measured = _embedded(join, store, items) if store in EMBEDDED else _apart(join, store, items, workers)
+                measured = embedded(join, store, items) if store in EMBEDDED else _apart(join, store, items, workers)
                 found.append(await measured)
                 done(items)
     return found
 
 
-async def _embedded(join: str, store: str, items: int) -> FanIn:
-    ran = await _in_own_process(join, store, str(items))
+async def embedded(join: str, store: str, items: int, runs: int = 1) -> FanIn:
+    """Measure so many runs, one after the other, in one process of its own, with a store of its own."""
+    ran = Ran(**await in_own_process("benchmarks.fan_in", join, store, str(items), str(runs)))
     return FanIn(join=join, store=store, items=items, orchestrator=ran)
 
 
 async def _apart(join: str, store: str, items: int, workers: int) -> FanIn:
-    """Worker processes and an orchestrator's, on servers of their own."""
+    """Measure on servers of its own."""
     broker = await asyncio.to_thread(launch_rabbitmq)
     try:
-        with own_store(store) as own, tempfile.TemporaryDirectory(prefix="floxide-bench-") as name:
+        with own_store(store) as own:
             servers = Servers(broker=broker.url, store=str(own.location), namespace=new_namespace("bench"))
-            async with worker_processes(
-                "benchmarks.fan_in:app", Path(name), servers, number=workers, concurrency=CONCURRENCY
-            ) as pids:
-                idle, before = tuple(map(peak_mib, pids)), tuple(map(processor_seconds, pids))
-                ran = await _in_own_process(join, store, str(items), servers.broker, servers.store, servers.namespace)
-                peaks, after = tuple(map(peak_mib, pids)), tuple(map(processor_seconds, pids))
+            return await apart(join, store, items, servers, workers)
     finally:
         await asyncio.to_thread(broker.close)
+
+
+async def apart(join: str, store: str, items: int, servers: Servers, workers: int = 1, runs: int = 1) -> FanIn:
+    """Measure so many runs, one after the other, with worker processes and an orchestrator's."""
+    with tempfile.TemporaryDirectory(prefix="floxide-bench-") as name:
+        async with worker_processes(
+            "benchmarks.fan_in:app", Path(name), servers, number=workers, concurrency=CONCURRENCY
+        ) as pids:
+            idle, before = tuple(map(peak_mib, pids)), tuple(map(processor_seconds, pids))
+            where = (servers.broker, servers.store, servers.namespace)
+            ran = Ran(**await in_own_process("benchmarks.fan_in", join, store, str(items), str(runs), *where))
+            peaks, after = tuple(map(peak_mib, pids)), tuple(map(processor_seconds, pids))
     return FanIn(
         join=join, store=store, items=items, orchestrator=ran, worker_mib=peaks, worker_idle_mib=idle,
         worker_seconds=tuple(end - begin for begin, end in zip(before, after, strict=True)),
     )  # fmt: skip
 
 
-async def _in_own_process(*arguments: str) -> Ran:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.fan_in", *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the measurement of {' '.join(arguments)} ended with {process.returncode}")
-    return Ran(**json.loads(output.splitlines()[-1]))
-
-
-async def run_embedded(join: str, store: str, items: int) -> Ran:
-    """Run one fan-out in this process: worker and orchestrator are one."""
+async def run_embedded(join: str, store: str, items: int, runs: int) -> Ran:
+    """Run fan-outs in this process: worker and orchestrator are one."""
     with tempfile.TemporaryDirectory() as folder:
         where = "memory://" if store == "memory" else f"sqlite:///{Path(folder) / 'store.db'}"
         return await _run(
-            Floxide(store=where, workflows=[KINDS[join]], limits=Limits(concurrency=CONCURRENCY)), join, items
+            Floxide(store=where, workflows=[KINDS[join]], limits=Limits(concurrency=CONCURRENCY)), join, items, runs
         )
 
 
-async def run_apart(join: str, items: int, servers: Servers) -> Ran:
-    """Have workers elsewhere run one fan-out, and wait for its result here."""
+async def run_apart(join: str, items: int, servers: Servers, runs: int) -> Ran:
+    """Have workers elsewhere run fan-outs, and wait for each result here."""
     there = Floxide(servers.broker, store=servers.store, namespace=servers.namespace, workflows=[KINDS[join]])
-    return await _run(there, join, items)
+    return await _run(there, join, items, runs)
 
 
-async def _run(application: Floxide, join: str, items: int) -> Ran:
+async def _run(application: Floxide, join: str, items: int, runs: int) -> Ran:
     workflow = KINDS[join]
     async with application.orchestrator() as orchestrator:
         check(await (await orchestrator.start(workflow, 10)).result(timeout=60), 90)
         idle = peak_mib()
         began, before = time.perf_counter(), time.process_time()
-        result = await (await orchestrator.start(workflow, items)).result(timeout=FOREVER)
-        seconds, processor = time.perf_counter() - began, time.process_time() - before
-        check(result, items * (items - 1))
+        for _ in range(runs):
+            check(await (await orchestrator.start(workflow, items)).result(timeout=FOREVER), items * (items - 1))
+        seconds, processor = (time.perf_counter() - began) / runs, (time.process_time() - before) / runs
     return Ran(seconds=seconds, processor_seconds=processor, peak_mib=peak_mib(), idle_mib=idle)
 
 
@@ -207,13 +214,13 @@ def fan_in_table(results: Sequence[FanIn]) -> str:
     return table(head, rows)
 
 
-def _main(join: str, store: str, items: str, *where: str) -> None:
+def _main(join: str, store: str, items: str, runs: str, *where: str) -> None:
     if where:
         broker, address, namespace = where
         servers = Servers(broker=broker, store=address, namespace=namespace)
-        ran = asyncio.run(run_apart(join, int(items), servers))
+        ran = run(run_apart(join, int(items), servers, int(runs)))
     else:
-        ran = asyncio.run(run_embedded(join, store, int(items)))
+        ran = run(run_embedded(join, store, int(items), int(runs)))
     print(json.dumps(asdict(ran)))
 
 

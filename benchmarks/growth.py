@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.flatness import LIMIT
-from benchmarks.own_stores import OwnStore, own_store
+from benchmarks.own_stores import Located, OwnStore, own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
 from benchmarks.stored import FAILING, STEPS_PER_PARCEL, STORED_WORKFLOWS, Parcel, Parcels, Receipt, fails, parcel
@@ -27,7 +27,7 @@ from floxide_amqp import Floxide, Limits, Orchestrator, Retention, RunFailedErro
 from floxide_amqp.apps.cli.store_stats import in_units
 from floxide_amqp.ports.key_value import IndexRange
 from floxide_amqp.runtime.retention import RUNS_PER_ROUND
-from floxide_amqp.stores import keys
+from floxide_amqp.stores import keys, run_list_keys
 from floxide_amqp.stores.attributes import attribute_index
 from floxide_amqp.stores.statistics import LISTS, Amount, survey
 
@@ -177,7 +177,7 @@ async def measure_growth(kind: str, runs: int) -> Growth:
     )  # fmt: skip
 
 
-def application(store: OwnStore, **settings: Any) -> Floxide:
+def application(store: Located, **settings: Any) -> Floxide:
     return Floxide(store=store.location, workflows=STORED_WORKFLOWS, **settings)
 
 
@@ -318,7 +318,7 @@ async def check_is_empty(store: OwnStore, runs: int) -> None:
     check(left, {"tombstones": runs})
     async with application(store).orchestrator(with_worker=False) as client:
         session = client.services.session
-        lists = {*LISTS, keys.runs_of_workflow("Parcels"), keys.messages("default")}
+        lists = {*LISTS, run_list_keys.runs_of_workflow("Parcels"), keys.messages("default")}
         lists |= {attribute_index("tenant", tenant(number)) for number in range(TENANTS)}
         for index in sorted(lists - {keys.TOMBSTONES, keys.WORKERS}):
             check([index, *await session.scan(IndexRange(index, limit=1))], [index])

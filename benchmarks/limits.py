@@ -8,19 +8,16 @@ thing that the body does.
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
-import subprocess
-import sys
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.cancelling import launched_folder, until
+from benchmarks.apart import NAMESPACE_VARIABLE, Servers, worker_processes
+from benchmarks.cancelling import launched_folder
 from benchmarks.own_stores import own_store
 from benchmarks.report import table
 from floxide_amqp import Concurrency, Floxide, NextAll, RateLimit, Workflow, gather, node
@@ -28,7 +25,6 @@ from floxide_amqp.testing.services import launch_rabbitmq, new_namespace
 
 WORKERS = 3
 CONCURRENCY = 100
-NAMESPACE_VARIABLE = "FLOXIDE_BENCH_NAMESPACE"
 COUNTER_VARIABLE = "FLOXIDE_BENCH_COUNTER"
 
 AT_ONCE = 5
@@ -192,7 +188,11 @@ async def _measure(folder: Path, broker: str, store: str, seconds: float) -> See
     holds, sends = round(AT_ONCE / WORK_SECONDS * seconds), round(STARTS_PER_SECOND * seconds)
     server = await asyncio.start_unix_server(seen.answer, place, backlog=1000)
     client_app = Floxide(broker, store=store, namespace=namespace, workflows=[Holding, Sending])
-    async with server, client_app.orchestrator() as client, _workers(folder, broker, store, namespace, place):
+    workers = worker_processes(
+        "benchmarks.limits:app", folder, Servers(broker=broker, store=store, namespace=namespace), number=WORKERS,
+        concurrency=CONCURRENCY, environment={COUNTER_VARIABLE: place},
+    )  # fmt: skip
+    async with server, client_app.orchestrator() as client, workers:
         runs = [await client.start(flow, share // RUNS) for _ in range(RUNS) for flow, share in (
             (Holding, holds), (Sending, sends)
         )]  # fmt: skip
@@ -201,39 +201,6 @@ async def _measure(folder: Path, broker: str, store: str, seconds: float) -> See
     if sum(done) != sum(expected) or seen.held < expected[0] or len(seen.starts) < expected[1]:
         raise RuntimeError(f"{done} came of {expected}, and {seen.held} and {len(seen.starts)} bodies were counted")
     return seen
-
-
-@asynccontextmanager
-async def _workers(folder: Path, broker: str, store: str, namespace: str, counter: str) -> AsyncGenerator[None]:
-    """Worker processes, up and consuming while the block is open."""
-    command = [
-        sys.executable, "-m", "floxide_amqp.apps.cli", "worker", "benchmarks.limits:app", "--broker", broker,
-        "--store", store, "--concurrency", str(CONCURRENCY), "--log-format", "json",
-    ]  # fmt: skip
-    environment = os.environ | {NAMESPACE_VARIABLE: namespace, COUNTER_VARIABLE: counter}
-    processes: list[subprocess.Popen[bytes]] = []
-    logs = [folder / f"worker-{number}.log" for number in range(WORKERS)]
-    try:
-        for path in logs:
-            with path.open("w") as log:
-                here = Path(__file__).parents[1]
-                processes.append(subprocess.Popen(command, env=environment, cwd=here, stderr=log))  # noqa: ASYNC220 - returns at once
-        for path in logs:
-            await until(functools.partial(_has_started, path))
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                await asyncio.to_thread(process.wait, 30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _has_started(log: Path) -> bool:
-    return '"worker.started"' in log.read_text(encoding="utf-8")
 
 
 def limits_table(results: Sequence[Held]) -> str:

@@ -28,6 +28,17 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 
 """
 
 
+class Located(Protocol):
+    """A store, and where it is.
+
+    Attributes:
+        location: Where it is, for `Floxide`.
+    """
+
+    @property
+    def location(self) -> StoreLocation: ...
+
+
 class OwnStore(Protocol):
     """A store that nobody else uses.
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.apart import Servers, worker_processes
 from benchmarks.workflows import CONCURRENCY, WORKFLOWS
 from floxide_amqp import Floxide, Interceptor, Limits, Orchestrator
 from floxide_amqp.testing.services import RabbitMQ, launch_rabbitmq, new_namespace
-
-WORKER_START_SECONDS = 30.0
 
 
 @dataclass
@@ -53,36 +48,12 @@ class Place:
             namespace = new_namespace("bench")
             app = Floxide(self.broker.url, store=store, namespace=namespace, workflows=WORKFLOWS, limits=limits)
             orchestrator = await stack.enter_async_context(app.orchestrator())
-            await stack.enter_async_context(_worker_process(folder, self.broker.url, str(store), namespace))
+            servers = Servers(broker=self.broker.url, store=str(store), namespace=namespace)
+            worker = worker_processes(
+                "benchmarks.workflows:app", folder, servers, number=1, concurrency=self.concurrency
+            )
+            await stack.enter_async_context(worker)
             yield orchestrator
-
-
-@asynccontextmanager
-async def _worker_process(folder: Path, broker: str, store: str, namespace: str) -> AsyncGenerator[None]:
-    """One worker process, up and consuming while the block is open; its log is in `folder`."""
-    place = {"FLOXIDE_BENCH_BROKER": broker, "FLOXIDE_BENCH_STORE": store, "FLOXIDE_BENCH_NAMESPACE": namespace}
-    log = folder / "worker.log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-            [sys.executable, "-m", "floxide_amqp.apps.cli", "worker", "benchmarks.worker:app", "--log-format", "json"],
-            env=os.environ | place,
-            cwd=Path(__file__).parents[1],
-            stderr=stderr,
-        )
-    try:
-        until = time.monotonic() + WORKER_START_SECONDS
-        while '"worker.started"' not in log.read_text():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"the benchmark's worker did not start:\n{log.read_text()}")
-            await asyncio.sleep(0.02)
-        yield
-    finally:
-        process.terminate()
-        try:
-            await asyncio.to_thread(process.wait, 20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @asynccontextmanager

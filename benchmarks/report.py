@@ -68,10 +68,14 @@ def write(name: str, machine: dict[str, object], rows: Sequence[dict[str, object
     (RESULTS / f"{file}.json").write_text(
         json.dumps({"machine": machine, "results": rows}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    facts = "\n".join(f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in machine.items() if value)
     path = RESULTS / f"{file}.md"
-    path.write_text(f"# {name.capitalize()}\n\n{facts}\n\n{text}\n", encoding="utf-8")
+    path.write_text(f"# {name.capitalize()}\n\n{fact_lines(machine)}\n\n{text}\n", encoding="utf-8")
     return path
+
+
+def fact_lines(machine: dict[str, object]) -> str:
+    """Return what it was measured on, as a list."""
+    return "\n".join(f"- {key.replace('_', ' ')}: {_shown(value)}" for key, value in machine.items() if value)
 
 
 def _shown(value: object) -> str:

@@ -85,8 +85,11 @@ class Book(Context):
 
 @dataclass(frozen=True, slots=True)
 class Pages:
+    """So many pages with so many events each, and then so many with one event."""
+
     left: int
     events_each: int
+    singles: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,9 @@ async def note(ctx: WorkflowCtx[Book], pages: Pages) -> Next[Pages | Full]:
     first = len(ctx.state.events)
     for number in range(first, first + pages.events_each):
         ctx.state.events.append(event(number))
-    more = Pages(pages.left - 1, pages.events_each)
+    if pages.left == 1 and pages.singles:
+        return Next(Pages(pages.singles, 1))
+    more = Pages(pages.left - 1, pages.events_each, pages.singles)
     return Next(more if more.left else Full(first + pages.events_each))
 
 

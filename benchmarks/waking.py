@@ -7,12 +7,14 @@ moment at which the first signal is sent, or the timers are due, until every run
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from benchmarks.apart import NAMESPACE_VARIABLE, Servers
 from benchmarks.own_stores import OwnStore, own_store
 from benchmarks.progress import phase
 from benchmarks.report import table
@@ -68,6 +70,13 @@ class Sleeping(Workflow[datetime, datetime]):
     start = sleep
 
 
+app = Floxide(workflows=[Waiting, Sleeping], namespace=os.environ.get(NAMESPACE_VARIABLE, "bench"))
+"""What worker processes serve; broker and store are told on their command lines."""
+
+PATIENT = Timeouts(result_backstop=60.0)
+"""Clients rely on events, or 10,000 of them would look at the store every other second."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waking:
     """What was measured in one store.
@@ -107,10 +116,17 @@ async def measure_waking(kind: str, runs: int) -> list[Waking]:
 
 
 def application(store: OwnStore) -> Floxide:
-    """Return the application; clients rely on events, or 10,000 of them would look at the store every other second."""
+    """Return the application with its worker in this process."""
     return Floxide(
-        store=store.location, workflows=[Waiting, Sleeping], limits=Limits(concurrency=CONCURRENCY),
-        timeouts=Timeouts(result_backstop=60.0),
+        store=store.location, workflows=[Waiting, Sleeping], limits=Limits(concurrency=CONCURRENCY), timeouts=PATIENT
+    )
+
+
+def application_apart(servers: Servers) -> Floxide:
+    """Return the application of a client whose workers are processes of their own."""
+    return Floxide(
+        servers.broker, store=servers.store, namespace=servers.namespace, workflows=[Waiting, Sleeping],
+        timeouts=PATIENT,
     )  # fmt: skip
 
 
@@ -170,7 +186,7 @@ async def until_held(client: Orchestrator, workflow: str, runs: int, due: dateti
     while True:
         if due is not None and datetime.now(UTC) > due:
             raise RuntimeError(f"{runs:,} runs cannot be held here before they are due: give fewer with --runs")
-        waiting, cursor = 0, ""
+        waiting, cursor, began = 0, "", time.monotonic()
         while True:
             page = await client.list_runs(status=RunStatus.WAITING, workflow=workflow, limit=1_000, cursor=cursor)
             waiting, cursor = waiting + len(page.runs), page.next_cursor
@@ -178,7 +194,7 @@ async def until_held(client: Orchestrator, workflow: str, runs: int, due: dateti
                 break
         if waiting == runs:
             return
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(max(0.5, time.monotonic() - began))
 
 
 async def until_ended(handles: Sequence[RunHandle[T]], name: str, expected: Sequence[T]) -> tuple[float, float]:

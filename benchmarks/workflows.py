@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.apart import NAMESPACE_VARIABLE
 from floxide_amqp import (
     Context,
     EventLog,
     Floxide,
     Interceptor,
-    Limits,
     Next,
     NextAll,
     StepCall,
@@ -127,13 +127,5 @@ class StepClock(Interceptor):
 
 WORKFLOWS = (Chain3, Chain10, FanOut, EventChain)
 
-
-def worker_app() -> Floxide:
-    """The application of the benchmark's worker process, where its parent put it."""
-    return Floxide(
-        os.environ["FLOXIDE_BENCH_BROKER"],
-        store=os.environ["FLOXIDE_BENCH_STORE"],
-        namespace=os.environ["FLOXIDE_BENCH_NAMESPACE"],
-        workflows=WORKFLOWS,
-        limits=Limits(concurrency=CONCURRENCY),
-    )
+app = Floxide(workflows=WORKFLOWS, namespace=os.environ.get(NAMESPACE_VARIABLE, "bench"))
+"""What worker processes serve; broker and store are told on their command lines."""

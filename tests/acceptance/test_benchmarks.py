@@ -118,3 +118,11 @@ def test_a_graph_of_tasks_runs_each_once_and_in_order_on_rabbitmq(tmp_path: Path
     generated, mine = measure_as_data("traces", str(tmp_path / "mine.json"), "--store", "redis", "--workers", "1")
     assert (generated["name"], generated["tasks"], generated["ended"]) == ("generated of 60", 60, 60)
     assert (mine["name"], mine["tasks"], mine["ended"]) == ("mine", 20, 20)
+
+
+def test_a_contest_checks_its_outputs_and_prints_limits_and_syncs() -> None:
+    printed = measure("peers")
+    assert "| floxide_amqp, SQLite † |" in printed
+    assert "| relay, messages            |" in printed
+    assert "flushes of the disk, whole machine" in printed
+    assert "Did not finish" not in printed
