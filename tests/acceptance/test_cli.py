@@ -408,7 +408,7 @@ def test_a_run_is_started_listed_shown_and_told_from_another(stored: Floxide) ->
     assert listed["runs"][0]["run_id"] == "d2"  # the worker that ran it may have taken up the other one as well
     assert json.loads(stored("status", "shop:app", "d2", "--json").out)["result"] == 2
     table = stored("list", "shop:app", "--limit", "1").out
-    assert "There are more: --cursor" in table
+    assert "There may be more: --cursor" in table
     items = json.loads(stored("items", "shop:app", "d2", "--json").out)
     assert [item["node"] for item in items] == ["spread", "double", "double", "total"]
     assert "double" in stored("items", "shop:app", "d2").out

@@ -173,7 +173,10 @@ def test_the_image_is_built_from_files_that_exist_and_are_let_in() -> None:
 
 
 def test_the_image_knows_the_build_arguments_of_the_compose_file() -> None:
-    assert OURS["worker"]["build"]["args"].keys() == {what for word, what in INSTRUCTIONS if word == "ARG"}
+    arguments = dict(what.partition("=")[::2] for word, what in INSTRUCTIONS if word == "ARG")
+    assert OURS["worker"]["build"]["args"].keys() == arguments.keys()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"http"} <= set(arguments["EXTRAS"].split(",")) <= extras.keys()  # its workers serve /livez
 
 
 def test_the_entry_point_of_the_image_is_a_command_of_the_package() -> None:

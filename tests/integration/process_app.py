@@ -112,6 +112,14 @@ def wrong(how: str) -> int:
             ctypes.string_at(0)
         case "stop":
             raise StopIteration
+        case "stdout":
+            sys.stdout = None  # type: ignore[assignment]
+        case "closed stderr":
+            sys.stderr.close()
+        case "descriptors":
+            os.closerange(3, 4096)  # as daemons do, and libraries before they start something
+        case "log":
+            log.warning("a line that a filter of the worker stumbles over")
         case "mismatch":
             return "text"  # type: ignore[return-value]
         case _:

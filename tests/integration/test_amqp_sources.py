@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
+import pamqp.header
 import pytest
 import pytest_asyncio
 
-from floxide_amqp import Orchestrator, RunStatus
+from floxide_amqp import Orchestrator, RunStatus, SourceMessage
 from floxide_amqp.drivers.amqp.message_source import AmqpMessageReader, AmqpMessageSource
 from floxide_amqp.drivers.amqp.source_topology import SourceBinding, SourceTopology
+from floxide_amqp.drivers.amqp.topology import Names
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.ports.work_queue import Message
 from floxide_amqp.testing.proxy import TcpProxy
 from tests.integration.dead_letter_app import SWIFT
 from tests.integration.source_app import application
@@ -87,6 +91,56 @@ async def test_a_queue_is_read_with_all_that_its_messages_say(
         await delivery.acknowledge()
         await delivery.acknowledge()
     assert await waiting(channel, queue) == 0
+
+
+@pytest.fixture
+def latin(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What AAAA is on the wire, in a property of a message that this process publishes: not UTF-8."""
+    marshal, latin = pamqp.header.ContentHeader.marshal, "Bär".encode("latin-1") + b"!"
+    monkeypatch.setattr(pamqp.header.ContentHeader, "marshal", lambda self: marshal(self).replace(b"AAAA", latin))
+    return latin
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+async def test_a_message_whose_properties_cannot_be_decoded_does_not_stop_its_queue(
+    rabbitmq_url: str, namespace: str, channel: Any, latin: bytes, kind: str
+) -> None:
+    queue = f"{namespace}.numbers"
+    await declare(channel, queue, kind)
+    await send(channel, queue, [1])
+    odd = aio_pika.Message(b'{"number": 2}', message_id="AAAA", headers={"AAAA": 1})
+    await channel.default_exchange.publish(odd, routing_key=queue)
+    await send(channel, queue, [3])
+    async with reading(rabbitmq_url, SourceTopology(queue=queue)) as reader:
+        found: dict[int, SourceMessage] = {}
+        while len(found) < 3:
+            for delivery in await reader.receive(10):
+                found[json.loads(delivery.message.body)["number"]] = delivery.message
+                await delivery.acknowledge()
+    assert set(found) == {1, 2, 3}
+    assert (found[2].message_id, found[2].headers["undecodable.message_id"]) == ("", latin)
+    assert found[2].headers["B\\xe4r!"] == 1
+
+
+@pytest.mark.usefixtures("latin")
+async def test_a_message_whose_properties_cannot_be_decoded_does_not_stop_a_worker(
+    rabbitmq_url: str, namespace: str, channel: Any
+) -> None:
+    """One that somebody put into a task queue; the worker's other task queues are on the same connection."""
+    bodies = {b"%d" % number for number in range(20)}
+    async with (
+        AmqpWorkQueue(rabbitmq_url, namespace=namespace, settings=SWIFT) as queue,
+        queue.consume(["a", "b"], prefetch=8) as consumer,
+    ):
+        odd = aio_pika.Message(b"odd", message_id="AAAA", headers={"AAAA": 1})
+        await channel.default_exchange.publish(odd, routing_key=Names(namespace).work_queue("a"))
+        await queue.publish([Message(queue="b", body=body) for body in bodies])
+        found: set[bytes] = set()
+        while len(found) < 21:
+            delivery = await consumer.receive()
+            found.add(delivery.body)
+            await delivery.acknowledge()
+    assert found == bodies | {b"odd"}
 
 
 async def test_what_was_not_settled_goes_back(rabbitmq_url: str, namespace: str, channel: Any) -> None:

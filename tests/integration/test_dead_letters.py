@@ -15,7 +15,7 @@ import aio_pika.exceptions
 import pytest
 
 from floxide_amqp import DeadLetterKind, Floxide, Orchestrator, RunFailedError
-from floxide_amqp.core.records import Probe
+from floxide_amqp.core.message_records import Probe
 from floxide_amqp.drivers.amqp.dead_letters import AmqpDeadLetterQueue
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
 from floxide_amqp.ports.dead_letters import DeadDelivery, DeadLetterReader

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -113,6 +114,7 @@ async def test_transitions_and_errors_cross_the_border(tmp_path: Path) -> None:
 ENDS = {
     "os._exit": r"NodeProcessDiedError: Process \d+, in which node 'wrong' ran, died: it exited with code 5",
     "segfault": r"died: killed by SIGSEGV",
+    "descriptors": r"died: its end of the socket was closed",
     "exit": r"NodeInterruptedError: Node 'wrong' raised SystemExit",
     "stop": r"RuntimeError: node 'wrong' raised StopIteration",
     "mismatch": r"PayloadMismatchError: Node 'wrong' returned a wrong value: it must be int",
@@ -125,8 +127,22 @@ async def test_whatever_becomes_of_a_body_fails_its_attempt_alone() -> None:
             handle = await orchestrator.start(Wrong, how)
             with pytest.raises(RunFailedError, match=message):
                 await handle.result(60)
-        assert await (await orchestrator.start(Wrong, "")).result(60) == 0
-        assert orchestrator.services.processes.died == 2
+        for how in ("", "stdout", "closed stderr", ""):
+            assert await (await orchestrator.start(Wrong, how)).result(60) == 0
+        assert orchestrator.services.processes.died == 3
+
+
+async def test_a_line_that_a_filter_of_the_worker_stumbles_over_is_lost_and_the_body_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(record: logging.LogRecord) -> bool:
+        raise ValueError(record.name)
+
+    monkeypatch.setattr(logging.getLogger("process_app"), "filters", [stumble])
+    async with opened() as orchestrator:
+        assert await (await orchestrator.start(Wrong, "log")).result(60) == 0
+
+    assert any("process.log_refused" in each.getMessage() for each in caplog.records)
 
 
 async def test_a_process_that_dies_counts_as_a_failed_attempt() -> None:

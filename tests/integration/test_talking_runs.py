@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from floxide_amqp import Floxide, Orchestrator, RunStatus, Start
+from floxide_amqp import Floxide, Orchestrator, RunNotFoundError, RunStatus, Start
 from tests.integration.talking_app import CHILDREN, GO, Calling, Listening, Telling, application
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +72,16 @@ async def until_waiting(client: Orchestrator, workflow: str, runs: int) -> None:
             await asyncio.sleep(0.1)
 
 
+async def until_there(client: Orchestrator, run_id: str) -> None:
+    """Return once a child that was called has been started."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(RunNotFoundError):
+                await client.status(run_id)
+                return
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.timeout(300)
 async def test_a_thousand_held_runs_get_their_signals_though_a_worker_is_killed_meanwhile(place: Place) -> None:
     runs = 1_000
@@ -97,6 +107,7 @@ async def test_children_are_started_signalled_and_cancelled_though_a_worker_is_k
         place.workers[0].kill()
         for parent in telling:  # each of its steps told a child which it had only just called
             for child in await parent.result(PATIENCE):
+                await until_there(client, child)  # the worker that was to start it may be the one that was killed
                 assert await client.handle(Listening, child).result(PATIENCE) == 7
         await until_waiting(client, "Listening", parents * CHILDREN)
         *answered, given_up = calling

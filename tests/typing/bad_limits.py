@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shop import *
 
-from floxide_amqp import Concurrency, Orchestrator, RateLimit, node
+from floxide_amqp import Concurrency, Orchestrator, RateLimit, Workflow, node
 
 Concurrency("account")  # expect: a limit without a number
 Concurrency("account", 5)  # expect: a number without its name
@@ -29,6 +29,14 @@ async def hurry(order: Order) -> Order:
 @node(concurrency=5)  # expect: a number in place of a limit
 async def settle(order: Order) -> Order:
     return order
+
+
+class Closing(Workflow[Order, Order], concurrency=5):  # expect: a number in place of a limit of runs
+    start = hurry
+
+
+class Opening(Workflow[Order, Order], concurrency=RateLimit("a", 1, per=1)):  # expect: another limit of runs
+    start = hurry
 
 
 async def steer(orchestrator: Orchestrator) -> None:

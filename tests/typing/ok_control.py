@@ -22,7 +22,7 @@ from floxide_amqp import (
     WorkflowCtx,
     node,
 )
-from floxide_amqp.core.node import FunctionNode
+from floxide_amqp.core.function_node import FunctionNode
 
 
 @node

@@ -8,7 +8,18 @@ from typing import assert_type
 
 from shop import *
 
-from floxide_amqp import Concurrency, LimitInfo, Orchestrator, Priority, RateInfo, RateLimit, RunHandle, Workflow, node
+from floxide_amqp import (
+    Concurrency,
+    GraphBuilder,
+    LimitInfo,
+    Orchestrator,
+    Priority,
+    RateInfo,
+    RateLimit,
+    RunHandle,
+    Workflow,
+    node,
+)
 
 PER_CUSTOMER = Concurrency("customer", limit=5, key=lambda order: order.id)
 
@@ -31,6 +42,20 @@ async def hurry(order: Order) -> Order:
 class Charging(Workflow[Order, str], priorities=True):
     start = settle
     edges = (settle >> tell,)
+
+
+class Closing(Workflow[Order, str], concurrency=Concurrency("branch", limit=2, key=lambda order: order.id)):
+    start = settle
+    edges = (settle >> tell,)
+
+
+@node
+async def name(order: Order) -> str:
+    return order.id
+
+
+assert_type(Closing.graph.options.concurrency, Concurrency | None)
+GraphBuilder(name, output=str, name="Naming", concurrency=PER_CUSTOMER)
 
 
 async def steer(orchestrator: Orchestrator) -> None:

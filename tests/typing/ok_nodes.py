@@ -8,7 +8,7 @@ from typing import Any, Never, assert_type
 from shop import *
 
 from floxide_amqp import Context, NoContext, RetryPolicy, SplitNode, Transition, WorkflowCtx, with_retry
-from floxide_amqp.core.node import FunctionNode
+from floxide_amqp.core.function_node import FunctionNode
 
 assert_type(charge, FunctionNode[OrderContext, Order, Receipt, Coroutine[Any, Any, Receipt]])
 assert_type(

@@ -6,7 +6,7 @@ from typing import assert_type
 
 from shop import *
 
-from floxide_amqp import GraphBuilder, NoContext, Orchestrator, RunHandle, Workflow, gather
+from floxide_amqp import GraphBuilder, NoContext, Orchestrator, RunHandle, Workflow, WorkflowCtx, gather, node
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.workflow import WorkflowDefinition
 
@@ -42,3 +42,16 @@ async def running(orchestrator: Orchestrator, order: Order) -> None:
     assert_type(handle, RunHandle[str])
     assert_type(await handle.result(timeout=60), str)
     assert_type(await orchestrator.start(Counting, "four"), RunHandle[int])
+
+
+@node
+async def whatever_the_context_is(ctx: WorkflowCtx, text: str) -> str:
+    return f"{ctx.run_id}: {text}"
+
+
+class WithContext(Workflow[str, str, OrderContext]):
+    start = whatever_the_context_is
+
+
+class WithoutContext(Workflow[str, str]):
+    start = whatever_the_context_is

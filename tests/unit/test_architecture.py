@@ -66,6 +66,7 @@ EXEMPT: Mapping[tuple[str, str], str] = {
     (f"{PACKAGE}.ports.clock", "time"): "SystemClock is the port's one obvious implementation",
     (f"{PACKAGE}.core.fast_dataclasses", "exec"): "makes a method of a record's fields, as the standard library does",
     (f"{PACKAGE}.core.workflow_ctx", "asyncio"): "races a node's own awaitable against its cancellation; no IO",
+    (f"{PACKAGE}.core.fake_powers", "asyncio"): "an event cancels a test's node; its sleeps pass at once",
 }
 """(module, what it touches) → why that is right. An entry that nothing needs any more fails the test."""
 
