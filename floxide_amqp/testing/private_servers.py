@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from floxide_amqp.exceptions import ConfigurationError
+from floxide_amqp.testing.server import UsableInBlock
 from floxide_amqp.testing.server_processes import ServerProcess, wait_until_ready
 
 
-class PrivateServer(ABC):
+class PrivateServer(UsableInBlock):
     """A server of one's own, from the programs installed on this machine. All methods block.
 
     Args:
@@ -33,17 +33,6 @@ class PrivateServer(ABC):
     def __init__(self, *, lives_with: int | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=f"floxide-{self.product.lower()}-"))
         self._process = ServerProcess(self._folder, lives_with=lives_with)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     @property
     @abstractmethod

@@ -11,12 +11,11 @@ import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing.redis_servers import PrivateRedis
+from floxide_amqp.testing.server import UsableInBlock
 
 URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_CLUSTER_URL"
 """Names a running cluster to use instead of launching one, ``redis+cluster://…``."""
@@ -33,7 +32,7 @@ cluster-node-timeout 2000
 """
 
 
-class RedisCluster:
+class RedisCluster(UsableInBlock):
     """Private servers formed into a cluster without replicas; all methods block.
 
     Args:
@@ -48,20 +47,6 @@ class RedisCluster:
     def __init__(self, size: int = NODES, *, lives_with: int | None = None, configuration: str = "") -> None:
         lines = f"{_CONFIGURATION}{configuration}"
         self.nodes: Final = tuple(PrivateRedis(lives_with=lives_with, configuration=lines) for _ in range(size))
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        with ExitStack() as stack:
-            stack.callback(self.close)
-            self.start()
-            stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     @property
     def url(self) -> str:

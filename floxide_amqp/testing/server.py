@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Protocol, Self
 
 
 class Server(Protocol):
@@ -49,3 +52,29 @@ class Server(Protocol):
     def close(self) -> None:
         """End it for good and remove what it left."""
         ...
+
+
+class UsableInBlock(ABC):
+    """What runs while a ``with`` block is open, and leaves nothing behind where it does not even start."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it and wait until one can log in; does nothing if it runs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it for good and remove what it left."""
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        with ExitStack() as stack:
+            stack.callback(self.close)
+            self.start()
+            stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.close()

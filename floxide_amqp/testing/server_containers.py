@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from floxide_amqp.exceptions import ConfigurationError
 from floxide_amqp.testing import container_keeper
 from floxide_amqp.testing.amqp_handshake import free_ports
 from floxide_amqp.testing.container_keeper import engine_client
+from floxide_amqp.testing.server import UsableInBlock
 from floxide_amqp.testing.server_processes import wait_until_ready
 
 OWNER_LABEL = "floxide_amqp.owner"
 """The label of a container with the id of the process that asked for it."""
 
 
-class ContainedServer(ABC):
+class ContainedServer(UsableInBlock):
     """A server in a container of the engine that testcontainers finds.
 
     Who asked for it may be killed, and it is removed still. (Not left to testcontainers, whose containers end with the
@@ -62,17 +62,6 @@ class ContainedServer(ABC):
         self._keeper: subprocess.Popen[bytes] | None = None
         self._is_started = False
         self._is_paused = False
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     @property
     @abstractmethod

@@ -61,5 +61,5 @@ class _Message:
         await self._delivery.acknowledge()
 
     async def reject(self) -> None:
-        """Have its queue give it up."""
-        raise NotImplementedError
+        """Have its queue give it up: a simulated one has no dead-letter exchange, so it is gone."""
+        await self._delivery.acknowledge()
