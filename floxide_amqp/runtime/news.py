@@ -6,14 +6,18 @@ step.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.control import ControlBus
 from floxide_amqp.runtime.messages import ControlKind, ControlMessage, RunNews, encode_control, encode_event
 from floxide_amqp.stores.session import MAX_GROUP, Grouper
+
+_log = get_logger("floxide_amqp.news")
 
 AboutT = TypeVar("AboutT")
 
@@ -34,9 +38,13 @@ class News:
         """Tell those who listen to a routing key that a run has ended; returns when it is on its way."""
         await self._ended.tell((key, status), (run_id,))
 
-    async def tell_started(self, workflow: str, version: str, runs: Sequence[RunId]) -> None:
-        """Tell every worker that runs of a workflow have begun; returns when it is on its way."""
-        await self._started.tell((workflow, version), runs)
+    def tell_started(self, workflow: str, version: str, runs: Sequence[RunId]) -> asyncio.Future[None]:
+        """Tell every worker that runs of a workflow have begun.
+
+        Returns:
+            What is done once that is on its way. Nobody need wait for it: what comes next, their messages, is no hint.
+        """
+        return self._started.tell((workflow, version), runs)
 
     async def _announce(self, about: tuple[str, RunStatus], runs: tuple[RunId, ...]) -> None:
         key, status = about
@@ -45,7 +53,10 @@ class News:
     async def _broadcast(self, about: tuple[str, str], runs: tuple[RunId, ...]) -> None:
         workflow, version = about
         message = ControlMessage(kind=ControlKind.START, runs=runs, workflow=workflow, version=version)
-        await self._bus.broadcast(encode_control(message))
+        try:
+            await self._bus.broadcast(encode_control(message))
+        except Exception as error:  # noqa: BLE001 - nobody need wait for it, so nobody else would hear of a defect
+            _log.warning("control.start_untold", workflow=workflow, version=version, runs=len(runs), error=repr(error))
 
 
 class _Together(Generic[AboutT]):
@@ -55,8 +66,8 @@ class _Together(Generic[AboutT]):
         self._send = send
         self._told: Grouper[tuple[AboutT, Sequence[RunId]], None] = Grouper(self._send_group)
 
-    async def tell(self, about: AboutT, runs: Sequence[RunId]) -> None:
-        await self._told.submit((about, runs))
+    def tell(self, about: AboutT, runs: Sequence[RunId]) -> asyncio.Future[None]:
+        return self._told.submit((about, runs))
 
     async def _send_group(self, told: list[tuple[AboutT, Sequence[RunId]]]) -> list[Exception | None]:
         together: dict[AboutT, list[RunId]] = {}

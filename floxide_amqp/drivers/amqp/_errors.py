@@ -55,12 +55,6 @@ def is_foreign(error: BaseException) -> bool:
     return isinstance(error, FOREIGN_EXCEPTIONS) or type(error) is Exception
 
 
-def is_unrequested_cancellation() -> bool:
-    """Whether the CancelledError just caught was made by aiormq: nobody asked the current task to end."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() == 0
-
-
 def translate(error: BaseException, *, url: str, operation: str) -> BrokerError:
     """Return this package's error for a foreign one, for a `raise … from error`."""
     reason = describe(error)

@@ -207,9 +207,9 @@ class Link:
 
     async def _serve(self, session: Session) -> None:
         """Let others use a session until it is lost."""
-        watchers: list[asyncio.Task[None]] = []
+        probing: asyncio.Task[None] | None = None
         try:
-            watchers.append(asyncio.create_task(session.watch_blocked(self._on_blocked_change)))
+            session.watch_blocked(self._on_blocked_change)
             if self._prepare is not None:
                 await self._prepare(session)
             self._failure = None
@@ -217,15 +217,15 @@ class Link:
             self._session = session
             self._become(ConnectionState.BLOCKED if session.is_blocked else ConnectionState.READY)
             _logger.info("broker.connected", role=self._role, url=session.url, generation=session.generation)
-            watchers.append(asyncio.create_task(self._probe(session)))
+            probing = asyncio.create_task(self._probe(session))
             reason = await asyncio.shield(session.lost)
             _logger.warning("broker.connection_lost", role=self._role, generation=session.generation, reason=reason)
         finally:
             self._session = None
             self._answered_at = session.answered_at
             self._changed_now()
-            for watcher in watchers:
-                watcher.cancel()
+            if probing is not None:
+                probing.cancel()
             self._farewell = asyncio.create_task(session.close())
             await asyncio.shield(self._farewell)
 

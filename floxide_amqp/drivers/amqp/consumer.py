@@ -64,7 +64,6 @@ class AmqpConsumer:
         self.subscribed = subscribed
         self.shares = shares_of(prefetch, tuple(dict.fromkeys(queues)))
         self.is_stopped = False
-        self.close_deadline = settings.close_deadline
         self.unanswered: Counter[str] = Counter()
         self._failing: dict[str, tuple[float, str]] = {}
         self._replaces_dead_queues = settings.replaces_dead_queues
@@ -127,7 +126,7 @@ class AmqpConsumer:
             await self._lane.unsubscribe()
 
     async def aclose(self) -> None:
-        """Stop, write the settlements handed over so far, and close the channel."""
+        """Stop, and close the channel."""
         await self.stop()
         await self._keeper.aclose()
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, Protocol
 from uuid import uuid4
 
 import aiormq
-import aiormq.abc
 from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_internal
+from floxide_amqp.drivers.amqp.channel_wire import Arrival
 from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, when_closed
-from floxide_amqp.drivers.amqp.settlements import Settlements
 from floxide_amqp.drivers.amqp.topology import (
     Names,
     count_messages,
@@ -55,11 +55,6 @@ class LaneOwner(Protocol):
         ...
 
     @property
-    def close_deadline(self) -> float:
-        """Seconds for writing the settlements that wait at the end."""
-        ...
-
-    @property
     def unanswered(self) -> Counter[str]:
         """How often in a row a task queue did not answer a consumer."""
         ...
@@ -91,12 +86,12 @@ class AmqpDelivery:
 
     __slots__ = ("body", "lane", "queue", "redelivered", "tag")
 
-    def __init__(self, lane: ConsumerLane, tag: int, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
+    def __init__(self, lane: ConsumerLane, queue: str, arrival: Arrival) -> None:
         self.lane = lane
-        self.tag = tag
+        self.tag = arrival.tag
         self.queue = queue
-        self.body = message.body
-        self.redelivered = bool(message.redelivered)
+        self.body = arrival.body
+        self.redelivered = arrival.redelivered
 
     async def acknowledge(self) -> None:
         """Take it off the queue; a stale delivery is forgotten in silence."""
@@ -126,7 +121,7 @@ class ConsumerLane:
         self._counted: set[str] = set()
         self._subscribing = asyncio.Lock()
         self._closing = False
-        self._settlements = Settlements(self._settle, lambda: self.is_alive, generation=session.generation)
+        self._wire = session.wire(channel)
         when_closed(channel, self._on_closed)
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
@@ -185,20 +180,23 @@ class ConsumerLane:
                 await waiting.popleft().release()
 
     def settle(self, tag: int, *, requeue: bool) -> None:
-        """Have a delivery acknowledged or given back, unless that was done before or its generation is over.
+        """Acknowledge a delivery or give it back, unless that was done before or its generation is over.
 
         The broker closes the channel on a tag that is settled twice.
         """
         self.handed_out.discard(tag)
         if self.is_alive and tag in self._unsettled:
             del self._unsettled[tag]
-            self._settlements.add(tag, requeue)
+            if requeue:
+                self._wire.give_back(tag)
+            else:
+                self._wire.acknowledge(tag)
         self._owner.serve()
 
     async def close(self) -> None:
-        """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
+        """Close the channel; what is unsettled is delivered again."""
         self._closing = True
-        await self._settlements.close(within=self._owner.close_deadline)
+        self._wire.stop_writing()
         await self.session.close_channel(self._channel)
         self._end()
 
@@ -219,12 +217,8 @@ class ConsumerLane:
         share = self._owner.shares[queue]
         await self.session.call("Setting the prefetch", self._channel.basic_qos(prefetch_count=share))
         tag = f"{queue[:100]}.{uuid4().hex}"
-
-        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            self._on_message(queue, message)  # never suspends: aiormq cancels callbacks of a lost connection
-
         self._tags[queue] = tag
-        consuming = self._channel.basic_consume(self._names.work_queue(queue), on_message, consumer_tag=tag)
+        consuming = self._wire.consume(self._names.work_queue(queue), tag, partial(self._on_message, queue))
         try:
             await self.session.call(f"Consuming {queue}", consuming)
         except UnansweredCallError:
@@ -236,23 +230,12 @@ class ConsumerLane:
             self._counted.add(queue)
         _logger.info("broker.consumer_started", queue=queue, prefetch=share, generation=self.session.generation)
 
-    def _on_message(self, queue: str, message: aiormq.abc.DeliveredMessage) -> None:
-        if message.delivery_tag is None:
-            return
-        delivery = AmqpDelivery(self, message.delivery_tag, queue, message)
-        self._unsettled[message.delivery_tag] = queue
-        del self._silent[queue]
-        if self._owner.is_stopped:
-            self.settle(message.delivery_tag, requeue=True)
-            return
-        self.buffered[queue].append(delivery)
+    def _on_message(self, queue: str, arrival: Arrival) -> None:
+        self._unsettled[arrival.tag] = queue
+        self._silent.pop(queue, None)
+        # Of a consumer that stops, too: `unsubscribe` gives it back when the broker cannot send it here again.
+        self.buffered[queue].append(AmqpDelivery(self, queue, arrival))
         self._owner.serve()
-
-    async def _settle(self, tag: int, requeue: bool) -> None:
-        if requeue:
-            await self._channel.basic_nack(tag, requeue=True, wait=False)
-        else:
-            await self._channel.basic_ack(tag, wait=False)
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         for queue, tag in tuple(self._tags.items()):
@@ -269,7 +252,6 @@ class ConsumerLane:
     def _end(self) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        self._settlements.look()
         for queue in tuple(self._tags):
             self._forget(queue)
         for waiting in self.buffered.values():

@@ -15,15 +15,14 @@ from typing import Final, Self
 from uuid import uuid4
 
 import aiormq
-import aiormq.abc
 from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_access_refused
+from floxide_amqp.drivers.amqp.channel_wire import ChannelWire
 from floxide_amqp.drivers.amqp.connection import Link
-from floxide_amqp.drivers.amqp.frames import publish
 from floxide_amqp.drivers.amqp.health import RoleHealth, health_of
 from floxide_amqp.drivers.amqp.keeper import Keeper
-from floxide_amqp.drivers.amqp.session import Session, quietly, when_closed
+from floxide_amqp.drivers.amqp.session import Session, when_closed
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
 from floxide_amqp.drivers.amqp.topology import Names, count_messages, ensure_exchange
 from floxide_amqp.drivers.amqp.work_queue import connection_name
@@ -33,11 +32,11 @@ from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
 
-HINT_DEADLINE_SECONDS: Final = 1.0
-"""How long a sender may wait for a hint to be handed to the socket; it is dropped then."""
-
 LONGEST_KEY_BYTES: Final = 255
 """Of a routing key; whoever asks for hints chooses it."""
+
+MOST_UNSENT_BYTES: Final = 8 * 1024 * 1024
+"""Of hints, some ten thousand: a broker that has not read so many gets no more until it has."""
 
 TRANSIENT: Final = 1
 """AMQP delivery mode: not written to disk."""
@@ -56,22 +55,19 @@ class HintLane:
         self._channel = channel
         self._exchange = exchange
         self._routing_key = routing_key
+        self._wire = session.wire(channel)
         when_closed(channel, lambda _: self._end())
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
     async def subscribe(self, buffer: HintBuffer) -> None:
         """Declare the queue, bind it, and have what arrives put into the buffer."""
         channel, call = self._channel, self.session.call
-
-        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            buffer.put(message.body)
-
         await call(f"Declaring queue {self.queue}", channel.queue_declare(self.queue, exclusive=True, auto_delete=True))
         await self._bind()
-        await call(
-            f"Consuming {self.queue}",
-            channel.basic_consume(self.queue, on_message, no_ack=True),
-        )
+        consuming = self._wire.consume(
+            self.queue, uuid4().hex, lambda arrival: buffer.put(arrival.body), no_ack=True
+        )  # fmt: skip
+        await call(f"Consuming {self.queue}", consuming)
 
     async def mend(self) -> None:
         """Give this generation up: a fresh queue on a fresh channel takes its place."""
@@ -88,6 +84,7 @@ class HintLane:
 
     async def close(self) -> None:
         """Close the channel; the queue goes with its last consumer."""
+        self._wire.stop_writing()
         await self.session.close_channel(self._channel)
         self._end()
 
@@ -117,7 +114,7 @@ class AmqpControlBus:
         """
         self._names = Names(namespace)
         self._settings = settings
-        self._channel: aiormq.Channel | None = None
+        self._wire: ChannelWire | None = None
         self._link = Link(
             "control",
             broker_url(url, settings),
@@ -169,7 +166,8 @@ class AmqpControlBus:
 
     async def _prepare(self, session: Session) -> None:
         await self._declare_exchanges(session)
-        self._channel = channel = await session.open_channel()
+        channel = await session.open_channel()
+        self._wire = session.wire(channel)
         when_closed(channel, lambda error: self._on_channel_closed(session, error))
 
     async def _declare_exchanges(self, session: Session) -> None:
@@ -188,21 +186,18 @@ class AmqpControlBus:
             asyncio.get_running_loop().call_later(delay, session.abort, reason)
 
     async def _send(self, exchange: str, routing_key: str, body: bytes) -> None:
-        session, channel = self._link.current, self._channel
-        if session is None or session.is_blocked or channel is None or channel.is_closed:
+        session, wire = self._link.current, self._wire
+        if session is None or session.is_blocked or wire is None or not wire.is_open:
             _logger.warning("broker.hint_dropped", exchange=exchange, reason="not connected")
+            return
+        if session.unsent_bytes > MOST_UNSENT_BYTES:
+            _logger.warning("broker.hint_dropped", exchange=exchange, reason="the broker does not read")
             return
         if len(routing_key.encode()) > LONGEST_KEY_BYTES:
             _logger.warning("broker.hint_dropped", exchange=exchange, reason="its routing key is too long")
             return
-        hint = publish(
-            channel, body, exchange=exchange, routing_key=routing_key, mode=TRANSIENT, message_id=uuid4().hex
-        )
-        task = session.keep(quietly(hint))
-        await asyncio.wait({task}, timeout=HINT_DEADLINE_SECONDS)
-        problem = task.result() if task.done() and not task.cancelled() else TimeoutError()
-        if problem is not None:
-            _logger.warning("broker.hint_dropped", exchange=exchange, reason=describe(problem))
+        wire.publish(body, exchange=exchange, routing_key=routing_key, mode=TRANSIENT)
+        await asyncio.sleep(0)  # until it is handed to the socket, with what others send in this turn of the loop
 
     @asynccontextmanager
     async def _subscribed(

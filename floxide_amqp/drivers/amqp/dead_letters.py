@@ -15,15 +15,15 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 import aiormq
-import aiormq.abc
 from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp.channel_wire import Arrival
 from floxide_amqp.drivers.amqp.connection import Link
 from floxide_amqp.drivers.amqp.consumer import DEAD_AFTER_UNANSWERED
 from floxide_amqp.drivers.amqp.health import RoleHealth, health_of
 from floxide_amqp.drivers.amqp.keeper import Keeper
-from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, quietly, when_closed
+from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, when_closed
 from floxide_amqp.drivers.amqp.settings import DEFAULT_NAMESPACE, DEFAULT_SETTINGS, AmqpSettings, broker_url
 from floxide_amqp.drivers.amqp.topology import Names, count_messages, delete_dead_queue, ensure_dead_letters
 from floxide_amqp.drivers.amqp.work_queue import connection_name
@@ -41,19 +41,19 @@ class AmqpDeadDelivery:
 
     __slots__ = ("_tag", "body", "count", "lane", "queue", "reason")
 
-    def __init__(self, lane: LetterLane, tag: int, message: aiormq.abc.DeliveredMessage) -> None:
+    def __init__(self, lane: LetterLane, arrival: Arrival) -> None:
         self.lane = lane
-        self._tag = tag
-        self.body = message.body
-        self.queue, self.reason, self.count = read_death(message.header.properties.headers)
+        self._tag = arrival.tag
+        self.body = arrival.body
+        self.queue, self.reason, self.count = read_death(arrival.properties().headers)
 
     async def acknowledge(self) -> None:
         """Take it off the queue; a stale delivery is forgotten in silence."""
-        await self.lane.settle(self._tag, requeue=False)
+        self.lane.settle(self._tag, requeue=False)
 
     async def release(self) -> None:
         """Give it back for redelivery; a stale delivery is forgotten in silence."""
-        await self.lane.settle(self._tag, requeue=True)
+        self.lane.settle(self._tag, requeue=True)
 
 
 def read_death(headers: object) -> tuple[str, str, int]:
@@ -91,6 +91,7 @@ class LetterLane:
         self._unsettled: set[int] = set()
         self._tag = ""
         self._closing = False
+        self._wire = session.wire(channel)
         when_closed(channel, self._on_closed)
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
@@ -108,12 +109,8 @@ class LetterLane:
         await ensure_dead_letters(self.session, reader.names)
         await self.session.call("Setting the prefetch", self._channel.basic_qos(prefetch_count=reader.prefetch))
         tag, queue = f"dead.{uuid4().hex}", reader.names.dead_queue
-
-        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            self._on_message(message)  # never suspends: aiormq cancels callbacks of a lost connection
-
         self._tag = tag
-        consuming = self._channel.basic_consume(queue, on_message, consumer_tag=tag)
+        consuming = self._wire.consume(queue, tag, self._on_message)
         try:
             await self.session.call(f"Consuming {queue}", consuming)
         except UnansweredCallError:
@@ -130,28 +127,26 @@ class LetterLane:
             self._tag = ""
             self.disturbed.set()
 
-    async def settle(self, tag: int, *, requeue: bool) -> None:
+    def settle(self, tag: int, *, requeue: bool) -> None:
         """Acknowledge or give back, once; the broker closes the channel on a tag that is settled twice."""
         if not self.is_alive or tag not in self._unsettled:
             return
         self._unsettled.remove(tag)
-        settlement = (
-            self._channel.basic_nack(tag, requeue=True, wait=False)
-            if requeue
-            else self._channel.basic_ack(tag, wait=False)
-        )
-        await asyncio.shield(self.session.keep(quietly(settlement)))
+        if requeue:
+            self._wire.give_back(tag)
+        else:
+            self._wire.acknowledge(tag)
 
     async def close(self) -> None:
         """Close the channel; what is unsettled is delivered again."""
         self._closing = True
+        self._wire.stop_writing()
         await self.session.close_channel(self._channel)
         self._end()
 
-    def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
-        if message.delivery_tag is not None:
-            self._unsettled.add(message.delivery_tag)
-            self._reader.put(AmqpDeadDelivery(self, message.delivery_tag, message))
+    def _on_message(self, arrival: Arrival) -> None:
+        self._unsettled.add(arrival.tag)
+        self._reader.put(AmqpDeadDelivery(self, arrival))
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         if frame.consumer_tag == self._tag:

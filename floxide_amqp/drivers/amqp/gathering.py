@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Final
 
-from floxide_amqp.drivers.amqp.odd_frames import FrameStream
+from floxide_amqp.drivers.amqp.frame_stream import FrameStream
 
 LARGE_BYTES: Final = 64 * 1024
 """What is not worth waiting for more: as much as the event loop's transports send before they ask for patience."""
@@ -63,7 +63,7 @@ class GatheringWriter(asyncio.StreamWriter):
 
 async def connect(
     host: str, port: int, *, context: ssl.SSLContext | None, name: str | None
-) -> tuple[asyncio.StreamReader, GatheringWriter]:
+) -> tuple[FrameStream, GatheringWriter]:
     """Open a connection as `asyncio.open_connection` does, with a writer that gathers, and a reader of whole frames.
 
     Args:

@@ -27,7 +27,6 @@ class AmqpMessageReader:
         """Describe the subscription; nothing happens before `begin`."""
         self.topology = topology
         self.prefetch = prefetch
-        self.close_deadline = settings.close_deadline
         self._link = link
         self._lane: SourceLane | None = None
         self._arrived = asyncio.Event()
@@ -64,7 +63,7 @@ class AmqpMessageReader:
         return found
 
     async def aclose(self) -> None:
-        """Write the settlements handed over so far and close the channel; messages in hand go back."""
+        """Close the channel; messages in hand go back."""
         await self._keeper.aclose()
 
     def arrived(self) -> None:

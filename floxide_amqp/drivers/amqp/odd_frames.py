@@ -14,19 +14,15 @@ can, and is kept in the message's headers as it came.
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from functools import lru_cache
 from typing import Final
 
 from floxide_amqp.core.sources import UNDECODABLE
+from floxide_amqp.drivers.amqp.frames import HEADER, METHOD
 
 MAX_DEPTH: Final = 32
 """Tables and arrays within one another that are decoded; pamqp calls itself for each."""
-
-METHOD: Final = 1
-HEADER: Final = 2
-"""Types of frames; bodies and heartbeats have nothing to be decoded."""
 
 HEAD_BYTES: Final = 7
 LONGEST_TEXT: Final = 255
@@ -74,33 +70,6 @@ Frame = bytes
 
 class _CutOffError(Exception):
     """Something ends before its end."""
-
-
-class FrameStream(asyncio.StreamReader):
-    """A stream of frames for aiormq, each read as a whole and made decodable before the first byte is handed out."""
-
-    def __init__(self) -> None:
-        """Read from nothing yet."""
-        super().__init__()
-        self._whole: Frame = b""
-        self._at = 0
-
-    async def readexactly(self, n: int) -> bytes:
-        """Return the next bytes of a frame; aiormq asks for one, six and then the rest.
-
-        Raises:
-            IncompleteReadError: The stream has ended.
-        """
-        if self._at == len(self._whole):
-            self._whole, self._at = await self._next(), 0
-        start, self._at = self._at, min(self._at + n, len(self._whole))
-        return self._whole[start : self._at]
-
-    async def _next(self) -> Frame:
-        head = await super().readexactly(HEAD_BYTES)
-        if head.startswith(b"AMQP"):  # a broker of another version says so, and hangs up
-            return head
-        return decodable(head + await super().readexactly(int.from_bytes(head[3:], "big") + 1))
 
 
 def decodable(frame: Frame) -> Frame:

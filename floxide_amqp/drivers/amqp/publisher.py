@@ -1,9 +1,10 @@
 """Publishing with confirms, many in flight at once.
 
 Owns the publish connection's channel. A publish is never cancelled and never timed out on its own: when the oldest
-unconfirmed one is over the deadline, the connection is replaced. Each attempt has a fresh message id, because returned
-messages are matched by it. What was in flight when a connection broke may be stored, and is published again while the
-deadline lasts.
+unconfirmed one is over the deadline, the connection is replaced. What was in flight when a connection broke may be
+stored, and is published again while the deadline lasts.
+
+A message goes out at once where there is room and a channel, without a task: those are for what takes longer.
 """
 
 from __future__ import annotations
@@ -11,16 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
-from aiormq.exceptions import ChannelAccessRefused, DeliveryError, PublishError
-from pamqp.commands import Basic
-
-from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, largest_size_allowed
+from floxide_amqp.drivers.amqp._errors import describe, is_access_refused, largest_size_allowed
+from floxide_amqp.drivers.amqp.channel_wire import Answer
 from floxide_amqp.drivers.amqp.connection import Link
-from floxide_amqp.drivers.amqp.frames import publish
 from floxide_amqp.drivers.amqp.missing_queues import MissingQueues
+from floxide_amqp.drivers.amqp.odd_frames import LONGEST_TEXT
 from floxide_amqp.drivers.amqp.publication import Publication, PublishLane
+from floxide_amqp.drivers.amqp.publish_window import PublishWindow
 from floxide_amqp.drivers.amqp.refusals import Refusals
 from floxide_amqp.drivers.amqp.session import Session, when_closed
 from floxide_amqp.drivers.amqp.settings import AmqpSettings
@@ -50,8 +49,7 @@ class Publisher:
         self._refusals = Refusals()
         self._lane: PublishLane | None = None
         self._on_its_way: set[Publication] = set()
-        self._bytes_on_their_way = 0
-        self._room = asyncio.Event()
+        self._window = PublishWindow(settings.publish_window, settings.publish_window_bytes)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchdog: asyncio.Task[None] | None = None
         self._confirmed_at = 0.0
@@ -66,8 +64,8 @@ class Publisher:
         """Make a new connection ready to publish."""
         await ensure_exchange(session, self._names.work_exchange, "direct")
         channel = await session.open_channel(publisher_confirms=True)
+        self._lane = PublishLane(session, session.wire(channel))  # first: it learns the reason before it is cut
         when_closed(channel, lambda error: _on_channel_closed(session, error))
-        self._lane = PublishLane(session, channel)
 
     async def publish(self, messages: Sequence[Message], link: Link) -> Sequence[PublishOutcome]:
         """Publish messages and return what became of each, in order; cancelling the call leaves them on their way."""
@@ -75,113 +73,126 @@ class Publisher:
             self._names.work_queue(message.queue)  # a name that cannot be is the caller's mistake, not an outcome
         if not link.is_open:
             return [PublishOutcome.UNKNOWN] * len(messages)
-        return await asyncio.shield(self._keep(self._publish_all(messages, link)))
+        if self._watchdog is None:
+            self._watchdog = asyncio.create_task(self._watch())
+        now = asyncio.get_running_loop().time()
+        if not self._window.take(len(messages), sum(len(message.body) for message in messages)):
+            in_turn = self._keep(self._publish_in_turn(messages, link, now))
+            await asyncio.wait({in_turn})  # no shield: `drop_rest` cancels the task, and must not cancel the caller
+            return [PublishOutcome.UNKNOWN] * len(messages) if in_turn.cancelled() else in_turn.result()
+        begun = [self._begin(message, link, now) for message in messages]
+        return [await asyncio.shield(publication.outcome) for publication in begun]
 
     async def aclose(self) -> None:
         """Wait for what is on its way, up to the deadline for a farewell."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._settings.close_deadline)
+        under_way: set[asyncio.Future[Any]] = {*self._tasks, *(each.outcome for each in self._on_its_way)}
+        if under_way:
+            await asyncio.wait(under_way, timeout=self._settings.close_deadline)
         for publication in self._on_its_way:
             publication.settle(PublishOutcome.UNKNOWN)
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            await asyncio.gather(self._watchdog, return_exceptions=True)
-            self._watchdog = None
 
     async def drop_rest(self) -> None:
         """Forget what could not be finished, once its connection is gone."""
-        rest = tuple(self._tasks)
+        watchdog, self._watchdog = self._watchdog, None
+        rest = [*self._tasks, *([] if watchdog is None else [watchdog])]
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        for publication in tuple(self._on_its_way):  # one whose task had not begun yet when it was cancelled
+            self._finish(publication, PublishOutcome.UNKNOWN)
 
-    async def _publish_all(self, messages: Sequence[Message], link: Link) -> Sequence[PublishOutcome]:
-        if self._watchdog is None:
-            self._watchdog = asyncio.create_task(self._watch())
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        publications: list[Publication] = []
+    async def _publish_in_turn(
+        self, messages: Sequence[Message], link: Link, asked_at: float
+    ) -> Sequence[PublishOutcome]:
+        """Publish each message once there is room for it, as long as there is some in time."""
+        begun: list[Publication] = []
         for message in messages:
-            await self._wait_for_room(len(message.body))
-            # A long batch may take longer than the deadline, as long as confirms keep coming.
-            deadline = max(asked_at, self._confirmed_at) + self._settings.publish_deadline
-            publication = Publication(message, deadline, loop.create_future())
-            publications.append(publication)
-            if len(message.body) > self._max_message_bytes:
-                publication.settle(PublishOutcome.REFUSED)
-                continue
-            self._enter(publication)
-            self._keep(self._carry(publication, link))
-        return [await publication.outcome for publication in publications]
+            if not await self._window.wait(len(message.body), asked_at):
+                break
+            begun.append(self._begin(message, link, asked_at))
+        outcomes = [await publication.outcome for publication in begun]
+        return outcomes + [PublishOutcome.UNKNOWN] * (len(messages) - len(begun))
 
-    async def _carry(self, publication: Publication, link: Link) -> None:
-        """Try until the outcome is known or the time is over."""
-        try:
-            while not publication.outcome.done():
-                lane = await self._open_lane(publication, link)
-                if lane is None:
-                    break
-                outcome = await self._attempt(lane, publication)
-                if outcome is PublishOutcome.RETURNED and await self._is_worth_another_try(lane, publication):
-                    continue
-                if outcome is not None:
-                    publication.settle(outcome)
-        finally:
-            publication.settle(PublishOutcome.UNKNOWN)
-            self._leave(publication)
+    def _begin(self, message: Message, link: Link, asked_at: float) -> Publication:
+        """Publish a message that has its place in the window."""
+        # A long batch may take longer than the deadline, as long as confirms keep coming.
+        deadline = max(asked_at, self._confirmed_at) + self._settings.publish_deadline
+        outcome: asyncio.Future[PublishOutcome] = asyncio.get_running_loop().create_future()
+        publication = Publication(message, deadline, outcome, link, self._on_answer)
+        self._on_its_way.add(publication)
+        if len(message.body) > self._max_message_bytes:
+            self._finish(publication, PublishOutcome.REFUSED)
+        elif self._lane is not None and self._lane.is_open:
+            self._attempt(self._lane, publication)
+        else:
+            self._keep(self._carry(publication))
+        return publication
 
-    async def _attempt(self, lane: PublishLane, publication: Publication) -> PublishOutcome | None:
-        """Publish once; None where the connection broke before the broker said what it did."""
+    def _attempt(self, lane: PublishLane, publication: Publication) -> None:
+        """Publish once; `_on_answer` learns what became of it."""
         message = publication.message
-        publication.sent_at = asyncio.get_running_loop().time()
-        publication.lane, publication.task = lane, asyncio.current_task()
+        publication.lane, publication.sent_at = lane, asyncio.get_running_loop().time()
+        lane.wire.publish(
+            message.body, exchange=self._names.work_exchange, routing_key=message.queue, mode=PERSISTENT,
+            correlation_id=_fitting(message.correlation_id), receipt=publication,
+        )  # fmt: skip
+
+    async def _carry(self, publication: Publication) -> None:
+        """Publish as soon as there is a channel, if that is before the time is over."""
+        lane = None
         try:
-            confirmation = await publish(
-                lane.channel, message.body, exchange=self._names.work_exchange, routing_key=message.queue,
-                mode=PERSISTENT, message_id=uuid4().hex, correlation_id=message.correlation_id[:255], mandatory=True,
-            )  # fmt: skip
-        except PublishError:
-            lane.session.touch()
-            return PublishOutcome.RETURNED
-        except DeliveryError:
-            lane.session.touch()
-            self._note_refused(lane, message.queue)
-            return PublishOutcome.REFUSED
-        except asyncio.CancelledError:
-            if publication.is_abandoned and publication.task is not None:
-                publication.task.uncancel()
-            elif not is_unrequested_cancellation():
-                raise
-            return None
-        except Exception as error:
-            if not is_foreign(error):
-                raise
-            return self._after_loss(error, message)
+            lane = await self._open_lane(publication)
         finally:
-            publication.sent_at = publication.lane = publication.task = publication.stranded_at = None
-            publication.is_abandoned = False
-        if not isinstance(confirmation, Basic.Ack):
-            return PublishOutcome.REFUSED
+            if lane is None:
+                self._finish(publication, PublishOutcome.UNKNOWN)
+        if lane is not None:
+            self._attempt(lane, publication)
+
+    def _on_answer(
+        self, publication: Publication, lane: PublishLane, answer: Answer, error: BaseException | None
+    ) -> None:
+        """Finish with a message, or try again."""
+        queue = publication.message.queue
+        if answer is Answer.LOST:
+            outcome = self._after_loss(error, publication.message)
+            if outcome is None and not publication.outcome.done():
+                self._keep(self._carry(publication))
+            else:
+                self._finish(publication, outcome or PublishOutcome.UNKNOWN)
+            return
         lane.session.touch()
-        self._refusals.note_confirmed(message.queue)
-        self._confirmed_at = asyncio.get_running_loop().time()
-        return PublishOutcome.CONFIRMED
+        if answer is Answer.TAKEN:
+            self._refusals.note_confirmed(queue)
+            self._confirmed_at = lane.session.answered_at
+            self._finish(publication, PublishOutcome.CONFIRMED)
+        elif answer is Answer.REFUSED:
+            self._note_refused(lane, queue)
+            self._finish(publication, PublishOutcome.REFUSED)
+        elif publication.was_returned or not self._settings.declares_missing_queues:
+            self._finish(publication, PublishOutcome.RETURNED)
+        else:
+            self._keep(self._find_queue(publication, lane))
 
     def _note_refused(self, lane: PublishLane, queue: str) -> None:
         if lane.is_open and self._refusals.note_refused(queue, asyncio.get_running_loop().time()):
             _logger.warning("broker.publishes_refused", queue=queue)
             lane.session.abort(f"the broker refuses every message for {queue}")
 
-    async def _is_worth_another_try(self, lane: PublishLane, publication: Publication) -> bool:
-        """Declare the queue that a message missed; once, for its binding may be gone again."""
-        if publication.was_returned or not self._settings.declares_missing_queues:
-            return False
+    async def _find_queue(self, publication: Publication, lane: PublishLane) -> None:
+        """Declare the queue that a message missed, and publish again; once, for its binding may be gone again."""
         publication.was_returned = True
-        return await self._missing_queues.declare(lane.session, publication.message.queue)
+        is_there = False
+        try:
+            is_there = await self._missing_queues.declare(lane.session, publication.message.queue)
+        finally:
+            if not is_there:
+                self._finish(publication, PublishOutcome.RETURNED)
+        if is_there:
+            await self._carry(publication)
 
-    def _after_loss(self, error: Exception, message: Message) -> PublishOutcome | None:
+    def _after_loss(self, error: BaseException | None, message: Message) -> PublishOutcome | None:
         """Tell from how the channel was closed whether this very message was the reason."""
-        if isinstance(error, ChannelAccessRefused):
+        if error is not None and is_access_refused(error):
             return PublishOutcome.REFUSED
         limit = largest_size_allowed(error)
         if limit is not None and limit < self._max_message_bytes:
@@ -189,8 +200,9 @@ class Publisher:
             _logger.warning("broker.message_limit_learned", max_message_bytes=limit)
         return PublishOutcome.REFUSED if len(message.body) > self._max_message_bytes else None
 
-    async def _open_lane(self, publication: Publication, link: Link) -> PublishLane | None:
+    async def _open_lane(self, publication: Publication) -> PublishLane | None:
         """Wait for a channel that takes messages; None once the time is over."""
+        link = publication.link
         while not publication.outcome.done():
             lane = self._lane
             if lane is not None and lane.is_open:
@@ -218,43 +230,38 @@ class Publisher:
             now = asyncio.get_running_loop().time()
             for publication in tuple(self._on_its_way):
                 self._check_deadline(publication, now)
-                publication.free_if_stranded(now)
+            overdue = now - self._settings.publish_deadline
+            if self._confirmed_at < overdue:  # while confirms come, there is room for the next ones in turn
+                self._window.give_up(asked_before=overdue)
 
     def _check_deadline(self, publication: Publication, now: float) -> None:
         session = None if self._lane is None else self._lane.session
         if session is not None and session.is_usable and not session.is_blocked:
             sent_at = publication.sent_at
-            if sent_at is not None and now - sent_at > self._settings.publish_deadline:
+            if sent_at is not None and now - max(sent_at, session.takes_since) > self._settings.publish_deadline:
                 _logger.error("broker.confirms_stalled", deadline_seconds=self._settings.publish_deadline)
                 session.abort("publishes are not confirmed")
         if now > publication.deadline:
             publication.settle(PublishOutcome.UNKNOWN)
 
-    async def _wait_for_room(self, size: int) -> None:
-        while not self._has_room(size):
-            self._room.clear()
-            await self._room.wait()
-
-    def _enter(self, publication: Publication) -> None:
-        self._on_its_way.add(publication)
-        self._bytes_on_their_way += len(publication.message.body)
-
-    def _leave(self, publication: Publication) -> None:
-        self._on_its_way.discard(publication)
-        self._bytes_on_their_way -= len(publication.message.body)
-        self._room.set()
-
-    def _has_room(self, size: int) -> bool:
-        if not self._on_its_way:
-            return True
-        fits = self._bytes_on_their_way + size <= self._settings.publish_window_bytes
-        return fits and len(self._on_its_way) < self._settings.publish_window
+    def _finish(self, publication: Publication, outcome: PublishOutcome) -> None:
+        publication.settle(outcome)
+        if publication in self._on_its_way:
+            self._on_its_way.remove(publication)
+            self._window.leave(len(publication.message.body))
 
     def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _fitting(text: str) -> str:
+    """Make a text one that a property can say, and has room for."""
+    if text.isascii():
+        return text[:LONGEST_TEXT]
+    return text.encode(errors="replace")[:LONGEST_TEXT].decode(errors="ignore")
 
 
 def _on_channel_closed(session: Session, error: BaseException | None) -> None:

@@ -5,15 +5,15 @@ before and after.
 
 Invariants:
 
-* No call to the broker is ever cancelled: aiormq closes the channel of a cancelled call, and a cancelled publish can
-  kill its channel's reader. A call that takes too long costs the whole connection, whose socket is then cut.
+* No call to the broker is ever cancelled: aiormq closes the channel of a cancelled call. A call that takes too long
+  costs the whole connection, whose socket is then cut.
 * A CancelledError that nobody asked for never leaves this module.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
@@ -21,16 +21,15 @@ import aio_pika
 import aiormq
 import aiormq.abc
 
-from floxide_amqp.drivers.amqp._errors import describe, is_foreign, is_unrequested_cancellation, reason_for
+from floxide_amqp.drivers.amqp._errors import describe, reason_for
+from floxide_amqp.drivers.amqp.channel_wire import ChannelWire
+from floxide_amqp.drivers.amqp.frame_stream import BlockWatch
 from floxide_amqp.drivers.amqp.settings import AmqpSettings, redacted
 from floxide_amqp.drivers.amqp.transport import CuttableTransport
 from floxide_amqp.exceptions import BrokerConnectionLostError, BrokerError, BrokerUnavailableError
 from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
-
-BLOCKED_POLL_SECONDS: Final = 0.25
-"""How often a connection is asked whether the broker blocks it; aiormq tells nobody by itself."""
 
 FAREWELL_SECONDS: Final = 1.0
 """How long the remains of a connection may take to end after its socket was cut."""
@@ -46,7 +45,15 @@ class UnansweredCallError(BrokerConnectionLostError):
 
 
 class Session:
-    """One connection from its handshake to its loss."""
+    """One connection from its handshake to its loss.
+
+    Attributes:
+        generation: Counts the connections of its role.
+        lost: Done with the reason once the connection is lost or given up.
+        answered_at: When the broker last answered, by the event loop's clock.
+        takes_since: Since when the broker takes what is published, by the same clock; of no account while it blocks.
+        mending: Held by who deletes a queue that is beyond hope.
+    """
 
     def __init__(
         self,
@@ -67,11 +74,13 @@ class Session:
         self._settings = settings
         self._tasks: set[asyncio.Future[Any]] = set()
         self._blocked_at: float | None = None
-        self.answered_at = loop.time()
+        self.answered_at = self.takes_since = loop.time()
         self.mending = asyncio.Lock()
         if connection.transport is None:
             raise self.lost_error("Connecting")
         self._underlay = connection.transport.connection
+        self._wires: set[ChannelWire] = set()
+        self.lost.add_done_callback(self._end_wires)
         when_closed(self._underlay, self._on_closed)
 
     @property
@@ -88,6 +97,11 @@ class Session:
     def blocked_seconds(self) -> float | None:
         """Time since the broker blocks this connection; None while it does not."""
         return None if self._blocked_at is None else asyncio.get_running_loop().time() - self._blocked_at
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits here because the broker does not read, or not so fast."""
+        return self._transport.unsent_bytes
 
     @property
     def round_trip_age_seconds(self) -> float:
@@ -153,6 +167,18 @@ class Session:
         )
         return cast("aiormq.Channel", channel)  # the abstract class lacks `consumers` and `basic_publish(wait=)`
 
+    def wire(self, channel: aiormq.Channel) -> ChannelWire:
+        """Send and receive the messages of a channel by hand; it ends with the channel or with the connection."""
+        wire = ChannelWire(channel, self._transport.stream, self._transport.write)
+        self._wires.add(wire)
+
+        def on_closed(error: BaseException | None) -> None:
+            self._wires.discard(wire)
+            wire.end(error)
+
+        when_closed(channel, on_closed)
+        return wire
+
     @asynccontextmanager
     async def short_channel(self) -> AsyncGenerator[aiormq.Channel, None]:
         """Open a channel for one declaration, which the broker may answer by closing it."""
@@ -176,19 +202,17 @@ class Session:
         async with self.short_channel():
             self.touch()
 
-    async def watch_blocked(self, on_change: Callable[[], None]) -> None:
-        """Keep `is_blocked` true while the broker blocks this connection, until cancelled."""
-        while True:
-            waiter = asyncio.ensure_future(self._underlay.ready())
-            try:
-                done, _ = await asyncio.wait({waiter}, timeout=BLOCKED_POLL_SECONDS)
-                if not done:
-                    self._set_blocked(blocked=True, on_change=on_change)
-                    await waiter
-                    self._set_blocked(blocked=False, on_change=on_change)
-            finally:
-                waiter.cancel()
-            await asyncio.sleep(BLOCKED_POLL_SECONDS)
+    def watch_blocked(self, on_change: Callable[[], None]) -> None:
+        """Keep `is_blocked` true while the broker blocks this connection, and have each change told."""
+
+        def changed(is_blocked: bool) -> None:
+            now = asyncio.get_running_loop().time()
+            self._blocked_at, self.takes_since = (now, self.takes_since) if is_blocked else (None, now)
+            event = "broker.connection_blocked" if is_blocked else "broker.connection_unblocked"
+            _logger.warning(event, role=self.role, generation=self.generation)
+            on_change()
+
+        self._transport.stream.route(0, BlockWatch(changed))
 
     async def close(self) -> None:
         """Say goodbye within the deadline for it, or cut the socket.
@@ -217,15 +241,15 @@ class Session:
             raise self.lost_error(operation) from error  # aiormq's word for a connection that is closed
         raise reason_for(error, url=self.url, operation=operation)
 
-    def _set_blocked(self, *, blocked: bool, on_change: Callable[[], None]) -> None:
-        self._blocked_at = asyncio.get_running_loop().time() if blocked else None
-        event = "broker.connection_blocked" if blocked else "broker.connection_unblocked"
-        _logger.warning(event, role=self.role, generation=self.generation)
-        on_change()
-
     def _on_closed(self, error: BaseException | None) -> None:
         if not self.lost.done():
             self.lost.set_result("connection closed" if error is None else describe(error))
+
+    def _end_wires(self, _: asyncio.Future[str]) -> None:
+        """Do not wait for aiormq to close the channels: now and then it never does."""
+        for wire in tuple(self._wires):
+            wire.end(None)
+        self._wires.clear()
 
     def _forget(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
@@ -254,18 +278,3 @@ async def end_tasks(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=FAREWELL_SECONDS / CANCELS)
-
-
-async def quietly(work: Awaitable[object]) -> BaseException | None:
-    """Await something of aiormq's and return what the loss of a connection made of it; programming errors raise."""
-    try:
-        await work
-    except asyncio.CancelledError as error:
-        if not is_unrequested_cancellation():
-            raise
-        return error
-    except Exception as error:
-        if not is_foreign(error):
-            raise
-        return error
-    return None

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol, cast
 from uuid import uuid4
 
 import aiormq
-import aiormq.abc
 from pamqp.commands import Basic
 
 from floxide_amqp.core.sources import SourceMessage
 from floxide_amqp.drivers.amqp._errors import describe
+from floxide_amqp.drivers.amqp.channel_wire import Arrival
 from floxide_amqp.drivers.amqp.session import Session, when_closed
-from floxide_amqp.drivers.amqp.settlements import Settlements
 from floxide_amqp.drivers.amqp.source_topology import SourceTopology, ensure_source
 from floxide_amqp.drivers.amqp.topology import count_messages
 from floxide_amqp.logs import get_logger
@@ -31,7 +30,6 @@ class LaneOwner(Protocol):
 
     topology: SourceTopology
     prefetch: int
-    close_deadline: float
 
     def arrived(self) -> None:
         """Something has come, or gone."""
@@ -72,7 +70,7 @@ class SourceLane:
         self._tag = ""
         self._silent = 0
         self._closing = False
-        self._settlements = Settlements(self._settle, lambda: self.is_alive, generation=session.generation)
+        self._wire = session.wire(channel)
         when_closed(channel, self._on_closed)
         channel.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
 
@@ -89,12 +87,8 @@ class SourceLane:
         await ensure_source(self.session, owner.topology)
         await self.session.call("Setting the prefetch", self._channel.basic_qos(prefetch_count=owner.prefetch))
         tag = f"source.{uuid4().hex}"
-
-        async def on_message(message: aiormq.abc.DeliveredMessage) -> None:
-            self._on_message(message)  # never suspends: aiormq cancels callbacks of a lost connection
-
         self._tag = tag
-        await self.session.call(f"Consuming {queue}", self._channel.basic_consume(queue, on_message, consumer_tag=tag))
+        await self.session.call(f"Consuming {queue}", self._wire.consume(queue, tag, self._on_message))
         _logger.info("broker.source_read", queue=queue, generation=self.session.generation)
 
     async def probe(self) -> None:
@@ -113,31 +107,26 @@ class SourceLane:
             self.disturbed.set()
 
     def settle(self, tag: int, *, rejects: bool) -> None:
-        """Have a delivery acknowledged or rejected, once; the broker closes the channel on a tag settled twice."""
+        """Acknowledge or reject a delivery, once; the broker closes the channel on a tag settled twice."""
         if self.is_alive and tag in self._unsettled:
             self._unsettled.remove(tag)
-            self._settlements.add(tag, rejects)
+            if rejects:
+                self._wire.reject(tag)
+            else:
+                self._wire.acknowledge(tag)
 
     async def close(self) -> None:
-        """Write the settlements that wait, then close the channel; what is unsettled is delivered again."""
+        """Close the channel; what is unsettled is delivered again."""
         self._closing = True
-        await self._settlements.close(within=self._owner.close_deadline)
+        self._wire.stop_writing()
         await self.session.close_channel(self._channel)
         self._end()
 
-    def _on_message(self, message: aiormq.abc.DeliveredMessage) -> None:
-        if message.delivery_tag is None:
-            return
+    def _on_message(self, arrival: Arrival) -> None:
         self._silent = 0
-        self._unsettled.add(message.delivery_tag)
-        self.buffered.append(AmqpSourceDelivery(self, message.delivery_tag, message_of(message)))
+        self._unsettled.add(arrival.tag)
+        self.buffered.append(AmqpSourceDelivery(self, arrival.tag, message_of(arrival)))
         self._owner.arrived()
-
-    async def _settle(self, tag: int, rejects: bool) -> None:
-        if rejects:
-            await self._channel.basic_reject(tag, requeue=False, wait=False)
-        else:
-            await self._channel.basic_ack(tag, wait=False)
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         if frame.consumer_tag == self._tag:
@@ -153,22 +142,21 @@ class SourceLane:
     def _end(self) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        self._settlements.look()
         self.buffered.clear()
         self._owner.arrived()
 
 
-def message_of(message: aiormq.abc.DeliveredMessage) -> SourceMessage:
+def message_of(arrival: Arrival) -> SourceMessage:
     """Return what is known of a message; anybody may have written its properties, so nothing is taken for granted."""
-    properties: Any = message.header.properties
+    properties, envelope = arrival.properties(), arrival.envelope()
     headers: object = properties.headers
     return SourceMessage(
-        body=bytes(message.body), message_id=_text(properties.message_id), content_type=_text(properties.content_type),
+        body=arrival.body, message_id=_text(properties.message_id), content_type=_text(properties.content_type),
         content_encoding=_text(properties.content_encoding),
         headers=dict(cast("Mapping[str, object]", headers)) if isinstance(headers, Mapping) else {},
-        exchange=message.exchange or "", routing_key=message.routing_key or "",
+        exchange=envelope.exchange or "", routing_key=envelope.routing_key or "",
         priority=properties.priority if isinstance(properties.priority, int) else None,
-        redelivered=bool(message.redelivered),
+        redelivered=arrival.redelivered,
     )  # fmt: skip
 
 

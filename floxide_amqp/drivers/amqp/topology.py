@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
@@ -96,6 +97,7 @@ class Names:
         return f"{self.namespace}.events.{nonce}"
 
 
+@lru_cache(maxsize=4096)
 def _plain(text: str) -> str:
     """Return text as aiormq lets it into a name: other characters percent-encoded, with ``+`` for the percent sign."""
     return quote(text, safe="-_.:/@#, ").replace("%", "+")

@@ -18,6 +18,7 @@ from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
+from floxide_amqp.drivers.amqp.frame_stream import FrameStream
 from floxide_amqp.drivers.amqp.gathering import connect
 
 Address = tuple[str, int]
@@ -65,6 +66,7 @@ class CuttableTransport(TransportFactory):
         self._patience = patience
         self._address: Address | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._stream: FrameStream | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open the socket to the first address that answers."""
@@ -81,6 +83,23 @@ class CuttableTransport(TransportFactory):
         except OSError as error:
             problems.append(error)
         raise AMQPConnectionError("; ".join(str(problem) for problem in problems)) from problems[-1]
+
+    @property
+    def stream(self) -> FrameStream:
+        """The frames that the connection receives, once it is open."""
+        if self._stream is None:
+            raise RuntimeError("the socket is not open")
+        return self._stream
+
+    def write(self, data: bytes) -> None:
+        """Send something, with all else that is written before the event loop goes on."""
+        if self._writer is not None:
+            self._writer.write(data)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits here because the broker does not read, or not so fast."""
+        return 0 if self._writer is None else self._writer.transport.get_write_buffer_size()
 
     def cut(self) -> None:
         """Close the socket at once, whatever is unsent."""
@@ -100,8 +119,8 @@ class CuttableTransport(TransportFactory):
         name = None if context is None else url.host
         try:
             async with asyncio.timeout(within):
-                reader, self._writer = await connect(host, port, context=context, name=name)
+                self._stream, self._writer = await connect(host, port, context=context, name=name)
         except TimeoutError:
             raise TimeoutError(f"no answer from {host} port {port} within {within:g} s") from None
         self._address = address
-        return reader, self._writer
+        return self._stream, self._writer

@@ -6,12 +6,10 @@ import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import Any
 
 import aiormq
 import pytest
 
-from floxide_amqp.drivers.amqp import publisher
 from floxide_amqp.drivers.amqp.control import AmqpControlBus
 from floxide_amqp.drivers.amqp.health import ConnectionState
 from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
@@ -111,22 +109,15 @@ async def test_a_half_open_link_that_only_heartbeats_find_cancels_nobody_and_hea
 async def test_a_publish_that_is_not_told_of_the_loss_of_its_connection_is_tried_again_soon(
     rabbitmq_url: str, namespace: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What aiormq does, now and then, to a publish that waits for room in the queue to a writer that has just died.
-    hung = asyncio.Event()
-    publish_for_real = publisher.publish
-
-    async def hang_once(channel: aiormq.Channel, *arguments: Any, **more: Any) -> Any:
-        if not hung.is_set():
-            hung.set()
-            await asyncio.Event().wait()
-        return await publish_for_real(channel, *arguments, **more)
-
+    # What aiormq does, now and then, to a channel of a connection whose writer has just died.
+    monkeypatch.setattr(aiormq.Channel, "closing", property(lambda _: asyncio.get_running_loop().create_future()))
     settings = replace(SWIFT, publish_deadline=90.0)
     async with AmqpWorkQueue(proxy.url_of(rabbitmq_url), namespace=namespace, settings=settings) as work_queue:
-        monkeypatch.setattr(publisher, "publish", hang_once)
+        proxy.delay(0.5)  # the confirmation comes too late
         publishing = asyncio.ensure_future(work_queue.publish([message(b"1")]))
-        await hung.wait()
+        await until(lambda: bool(work_queue._publisher._on_its_way))
         proxy.reset()
+        proxy.delay(0.0)
         async with asyncio.timeout(90):
             assert await publishing == [PublishOutcome.CONFIRMED]
 

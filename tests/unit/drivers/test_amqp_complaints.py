@@ -47,8 +47,15 @@ class _Channel:
         self.on_consumer_cancel_callbacks: set[object] = set()
 
 
+class _Wire:
+    def stop_writing(self) -> None: ...
+
+
 class _Session:
     is_usable = True
+
+    def wire(self, channel: object) -> _Wire:
+        return _Wire()
 
     async def close_channel(self, channel: Any) -> None:
         """The broker confirms: that is how aiormq tells a close of our own."""

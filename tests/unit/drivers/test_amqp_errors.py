@@ -14,7 +14,6 @@ from floxide_amqp.drivers.amqp._errors import (
     cure_for,
     describe,
     is_foreign,
-    is_unrequested_cancellation,
     largest_size_allowed,
     reason_for,
     translate,
@@ -169,24 +168,3 @@ def test_every_description_is_one_readable_line() -> None:
     for error in [*LOST, *REFUSED, asyncio.CancelledError()]:
         assert describe(error)
         assert "\n" not in describe(error)
-
-
-async def test_a_cancellation_nobody_asked_for_is_told_from_one_somebody_did() -> None:
-    seen: list[bool] = []
-
-    async def wait_for(future: asyncio.Future[None]) -> None:
-        try:
-            await future
-        except asyncio.CancelledError:
-            seen.append(is_unrequested_cancellation())
-
-    lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(wait_for(lost))
-    await asyncio.sleep(0)
-    lost.set_exception(asyncio.CancelledError())  # what aiormq does to pending futures of a half-open connection
-    await task
-    asked = asyncio.create_task(wait_for(asyncio.get_running_loop().create_future()))
-    await asyncio.sleep(0)
-    asked.cancel()
-    await asked
-    assert seen == [True, False]

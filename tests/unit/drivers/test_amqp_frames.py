@@ -13,7 +13,7 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from floxide_amqp.drivers.amqp.frames import content_frames, method_frame
+from floxide_amqp.drivers.amqp.frames import ack_frame, content_frames, method_frame, nack_frame, reject_frame
 from floxide_amqp.drivers.amqp.gathering import LARGE_BYTES, GatheringWriter
 
 NAMES = st.text(max_size=60).filter(lambda text: len(text.encode()) <= 255)
@@ -81,6 +81,13 @@ def test_the_frames_of_properties_and_body_are_the_same_as_pamqps(
 def test_a_broker_without_a_limit_for_frames_gets_a_body_in_one(body: bytes) -> None:
     whole = content_frames(1, body, mode=2, message_id="m", largest=max(1, len(body)))
     assert content_frames(1, body, mode=2, message_id="m", largest=-8) == whole  # as aiormq has it of `frame_max = 0`
+
+
+@given(st.integers(1, 2047), st.integers(1, 2**62))
+def test_the_frames_of_settlements_are_the_same_as_pamqps(channel: int, tag: int) -> None:
+    assert ack_frame(channel, tag) == frame.marshal(Basic.Ack(tag), channel)
+    assert nack_frame(channel, tag) == frame.marshal(Basic.Nack(tag, requeue=True), channel)
+    assert reject_frame(channel, tag) == frame.marshal(Basic.Reject(tag, requeue=False), channel)
 
 
 def test_a_name_that_no_frame_has_room_for_is_refused() -> None:

@@ -18,7 +18,8 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from floxide_amqp.drivers.amqp.odd_frames import MAX_DEPTH, FrameStream, decodable
+from floxide_amqp.drivers.amqp.frame_stream import FrameStream
+from floxide_amqp.drivers.amqp.odd_frames import MAX_DEPTH, decodable
 
 LATIN = "Bär".encode("latin-1") + b"!"  # as long as AAAA
 INSTANT = datetime.fromtimestamp(1_700_000_000, tz=UTC)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import pytest
 
@@ -118,3 +120,27 @@ async def test_more_runs_than_a_start_message_may_name_go_in_several() -> None:
         await News(bus).tell_started("Orders", "1", named(*range(MAX_GROUP + 1)))
         heard = [decode_control(await anext(hints)) for _ in range(2)]
     assert [len(message.runs) for message in heard] == [MAX_GROUP, 1]
+
+
+async def test_a_start_that_nobody_could_be_told_of_is_noted_by_whoever_waits_for_it_or_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class BrokenBus(MemoryControlBus):
+        async def broadcast(self, body: bytes) -> None:
+            if decode_control(body).workflow == "Orders":
+                raise ValueError("no bus")
+            await super().broadcast(body)
+
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    bus = BrokenBus()
+    news = News(bus)
+    async with bus.listen("w1") as hints:
+        news.tell_started("Orders", "1", named(1))
+        await news.tell_started("Orders", "1", named(2))
+        await news.tell_started("Parcels", "1", named(3))
+        assert decode_control(await anext(hints)).runs == named(3)
+    gc.collect()  # a future whose exception nobody took complains when it goes
+    assert problems == []
+    assert "control.start_untold" in caplog.text
+    assert "no bus" in caplog.text
