@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 from floxide_amqp.drivers.clearing import clear_of
 from floxide_amqp.drivers.postgresql.connections import Connection, transaction_start
-from floxide_amqp.drivers.postgresql.program import BIG_INTEGERS, INTEGERS, Program, locks_of
+from floxide_amqp.drivers.postgresql.disjoint import DisjointProgram, NotDisjointError
+from floxide_amqp.drivers.postgresql.given import BIG_INTEGERS, INTEGERS, TEXTS, parameters
+from floxide_amqp.drivers.postgresql.program import Program, locks_of
 from floxide_amqp.drivers.postgresql.settings import Settings
 from floxide_amqp.ports.key_value import Batch, Clear, CommitReply, Committed, Outcome
 
-_ARRAYS = (BIG_INTEGERS, *(INTEGERS, "bytea[]", "bytea[]") * 4, "bytea[]", BIG_INTEGERS)
-_PARAMETERS = ", ".join(f"${number}::{kind}" for number, kind in enumerate(_ARRAYS, 1))
+_GROUP = parameters(BIG_INTEGERS, *(INTEGERS, TEXTS, TEXTS) * 4, TEXTS, BIG_INTEGERS)
+_DISJOINT = parameters(BIG_INTEGERS, TEXTS, INTEGERS, *(BIG_INTEGERS,) * 3, *(INTEGERS,) * 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,40 @@ class Group:
         self.is_sent = False
         self._settings = settings
         self._space = settings.schema.encode()
-        self._parts = self._apart(batches)
+        self._batches = batches
         schema = settings.quoted_schema
-        self._commit_group = f"SELECT {schema}.commit_group_1({_PARAMETERS})"
+        self._commit_group = f"SELECT {schema}.commit_group_1({_GROUP})"
+        self._commit_disjoint = f"SELECT {schema}.commit_disjoint_1({_DISJOINT})"
         self._clear_partition = f"SELECT {schema}.clear_partition_1($1::integer, $2::bytea, $3::bytea[], $4::bigint)"
+        self._disjoint: DisjointProgram | None = None
+        self._parts: list[_Part] = []
+        try:
+            self._disjoint = DisjointProgram(batches, space=self._space)
+        except NotDisjointError:
+            self._parts = self._apart(batches)
 
     async def commit(self, connection: Connection) -> CommitReply:
         """Apply the group."""
         self.is_sent = False
-        (part, *others) = self._parts
-        if not others and part.clear is None and not self._settings.has_pooler:
+        if not (self._settings.has_pooler or any(part.clear for part in self._parts)):
             self.is_sent = True
-            outcomes, now_ms = await self._apply(connection, part.program)
-            return CommitReply(outcomes, now_ms)
+            return await self._apply_all(connection)
         await connection.execute(transaction_start(self._settings))
-        reply = await self._in_transaction(connection)
+        reply = await self._apply_all(connection)
         self.is_sent = True
         await connection.execute("COMMIT")
         return reply
 
-    async def _in_transaction(self, connection: Connection) -> CommitReply:
+    async def _apply_all(self, connection: Connection) -> CommitReply:
+        if self._disjoint is not None:
+            answer = await connection.fetchval(self._commit_disjoint, *self._disjoint.arguments())
+            if answer is not None:
+                now_ms, *numbers = answer
+                return CommitReply(self._disjoint.outcomes(numbers), now_ms)
+        self._parts = self._parts or self._apart(self._batches)  # a check failed, or it is of the other kind
+        return await self._apply_parts(connection)
+
+    async def _apply_parts(self, connection: Connection) -> CommitReply:
         if len(self._parts) > 1 or self._parts[0].clear is not None:
             # All at once and in order, before the first part takes some of them.
             await connection.fetch("SELECT pg_advisory_xact_lock(l) FROM unnest($1::bigint[]) AS l", self._all_locks())

@@ -145,7 +145,10 @@ class Connections:
 
     async def _take_place(self) -> None:
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
+            if self._places.locked():
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    await self._places.acquire()
+            else:
                 await self._places.acquire()
         except TimeoutError:
             size = self._settings.pool_size

@@ -23,7 +23,13 @@ from floxide_amqp.drivers.postgresql.commits import Group
 from floxide_amqp.drivers.postgresql.connections import Connection, Connections
 from floxide_amqp.drivers.postgresql.errors import FOREIGN, TRIED_AGAIN, is_cut_off, state_of, store_error
 from floxide_amqp.drivers.postgresql.listing import record_page
-from floxide_amqp.drivers.postgresql.reading import entries_of, read_arguments, scan_arguments, snapshots
+from floxide_amqp.drivers.postgresql.reading import (
+    READ_PARAMETERS,
+    entries_of,
+    read_arguments,
+    scan_arguments,
+    snapshots,
+)
 from floxide_amqp.drivers.postgresql.settings import settings_of
 from floxide_amqp.exceptions import StoreClosedError
 from floxide_amqp.ports.key_value import (
@@ -35,17 +41,6 @@ from floxide_amqp.ports.key_value import (
     Read,
     ReadReply,
     RecordPage,
-)
-
-_READ_PARAMETERS = ", ".join(
-    f"${number}::{kind}"
-    for number, kind in enumerate(
-        (
-            "integer[] bytea[] bytea[] " * 2 + "integer[] bytea[] bytea[] bigint[] bigint[] "
-            "integer[] bytea[] bytea[] bytea[] bigint[] boolean[]"
-        ).split(),
-        1,
-    )
 )
 
 TRIES = 3
@@ -70,7 +65,7 @@ class PostgresqlKeyValueStore:
         self._durability = Durability.PROCESS_CRASH
         self._calls: set[asyncio.Task[Any]] = set()
         self._is_closed = False
-        self._read_group = f"SELECT * FROM {self._settings.quoted_schema}.read_group_1({_READ_PARAMETERS})"  # noqa: S608 - a quoted name
+        self._read_group = f"SELECT * FROM {self._settings.quoted_schema}.read_group_2({READ_PARAMETERS})"  # noqa: S608 - a quoted name
 
     @classmethod
     async def open(

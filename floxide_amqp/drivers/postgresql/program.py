@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+from floxide_amqp.drivers.postgresql.given import integers
 from floxide_amqp.ports.key_value import (
     Add,
     Append,
@@ -36,11 +37,6 @@ from floxide_amqp.ports.key_value import (
 WIDTH = 4
 """Numbers of one instruction: what to do, and on what."""
 
-INTEGERS: Final = "text::integer[]"
-"""How a parameter is spelled that `integers` makes."""
-
-BIG_INTEGERS: Final = "text::bigint[]"
-
 GONE = -1
 """In place of the number of a value: the entry leaves."""
 
@@ -60,11 +56,6 @@ class _Do:
     JUMP: Final = 10
     DELETE: Final = 11
     TRIM: Final = 12
-
-
-def integers(numbers: list[int]) -> str:
-    """Return an array as text: asyncpg asks of each number in a list whether it is a list, for twice the time."""
-    return f"{{{str(numbers)[1:-1]}}}"
 
 
 class Addresses:

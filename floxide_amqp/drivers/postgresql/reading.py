@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from itertools import count, islice
+from typing import Final, TypeAlias
 
 from floxide_amqp.core.ids import Slot
-from floxide_amqp.ports.key_value import Cell, Entry, IndexRange, LogPage, LogRange, Read, Snapshot
+from floxide_amqp.drivers.postgresql.given import BIG_INTEGERS, INTEGERS, TEXTS, Given, integers, parameters
+from floxide_amqp.ports.key_value import ABSENT, Cell, Entry, IndexRange, LogPage, Read, Snapshot
 
 ABOVE_ALL = b"\xff"
 """Sorts above the UTF-8 of any text: the upper end of a range that has none."""
 
+_NO_CELL: Final = Cell(ABSENT, b"")
+
 _CELL, _COUNTER, _LOG, _LOG_ENTRY, _INDEX_ENTRY = range(1, 6)
 
 Row: TypeAlias = tuple[int, int, int, int, bytes, bytes]
-"""Kind, number, two numbers, a key and a value; what they mean depends on the kind (``migrations/0001.sql``)."""
+"""Kind, number, two numbers, a key and a value; what they mean depends on the kind (``migrations/0002.sql``)."""
+
+
+READ_PARAMETERS: Final = parameters(TEXTS, INTEGERS, INTEGERS, BIG_INTEGERS, BIG_INTEGERS)
+
+_OVER_ALL_SLOTS: Final = 2
+"""Added to the way of a range: 0 forwards, 1 backwards."""
 
 
 def read_arguments(reads: Sequence[Read]) -> tuple[object, ...]:
@@ -23,12 +33,23 @@ def read_arguments(reads: Sequence[Read]) -> tuple[object, ...]:
     Raises:
         UnicodeEncodeError: A key is not valid Unicode.
     """
-    return (
-        *_columns(3, [_at(read.slot, *key) for read in reads for key in read.cells]),
-        *_columns(3, [_at(read.slot, *key) for read in reads for key in read.counters]),
-        *_columns(5, [_log_range(read.slot, asked) for read in reads for asked in read.logs]),
-        *_columns(6, [_index_range(read.slot, asked) for read in reads for asked in read.indexes]),
-    )
+    given = Given()
+    cells: list[int] = []
+    counters: list[int] = []
+    logs: list[int] = []
+    ranges: list[int] = []
+    for read in reads:
+        slot = read.slot
+        for partition, name in read.cells:
+            cells += (slot, given[partition], given[name])
+        for partition, name in read.counters:
+            counters += (slot, given[partition], given[name])
+        for asked in read.logs:
+            partition, name = asked.log
+            logs += (slot, given[partition], given[name], asked.start, max(asked.limit, 0))
+        for index_range in read.indexes:
+            ranges += _range(slot, index_range, int(index_range.reverse), given)
+    return given.all, integers(cells), integers(counters), integers(logs), integers(ranges)
 
 
 def scan_arguments(asked: IndexRange) -> tuple[object, ...]:
@@ -37,24 +58,14 @@ def scan_arguments(asked: IndexRange) -> tuple[object, ...]:
     Raises:
         UnicodeEncodeError: A key is not valid Unicode.
     """
-    return (*_columns(11, []), *_columns(6, [_index_range(None, asked)]))
+    given = Given()
+    row = _range(0, asked, asked.reverse + _OVER_ALL_SLOTS, given)
+    return given.all, integers([]), integers([]), integers([]), integers([*row])
 
 
-def _columns(width: int, rows: list[tuple[object, ...]]) -> list[list[object]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def _at(slot: int, partition: str, name: str) -> tuple[object, ...]:
-    return slot, partition.encode(), name.encode()
-
-
-def _log_range(slot: int, asked: LogRange) -> tuple[object, ...]:
-    return *_at(slot, *asked.log), asked.start, max(asked.limit, 0)
-
-
-def _index_range(slot: int | None, asked: IndexRange) -> tuple[object, ...]:
-    before = ABOVE_ALL if asked.before is None else asked.before.encode()
-    return slot, asked.index.encode(), asked.after.encode(), before, max(asked.limit, 0), asked.reverse
+def _range(slot: int, asked: IndexRange, way: int, given: Given) -> tuple[int, ...]:
+    before = given.value(ABOVE_ALL) if asked.before is None else given[asked.before]
+    return slot, given[asked.index], given[asked.after], before, max(asked.limit, 0), way
 
 
 def snapshots(reads: Sequence[Read], rows: Iterable[Row]) -> tuple[Snapshot, ...]:
@@ -76,33 +87,34 @@ class _Found:
     """The rows, by what they are, handed out in the order they were asked for."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._values: dict[tuple[int, int], Any] = {}
-        self._lists: dict[tuple[int, int], list[Any]] = {}
-        self._next = {_CELL: 1, _COUNTER: 1, _LOG: 1, _INDEX_ENTRY: 1}
+        self._cells: dict[int, Cell] = {}
+        self._counters: dict[int, int] = {}
+        self._logs: dict[int, tuple[int, int]] = {}
+        self._log_entries: dict[int, list[bytes]] = {}
+        self._ranges: dict[int, list[Entry]] = {}
+        self._next_cell, self._next_counter, self._next_log, self._next_range = count(), count(), count(), count()
         for row in rows:
-            kind, number = row[0], row[1]
+            kind, number, one, two, _, value = row
             if kind == _CELL:
-                self._values[kind, number] = Cell(row[2], row[5])
+                self._cells[number] = Cell(one, value)
             elif kind == _COUNTER:
-                self._values[kind, number] = row[2]
+                self._counters[number] = one
             elif kind == _LOG:
-                self._values[kind, number] = (row[2], row[3])
+                self._logs[number] = (one, two)
+            elif kind == _LOG_ENTRY:
+                self._log_entries.setdefault(number, []).append(value)
             else:
-                self._lists.setdefault((kind, number), []).append(row[5] if kind == _LOG_ENTRY else _entry(row))
+                self._ranges.setdefault(number, []).append(_entry(row))
 
     def snapshot(self, read: Read) -> Snapshot:
+        cell, counter, entries = self._cells.get, self._counters.get, self._ranges.get
         return Snapshot(
-            cells=tuple([self._values[self._following(_CELL)] for _ in read.cells]),
-            counters=tuple([self._values[self._following(_COUNTER)] for _ in read.counters]),
-            logs=tuple([self._log_page(self._following(_LOG)) for _ in read.logs]),
-            indexes=tuple([tuple(self._lists.get(self._following(_INDEX_ENTRY), ())) for _ in read.indexes]),
+            cells=tuple([cell(number, _NO_CELL) for number in islice(self._next_cell, len(read.cells))]),
+            counters=tuple([counter(number, 0) for number in islice(self._next_counter, len(read.counters))]),
+            logs=tuple([self._log_page(number) for number in islice(self._next_log, len(read.logs))]),
+            indexes=tuple([tuple(entries(number, ())) for number in islice(self._next_range, len(read.indexes))]),
         )
 
-    def _following(self, kind: int) -> tuple[int, int]:
-        number = self._next[kind]
-        self._next[kind] += 1
-        return kind, number
-
-    def _log_page(self, at: tuple[int, int]) -> LogPage:
-        first, length = self._values[at]
-        return LogPage(first, tuple(self._lists.get((_LOG_ENTRY, at[1]), ())), length)
+    def _log_page(self, number: int) -> LogPage:
+        first, length = self._logs[number]
+        return LogPage(first, tuple(self._log_entries.get(number, ())), length)

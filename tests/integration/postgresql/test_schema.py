@@ -19,9 +19,11 @@ from floxide_amqp.exceptions import StoreAccessRefusedError, StoreSchemaError
 from floxide_amqp.ports.key_value import Durability
 from tests.integration.postgresql.support import commit, connected, counted, once, opened, schema_of
 
+NOW = schema.SCHEMA_VERSION
+NEXT = NOW + 1
 FUTURE: Mapping[int, str] = {
-    1: schema.migrations()[1],
-    2: "ALTER TABLE {schema}.cells ADD COLUMN note text NOT NULL DEFAULT 'from version 2'",
+    **schema.migrations(),
+    NEXT: "ALTER TABLE {schema}.cells ADD COLUMN note text NOT NULL DEFAULT 'from the next version'",
 }
 
 
@@ -33,55 +35,68 @@ async def migrate_to_the_future(url: str) -> int:
 async def test_a_migration_keeps_what_is_there(postgresql_url: str) -> None:
     async with opened(postgresql_url) as store:
         await commit(store, once("first"))
-        assert await migrate_to_the_future(postgresql_url) == 1
-        assert await migrate_to_the_future(postgresql_url) == 2
+        assert await migrate_to_the_future(postgresql_url) == NOW
+        assert await migrate_to_the_future(postgresql_url) == NEXT
         await commit(store, once("second"))  # a worker of the release before, still running
         assert await counted(store) == (2, (b"first", b"second"))
     async with connected(postgresql_url) as connection:
         notes = await connection.fetch(f'SELECT note FROM "{schema_of(postgresql_url)}".cells')
-    assert [row["note"] for row in notes] == ["from version 2"] * 2
+    assert [row["note"] for row in notes] == ["from the next version"] * 2
 
 
 async def test_a_store_that_a_newer_release_migrated_is_refused(postgresql_url: str) -> None:
     await migrate(postgresql_url)
     await migrate_to_the_future(postgresql_url)
-    with pytest.raises(StoreSchemaError, match=r"holds schema version 2, .* reads schema version 1") as caught:
+    with pytest.raises(
+        StoreSchemaError, match=rf"holds schema version {NEXT}, .* reads schema version {NOW}"
+    ) as caught:
         await PostgresqlKeyValueStore.open(postgresql_url)
     assert "use that release" in str(caught.value)
     with pytest.raises(StoreSchemaError):
         await migrate(postgresql_url)
-    assert "version 2" in (await examine(postgresql_url)).problems[0]
+    assert f"version {NEXT}" in (await examine(postgresql_url)).problems[0]
 
 
 async def test_an_older_store_is_not_migrated_by_opening_it(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await migrate(postgresql_url)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", NEXT)
     monkeypatch.setattr(schema, "migrations", lambda: FUTURE)
-    monkeypatch.setattr(schema.check_version, "__defaults__", (2,))
+    monkeypatch.setattr(schema.check_version, "__defaults__", (NEXT,))
     with pytest.raises(StoreSchemaError, match="floxide store migrate"):
         await PostgresqlKeyValueStore.open(postgresql_url)
-    assert "was brought from schema version 1 to 2" in await migrate(postgresql_url)
-    assert "has schema version 2 already" in await migrate(postgresql_url)
+    assert f"was brought from schema version {NOW} to {NEXT}" in await migrate(postgresql_url)
+    assert f"has schema version {NEXT} already" in await migrate(postgresql_url)
     async with opened(postgresql_url) as store:
         await commit(store, once("first"))
 
 
+async def test_a_store_of_the_first_version_is_brought_to_this_one(postgresql_url: str) -> None:
+    async with connected(postgresql_url) as connection:
+        await schema.migrate(connection, settings_of(postgresql_url), {1: schema.migrations()[1]})
+    with pytest.raises(StoreSchemaError, match=rf"holds schema version 1, .* reads schema version {NOW}"):
+        await PostgresqlKeyValueStore.open(postgresql_url)
+    assert f"was brought from schema version 1 to {NOW}" in await migrate(postgresql_url)
+    async with opened(postgresql_url) as store:
+        await commit(store, once("first"))
+        assert await counted(store) == (1, (b"first",))
+
+
 async def test_a_migration_that_fails_changes_nothing(postgresql_url: str) -> None:
     await migrate(postgresql_url)
-    broken = {**FUTURE, 3: "ALTER TABLE {schema}.no_such_table ADD COLUMN a integer"}
+    broken = {**FUTURE, NEXT + 1: "ALTER TABLE {schema}.no_such_table ADD COLUMN a integer"}
     async with connected(postgresql_url) as connection:
         with pytest.raises(asyncpg.UndefinedTableError):
             await schema.migrate(connection, settings_of(postgresql_url), broken)
-        assert await schema.version_of(connection, settings_of(postgresql_url)) == 1
+        assert await schema.version_of(connection, settings_of(postgresql_url)) == NOW
     async with opened(postgresql_url) as store:
         await commit(store, once("first"))
 
 
 async def test_of_many_who_migrate_at_the_same_time_one_does(postgresql_url: str) -> None:
     found = await asyncio.gather(*(migrate_to_the_future(postgresql_url) for _ in range(5)))
-    assert sorted(found) == [0, 2, 2, 2, 2]
+    assert sorted(found) == [0, NEXT, NEXT, NEXT, NEXT]
 
 
 async def test_stores_of_two_schemas_share_a_database_and_nothing_else(postgresql_url: str) -> None:
@@ -179,7 +194,7 @@ def test_the_command_line_migrates_and_checks(postgresql_url: str) -> None:
     assert before.exit_code == 3
     assert "floxide store migrate" in " ".join(before.stderr.split())
     done = runner.invoke(app, ["store", "migrate", "--store", postgresql_url])
-    assert (done.exit_code, "was made with schema version 1" in done.stdout) == (0, True)
+    assert (done.exit_code, f"was made with schema version {NOW}" in done.stdout) == (0, True)
     after = runner.invoke(app, ["store", "check", "--store", postgresql_url])
     assert after.exit_code == 0
     assert "power loss (fsync=on" in " ".join(after.stdout.split())
