@@ -10,7 +10,15 @@ from pydantic.errors import PydanticUserError
 
 from floxide_amqp.core.payload_shapes import UnsupportedTypeError, caller_locals, describe, unwrap
 from floxide_amqp.core.plain import first_change, flatten, type_name
-from floxide_amqp.core.shapes import Shape, contains_any, has_aliases, has_typed_dict, needs_flattening, record_classes
+from floxide_amqp.core.shapes import (
+    Shape,
+    contains_any,
+    has_aliases,
+    has_typed_dict,
+    is_bare,
+    needs_flattening,
+    record_classes,
+)
 from floxide_amqp.exceptions import CodecError, PayloadMismatchError
 
 
@@ -21,11 +29,13 @@ class Member:
         annotation: What was written.
         tag: The name kept beside the data; the same for this type in whatever union it stands.
         shape: What its values look like.
+        is_bare: Whether `load` makes of what `dump` gave the same as of what any encoding brings back of it, with
+            nothing in it that somebody else holds.
     """
 
     __slots__ = (
-        "_adapter", "_compares", "_drops_keys", "_dump", "_flattens", "_records", "_rules", "_validate", "annotation",
-        "shape", "tag",
+        "_adapter", "_compares", "_drops_keys", "_dump", "_flattens", "_is_scalar", "_records", "_rules", "_validate",
+        "annotation", "is_bare", "shape", "tag",
     )  # fmt: skip
 
     def __init__(self, annotation: Any, shape: Shape) -> None:
@@ -35,7 +45,10 @@ class Member:
         self._adapter = build_adapter(annotation)
         self._dump = self._adapter.serializer.to_python
         self._validate = self._adapter.validator.validate_python
-        self._flattens = needs_flattening(shape)
+        is_free = dumps_freely(self._adapter.core_schema)
+        self._flattens = is_free or needs_flattening(shape)
+        self.is_bare = not is_free and is_bare(shape)
+        self._is_scalar = not is_free and shape.kind == "scalar"
         self._compares = contains_any(shape)
         self._records = record_classes(shape)
         self._drops_keys = has_typed_dict(shape)
@@ -60,8 +73,19 @@ class Member:
         Raises:
             CodecError: The value is not one of this type, or would come back changed.
         """
+        return self.dump_and_load(value)[0]
+
+    def dump_and_load(self, value: object) -> tuple[object, object]:
+        """Return a value of this member as plain data, and what `load` makes of that, which is how it is checked.
+
+        Raises:
+            CodecError: As `dump`.
+        """
         try:
-            plain = self._dump(value, warnings="error", round_trip=True, by_alias=False)
+            if self._is_scalar and type(value) is self.shape.runtime:  # its own plain form: half of what a number costs
+                plain = value
+            else:
+                plain = self._dump(value, warnings="error", round_trip=True, by_alias=False)
             if self._flattens:
                 plain = flatten(plain)
             loaded = self._validate(plain, **self._rules)
@@ -73,11 +97,11 @@ class Member:
             raise self._mismatch(value, "it is nested too deeply") from error
         except Exception as error:  # pydantic's serializer and the user's validators may raise anything
             raise self._mismatch(value, serializer_problem(error)) from error
-        if self._compares or self._drops_keys or any(record.__subclasses__() for record in self._records):
+        if self._compares or self._drops_keys or self._has_subclasses():
             change = first_change(value, loaded, self._compares)
             if change is not None:
                 raise self._mismatch(value, change)
-        return cast(object, plain)
+        return plain, loaded
 
     def load(self, plain: object) -> object:
         """Return the value that plain data stands for.
@@ -99,6 +123,13 @@ class Member:
             raise PayloadMismatchError(
                 expected=self.tag, got=type_name(plain), problem=serializer_problem(error), is_stored=True
             ) from error
+
+    def _has_subclasses(self) -> bool:
+        """Whether something in a value may be of a class whose own fields pydantic does not see."""
+        for record in self._records:  # noqa: SIM110 - a generator costs twice as much
+            if record.__subclasses__():
+                return True
+        return False
 
     def _mismatch(self, value: object, problem: str) -> PayloadMismatchError:
         return PayloadMismatchError(expected=self.tag, got=type_name(value), problem=problem)
@@ -123,6 +154,26 @@ def build_adapter(annotation: Any) -> TypeAdapter[Any]:
         first_line = str(error).partition("\n")[0].rstrip(".")
         raise UnsupportedTypeError(f"pydantic cannot carry it: {first_line}", cure) from error
     return adapter
+
+
+def dumps_freely(schema: object) -> bool:
+    """Say whether values that pydantic has this core schema for may be dumped as something that no annotation tells.
+
+    So it is where a serializer of the user's makes what is dumped, and where fields are kept that nobody declared.
+    """
+    todo: list[object] = [schema]
+    seen: set[int] = set()
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict) and id(cast(object, part)) not in seen:
+            known = cast("dict[str, object]", part)
+            seen.add(id(known))
+            if "serialization" in known or "allow" in (known.get("extra_behavior"), known.get("extra_fields_behavior")):
+                return True
+            todo += known.values()
+        elif isinstance(part, list | tuple):
+            todo += cast("list[object]", part)
+    return False
 
 
 def first_problem(error: ValidationError) -> str:

@@ -79,9 +79,25 @@ def has_typed_dict(shape: Shape) -> bool:
 
 
 def needs_flattening(shape: Shape) -> bool:
-    """Say whether pydantic's dump may hold values that are not plain yet: enum members, paths, what a model adds."""
-    kinds = {"enum", "path", "opaque", "any"}
-    return any(s.kind in kinds or (s.kind == "record" and issubclass(s.runtime, BaseModel)) for s in shape.walk())
+    """Say whether values of a shape are dumped with something in them that is not plain yet: enum members, paths."""
+    return any(s.kind in {"enum", "path", "opaque", "any"} for s in shape.walk())
+
+
+_BARE: Final = frozenset({"scalar", "literal", "list", "dict", "record", "union"})
+_BARE_SCALARS: Final = frozenset({bool, int, float, str, bytes, NoneType})
+
+
+def is_bare(shape: Shape) -> bool:
+    """Say whether the plain form of every value is of None, bool, int, float, str, bytes, lists and dicts alone.
+
+    What is decoded of it is then made anew throughout, out of what any encoding brings back as it was.
+    """
+    return all(
+        s.kind in _BARE
+        and (s.kind != "scalar" or s.runtime in _BARE_SCALARS)
+        and all(type(choice) in _BARE_SCALARS for choice in s.choices)
+        for s in shape.walk()
+    )
 
 
 def has_aliases(shape: Shape) -> bool:

@@ -21,6 +21,7 @@ from floxide_amqp.core.payload import PayloadType
 from floxide_amqp.core.plain import flatten, type_name
 from floxide_amqp.exceptions import CodecError, NewerFormatError, PayloadTooLargeError
 from floxide_amqp.stores.extensions import DECODERS, ENCODERS
+from floxide_amqp.stores.fresh import NOTHING, Fresh
 from floxide_amqp.stores.packing import SCAN_FROM_BYTES, scan
 
 _msgpack: Any = msgpack
@@ -128,7 +129,27 @@ def encode_payload(payload_type: PayloadType, value: object) -> bytes:
     Raises:
         CodecError: The value is not of the type, or is beyond a limit.
     """
-    return pack(list(payload_type.dump(value)))  # a list: tuples take the slower way back
+    return encode_checked(payload_type, value)[0]
+
+
+def encode_checked(payload_type: PayloadType, value: object) -> tuple[bytes, object]:
+    """Return a payload as bytes, and what `decode_payload` makes of them where that is known by now, else `NOTHING`.
+
+    Raises:
+        CodecError: As `encode_payload`.
+    """
+    member = payload_type.member_of(value)
+    plain, loaded = member.dump_and_load(value)
+    parts = [member.tag, plain]  # a list: tuples take the slower way back
+    if not member.is_bare:
+        return pack(parts), NOTHING
+    try:
+        packed = cast(bytes, _bare_packer.pack(parts))
+    except Exception:  # noqa: BLE001 - what msgpack has no form for, such as a subclass of str, would come back changed
+        return pack(parts), NOTHING
+    if len(packed) > MAX_DEPTH:
+        _check_limits(packed)
+    return packed, loaded
 
 
 def decode_payload(payload_type: PayloadType, data: bytes) -> object:
@@ -137,11 +158,16 @@ def decode_payload(payload_type: PayloadType, data: bytes) -> object:
     Raises:
         CodecError: The bytes are no payload, or not of this type.
     """
+    if type(data) is Fresh:
+        value = data.take(payload_type)
+        if value is not NOTHING:
+            return value
     parts = unpack(data)
-    if isinstance(parts, list | tuple):
-        tag, *rest = cast("list[object]", parts) or [None]
-        if isinstance(tag, str) and len(rest) == 1:
-            return payload_type.load(tag, rest[0])
+    if isinstance(parts, list | tuple) and parts:
+        found = cast("Sequence[object]", parts)
+        tag = found[0]
+        if len(found) == 2 and isinstance(tag, str):
+            return payload_type.load(tag, found[1])
         if type(tag) is int and tag > PAYLOAD_FORMAT:
             raise NewerFormatError(what="payload", found=f"format {tag}")
     raise CodecError(f"A {payload_type.description} was to be decoded, but the bytes hold no tag and data.")
@@ -163,6 +189,10 @@ def _packer() -> Any:
     if _packers.packer is None:
         _packers.packer = _new_packer()
     return _packers.packer
+
+
+_bare_packer: Final = _msgpack.Packer(strict_types=True)
+"""Packs what is made of msgpack's own types alone; it calls no Python, so that no other thread comes in between."""
 
 
 def _new_packer() -> Any:

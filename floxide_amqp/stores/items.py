@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId, ScopeId, WorkItemId, slot_of
 from floxide_amqp.core.log_records import ErrorRecord, HistoryEntry
 from floxide_amqp.core.records import Routed, Scope, WorkItem

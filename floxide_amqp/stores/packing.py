@@ -58,9 +58,12 @@ class Shape:
         max_bytes: Longest record that is decoded at all.
         max_length: Longest array in it.
         fields: The types that each field may have.
+
+    Attributes:
+        length: How many fields there are.
     """
 
-    __slots__ = ("_fields", "_fitting", "max_bytes", "max_length", "required", "what")
+    __slots__ = ("_fields", "_fitting", "_latest", "length", "max_bytes", "max_length", "required", "what")
 
     def __init__(
         self,
@@ -75,8 +78,10 @@ class Shape:
         self.required = required
         self.max_bytes = max_bytes
         self.max_length = max_length
+        self.length = len(fields)
         self._fields = tuple(fields.items())
         self._fitting: set[tuple[type, ...]] = set()
+        self._latest: list[type] = []
 
     def check(self, values: Sequence[Any]) -> None:
         """Refuse values of other types; combinations that were seen to fit are remembered, which makes it one look-up.
@@ -84,13 +89,17 @@ class Shape:
         Raises:
             CodecError: A field is of another type.
         """
-        types = tuple(map(type, values[: len(self._fields)]))
-        if types in self._fitting:
+        if len(values) > self.length:  # a newer release has added some
+            values = values[: self.length]
+        types = [*map(type, values)]
+        if types == self._latest:  # as most are: a third of what a look-up costs
             return
-        for (name, allowed), found in zip(self._fields, types, strict=False):
-            if found not in allowed:
-                raise CodecError(f"The field {name!r} of a {self.what} is a {found.__name__}.")
-        self._fitting.add(types)
+        if tuple(types) not in self._fitting:
+            for (name, allowed), found in zip(self._fields, types, strict=False):
+                if found not in allowed:
+                    raise CodecError(f"The field {name!r} of a {self.what} is a {found.__name__}.")
+            self._fitting.add(tuple(types))
+        self._latest = types
 
     def part(self, values: Any) -> tuple[Any, ...]:
         """Return an array inside a record, which has exactly these fields.
@@ -98,11 +107,22 @@ class Shape:
         Raises:
             CodecError: It is something else.
         """
-        found = cast("tuple[Any, ...]", values)
-        if type(found) is not tuple or len(found) != len(self._fields):
-            raise CodecError(f"The {self.what} is no array of {len(self._fields)} fields.")
-        self.check(found)
-        return found
+        if type(values) is not tuple or len(values) != self.length:  # pyright: ignore[reportUnknownArgumentType]
+            raise CodecError(f"The {self.what} is no array of {self.length} fields.")
+        self.check(values)  # pyright: ignore[reportUnknownArgumentType]
+        return values  # pyright: ignore[reportUnknownVariableType]
+
+
+_KEPT_BYTES: Final = 1024 * 1024
+"""A packer's buffer grows to the largest record; one that had to grow to more than this is not kept."""
+
+_packer: Any = _msgpack.Packer()
+"""For all: to make one costs as much as to pack a record. It calls no Python, so that no thread comes in between."""
+
+
+def _renew_packer() -> None:
+    global _packer  # noqa: PLW0603 - there is one
+    _packer = _msgpack.Packer()
 
 
 def pack_record(shape: Shape, *values: Any) -> bytes:
@@ -111,10 +131,17 @@ def pack_record(shape: Shape, *values: Any) -> bytes:
     Raises:
         CodecError: They are beyond a limit, or something in them is no plain value.
     """
+    return pack_values(shape, values)
+
+
+def pack_values(shape: Shape, values: tuple[Any, ...]) -> bytes:
+    """The same, of values that are a tuple already."""
     try:
-        packed = cast("bytes", _msgpack.packb((FORMAT, *values)))
+        packed: bytes = _packer.pack((FORMAT, *values))
     except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError, UnicodeEncodeError
         raise CodecError(f"A {shape.what} cannot be packed: {type(error).__name__}: {str(error)[:120]}.") from error
+    if len(packed) > _KEPT_BYTES:
+        _renew_packer()
     if len(packed) > shape.max_bytes:
         raise _too_long(shape, len(packed))
     if len(packed) > shape.max_length:
@@ -134,10 +161,9 @@ def unpack_record(shape: Shape, data: bytes) -> Sequence[Any]:
     try:
         if len(data) > SCAN_FROM_BYTES:
             scan(data)
-        values = _decode(data, shape.max_length)
+        found: tuple[Any, ...] = _decode(data, shape.max_length)
     except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError and its own
         raise _refusal(shape, data, error) from error
-    found = cast("tuple[Any, ...]", values)
     if type(found) is not tuple:
         raise CodecError(f"This is not a {shape.what} of format {FORMAT}.")
     if len(found) <= shape.required or found[0] != FORMAT or type(found[0]) is not int:
@@ -227,7 +253,7 @@ def texts(values: Any, what: str) -> tuple[Any, ...]:
     Raises:
         CodecError: They are not.
     """
-    return _all_of(str, values, what)
+    return _all_of(str, values, what) if values != () else ()
 
 
 def whole_numbers(values: Any, what: str) -> tuple[int, ...]:
@@ -236,7 +262,7 @@ def whole_numbers(values: Any, what: str) -> tuple[int, ...]:
     Raises:
         CodecError: They are not.
     """
-    return _all_of(int, values, what)
+    return _all_of(int, values, what) if values != () else ()
 
 
 def _all_of(kind: type, values: Any, what: str) -> tuple[Any, ...]:

@@ -15,11 +15,10 @@ from floxide_amqp.core.failure import ErrorInfo, FailureInfo
 from floxide_amqp.core.joins import JoinInstance
 from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.log_records import AuditRecord, ErrorRecord, HistoryEntry
-from floxide_amqp.core.message_records import Envelope, Probe
+from floxide_amqp.core.message_records import Envelope, Probe, make_envelope
 from floxide_amqp.core.records import (
     Compensable,
     InputKind,
-    ItemInput,
     Mail,
     Routed,
     RunFailure,
@@ -28,6 +27,10 @@ from floxide_amqp.core.records import (
     Scope,
     Tombstone,
     WorkItem,
+    make_header,
+    make_input,
+    make_item,
+    make_state,
 )
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.timers import TimerKind
@@ -42,6 +45,7 @@ from floxide_amqp.stores.packing import (
     STR,
     Shape,
     pack_record,
+    pack_values,
     texts,
     unpack_record,
     whole_numbers,
@@ -169,7 +173,7 @@ def decode_header(data: bytes) -> RunHeader:
         CodecError: The bytes are none.
     """
     v = unpack_record(HEADER, data)
-    return RunHeader(
+    return make_header(
         run_id=v[0], workflow=v[1], version=v[2], input=v[3], input_digest=v[4], context=v[5], created_at_ms=v[6],
         deadline_ms=v[7], reply_to=v[8], start_item=v[9],
         parent=None if len(v) < 11 or v[10] is None else ParentLink(*PARENT.part(v[10])),
@@ -204,7 +208,7 @@ def decode_state(data: bytes) -> RunState:
     if failed is not None:
         node, item_id, error, attempts = RUN_FAILURE.part(failed)
         failure = RunFailure(node=node, item_id=item_id, error=error_in(error), attempts=attempts)
-    return RunState(
+    return make_state(
         status=_known(_RUN_STATUSES, v[0], STATE, "status"), updated_at_ms=v[1], finished_at_ms=v[2], failure=failure,
         reason=v[4], deadline_ms=v[5],
         ends_as=_known(_RUN_STATUSES, ends_as, STATE, "status") if ends_as else None,
@@ -235,39 +239,47 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
         item.scope, item.order, item.parent, item.attempt, item.owner, item.anchored, item.deaths, item.loops,
         None if failure is None else (failure.node, failure.error_type, text_out(failure.message), failure.attempts),
         item.due_ms, item.successors, item.kept, token or item.token, text_out(item.note), item.spared, item.lost,
-        item.parked_ms, item.waits_for, item.begun, item.given, _mail_out(item.mail), item.timed_out,
-        item.ticket,
+        item.parked_ms, item.waits_for, item.begun, item.given, None if item.mail is None else _mail_out(item.mail),
+        item.timed_out, item.ticket,
     )  # fmt: skip
 
 
-def _item_from(v: Sequence[Any]) -> WorkItem:
-    kind, payload, opener, number, pages = INPUT.part(v[4])
-    return WorkItem(
-        item_id=v[0], node=v[1], queue=v[2], status=_known(_ITEM_STATUSES, v[3], ITEM, "status"),
-        input=ItemInput(
-            kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=sealed_payload(payload, v[0]), opener=opener,
-            number=number, pages=pages,
+_LATER_ITEM_FIELDS: Final[tuple[Any, ...]] = (0, "", False, None, None, False, "")
+"""What an item has for the fields from `parked_ms` on, where an older release wrote it."""
+
+
+def _item_from(values: Sequence[Any]) -> WorkItem:
+    if len(values) < ITEM.length:
+        values = (*values, *_LATER_ITEM_FIELDS[len(values) - ITEM.length :])
+    (
+        item_id, node, queue, status, input_, scope, order, parent, attempt, owner, anchored, deaths, loops, failure,
+        due_ms, successors, kept, token, note, spared, lost, parked_ms, waits_for, begun, given, mail, timed_out,
+        ticket,
+    ) = values[: ITEM.length]  # fmt: skip
+    kind, payload, opener, number, pages = INPUT.part(input_)
+    return make_item(
+        item_id, node, queue, _known(_ITEM_STATUSES, status, ITEM, "status"),
+        make_input(
+            kind=_known(_INPUT_KINDS, kind, ITEM, "input kind"), payload=sealed_payload(payload, item_id),
+            opener=opener, number=number, pages=pages,
         ),
-        scope=texts(v[5], "scope"), order=whole_numbers(v[6], "order"), parent=v[7], attempt=v[8], owner=v[9],
-        anchored=v[10], deaths=v[11], loops=tuple([LOOP.part(loop) for loop in v[12]]),
-        failure=_failure_in(v[13], v[0]), due_ms=v[14], successors=texts(v[15], "successors"), kept=v[16], token=v[17],
-        note=text_in(v[18], v[0]), spared=v[19], lost=v[20], parked_ms=v[21] if len(v) > 21 else 0,
-        waits_for=v[22] if len(v) > 22 else "", begun=v[23] if len(v) > 23 else False,
-        given=sealed_payload(v[24], v[0]) if len(v) > 24 and v[24] is not None else None,
-        mail=_mail_in(v[25]) if len(v) > 25 and v[25] is not None else None, timed_out=v[26] if len(v) > 26 else False,
-        ticket=v[27] if len(v) > 27 else "",
+        texts(scope, "scope"), whole_numbers(order, "order"), parent, attempt, owner, anchored, deaths, spared,
+        lost=lost, loops=tuple([LOOP.part(loop) for loop in loops]) if loops else (),
+        failure=None if failure is None else _failure_in(failure, item_id), due_ms=due_ms,
+        successors=texts(successors, "successors"), kept=kept, token=token, note=text_in(note, item_id),
+        parked_ms=parked_ms, waits_for=waits_for, begun=begun,
+        given=None if given is None else sealed_payload(given, item_id), mail=None if mail is None else _mail_in(mail),
+        timed_out=timed_out, ticket=ticket,
     )  # fmt: skip
 
 
-def _failure_in(values: Any, item_id: str) -> FailureInfo | None:
-    if values is None:
-        return None
+def _failure_in(values: Any, item_id: str) -> FailureInfo:
     node, error_type, message, attempts = FAILURE.part(values)
     return FailureInfo(node=node, error_type=error_type, message=text_in(message, item_id), attempts=attempts)
 
 
-def _mail_out(mail: Mail | None) -> tuple[Any, ...] | None:
-    return None if mail is None else (mail.signal_id, mail.name, mail.payload, mail.sent_at_ms, mail.number)
+def _mail_out(mail: Mail) -> tuple[Any, ...]:
+    return (mail.signal_id, mail.name, mail.payload, mail.sent_at_ms, mail.number)
 
 
 def _mail_in(values: Any) -> Mail:
@@ -277,7 +289,7 @@ def _mail_in(values: Any) -> Mail:
 
 def encode_mail(mail: Mail) -> bytes:
     """Encode a value that a run keeps until an item takes it."""
-    return pack_record(MAIL, *(_mail_out(mail) or ()))
+    return pack_values(MAIL, _mail_out(mail))
 
 
 @_refusing
@@ -308,7 +320,7 @@ def decode_signal_mark(data: bytes) -> str:
 
 def encode_item(item: WorkItem, token: bytes = b"") -> bytes:
     """Encode an item; `token`, if given, is the commit that writes it."""
-    return pack_record(ITEM, *_item_values(item, token))
+    return pack_values(ITEM, _item_values(item, token))
 
 
 @_refusing
@@ -607,7 +619,7 @@ def decode_message(data: bytes) -> Envelope | Probe:
     _complete(ENVELOPE, v)
     if not v[1] or not v[2]:
         raise CodecError("The work item message names no run or no item.")
-    return Envelope(
+    return make_envelope(
         run_id=v[1], item_id=v[2], node=v[3], workflow=v[4], version=v[5], queue=v[6], turn=v[7],
         scope=texts(v[8], "scope of a work item message"), position=v[9], entry=v[10], trace=v[11],
         recovered=bool(v[12]), store=v[13],

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Final, cast
 
 from floxide_amqp.core import changes as c
 from floxide_amqp.core.compensation import undoing_id
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin_changes import PutChild
 from floxide_amqp.core.log_changes import AppendCompensable, AppendDelta, AppendError
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.stores import keys
+from floxide_amqp.stores.fresh import Fresh
 from floxide_amqp.stores.sealed import Place, Sealed, SealedText, Unsealed, sealed_payload
 from floxide_amqp.stores.sealed_places import (
     CHILD,
@@ -72,12 +73,20 @@ def bytes_carried(changes: Iterable[c.Change]) -> int:
     return total
 
 
+_NEVER_SEALED: Final = frozenset({bytes, Fresh})
+"""Classes of payloads that no codec has made anything of."""
+
+
 def _put_item(sealing: Sealing, run_id: RunId, change: c.PutItem) -> c.Change:
+    if not sealing.is_on and change.item.failure is None and type(change.item.input.payload) in _NEVER_SEALED:
+        return change  # as of nearly all items where nothing is sealed
     item = _sealed_item(sealing, run_id, change.item)
     return change if item is change.item else c.PutItem(item, change.is_listed)
 
 
 def _sealed_item(sealing: Sealing, run_id: RunId, item: WorkItem) -> WorkItem:
+    if not sealing.is_on and type(item.input.payload) is bytes and item.failure is None and not item.note:
+        return item  # as nearly every item of a store that nothing is sealed in
     payload = _sealed_input(sealing, run_id, item)
     failure = None if item.failure is None else _sealed_failure(sealing, run_id, item, item.failure)
     note = item.note
@@ -99,7 +108,7 @@ def _sealed_input(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
         UnreadableRecordError: The same, and it cannot be opened.
     """
     payload, item_id = item.input.payload, item.item_id
-    if not payload or (type(payload) is bytes and not sealing.is_on):
+    if not payload or not (sealing.is_on or isinstance(payload, Sealed | Unsealed)):
         return payload
     if isinstance(payload, Sealed) and payload.item_id == item_id:
         return payload

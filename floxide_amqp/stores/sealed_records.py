@@ -40,7 +40,7 @@ def input_of(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
         UnreadableRecordError: It was changed, it belongs elsewhere, or it is not encrypted and has to be.
     """
     payload = item.input.payload
-    if isinstance(payload, Unsealed):  # made in this process
+    if isinstance(payload, Unsealed) or not sealing.must_open(payload):  # made in this process, or by nobody sealed
         return payload
     sealed_for = payload.item_id if isinstance(payload, Sealed) else item.item_id  # another's input, taken over
     return sealing.open(payload, Place(run_id, INPUT, sealed_for))

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
+from floxide_amqp.core.fast_dataclasses import replace
+from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.kin import ChildRecord, OnClose, ParentLink
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.log_records import ErrorRecord, HistoryEntry
 from floxide_amqp.core.message_records import Envelope, Probe
-from floxide_amqp.core.records import ItemInput, Routed, RunFailure, RunHeader, RunState, Scope, WorkItem
-from floxide_amqp.core.statuses import RunStatus
+from floxide_amqp.core.records import ItemInput, Mail, Routed, RunFailure, RunHeader, RunState, Scope, WorkItem
+from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.core.worker_records import WorkerRecord
 from floxide_amqp.exceptions import CodecError
@@ -101,6 +103,14 @@ ROUND_TRIPS: list[tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Callable
 ]  # fmt: skip
 
 
+BARE_ITEM = WorkItem(item_id=WorkItemId("i"), node="n", queue="q", status=WorkItemStatus.PENDING, input=ItemInput())
+
+
+def packed(values: list[Any]) -> bytes:
+    data: Any = msgpack.packb(values)
+    return bytes(data)
+
+
 def texts_and_numbers() -> st.SearchStrategy[tuple[str, int]]:
     """Pairs for encoders that take fields one by one."""
     return st.tuples(ids, whole)
@@ -120,6 +130,45 @@ def test_every_record_survives_the_way_to_bytes_and_back(data: st.DataObject) ->
     strategy, encode, decode = data.draw(st.sampled_from(ROUND_TRIPS))
     record = data.draw(strategy)
     assert decode(encode(record)) == record
+
+
+full_items = st.builds(
+    WorkItem, item_id=ids, node=text, queue=text, input=inputs, status=st.sampled_from(WorkItemStatus), owner=text,
+    scope=words, order=st.tuples(whole, whole), parent=text, attempt=whole, anchored=st.booleans(), deaths=whole,
+    loops=st.tuples(st.tuples(text, whole)), failure=failures, due_ms=whole, successors=words, kept=st.none() | ids,
+    token=st.binary(max_size=16), note=text, spared=st.booleans(), lost=whole, parked_ms=whole, waits_for=text,
+    begun=st.booleans(), given=st.none() | st.binary(max_size=8), timed_out=st.booleans(), ticket=text,
+    mail=st.none() | st.builds(Mail, signal_id=ids, name=text, payload=st.binary(max_size=8), sent_at_ms=whole),
+)  # fmt: skip
+ADDED_LATER = ("parked_ms", "waits_for", "begun", "given", "mail", "timed_out", "ticket")
+
+
+@given(full_items, st.integers(0, len(ADDED_LATER)))
+def test_an_item_without_the_fields_that_were_added_later_has_their_defaults(item: WorkItem, missing: int) -> None:
+    values = msgpack.unpackb(codec.encode_item(item))
+    older = codec.decode_item(packed(values[: len(values) - missing]))
+    absent = {name: getattr(BARE_ITEM, name) for name in ADDED_LATER[len(ADDED_LATER) - missing :]}
+    assert older == replace(item, **absent)
+
+
+@given(full_items, st.lists(whole | text, min_size=1, max_size=3))
+def test_fields_of_an_item_that_a_newer_release_added_are_of_no_account(item: WorkItem, added: list[Any]) -> None:
+    assert codec.decode_item(packed([*msgpack.unpackb(codec.encode_item(item)), *added])) == item
+
+
+def test_a_value_that_cannot_be_packed_leaves_nothing_behind_for_the_next_record() -> None:
+    item = replace(BARE_ITEM, note="whole")
+    before = codec.encode_item(item)
+    with pytest.raises(CodecError, match="cannot be packed"):
+        codec.encode_item(replace(item, ticket="\ud800"))
+    assert codec.encode_item(item) == before
+
+
+def test_after_a_very_large_record_small_ones_are_as_they_were() -> None:
+    before = codec.encode_item(BARE_ITEM)
+    large = replace(BARE_ITEM, input=ItemInput(payload=bytes(2 * 1024 * 1024)))
+    assert codec.decode_item(codec.encode_item(large)) == large
+    assert codec.encode_item(BARE_ITEM) == before
 
 
 @given(st.binary(max_size=64))
@@ -147,7 +196,7 @@ def test_a_message_with_one_field_changed_is_refused_or_still_an_envelope(
     values = list(msgpack.unpackb(codec.encode_envelope(envelope), use_list=False))
     values[field] = value
     try:
-        codec.decode_message(msgpack.packb(values))
+        codec.decode_message(packed(values))
     except CodecError:
         return
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from typing_extensions import TypedDict
 
 from floxide_amqp.core.payload import PayloadType
@@ -186,3 +186,15 @@ def test_stored_data_of_any_kind_gives_a_value_of_the_type_or_a_codec_error(
         except CodecError:
             continue
         carried.member_of(value)
+
+
+scalars = st.one_of(
+    st.booleans(), st.integers(-(2**70), 2**70), st.floats(), texts, st.binary(max_size=8), st.none(), st.dates(),
+    st.datetimes(timezones=st.none() | st.timezones()), st.times(), st.timedeltas(), st.uuids(), decimals,
+)  # fmt: skip
+
+
+@given(scalars)
+def test_a_scalar_of_its_own_class_is_what_pydantic_dumps_it_as(value: object) -> None:
+    member = PayloadType.of(type(value), where="a test").member_of(value)
+    assert is_same_plain(member.dump(value), TypeAdapter(type(value)).dump_python(value, warnings="error"))
