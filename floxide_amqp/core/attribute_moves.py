@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from floxide_amqp.core.attributes import Attributes, AttributeValue, merged_attributes
 from floxide_amqp.core.changes import PutAttributes
 from floxide_amqp.core.commit_conditions import AttributesAre
 from floxide_amqp.core.decisions import Decision
+from floxide_amqp.core.fast_dataclasses import replace
 
 
 def started_with(decision: Decision, attributes: Attributes) -> Decision:

@@ -13,12 +13,12 @@ again a little later instead.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.changes import PutItem
 from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from floxide_amqp.core.changes import Change, Count, PostLetter
 from floxide_amqp.core.commit_conditions import EpochIs
 from floxide_amqp.core.decisions import Decision, Effects, Step
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.kin import WAITS, ChildRecord
 from floxide_amqp.core.kin_changes import ChildIs, PutChild

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, cast, get_args, get_origin
 
 from typing_extensions import TypeVar
@@ -23,6 +23,7 @@ from floxide_amqp.core.bodies import LATER_MS
 from floxide_amqp.core.changes import Change, Count, PutItem, PutRun, WhenCount
 from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, message_entry
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
 from floxide_amqp.core.log_changes import AppendCompensable
 from floxide_amqp.core.place_changes import DropTimer, EnterBegun, EnterMessage, LeaveBegun, SetTimer

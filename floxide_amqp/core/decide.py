@@ -16,7 +16,9 @@ Invariants it keeps:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+from floxide_amqp.core.changes import Count
 from floxide_amqp.core.child_moves import call_child
 from floxide_amqp.core.compensation import after_undoing, complete, end_without_output, next_timer
 from floxide_amqp.core.decisions import PAGE_SIZE, Decision, Effects, Step
@@ -36,6 +38,8 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.sweeping import sweep
 from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import IterationLimitError
+
+_ONE_MORE: Final = Count("completed", 1)
 
 
 def decide(step: Step, outcome: Outcome) -> Decision:
@@ -75,36 +79,32 @@ def _succeed(step: Step, outcome: Succeeded) -> Decision:
     if step.item.input.kind is InputKind.UNDO:
         return _undone(plan, outcome.delta)
     plan.start_run()
-    if step.item.begun or step.graph.nodes[step.item.node].options.compensation is not None:
+    node = step.graph.nodes[step.item.node]
+    if step.item.begun or node.options.compensation is not None:
         plan.changes += complete(step.item, outcome.routes[0].payload, step.graph.nodes)
-    fan_out = step.graph.nodes[step.item.node].fan_out
-    join = fan_out.join if fan_out else None
-    wave = fan_out.wave if fan_out else None
+    join, wave = (None, None) if node.fan_out is None else (node.fan_out.join, node.fan_out.wave)
     if len(outcome.routes) > (wave or PAGE_SIZE) or (wave and outcome.routes):
         store_pages(plan, outcome.routes, join, wave)
     elif join is not None:
         open_scope(plan, outcome.routes, join)
     else:
-        created = plan.create(outcome.routes, step.item.scope, failure=step.item.failure)
-        plan.count(step.item.scope, created - 1, may_close=created == 0)
-        plan.tally(live=created - 1)
-    return _completed(plan, outcome.delta)
-
-
-def _completed(plan: Plan, delta: bytes | None) -> Decision:
-    """Write the own item as completed; the kept successor is known only after choosing it."""
-    plan.append_delta(delta)
-    plan.tally(completed=1, busy_us=plan.step.duration_us)
-    plan.finish(WorkItemStatus.COMPLETED, attempts=plan.step.item.attempt + 1)
+        plan.create(outcome.routes, step.item.scope, failure=step.item.failure)
+        plan.count_created()
+    _complete(plan, outcome.delta)
     return plan.decision()
+
+
+def _complete(plan: Plan, delta: bytes | None) -> None:
+    """Write the own item as completed, once it is known what follows it."""
+    plan.append_delta(delta)
+    plan.changes.append(_ONE_MORE)
+    plan.tally(busy_us=plan.step.duration_us)
+    plan.finish(WorkItemStatus.COMPLETED, attempts=plan.step.item.attempt + 1)
 
 
 def _undone(plan: Plan, delta: bytes | None) -> Decision:
     """A compensation is done: the next one follows, or the run's end."""
-    step = plan.step
-    plan.append_delta(delta)
-    plan.tally(completed=1, busy_us=step.duration_us)
-    plan.finish(WorkItemStatus.COMPLETED, attempts=step.item.attempt + 1)
+    _complete(plan, delta)
     return _after_undoing(plan, undone=True)
 
 
@@ -216,8 +216,7 @@ def _collect(plan: Plan, outcome: Failed, attempts: int) -> Decision:
     plan.start_run()
     plan.changes += end_without_output(step.item, step.graph.nodes)
     plan.collect(step.graph.nodes[step.item.node].collected_by or "", outcome.collected)
-    plan.count(step.item.scope, -1, may_close=True)
-    plan.tally(live=-1)
+    plan.count_created()
     plan.finish(WorkItemStatus.FAILED, attempts=attempts)
     return plan.decision()
 
@@ -256,9 +255,8 @@ def _fall_back(plan: Plan, outcome: Failed, edges: Sequence[Edge], attempts: int
     routes = [
         Routed(edge=edge.id, payload=payload, suffix=(n,) if len(edges) > 1 else ()) for n, edge in enumerate(edges)
     ]
-    created = plan.create(routes, item.scope, failure=failure, input_=input_)
-    plan.count(item.scope, created - 1, may_close=created == 0)
-    plan.tally(live=created - 1)
+    plan.create(routes, item.scope, failure=failure, input_=input_)
+    plan.count_created()
     plan.finish(WorkItemStatus.FAILED, attempts=attempts)
     return plan.decision()
 
@@ -277,9 +275,12 @@ def _failure_edges(step: Step, outcome: Failed) -> Sequence[Edge]:
 
 def _exceeded_repeat(step: Step, routes: Sequence[Routed]) -> ErrorInfo | None:
     """Return the error of a loop that has run as often as its edge allows."""
-    for edge_id in {route.edge for route in routes if route.edge}:
-        edge = step.graph.edge(edge_id)
-        if edge.repeat is not None and dict(step.item.loops).get(edge.id, 0) >= edge.repeat.max_iterations:
+    edges = step.graph.edges
+    for route in routes:
+        edge = edges[route.edge] if route.edge else None
+        if edge is None or edge.repeat is None:
+            continue
+        if dict(step.item.loops).get(edge.id, 0) >= edge.repeat.max_iterations:
             error = IterationLimitError(node=step.item.node, target=edge.target, limit=edge.repeat.max_iterations)
             return describe_unraised(error)
     return None

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from floxide_amqp.core.changes import Change
 from floxide_amqp.core.commit_conditions import Condition
-from floxide_amqp.core.fast_dataclasses import dataclass, replace
+from floxide_amqp.core.fast_dataclasses import dataclass, maker, replace
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import WorkerId, WorkItemId
 from floxide_amqp.core.letters import Letter
@@ -39,7 +39,7 @@ class OwnerAnchor:
 Anchor: TypeAlias = MessageAnchor | OwnerAnchor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """What was known when the node ran, and what the worker may do.
 
@@ -80,6 +80,9 @@ class Step:
     letters: tuple[Letter, ...] = ()
 
 
+make_step = maker(Step)
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message to publish: the item, its turn, the message's entry, and whether it replaces one that was lost.
@@ -115,6 +118,9 @@ class Effects:
     finished: RunStatus | None = None
     letters: tuple[Letter, ...] = ()
     cancelled: tuple[WorkItemId, ...] = ()
+
+
+make_effects = maker(Effects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +178,8 @@ class Decision:
         """Whether the commit may write letters."""
         if self.effects.letters or self.closing_effects.letters:
             return True
+        if self.undoing is None and self.resolving is None and self.closed is None:
+            return False
         rarer = (self.undoing, self.resolving, self.closed)
         return any(effects is not None and effects.letters for effects in rarer)
 
@@ -190,6 +198,9 @@ class Decision:
     def is_open(self) -> bool:
         """Whether only the commit's reply tells which of its effects are to be performed."""
         return self.closing is not None or bool(self.firing) or self.closed is not None
+
+
+make_decision = maker(Decision)
 
 
 def message_entry(now_ms: int, item_id: WorkItemId, turn: int) -> str:

@@ -78,8 +78,6 @@ def expand(step: Step, outcome: PageRead) -> Decision:
         if not is_last:  # first among the created, so that it is what the worker keeps
             plan.created.append(plan.engine_item(item, number + 1, pages, item.scope))
         plan.create(outcome.routes, item.scope, failure=item.failure)
-        created = len(plan.created)
-        plan.count(item.scope, created - 1, may_close=created == 0)
-        plan.tally(live=created - 1)
+        plan.count_created()
     plan.finish(WorkItemStatus.COMPLETED, attempts=1, node=f"{item.node}[page {number + 1} of {pages}]")
     return plan.decision()

@@ -8,12 +8,12 @@ Whatever ends, pauses or resumes a run writes its state. So the letters are adde
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.changes import Change, PostLetter, PutRun, WhenCount, WhenJoins, WhenScope
 from floxide_amqp.core.commit_conditions import EpochIs
 from floxide_amqp.core.decisions import Decision, Effects
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.kin import Kin
 from floxide_amqp.core.letters import Letter, derive_letter_id

@@ -8,12 +8,12 @@ it. That is added to any decision by `with_releases`, so that nothing that ends 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.changes import Change, Count, PostLetter, PutItem
 from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Anchor, Decision, Effects, OwnerAnchor
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
 from floxide_amqp.core.kin_letters import TICKETS
 from floxide_amqp.core.letters import Letter, derive_letter_id
@@ -31,7 +31,7 @@ RELEASE: Final = "release key"
 LIMIT_PREFIX: Final = " limit:"
 """What the partitions of concurrency keys begin with; no run's id begins with a blank."""
 
-_UNLIMITED: Final = OF_THE_ENGINE | {InputKind.UNDO}
+_UNLIMITED: Final = (*OF_THE_ENGINE, InputKind.UNDO)
 
 
 def place_of(limit_id: str) -> RunId:
@@ -220,7 +220,9 @@ def has_turn(item: WorkItem) -> bool:
     return item.status in (WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS)
 
 
-def with_releases(decision: Decision, run_id: RunId, now_ms: Callable[[], int]) -> tuple[Decision, tuple[Letter, ...]]:
+def with_releases(
+    decision: Decision, run_id: RunId, now_ms: Callable[[RunId], int]
+) -> tuple[Decision, tuple[Letter, ...]]:
     """Return a decision by which each item that is done with its ticket gives it back, and the letters that do so.
 
     An item's own record is written at the top level of a decision; those within conditions are new, without tickets.
@@ -232,7 +234,7 @@ def with_releases(decision: Decision, run_id: RunId, now_ms: Callable[[], int]) 
     ]
     if not done:
         return decision, ()
-    at_ms = now_ms()
+    at_ms = now_ms(run_id)
     letters = tuple(release_letter(run_id, item, at_ms) for item in done)
     return replace(decision, changes=tuple(_without_tickets(decision, letters))), letters
 

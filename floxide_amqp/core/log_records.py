@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from floxide_amqp.core.failure import ErrorInfo
-from floxide_amqp.core.fast_dataclasses import dataclass
+from floxide_amqp.core.fast_dataclasses import dataclass, maker
 from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.statuses import WorkItemStatus
 
@@ -44,6 +44,9 @@ class HistoryEntry:
     worker: str
     parent: str
     context_length: int = -1
+
+
+make_entry = maker(HistoryEntry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

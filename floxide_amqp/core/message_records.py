@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from floxide_amqp.core.fast_dataclasses import dataclass
+from floxide_amqp.core.fast_dataclasses import dataclass, maker
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.records import ScopePath
 
@@ -35,6 +35,9 @@ class Envelope:
     recovered: bool = False
     store: str = ""
     trace: str = ""
+
+
+make_envelope = maker(Envelope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

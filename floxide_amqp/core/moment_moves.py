@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.decisions import Decision, Step
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.log_changes import AppendMoment
 from floxide_amqp.core.moments import Moment, MomentKind
 from floxide_amqp.core.outcomes import Held

@@ -7,13 +7,13 @@ item's turn, and the run's epoch where the run's status matters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from floxide_amqp.core.changes import Change, Count, CountScope, DropDeadLetter, PutItem
 from floxide_amqp.core.commit_conditions import EpochIs, ScopeIsOpen, TurnIs
 from floxide_amqp.core.compensation import begin
 from floxide_amqp.core.decisions import Decision, Effects, MessageAnchor, Outgoing, message_entry
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId
 from floxide_amqp.core.kin import waits_for_child
 from floxide_amqp.core.place_changes import (

@@ -28,18 +28,32 @@ from floxide_amqp.core.decisions import (
     Outgoing,
     OwnerAnchor,
     Step,
+    make_decision,
+    make_effects,
     message_entry,
 )
 from floxide_amqp.core.failure import FailureInfo, describe_unraised
 from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.graph import Edge
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId, derive_item_id
+from floxide_amqp.core.item_copies import ended, fresh, owned
 from floxide_amqp.core.joins import closed, gathered, instance_of, resolved, waiting
 from floxide_amqp.core.log_changes import AppendDelta, AppendHistory
-from floxide_amqp.core.log_records import HistoryEntry
+from floxide_amqp.core.log_records import make_entry
 from floxide_amqp.core.place_changes import DropTimer, EnterMessage, EnterOwner, LeaveMessage, LeaveOwner
 from floxide_amqp.core.priorities import is_lower
-from floxide_amqp.core.records import InputKind, ItemInput, Order, Routed, RunFailure, RunState, ScopePath, WorkItem
+from floxide_amqp.core.records import (
+    InputKind,
+    ItemInput,
+    Order,
+    Routed,
+    RunFailure,
+    RunState,
+    ScopePath,
+    WorkItem,
+    make_input,
+    make_item,
+)
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.timers import Timer, TimerKind
 from floxide_amqp.exceptions import RunStalledError
@@ -72,19 +86,21 @@ class Plan:
         input_: ItemInput | None = None,
     ) -> int:
         """Turn routes into items, arrivals and outputs of a scope; return how many items."""
-        item, before, nodes = self.step.item, len(self.created), self.step.graph.nodes
+        item, before, graph = self.step.item, len(self.created), self.step.graph
         for route in routes:
             order = item.order + route.suffix
-            edge = self.step.graph.edge(route.edge) if route.edge else None
-            if edge is None:
+            if not route.edge:
                 if scope == RUN_ITSELF:
                     self.has_output = True
                     self.changes += (Arrive("", order, item.item_id, route.payload), Count("outputs", 1))
-            elif nodes[edge.target].is_gather:
+                continue
+            edge = graph.edges[route.edge]
+            target = graph.nodes[edge.target]
+            if target.is_gather:
                 opener = scope[-1].partition(".")[0]
                 self.changes.append(Arrive(opener, order, item.item_id, route.payload))
                 self._gather(edge.target, scope)
-            elif nodes[edge.target].join is not None:
+            elif target.join is not None:
                 self._arrive(edge, route, scope, order)
             else:
                 self.created.append(self._successor(edge, route, scope, order, failure, input_))
@@ -146,12 +162,12 @@ class Plan:
     ) -> WorkItem:
         item = self.step.item
         loops = item.loops if edge.repeat is None else count_loop(item.loops, edge)
-        return WorkItem(
+        return make_item(
             item_id=derive_item_id(self.step.header.run_id, item.item_id, edge.id, route.suffix),
             node=edge.target,
             queue=self.step.graph.queue_of(edge.target, self.step.header),
             status=WorkItemStatus.PENDING,
-            input=input_ if input_ is not None else ItemInput(payload=route.payload),
+            input=input_ if input_ is not None else make_input(payload=route.payload),
             scope=scope,
             order=order,
             parent=item.item_id,
@@ -163,7 +179,7 @@ class Plan:
         """Return the item that turns page `number` of a large fan-out into items."""
         origin = opener.input.opener if opener.input.kind is InputKind.PAGE else opener.item_id
         return replace(
-            _fresh(opener),
+            fresh(opener),
             item_id=derive_item_id(self.step.header.run_id, origin, "page", (number,)),
             input=ItemInput(kind=InputKind.PAGE, opener=origin, number=number, pages=pages),
             scope=scope,
@@ -174,7 +190,7 @@ class Plan:
         """Return the item that resolves the joins of a scope that wait when nothing else in it is live."""
         opener = self.step.item
         return replace(
-            _fresh(opener),
+            fresh(opener),
             item_id=derive_item_id(self.step.header.run_id, opener.item_id, "joins"),
             input=ItemInput(kind=InputKind.JOINS, opener=scope[-1] if scope else ""),
             scope=scope,
@@ -184,7 +200,7 @@ class Plan:
     def sweeping_item(self, opener: WorkItem, scope: ScopePath, number: int = 0) -> WorkItem:
         """Return the item that cancels what is left in a scope that was closed; it is in the scope around it."""
         return replace(
-            _fresh(opener),
+            fresh(opener),
             item_id=derive_item_id(self.step.header.run_id, scope[-1], "sweep", (number,)),
             input=ItemInput(kind=InputKind.SWEEP, opener=scope[-1], number=number),
             scope=scope[:-1],
@@ -195,7 +211,7 @@ class Plan:
         """Return the item of the next step of a fold."""
         item = self.step.item
         return replace(
-            _fresh(item),
+            fresh(item),
             item_id=derive_item_id(self.step.header.run_id, item.item_id, "fold"),
             input=ItemInput(kind=InputKind.FOLD, payload=payload, opener=item.input.opener, number=number),
             parent=item.item_id,
@@ -205,7 +221,7 @@ class Plan:
         """Return the item of the join that closes the fan-out of `opener`, in the scope around it."""
         origin = opener.input.opener if opener.input.kind is InputKind.PAGE else opener.item_id
         return replace(
-            _fresh(opener),
+            fresh(opener),
             item_id=derive_item_id(self.step.header.run_id, origin, "join"),
             node=join,
             queue=self.step.graph.queue_of(join, self.step.header),
@@ -223,9 +239,18 @@ class Plan:
         if may_close:
             self.closing = scope
 
+    def count_created(self) -> None:
+        """Count what is created in the place of the own item; where that is nothing, its scope may be at its end."""
+        number = len(self.created) - 1
+        if number:
+            self.count(self.step.item.scope, number, may_close=number < 0)
+            self.tally(live=number)
+
     def tally(self, **amounts: int) -> None:
         """Change the run's counters."""
-        self.changes += (Count(name, amount) for name, amount in amounts.items() if amount)
+        for name, amount in amounts.items():
+            if amount:
+                self.changes.append(Count(name, amount))
 
     # --- the own item
 
@@ -236,27 +261,22 @@ class Plan:
         """
         step = self.step
         created = self.created
-        if self.closing is not None and self.closing != RUN_ITSELF and step.scope is not None:
+        if self.closing and step.scope is not None:
             created = [step.scope.then]
         if self.arriving or self.gathered or (self.closing is not None and step.graph.joins_wait):
             created, kept = self._possible_successors(created)
         else:
-            kept = next((item.item_id for item in created if self._may_keep(item)), None)
+            kept = self._first_kept(created)
         drops = status is WorkItemStatus.COMPLETED and not (step.keep_input or step.item.begun)
-        done = replace(
+        done = ended(
             step.item,
             status=status,
             input=replace(step.item.input, payload=b"") if drops else step.item.input,
-            owner=WorkerId(""),
-            anchored=False,
-            successors=tuple(item.item_id for item in created),
+            successors=tuple([item.item_id for item in created]),
             kept=kept,
             attempt=attempts,
-            note="",
-            mail=None,
-            timed_out=False,
         )
-        history = HistoryEntry(
+        history = make_entry(
             item_id=done.item_id,
             node=node or done.node,
             status=status,
@@ -269,6 +289,12 @@ class Plan:
         )
         self.changes += (PutItem(done, is_listed=False), AppendHistory(history))
 
+    def _first_kept(self, items: Sequence[WorkItem]) -> WorkItemId | None:
+        for item in items:
+            if self._may_keep(item):
+                return item.item_id
+        return None
+
     def _may_keep(self, item: WorkItem) -> bool:
         if not self.may_publish or item.queue not in self.step.keep or is_lower(item.queue, self.step.item.queue):
             return False  # of a lower level, it waits with its like for what is higher
@@ -279,16 +305,14 @@ class Plan:
 
         There is only one such, or the pointer of the own item would not lead to what was kept.
         """
-        if any(map(self._may_keep, self.created)):
+        if self._first_kept(self.created) is not None:
             return None
         return next((arriving for arriving in self.arriving.values() if self._may_keep(arriving.item)), None)
 
     def _possible_successors(self, created: list[WorkItem]) -> tuple[list[WorkItem], WorkItemId | None]:
         """Return the items that this commit may put, and the one that the worker goes on with if it does."""
         join = self._kept_join()
-        kept = next((item.item_id for item in created if self._may_keep(item)), None)
-        if join is not None:
-            kept = join.instance.join_id
+        kept = self._first_kept(created) if join is None else join.instance.join_id
         possible = [*created, *(arriving.item for arriving in self.arriving.values())]
         if self.closing is not None and self.step.graph.joins_wait:
             possible.append(self.resolving_item(self.closing))
@@ -322,14 +346,15 @@ class Plan:
         keep: WorkItem | None = None
         for item in items:
             if keeps and keep is None and self._may_keep(item):
-                keep = replace(
+                keep = owned(
                     item,
-                    status=WorkItemStatus.IN_PROGRESS,
                     owner=self.step.worker,
                     anchored=isinstance(self.step.anchor, OwnerAnchor),
                     deaths=int(self.step.graph.nodes[item.node].options.at_most_once),
                 )
-                keep, noted = begin(keep, self.step.graph.nodes)
+                noted: tuple[Change, ...] = ()
+                if self.step.graph.has_compensations:
+                    keep, noted = begin(keep, self.step.graph.nodes)
                 changes += (PutItem(keep, is_listed=True), *noted)
                 continue
             changes.append(PutItem(item, is_listed=True))
@@ -339,7 +364,7 @@ class Plan:
                 outgoing.append(out)
         if keeps:
             changes += self.move_anchor(keep)
-        return changes, Effects(publish=tuple(outgoing), keep=keep)
+        return changes, make_effects(publish=tuple(outgoing), keep=keep)
 
     def move_anchor(self, keep: WorkItem | None) -> list[Change]:
         """Hand what holds the chain on to the kept successor, or let it go."""
@@ -393,13 +418,13 @@ class Plan:
         """Return the commit, with what happens if its scope closes or lets joins run."""
         join = self._kept_join() if self.arriving else None
         created, effects = self.put(self.created, keeps=join is None)
-        firing = self._fire(join)
+        firing = self._fire(join) if self.arriving else ()
         conditions = conditions_of(self.step, check_context=self.step.is_isolated)
         closed: Effects | None = None
         if self.gathered:
             created, closed = self._close(created, may_keep=join is None)
         if self.closing is None:
-            return Decision(
+            return make_decision(
                 conditions=conditions,
                 changes=(*self.changes, *created),
                 effects=effects,
@@ -480,11 +505,10 @@ class Plan:
 
 def conditions_of(step: Step, *, check_context: bool = False) -> tuple[Condition, ...]:
     """Return what every commit of a step checks."""
-    checks: list[Condition] = [TurnIs(step.item.item_id, step.turn), EpochIs(step.epoch)]
-    checks += (ScopeIsOpen(scope_id) for scope_id in step.item.scope)
-    if check_context:
-        checks.append(ContextLengthIs(step.context_length))
-    return tuple(checks)
+    checks: tuple[Condition, ...] = (TurnIs(step.item.item_id, step.turn), EpochIs(step.epoch))
+    if step.item.scope:
+        checks += tuple(map(ScopeIsOpen, step.item.scope))
+    return (*checks, ContextLengthIs(step.context_length)) if check_context else checks
 
 
 def drop_deadline(run_id: RunId, run: RunState) -> list[Change]:
@@ -492,31 +516,6 @@ def drop_deadline(run_id: RunId, run: RunState) -> list[Change]:
     if run.deadline_ms is None:
         return []
     return [DropTimer(Timer(due_ms=run.deadline_ms, run_id=run_id, kind=TimerKind.RUN_TIMEOUT))]
-
-
-def _fresh(opener: WorkItem) -> WorkItem:
-    """A pending item that inherits only place and history from another."""
-    return replace(
-        opener,
-        status=WorkItemStatus.PENDING,
-        attempt=0,
-        owner=WorkerId(""),
-        anchored=False,
-        deaths=0,
-        spared=False,
-        lost=0,
-        due_ms=0,
-        successors=(),
-        kept=None,
-        token=b"",
-        note="",
-        waits_for="",
-        begun=False,
-        given=None,
-        mail=None,
-        timed_out=False,
-        ticket="",
-    )
 
 
 def _stalled(step: Step) -> RunFailure:

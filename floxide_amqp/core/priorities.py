@@ -29,7 +29,7 @@ class Priority(Enum):
     @property
     def number(self) -> int:
         """As a number: the higher comes first; 0 for `NORMAL`."""
-        return {Priority.HIGH: 1, Priority.NORMAL: 0, Priority.LOW: -1}[self]
+        return _NUMBERS[self]
 
     @classmethod
     def numbered(cls, number: int) -> Priority:
@@ -40,6 +40,7 @@ class Priority(Enum):
 LEVELS: Final = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 """The highest first."""
 
+_NUMBERS: Final = {Priority.HIGH: 1, Priority.NORMAL: 0, Priority.LOW: -1}
 _BY_NAME: Final = {level.value: level for level in Priority}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from floxide_amqp.core.changes import Change, PutItem
 from floxide_amqp.core.commit_conditions import TurnIs
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, message_entry
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.place_changes import DropTimer, EnterMessage, LeaveMessage, SetTimer
 from floxide_amqp.core.records import RunHeader, WorkItem

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from floxide_amqp.core.changes import Count, PutItem
 from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.compensation import undoing_node
 from floxide_amqp.core.decisions import Anchor, Decision, Effects, OwnerAnchor
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.instants import at
 from floxide_amqp.core.moves import forget_message

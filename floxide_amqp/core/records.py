@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from floxide_amqp.core.failure import ErrorInfo, FailureInfo
-from floxide_amqp.core.fast_dataclasses import dataclass
+from floxide_amqp.core.fast_dataclasses import dataclass, maker
 from floxide_amqp.core.ids import RunId, ScopeId, WorkerId, WorkItemId
 from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.priorities import Priority, leveled
@@ -68,6 +68,9 @@ class RunHeader:
         return self.starts_at_ms or self.created_at_ms
 
 
+make_header = maker(RunHeader)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFailure:
     """Why a run failed: the item, its node, its last error and how often it was tried."""
@@ -111,7 +114,12 @@ class RunState:
 
     def is_at_work_on(self, item: WorkItem) -> bool:
         """Whether a pending item is to be published: the run is neither paused nor over for it."""
+        if self.status is RunStatus.RUNNING:  # as of nearly every step
+            return True
         return self.status is not RunStatus.PAUSED and not self.is_over_for(item)
+
+
+make_state = maker(RunState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +166,9 @@ class InputKind(Enum):
     """What the item `opener` took, and its output in `payload` if `pages` is 1; `number` is its place in the log."""
 
 
-OF_THE_ENGINE = frozenset({InputKind.PAGE, InputKind.JOINS, InputKind.SWEEP})
-"""Kinds of input of items that run no node: the engine does something of its own in their place."""
+OF_THE_ENGINE: Final = (InputKind.PAGE, InputKind.JOINS, InputKind.SWEEP)
+"""Kinds of input of items that run no node: the engine does something of its own in their place. Each step asks, and a
+tuple compares identities, where a set calls the slow hash of enumerations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +180,9 @@ class ItemInput:
     opener: str = ""
     number: int = 0
     pages: int = 0
+
+
+make_input = maker(ItemInput)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +204,7 @@ class Mail:
     number: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)  # by position where it is read: above 15 keywords a call packs a dict, threefold
 class WorkItem:
     """One execution of one node.
 
@@ -256,6 +268,9 @@ class WorkItem:
         return self.due_ms > 0 or bool(self.waits_for)
 
 
+make_item = maker(WorkItem)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """The life of one fan-out that ends in a join: when its live items reach zero, `then` is put.
@@ -281,6 +296,9 @@ class Routed:
     edge: str
     payload: bytes
     suffix: Order = ()
+
+
+make_routed = maker(Routed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from floxide_amqp.core.changes import Change, PutItem
 from floxide_amqp.core.commit_conditions import TurnIs
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, message_entry
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.place_changes import EnterMessage
 from floxide_amqp.core.records import WorkItem

@@ -28,8 +28,6 @@ def resolve_joins(step: Step, outcome: JoinsRead) -> Decision:
         plan.changes.append(CountJoins(waiting(item.scope), -settled))
     if outcome.has_more:
         plan.created.append(plan.resolving_item(item.scope))
-    created = len(plan.created)
-    plan.count(item.scope, created - 1, may_close=created == 0)
-    plan.tally(live=created - 1)
+    plan.count_created()
     plan.finish(WorkItemStatus.COMPLETED, attempts=1, node=f"{item.node}[joins]")
     return plan.decision()

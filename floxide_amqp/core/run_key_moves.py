@@ -7,12 +7,12 @@ be the run's. Whoever draws the ticket in one epoch draws the same, so that two 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.changes import Count, PostLetter, PutItem
 from floxide_amqp.core.commit_conditions import EpochIs, TurnIs
 from floxide_amqp.core.decisions import Anchor, Decision, Effects, OwnerAnchor
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, WorkerId, WorkItemId
 from floxide_amqp.core.kin_letters import TICKETS
 from floxide_amqp.core.letters import Letter, derive_letter_id
@@ -30,7 +30,7 @@ RUN_TICKET: Final = WorkItemId("!run")
 _WAITS: Final = ""
 """What is noted of an item that waits until its run has its key."""
 
-_UNGATED: Final = OF_THE_ENGINE | {InputKind.UNDO}
+_UNGATED: Final = (*OF_THE_ENGINE, InputKind.UNDO)
 
 
 def needs_run_key(item: WorkItem) -> bool:

@@ -7,18 +7,25 @@ raise it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Final
 
 from floxide_amqp.core.changes import Arrive, Change, Count, CountScope, PutHeader, PutItem, PutRun
 from floxide_amqp.core.commit_conditions import EpochIs, NotDeleted, TurnIs
 from floxide_amqp.core.compensation import end_or_undo, undo_timer
 from floxide_amqp.core.decisions import RUN_ITSELF, Decision, Effects, Outgoing, message_entry
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkerId
 from floxide_amqp.core.place_changes import EnterBegun, EnterMessage, SetTimer
 from floxide_amqp.core.plan import drop_deadline
 from floxide_amqp.core.records import BY_HAND, Compensable, RunFailure, RunHeader, RunState, WorkItem
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.timers import Timer, TimerKind
+
+IS_NEW: Final = (EpochIs(0), NotDeleted())
+"""There is no such run, and was none not long ago."""
+
+FIRST_COUNTED: Final = (CountScope(RUN_ITSELF, 1), Count("live", 1))
+"""A run's first item, in its counters."""
 
 
 def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId, *, hook: Compensable | None = None) -> Decision:
@@ -32,8 +39,7 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId, *, hook: C
         PutHeader(header),
         PutRun(RunState(status=RunStatus.PENDING, updated_at_ms=now, deadline_ms=header.deadline_ms), None),
         PutItem(item, is_listed=True),
-        CountScope(RUN_ITSELF, 1),
-        Count("live", 1),
+        *FIRST_COUNTED,
     ]
     effects = Effects(publish=(out,))
     if item.due_ms:  # it begins later
@@ -46,7 +52,7 @@ def start_run(header: RunHeader, item: WorkItem, publisher: WorkerId, *, hook: C
         changes += (EnterBegun(hook), Count("hooks", 1))
     if header.deadline_ms is not None:
         changes.append(SetTimer(Timer(due_ms=header.deadline_ms, run_id=header.run_id, kind=TimerKind.RUN_TIMEOUT)))
-    conditions = (TurnIs(item.item_id, 0), EpochIs(0), NotDeleted())
+    conditions = (TurnIs(item.item_id, 0), *IS_NEW)
     return Decision(conditions=conditions, changes=tuple(changes), effects=effects, epoch_after=1)
 
 

@@ -8,12 +8,12 @@ received it. So no value is taken twice, and none is passed over while somebody 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from floxide_amqp.core.changes import Change, Count, PostLetter
 from floxide_amqp.core.commit_conditions import EpochIs, ScopeIsOpen
 from floxide_amqp.core.decisions import Decision, Effects, Outgoing, Step, message_entry
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.letters import Letter, derive_letter_id
 from floxide_amqp.core.moves import repend

@@ -34,7 +34,7 @@ class RunStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether nothing happens any more unless somebody asks."""
-        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+        return self in _ENDED
 
 
 class WorkItemStatus(StrEnum):
@@ -60,10 +60,13 @@ class WorkItemStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the item never runs again unless its run is resumed."""
-        return self in (WorkItemStatus.COMPLETED, WorkItemStatus.FAILED, WorkItemStatus.CANCELLED)
+        return self in _FINAL
 
 
 _R, _I = RunStatus, WorkItemStatus
+
+_ENDED = frozenset({_R.COMPLETED, _R.FAILED, _R.CANCELLED})
+_FINAL = frozenset({_I.COMPLETED, _I.FAILED, _I.CANCELLED})
 
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
     {

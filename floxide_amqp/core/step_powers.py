@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol, Self, TypeVar
 
 from floxide_amqp.core.failure import FailureInfo
-from floxide_amqp.core.fast_dataclasses import dataclass
+from floxide_amqp.core.fast_dataclasses import dataclass, maker
 from floxide_amqp.core.signals import Signal
 
 T = TypeVar("T")
@@ -65,6 +65,9 @@ class StepFacts:
     failure: FailureInfo | None = None
     deadline: datetime | None = None
     timed_out: bool = False
+
+
+make_facts = maker(StepFacts)
 
 
 class StepPowers(Protocol):

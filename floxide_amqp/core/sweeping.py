@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 from floxide_amqp.core.bodies import look_again_ms
 from floxide_amqp.core.changes import Change, Count, CountJoins, CountScope, DropPage, PutItem
 from floxide_amqp.core.commit_conditions import TurnIs
 from floxide_amqp.core.decisions import Decision, Effects, Step
+from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.ids import WorkerId, WorkItemId
 from floxide_amqp.core.joins import waiting
 from floxide_amqp.core.left_behind import leave_behind
@@ -60,9 +60,7 @@ def _wait_or_go_on(plan: Plan, outcome: Swept) -> Decision:
         following = plan.sweeping_item(item, path, item.input.number + 1)
         input_ = replace(following.input, payload=outcome.after, pages=int(has_waited_for))
         plan.created.append(replace(following, input=input_))
-    created = len(plan.created)
-    plan.count(item.scope, created - 1, may_close=created == 0)
-    plan.tally(live=created - 1)
+    plan.count_created()
     plan.finish(WorkItemStatus.COMPLETED, attempts=1, node=f"{item.node}[rest]")
     return plan.decision()
 

@@ -81,6 +81,10 @@ class Snapshots:
     kept: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
+NO_SNAPSHOTS: Final = Snapshots()
+"""Of a run whose context was not read."""
+
+
 class SnapshotStore:
     """Reads the snapshots of contexts, and leaves new ones.
 

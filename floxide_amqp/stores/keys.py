@@ -199,7 +199,7 @@ def begun(run_id: RunId) -> str:
 
 def arrival_entry(order: Order, item_id: WorkItemId) -> str:
     """An arrival's entry: fan-out order first."""
-    return "".join(f"{n:08x}" for n in order) + f"~{item_id}"
+    return "".join([f"{n:08x}" for n in order]) + f"~{item_id}"
 
 
 def messages(queue: str) -> str:

@@ -5,6 +5,8 @@ Entries of lists put the newest run first; those of indexes ordered by time the 
 
 from __future__ import annotations
 
+import functools
+
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
 
@@ -12,6 +14,9 @@ RUNS = "runs"
 
 _LATEST = 10**14
 """Later than any time in milliseconds, so that ``_LATEST - t`` sorts the newest first."""
+
+_WITH_STATUS = {status: f"runs.status:{status.value}" for status in RunStatus}
+_ENDED = {status: f"runs.ended:{status.value}" for status in RunStatus}
 
 
 def run_entry(created_at_ms: int, run_id: RunId) -> str:
@@ -31,7 +36,7 @@ def created_at_ms(entry: str) -> int:
 
 def ended_runs(status: RunStatus) -> str:
     """The index of runs that ended so, by the time they did."""
-    return f"runs.ended:{status.value}"
+    return _ENDED[status]
 
 
 def timed_run(at_ms: int, run_id: RunId) -> str:
@@ -47,9 +52,10 @@ def time_and_run(entry: str) -> tuple[int, RunId]:
 
 def runs_with_status(status: RunStatus) -> str:
     """The index of runs with a stored status."""
-    return f"runs.status:{status.value}"
+    return _WITH_STATUS[status]
 
 
+@functools.lru_cache(maxsize=1024)  # the same of each of a workflow's runs
 def listed_as(workflow: str, version: str) -> bytes:
     """What a run's entry in the list of its status says of it; empty where that is not known."""
     return f"{workflow}\n{version}".encode() if workflow and version else b""

@@ -67,24 +67,25 @@ class RunStore:
         """Return a run, or None where there is none."""
         return self._run(run_id, await self._read(run_id))
 
-    async def load_end(self, run_id: RunId) -> tuple[StoredRun, tuple[Entry, ...] | None]:
-        """Return a run without its counts, which are zero, for whoever waits for its end.
+    async def load_end(self, run_id: RunId) -> tuple[RunState, tuple[Entry, ...] | None]:
+        """Return a run's state, for whoever waits for its end; its header, which comes and goes with it, is not read.
 
         Returns:
-            The run, and its output as it is stored; None where it has not completed, or has several.
+            The state, and the run's output as it is stored; None where it has not completed, or has several.
 
         Raises:
             RunDeletedError: It was deleted, not long ago.
             RunNotFoundError: There is none with this id.
         """
         wanted = IndexRange(keys.arrivals(run_id, ""), limit=2)
-        cells = (keys.header(run_id), keys.state(run_id))
-        snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells, indexes=(wanted,)))
-        found = self._run(run_id, snapshot)
-        if found is None:
+        read = Read(slot=slot_of(run_id), cells=(keys.state(run_id),), indexes=(wanted,))
+        snapshot = await self._session.read(read)
+        cell, output = snapshot.cells[0], snapshot.indexes[0]
+        if cell.version == 0:
             raise await self._why_not_found(run_id)
-        is_whole = found.state.status is RunStatus.COMPLETED and not found.state.is_by_hand
-        return found, snapshot.indexes[0] if is_whole and len(snapshot.indexes[0]) == 1 else None
+        state = self._state(run_id, cell.value)
+        is_whole = state.status is RunStatus.COMPLETED and not state.is_by_hand
+        return state, output if is_whole and len(output) == 1 else None
 
     async def find_with_item(
         self, run_id: RunId, item_id: WorkItemId, *, with_counts: bool = True
@@ -192,13 +193,15 @@ class RunStore:
         header, state = snapshot.cells[:2]
         if header.version == 0 or state.version == 0:
             return None
-        read_state = read_record(codec.decode_state, state.value, keys.state(run_id))
         return StoredRun(
             header=read_header(run_id, header.value),
-            state=readable_state(self._sealing, run_id, read_state),
+            state=self._state(run_id, state.value),
             epoch=state.version,
             counts=RunCounts(**dict(zip(COUNT_NAMES, snapshot.counters, strict=bool(snapshot.counters)))),
         )
+
+    def _state(self, run_id: RunId, data: bytes) -> RunState:
+        return readable_state(self._sealing, run_id, read_record(codec.decode_state, data, keys.state(run_id)))
 
 
 def read_header(run_id: RunId, data: bytes) -> RunHeader:

@@ -71,13 +71,17 @@ class Grouper(Generic[A, R]):
         self._waiting: list[tuple[A, asyncio.Future[R]]] = []
         self._pump: asyncio.Task[None] | None = None
 
-    async def submit(self, request: A) -> R:
-        """Send one request with the next group; cancelling the caller does not take it out of the group."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+    def submit(self, request: A) -> asyncio.Future[R]:
+        """Send one request with the next group, and return its reply to come.
+
+        Whoever stops waiting for that, or never does, takes nothing out of the group.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((request, future))
         if self._pump is None:
-            self._pump = asyncio.create_task(self._run(), name="floxide.store.group")
-        return await future
+            self._pump = loop.create_task(self._run(), name="floxide.store.group")
+        return future
 
     async def _run(self) -> None:
         try:

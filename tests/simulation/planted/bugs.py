@@ -212,13 +212,12 @@ def joins_out_of_order(patch: Patch) -> None:
 
 def join_that_nobody_awaits(patch: Patch) -> None:
     """The first value that reaches a join does not note that the join waits for more."""
-    change = BatchWriter._change
+    write = BatchWriter.writes
 
-    def unnoted(self: BatchWriter, one: Any, *more: Any) -> None:
-        if not isinstance(one, c.AwaitJoin):
-            change(self, one, *more)
+    def unnoted(self: BatchWriter, changes: Iterable[Any], *token: bytes) -> Any:
+        return write(self, _left(changes, lambda change: isinstance(change, c.AwaitJoin)), *token)
 
-    patch.setattr(BatchWriter, "_change", unnoted)
+    patch.setattr(BatchWriter, "writes", unnoted)
 
 
 def rest_left_behind(patch: Patch) -> None:

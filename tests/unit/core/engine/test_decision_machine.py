@@ -361,8 +361,8 @@ class DecisionMachine(RuleBasedStateMachine):
         if self.status in (RunStatus.FAILED, RunStatus.PAUSED):
             self.resume(brings_back=True)
             return
-        for item_id in sorted(self.world.listed):
-            item = self.world.items[item_id]
+        for item in self.listed():
+            item_id = item.item_id
             if item.status in (WorkItemStatus.PENDING, WorkItemStatus.IN_PROGRESS):
                 routes = self.routes(item, [1])
                 outcome = self.own_outcome(item) or Succeeded(routes)
@@ -392,9 +392,13 @@ class DecisionMachine(RuleBasedStateMachine):
         return self.world.turns[item.item_id]
 
     def one_of(self, *statuses: WorkItemStatus, pick: int) -> WorkItem | None:
-        listed = [self.world.items[item_id] for item_id in sorted(self.world.listed)]
-        found = [item for item in listed if item.status in statuses]
+        found = [item for item in self.listed() if item.status in statuses]
         return found[pick % len(found)] if found else None
+
+    def listed(self) -> list[WorkItem]:
+        """The items of which something may be committed: what is left in a closed scope is only cancelled."""
+        listed = [self.world.items[item_id] for item_id in sorted(self.world.listed)]
+        return [item for item in listed if not self.world.closed.intersection(item.scope)]
 
     def runnable(self, pick: int) -> WorkItem | None:
         """An item that a worker may have in its hands: of a paused run only what is claimed."""
