@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.ids import RunId, derive_item_id
 from floxide_amqp.core.timers import Timer
 from floxide_amqp.exceptions import DefinitionError
@@ -102,8 +102,6 @@ async def claim_all(services: Services, starts: Sequence[KeyedStart]) -> list[Cl
     One whose id is taken by another run claims nothing: it is about to be refused.
     """
     places = [_place_of(start.request, start.key) for start in starts if start.key is not None]
-    if not places:
-        return [Claimed(start.request.header.run_id) for start in starts]
     await services.session.learn_times(places)
     return await asyncio.gather(*(_claim(services, start) for start in starts))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import CodecError

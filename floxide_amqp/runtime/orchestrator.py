@@ -6,8 +6,8 @@ runs.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import secrets
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,7 @@ from floxide_amqp.runtime.set_aside_items import SetAsideItems
 from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.sources import Sources
 from floxide_amqp.runtime.start import Start
+from floxide_amqp.runtime.starting import StartRequest
 from floxide_amqp.runtime.steering import Steering
 from floxide_amqp.runtime.waiting import Waiters
 from floxide_amqp.stores.exporting import RunExport
@@ -64,7 +65,7 @@ class Orchestrator(Steering, Looking, Salvaging):
     def __init__(self, services: Services, *, hears_all: bool = False, is_alone: bool = False, key: str = "") -> None:
         self.services = services
         self._is_alone = is_alone
-        self._waiters = Waiters(services, key or f"client.{uuid.uuid4().hex}", hears_all=hears_all)
+        self._waiters = Waiters(services, key or f"client.{secrets.token_hex(16)}", hears_all=hears_all)
 
     @property
     def limits(self) -> LimitKeys:
@@ -178,22 +179,29 @@ class Orchestrator(Steering, Looking, Salvaging):
             )
             for run_id, each in named
         ]
+        keys = [each.dedupe for _, each in named]
+        if not any(keys):
+            await self._store(graph, requests)
+            return [self.handle_of(graph, run_id) for run_id, _ in named]
         keyed = [
-            KeyedStart(request, each.dedupe, is_named=bool(each.run_id))
-            for request, (_, each) in zip(requests, named, strict=True)
+            KeyedStart(request, key, is_named=bool(each.run_id))
+            for request, key, (_, each) in zip(requests, keys, named, strict=True)
         ]
         claimed = await claim_all(services, keyed)
         requests = [renamed(*each) for each in zip(requests, claimed, strict=True)]
         new = [request for request, claim in zip(requests, claimed, strict=True) if not claim.is_there]
-        await services.told_versions.tell(graph, [request.header.run_id for request in new])
-        await starting.store_all(services, graph, new)
+        await self._store(graph, new)
         await note_started(services, claimed)
         return [
             RunHandle(services, self._waiters, claim.run_id, graph, deduplicated=claim.is_earlier) for claim in claimed
         ]
 
+    async def _store(self, graph: Graph, requests: Sequence[StartRequest]) -> None:
+        await self.services.told_versions.tell(graph, [request.header.run_id for request in requests])
+        await starting.store_all(self.services, graph, requests)
+
     def _new_run_id(self) -> RunId:
-        run_id = RunId(uuid.uuid4().hex)
+        run_id = RunId(secrets.token_hex(16))
         self._waiters.begins(run_id)
         return run_id
 
@@ -214,7 +222,7 @@ class Orchestrator(Steering, Looking, Salvaging):
             RunNotFoundError: There is no such run.
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        return (await self._waiters.wait_for_end(RunId(run_id), timeout)).state.status
+        return (await self._waiters.wait_for_end(RunId(run_id), timeout)).status
 
     # --- steering
 

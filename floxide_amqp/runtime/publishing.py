@@ -70,6 +70,8 @@ async def _publish(services: Services, outgoing: Sequence[tuple[RunHeader, Outgo
     outcomes, problem = await _send(services, messages)
     for outcome in outcomes:
         services.figures.publishes[outcome.value] += 1
+    if all(outcome is PublishOutcome.CONFIRMED for outcome in outcomes):
+        return
     unconfirmed = [
         (header, out, outcome, problem or REASONS.get(outcome, ""))
         for (header, out), outcome in zip(outgoing, outcomes, strict=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from floxide_amqp.core.failure import kind_of
 from floxide_amqp.core.graph import Graph
+from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.records import BY_HAND, RunHeader, RunState
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.exceptions import (
@@ -18,17 +19,19 @@ from floxide_amqp.exceptions import (
 from floxide_amqp.ports.key_value import Entry
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores.encoding import decode_payload
-from floxide_amqp.stores.runs import StoredRun
 
 
-async def result_of(services: Services, graph: Graph, run: StoredRun, output: tuple[Entry, ...] | None = None) -> Any:
+async def result_of(
+    services: Services, graph: Graph, run_id: RunId, state: RunState, output: tuple[Entry, ...] | None
+) -> Any:
     """Return the output of a run that has ended: one value, or the list of all where the workflow may have many.
 
     Args:
         services: The process's parts.
         graph: Its workflow.
-        run: The run.
-        output: Its outputs as they are stored, where they were read with it.
+        run_id: The run.
+        state: Its state, as it ended.
+        output: Its only output as it is stored, where that was read with its state.
 
     Raises:
         RunFailedError: The run failed.
@@ -36,23 +39,24 @@ async def result_of(services: Services, graph: Graph, run: StoredRun, output: tu
         RunCancelledError: The run was cancelled.
         RunOutputError: There is not exactly one output where one is declared.
     """
-    if run.state.status is RunStatus.FAILED:
-        raise failure_of(run.header, run.state)
-    if run.state.status is RunStatus.CANCELLED:
-        raise RunCancelledError(run_id=run.header.run_id, reason=run.state.reason)
+    if state.status is RunStatus.FAILED:
+        raise failure_of((await services.runs.load(run_id)).header, state)
+    if state.status is RunStatus.CANCELLED:
+        raise RunCancelledError(run_id=run_id, reason=state.reason)
     if output is None:
-        payloads = await outputs_of(services, run)
+        payloads = await outputs_of(services, run_id, state)
     else:
-        payloads = [payload for _, payload in services.runs.arrived(run.header.run_id, "", output)]
+        payloads = [payload for _, payload in services.runs.arrived(run_id, "", output)]
     if not graph.many_outputs and len(payloads) != 1:
-        raise RunOutputError(run_id=run.header.run_id, workflow=run.header.workflow, outputs=len(payloads))
+        header = (await services.runs.load(run_id)).header
+        raise RunOutputError(run_id=run_id, workflow=header.workflow, outputs=len(payloads))
     values = [decode_payload(graph.output, payload) for payload in payloads]
     return values if graph.many_outputs else values[0]
 
 
-async def outputs_of(services: Services, run: StoredRun) -> list[bytes]:
+async def outputs_of(services: Services, run_id: RunId, state: RunState) -> list[bytes]:
     """Return the outputs of a run that completed, encoded."""
-    return await services.runs.all_arrivals(run.header.run_id, BY_HAND if run.state.is_by_hand else "")
+    return await services.runs.all_arrivals(run_id, BY_HAND if state.is_by_hand else "")
 
 
 def failure_of(header: RunHeader, state: RunState) -> RunError:

@@ -58,8 +58,9 @@ class RunHandle(Generic[O_co]):
             RunDeletedError: The run ended and was deleted since, with its result.
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        run, output = await self._waiters.wait_for_output(RunId(self.run_id), timeout)
-        return cast("O_co", await result_of(self._services, self.graph, run, output))
+        run_id = RunId(self.run_id)
+        state, output = await self._waiters.wait_for_output(run_id, timeout)
+        return cast("O_co", await result_of(self._services, self.graph, run_id, state, output))
 
     async def wait(self, timeout: timedelta | float | None = None) -> RunStatus:
         """Wait for the run's end and return its status.
@@ -67,7 +68,7 @@ class RunHandle(Generic[O_co]):
         Raises:
             ResultTimeoutError: It has not ended within `timeout`; it goes on.
         """
-        return (await self._waiters.wait_for_end(RunId(self.run_id), timeout)).state.status
+        return (await self._waiters.wait_for_end(RunId(self.run_id), timeout)).status
 
     async def status(self) -> RunStatus:
         """Return the run's status now."""

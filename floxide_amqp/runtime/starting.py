@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from floxide_amqp.core import run_moves
@@ -13,17 +12,18 @@ from floxide_amqp.core.attribute_moves import started_with
 from floxide_amqp.core.attributes import Attributes, AttributeValue, checked_attributes
 from floxide_amqp.core.changes import Change
 from floxide_amqp.core.compensation import hook_of
-from floxide_amqp.core.context import Context, context_to_plain
+from floxide_amqp.core.context import Context
 from floxide_amqp.core.decisions import Outgoing
+from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.graph import Graph
-from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH, RunId, derive_item_id
+from floxide_amqp.core.ids import RunId, derive_item_id
 from floxide_amqp.core.instants import at
 from floxide_amqp.core.priorities import Priority
 from floxide_amqp.core.records import Compensable, ItemInput, RunHeader, WorkItem
+from floxide_amqp.core.run_ids import check_run_id
 from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.exceptions import (
     DefinitionError,
-    InvalidRunIdError,
     PayloadMismatchError,
     PayloadTooLargeError,
     RunConflictError,
@@ -33,13 +33,14 @@ from floxide_amqp.exceptions import (
     UnreadableRecordError,
 )
 from floxide_amqp.ports.key_value import Conflict
+from floxide_amqp.runtime.initial_context import initial_context
 from floxide_amqp.runtime.interceptors import StartCall, chain_start
 from floxide_amqp.runtime.payload_limits import check_payload
 from floxide_amqp.runtime.publishing import publish_many
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.start_times import AT_ONCE, StartTimes
 from floxide_amqp.runtime.waits import its_start
-from floxide_amqp.stores.encoding import encode_payload, pack
+from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.items import StoredItem
 from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed_records import start_of
@@ -118,7 +119,7 @@ def encoded_start(services: Services, graph: Graph, input_: Any, context: Contex
     except PayloadTooLargeError as error:
         raise error.at(f"The input of workflow {graph.workflow!r}") from error
     try:
-        state = pack(context_to_plain(_context_for(graph, context)))
+        state = initial_context(graph, context)
     except PayloadTooLargeError as error:
         raise error.at(f"The context of workflow {graph.workflow!r}") from error
     check_payload(payload, services.limits, f"The input of workflow {graph.workflow!r}")
@@ -144,7 +145,8 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
     decision = started_with(
         run_moves.start_run(header, request.item, services.name, hook=request.hook), request.attributes
     )
-    decision = replace(decision, changes=(*decision.changes, *request.more))
+    if request.more:
+        decision = replace(decision, changes=(*decision.changes, *request.more))
     first: Outgoing | None = None
 
     async def commit() -> None:
@@ -180,7 +182,7 @@ async def store_all(services: Services, graph: Graph, requests: Sequence[StartRe
     refused: BaseException | None = None
     for first in range(0, len(requests), STORED_AT_ONCE):
         some = requests[first : first + STORED_AT_ONCE]
-        stored = await asyncio.gather(*(store(services, request) for request in some), return_exceptions=True)
+        stored = await _stored(services, some)
         outgoing = [
             (request.header, out)
             for request, out in zip(some, stored, strict=True)
@@ -195,11 +197,21 @@ async def store_all(services: Services, graph: Graph, requests: Sequence[StartRe
         raise refused
 
 
+async def _stored(services: Services, requests: Sequence[StartRequest]) -> Sequence[Outgoing | BaseException | None]:
+    """Store runs side by side; return the first message of each, or why it could not be stored.
+
+    One alone needs no task of its own, which would cost a tenth of its start.
+    """
+    if len(requests) == 1:
+        return [await store(services, requests[0])]
+    return await asyncio.gather(*(store(services, request) for request in requests), return_exceptions=True)
+
+
 async def send_first(services: Services, graph: Graph, outgoing: Sequence[tuple[RunHeader, Outgoing]]) -> None:
     """Announce runs of one workflow that have just been stored, and publish their first messages."""
     if not outgoing:
         return
-    await services.news.tell_started(graph.workflow, graph.version, [header.run_id for header, _ in outgoing])
+    services.news.tell_started(graph.workflow, graph.version, [header.run_id for header, _ in outgoing])
     await publish_many(services, outgoing)
 
 
@@ -228,32 +240,6 @@ async def _refuse_deleted(services: Services, header: RunHeader) -> None:
         run_id=header.run_id, status=tombstone.status.value, ended_at=at(tombstone.ended_at_ms),
         deleted_at=at(tombstone.deleted_at_ms),
     )  # fmt: skip
-
-
-def check_run_id(run_id: str) -> None:
-    """Refuse what cannot be a run's id.
-
-    Raises:
-        InvalidRunIdError: It cannot.
-    """
-    fits = 0 < len(run_id) <= MAX_RUN_ID_LENGTH and run_id == run_id.strip()
-    if not fits or any(unicodedata.category(character).startswith("C") for character in run_id):
-        raise InvalidRunIdError(run_id=run_id, limit=MAX_RUN_ID_LENGTH)
-
-
-def _context_for(graph: Graph, context: Context | None) -> Context:
-    if context is None:
-        try:
-            return graph.context()
-        except TypeError as error:
-            raise DefinitionError(
-                f"Workflow {graph.workflow!r} needs a context: pass context={graph.context.__name__}(...). {error}"
-            ) from error
-    if not isinstance(context, graph.context):
-        raise DefinitionError(
-            f"Workflow {graph.workflow!r} has the context {graph.context.__name__}, not {type(context).__name__}."
-        )
-    return context
 
 
 def start_parts(workflow: str, version: str, payload: bytes, state: bytes) -> tuple[bytes, ...]:

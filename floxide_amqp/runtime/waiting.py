@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from itertools import chain
 
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.records import RunState
 from floxide_amqp.exceptions import CodecError, ResultTimeoutError
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Entry
 from floxide_amqp.runtime.messages import decode_event
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.stores.runs import StoredRun
 
 _log = get_logger("floxide_amqp.waiting")
 
@@ -75,8 +75,8 @@ class Waiters:
                 for event in self._events.get(run_id, ()):
                     event.set()
 
-    @asynccontextmanager
-    async def expecting(self, run_id: RunId) -> AsyncGenerator[asyncio.Event]:
+    @contextmanager
+    def expecting(self, run_id: RunId) -> Generator[asyncio.Event]:
         """Return an event of one's own that is set when something was heard of the run."""
         event, events = asyncio.Event(), self._events.setdefault(run_id, set())
         events.add(event)
@@ -87,8 +87,8 @@ class Waiters:
             if not events and self._events.get(run_id) is events:
                 del self._events[run_id]
 
-    async def wait_for_end(self, run_id: RunId, timeout: timedelta | float | None) -> StoredRun:
-        """Wait for a run's end and return it as stored, without its counts; events wake, the store tells.
+    async def wait_for_end(self, run_id: RunId, timeout: timedelta | float | None) -> RunState:
+        """Wait for a run's end and return its state; events wake, the store tells.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -98,8 +98,8 @@ class Waiters:
 
     async def wait_for_output(
         self, run_id: RunId, timeout: timedelta | float | None
-    ) -> tuple[StoredRun, tuple[Entry, ...] | None]:
-        """Wait for a run's end and return it with its output, if it has one; see `RunStore.load_end`.
+    ) -> tuple[RunState, tuple[Entry, ...] | None]:
+        """Wait for a run's end and return its state and its output, if it has one; see `RunStore.load_end`.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -109,12 +109,12 @@ class Waiters:
         loop = asyncio.get_running_loop()
         until = None if seconds is None else loop.time() + seconds
         is_silent = run_id in self._silent and (seconds is None or seconds > 0)
-        async with self.expecting(run_id) as heard:
+        with self.expecting(run_id) as heard:
             while True:
                 if not is_silent:
-                    run, output = await self._services.runs.load_end(run_id)
-                    if run.state.status.is_terminal:
-                        return run, output
+                    state, output = await self._services.runs.load_end(run_id)
+                    if state.status.is_terminal:
+                        return state, output
                 is_silent = False
                 pause = self._services.timeouts.result_backstop
                 if until is not None:
@@ -123,8 +123,9 @@ class Waiters:
                         status = (await self._services.runs.load(run_id)).status
                         raise ResultTimeoutError(run_id=run_id, timeout_seconds=seconds or 0.0, status=status.value)
                     pause = min(pause, max(left, 0.001))  # a clock may be too coarse for less, and this would spin
+                alarm = loop.call_later(pause, heard.set)  # with wait_for, each waiter would be a task more
                 try:
-                    await asyncio.wait_for(heard.wait(), pause)
-                except TimeoutError:
-                    continue
+                    await heard.wait()
+                finally:
+                    alarm.cancel()
                 heard.clear()

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floxide_amqp.core.ids import MAX_RUN_ID_LENGTH
+from floxide_amqp.core.run_ids import check_run_id
 from floxide_amqp.core.sources import MAX_SOURCE_NAME, MessageKey, SourceMessage, check_source_name, source_run_id
 from floxide_amqp.exceptions import DefinitionError, UnusableMessageError
-from floxide_amqp.runtime.starting import check_run_id
 
 KEYS = st.text(min_size=1, max_size=300) | st.text("~abc \n", min_size=1, max_size=40)
 

@@ -6,10 +6,11 @@ import pytest
 
 from floxide_amqp import Floxide, NoContext, RunFailedError, Start, Timeouts, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId
+from floxide_amqp.core.records import RunState
 from floxide_amqp.drivers.memory.control import MemoryControlBus
 from floxide_amqp.ports.key_value import Entry
 from floxide_amqp.runtime import waiting
-from floxide_amqp.stores.runs import RunStore, StoredRun
+from floxide_amqp.stores.runs import RunStore
 
 NEVER_LOOKS = Timeouts(result_backstop=600)
 """A waiter that is not woken hangs, instead of looking at the store every other second."""
@@ -54,7 +55,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[RunId]:
     seen: list[RunId] = []
     load_end = RunStore.load_end
 
-    async def counted(self: RunStore, run_id: RunId) -> tuple[StoredRun, tuple[Entry, ...] | None]:
+    async def counted(self: RunStore, run_id: RunId) -> tuple[RunState, tuple[Entry, ...] | None]:
         seen.append(run_id)
         return await load_end(self, run_id)
 
@@ -97,3 +98,32 @@ async def test_a_client_remembers_of_so_many_runs_at_most_that_it_has_heard_noth
         assert [await older.result(timeout=20), await newer.result(timeout=20)] == ["Ada is in", "Bob is in"]
     assert looks.count(RunId(older.run_id)) >= 1
     assert looks.count(RunId(newer.run_id)) == 1
+
+
+async def test_who_hears_nothing_of_an_end_looks_at_the_store_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def say_nothing(self: MemoryControlBus, routing_key: str, body: bytes) -> None:
+        del self, routing_key, body
+
+    DOOR.is_open = True
+    monkeypatch.setattr(MemoryControlBus, "announce", say_nothing)
+    async with Floxide(workflows=[Entering], timeouts=NEVER_LOOKS).orchestrator() as orchestrator:
+        run = await orchestrator.start(Entering, "Ada")
+        began = asyncio.get_running_loop().time()
+        assert await run.result() == "Ada is in"
+        assert asyncio.get_running_loop().time() - began >= NEVER_LOOKS.result_backstop
+
+
+async def test_a_run_begins_while_the_workers_are_still_being_told_that_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang(self: MemoryControlBus, body: bytes) -> None:
+        del self, body
+        told.set()
+        await asyncio.Event().wait()
+
+    DOOR.is_open, told = True, asyncio.Event()
+    monkeypatch.setattr(MemoryControlBus, "broadcast", hang)
+    async with Floxide(workflows=[Entering], timeouts=NEVER_LOOKS).orchestrator() as orchestrator:
+        run = await orchestrator.start(Entering, "Ada")
+        assert await run.result(timeout=20) == "Ada is in"
+        assert told.is_set()
