@@ -13,7 +13,7 @@ from typing import TypeAlias
 from floxide_amqp.core import moves, publish_moves
 from floxide_amqp.core.changes import Change
 from floxide_amqp.core.decisions import Decision, MessageAnchor, Outgoing, message_entry
-from floxide_amqp.core.fast_dataclasses import dataclass, replace
+from floxide_amqp.core.fast_dataclasses import dataclass, maker, replace
 from floxide_amqp.core.graph import Graph
 from floxide_amqp.core.ids import RunId, WorkerId
 from floxide_amqp.core.limit_moves import runs_limited, with_ticket
@@ -76,6 +76,9 @@ class Admitted:
     is_suspect: bool = False
     anchor: MessageAnchor | None = None
     unread: Unread | None = None
+
+
+make_admitted = maker(Admitted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +376,7 @@ class Admissions:
         if run is None:
             sealing, is_raised = self._services.sealing, bool(found.state.version)
             run = CachedRun(found.header, graph, sealing, is_raised=is_raised)
-        return Admitted(
+        return make_admitted(
             run=run, state=found.state, epoch=found.epoch, item=item, turn=turn, verdict=verdict,
             scope=await self.scope_of(run, item), unread=found.unread,
         )  # fmt: skip

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from floxide_amqp.core.fast_dataclasses import dataclass
 from floxide_amqp.core.ids import slot_of
 from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.core.records import RunHeader, RunState

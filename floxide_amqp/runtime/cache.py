@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 from floxide_amqp.core.context import Context, ContextState, NoContext
 from floxide_amqp.core.graph import Graph
@@ -20,7 +21,7 @@ from floxide_amqp.core.records import RunHeader, Scope
 from floxide_amqp.exceptions import StoreError
 from floxide_amqp.ports.key_value import LogPage
 from floxide_amqp.runtime.settings import LEAST_TOMBSTONE_SECONDS
-from floxide_amqp.stores.context_snapshots import Snapshots
+from floxide_amqp.stores.context_snapshots import NO_SNAPSHOTS
 from floxide_amqp.stores.contexts import ContextStore, apply_page, bytes_after
 from floxide_amqp.stores.encoding import unpack
 from floxide_amqp.stores.sealed_records import delta_opener
@@ -33,6 +34,8 @@ MAX_IDLE_SECONDS = LEAST_TOMBSTONE_SECONDS
 MAX_SCOPES = 1_000
 """Scopes remembered of one run; they are small, and all items of a fan-out share one."""
 
+_NOTHING: Final = ContextState(NoContext, {})
+
 
 class CachedRun:
     """One run as this worker knows it.
@@ -44,32 +47,39 @@ class CachedRun:
         is_raised: Whether it has had another version, by which it may have called children and taken keys.
 
     Attributes:
+        has_context: Whether the workflow has a context at all.
         position: Log position that the context reaches.
         asked_for_at: When it was last asked for, by the event loop's clock.
-        serial: Held by isolated steps that have conflicted too often, so that they go one at a time.
     """
 
     def __init__(self, header: RunHeader, graph: Graph, sealing: Sealing = PLAIN, *, is_raised: bool = False) -> None:
-        self._opened = delta_opener(sealing, header.run_id)
         self.header = header
         self.graph = graph
-        kin = Kin(header.parent, graph.has_children or is_raised, graph.has_limits or is_raised)
-        told = ALONE if kin == ALONE else kin
-        self.writer = BatchWriter(header.run_id, header.created_at_ms, header.workflow, told, header.version)
+        self.has_context = graph.context is not NoContext
+        self.writer = BatchWriter(
+            header.run_id, header.created_at_ms, header.workflow, _kin_of(header, graph, is_raised), header.version
+        )
         self.position = 0
         self.asked_for_at = asyncio.get_running_loop().time()
-        self.serial = asyncio.Lock()
+        self._sealing = sealing
         self._context: ContextState[Any] | None = None
-        self._snapshots = Snapshots()
+        self._snapshots = NO_SNAPSHOTS
         self._tail_bytes = 0
         self._is_saving = False
-        self._loading = asyncio.Lock()
-        self._scopes: OrderedDict[ScopeId, Scope] = OrderedDict()
+        self._scopes: dict[ScopeId, Scope] = {}
 
-    @property
-    def has_context(self) -> bool:
-        """Whether the workflow has a context at all."""
-        return self.graph.context is not NoContext
+    @cached_property
+    def serial(self) -> asyncio.Lock:
+        """Held by isolated steps that have conflicted too often, so that they go one at a time."""
+        return asyncio.Lock()
+
+    @cached_property
+    def _loading(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    @cached_property
+    def _opened(self) -> Callable[[str, bytes], bytes]:
+        return delta_opener(self._sealing, self.header.run_id)
 
     @property
     def is_loaded(self) -> bool:
@@ -84,7 +94,7 @@ class CachedRun:
         """Remember a scope."""
         self._scopes[scope.scope_id] = scope
         if len(self._scopes) > MAX_SCOPES:
-            self._scopes.popitem(last=False)
+            del self._scopes[next(iter(self._scopes))]
 
     async def refresh(self, contexts: ContextStore) -> None:
         """Bring the context up to the log's end."""
@@ -146,9 +156,15 @@ class CachedRun:
     def view(self, origin: str) -> tuple[Context, int]:
         """Return a copy of the context for one step, and the log position it reaches."""
         if self._context is None:
-            return NoContext(), 0
+            return _NOTHING.view(origin), 0
         state: Context = self._context.view(origin)
         return state, self.position
+
+
+def _kin_of(header: RunHeader, graph: Graph, is_raised: bool) -> Kin:
+    if header.parent is None and not (graph.has_children or graph.has_limits or is_raised):
+        return ALONE
+    return Kin(header.parent, graph.has_children or is_raised, graph.has_limits or is_raised)
 
 
 class RunCache:

@@ -86,8 +86,11 @@ class Chain:
             await self._dismiss(admission)
             return
         current: Admitted | None = admission
-        while current is not None:
-            current = await self._step(current)
+        try:
+            while current is not None:
+                current = await self._step(current)
+        finally:
+            self._long_steps.end()
         await self._anchorage.end()
 
     async def _dismiss(self, dismissed: Dismissed) -> None:

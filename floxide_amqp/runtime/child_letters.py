@@ -62,7 +62,7 @@ class StartChild:
             return True
         await self._follow(services, letter)
         if first is not None:
-            await services.news.tell_started(header.workflow, header.version, (header.run_id,))
+            services.news.tell_started(header.workflow, header.version, (header.run_id,))
             await publish(services, header, (first,), position=0)
         return True
 
@@ -118,7 +118,7 @@ class ChildEnded:
             known, status=state.status, ended_at_ms=at_ms, reason=state.reason, output=b"", error=None, failed_node=""
         )
         if state.status is RunStatus.COMPLETED:
-            payloads, header = await outputs_of(services, child), child.header
+            payloads, header = await outputs_of(services, child.header.run_id, child.state), child.header
             if len(payloads) == 1:
                 return replace(ended, output=payloads[0])
             error = RunOutputError(run_id=header.run_id, workflow=header.workflow, outputs=len(payloads))

@@ -36,12 +36,12 @@ def _effects_of_scope(run_id: RunId, decision: Decision, committed: Committed) -
         return decision.effects
     if decision.closing != RUN_ITSELF:
         return decision.closing_effects
-    outputs = committed.counters.get(keys.count(run_id, "outputs"), 0)
-    held = committed.counters.get(keys.count(run_id, "held"), 0)
-    stalled = outputs == 0 and held > 0
-    if stalled and decision.undoing is not None and _is_undoing(run_id, committed):
+    counters = committed.counters
+    if counters.get(keys.count(run_id, "outputs"), 0) > 0 or counters.get(keys.count(run_id, "held"), 0) == 0:
+        return decision.closing_effects  # it has completed
+    if decision.undoing is not None and _is_undoing(run_id, committed):
         return decision.undoing
-    return replace(decision.closing_effects, finished=RunStatus.FAILED if stalled else RunStatus.COMPLETED)
+    return replace(decision.closing_effects, finished=RunStatus.FAILED)
 
 
 def _is_undoing(run_id: RunId, committed: Committed) -> bool:

@@ -66,7 +66,7 @@ class _MissedError(Exception):
 
 
 async def run_body(
-    services: Services, node: GraphNode, ctx: WorkflowCtx[Any], call: StepCall, handle: StepHandle
+    services: Services, node: GraphNode, ctx: WorkflowCtx[Any], value: Any, handle: StepHandle
 ) -> BodyResult:
     """Run a node's body once and return what came of it; raises only if the worker itself is cancelled.
 
@@ -74,25 +74,24 @@ async def run_body(
         services: The process's parts.
         node: The node.
         ctx: What the body receives.
-        call: Its input and place, for interceptors.
+        value: Its input.
         handle: By which the step can be interrupted.
     """
     if node.node.is_async:
         if handle.start is not None and (kept := await _kept_waiting(handle, handle.start)) is not None:
             return kept
-        return await _run(services, node, call, handle, lambda: _invoke(node, ctx, call.input, handle.start))
+        return await _run(services, node, ctx, value, handle, lambda: _invoke(node, ctx, value, handle.start))
     if node.options.executor == "process":
         async with services.processes.place(node) as process:  # a body's time begins when its node is imported there
             if handle.start is not None and (kept := await _kept_waiting(handle, handle.start)) is not None:
                 return kept
             return await _run(
-                services, node, call, handle, lambda: _invoke_there(services, process, ctx, call.input, handle)
+                services, node, ctx, value, handle, lambda: _invoke_there(services, process, ctx, value, handle)
             )
     async with services.threads.place(handle) as place:
         if handle.start is not None and (kept := await _kept_waiting(handle, handle.start)) is not None:
             return kept
-        invoke = lambda: _invoke_in(place, node, ctx, call.input, handle.start)  # noqa: E731 - said at length it is no clearer
-        return await _run(services, node, call, handle, invoke)
+        return await _run(services, node, ctx, value, handle, lambda: _invoke_in(place, node, ctx, value, handle.start))
 
 
 async def _kept_waiting(handle: StepHandle, start: Start) -> NotYet | Interrupted | None:
@@ -111,12 +110,19 @@ async def _kept_waiting(handle: StepHandle, start: Start) -> NotYet | Interrupte
 async def _run(
     services: Services,
     node: GraphNode,
-    call: StepCall,
+    ctx: WorkflowCtx[Any],
+    value: Any,
     handle: StepHandle,
-    invoke: Callable[[], Awaitable[Transition[Any]]],
+    body: Callable[[], Awaitable[Transition[Any]]],
 ) -> BodyResult:
+    if services.interceptors:
+        call = StepCall(
+            run_id=handle.run_id, item_id=handle.item_id, workflow=ctx.workflow, node=handle.node, attempt=ctx.attempt,
+            input=value,
+        )  # fmt: skip
+        body = chain_step(services.interceptors, call, body)
     try:
-        result = await _until_done(services, node, handle, chain_step(services.interceptors, call, invoke))
+        result = await _until_done(services, node, handle, body)
         not_yet = None if handle.start is None else handle.start.not_yet
         return result if not_yet is None or isinstance(result, Interrupted) else not_yet
     finally:

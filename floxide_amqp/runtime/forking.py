@@ -21,6 +21,7 @@ from floxide_amqp.core.joins_beside import join_beside
 from floxide_amqp.core.kin import ParentLink
 from floxide_amqp.core.log_records import HistoryEntry
 from floxide_amqp.core.records import InputKind, ItemInput, Order, RunHeader, WorkItem
+from floxide_amqp.core.run_ids import check_run_id
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.exceptions import ForkError, RunConflictError
 from floxide_amqp.runtime import starting
@@ -72,7 +73,7 @@ async def fork_run(services: Services, graph: Graph, asked: ForkRequest) -> None
     source = await services.runs.find_with_attributes(asked.run_id)
     run = await services.runs.load(asked.run_id) if source is None else source[0]
     attributes: Attributes = {} if source is None else source[1].values
-    starting.check_run_id(asked.new_run_id)
+    check_run_id(asked.new_run_id)
     entry, item = await _past(services, run, asked)
     node = graph.nodes.get(item.node)
     if node is None or item.input.kind not in FORKABLE:

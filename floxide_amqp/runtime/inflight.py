@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from floxide_amqp.core.compensation import is_undoing
@@ -86,12 +85,11 @@ class InFlight:
 
     def __init__(self) -> None:
         self._by_run: dict[RunId, dict[StepHandle, None]] = {}
-        self._at_work: dict[tuple[RunId, WorkItemId], int] = {}
         self._reserved: dict[tuple[RunId, WorkItemId], int] = {}
         self.left_behind: dict[StepHandle, None] = {}
 
     def __len__(self) -> int:
-        return sum(self._at_work.values())
+        return sum(map(len, self._by_run.values()))
 
     def __iter__(self) -> Iterator[StepHandle]:
         for steps in list(self._by_run.values()):
@@ -99,43 +97,37 @@ class InFlight:
 
     def add(self, handle: StepHandle) -> None:
         """Note a step; two copies of a message may make two of one item."""
-        self._by_run.setdefault(handle.run_id, {})[handle] = None
-        _add_one(self._at_work, (handle.run_id, handle.item_id))
+        steps = self._by_run.get(handle.run_id)
+        if steps is None:
+            self._by_run[handle.run_id] = {handle: None}
+        else:
+            steps[handle] = None
 
     def remove(self, handle: StepHandle) -> None:
         """Forget a step."""
-        steps = self._by_run.get(handle.run_id, {})
-        if handle in steps:
-            del steps[handle]
-            _take_one(self._at_work, (handle.run_id, handle.item_id))
-        if not steps:
-            self._by_run.pop(handle.run_id, None)
+        steps = self._by_run.get(handle.run_id)
+        if steps is not None:
+            steps.pop(handle, None)
+            if not steps:
+                del self._by_run[handle.run_id]
 
     def has(self, run_id: RunId, item_id: WorkItemId) -> bool:
         """Whether this item is at work here, or about to be."""
-        return (run_id, item_id) in self._reserved or (run_id, item_id) in self._at_work
+        at_work = (step.item_id for step in self._by_run.get(run_id, ()))
+        return (run_id, item_id) in self._reserved or item_id in at_work
 
     def works_on(self, run_id: RunId, item: WorkItem) -> bool:
         """Whether this very try of an item is at work here, or about to be: not one that was given up."""
         tries = ((step.item_id, step.attempt, step.lost) for step in self._by_run.get(run_id, ()))
         return (run_id, item.item_id) in self._reserved or (item.item_id, item.attempt, item.lost) in tries
 
-    @contextmanager
-    def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Generator[None]:
+    def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Reservation:
         """Note, while the block lasts, that an item is being claimed here and will be at work at once.
 
         Several chains may reserve the same item: each of those that may bring a scope to zero does so for its join.
         Nothing may be awaited between the block's end and the step's beginning.
         """
-        if item_id is None:
-            yield
-            return
-        place = (run_id, item_id)
-        _add_one(self._reserved, place)
-        try:
-            yield
-        finally:
-            _take_one(self._reserved, place)
+        return Reservation(self._reserved, None if item_id is None else (run_id, item_id))
 
     def step_of(self, task: asyncio.Task[object] | None) -> StepHandle | None:
         """Return the step whose body a task runs; None where that cannot be told. Another thread may ask."""
@@ -169,11 +161,19 @@ class InFlight:
         return tuple(self._by_run)
 
 
-def _add_one(counts: dict[tuple[RunId, WorkItemId], int], place: tuple[RunId, WorkItemId]) -> None:
-    counts[place] = counts.get(place, 0) + 1
+class Reservation:
+    """One item reserved while a block lasts; nothing where it has none."""
 
+    __slots__ = ("_counts", "_place")
 
-def _take_one(counts: dict[tuple[RunId, WorkItemId], int], place: tuple[RunId, WorkItemId]) -> None:
-    left = counts.pop(place) - 1
-    if left:
-        counts[place] = left
+    def __init__(self, counts: dict[tuple[RunId, WorkItemId], int], place: tuple[RunId, WorkItemId] | None) -> None:
+        self._counts = counts
+        self._place = place
+
+    def __enter__(self) -> None:
+        if self._place is not None:
+            self._counts[self._place] = self._counts.get(self._place, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._place is not None and (left := self._counts.pop(self._place) - 1):
+            self._counts[self._place] = left

@@ -23,6 +23,8 @@ _log = get_logger("floxide_amqp.chain")
 class LongSteps:
     """Runs the bodies of one chain.
 
+    One timer does for all of them: rung, it looks how long the body of now has been running.
+
     Args:
         services: The process's parts.
         anchorage: What holds the chain.
@@ -31,6 +33,9 @@ class LongSteps:
     def __init__(self, services: Services, anchorage: Anchorage) -> None:
         self._services = services
         self._anchorage = anchorage
+        self._timer: asyncio.TimerHandle | None = None
+        self._at_work: tuple[Admitted, StepHandle] | None = None
+        self._began = 0.0
         self._moving: asyncio.Task[Admitted] | None = None
         self._ended = asyncio.Event()
 
@@ -44,14 +49,16 @@ class LongSteps:
         if isinstance(self._anchorage.anchor, OwnerAnchor) and not keeps_others_waiting:
             return admitted, await perform(self._services, admitted, handle)
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._services.timeouts.early_acknowledge, self._begin_to_move, admitted, handle)
+        self._at_work, self._began = (admitted, handle), loop.time()
+        if self._timer is None:
+            self._timer = loop.call_at(self._began + self._services.timeouts.early_acknowledge, self._look)
         try:
             performed = await perform(self._services, admitted, handle)
         except BaseException:
             await self._stop_moving()
             raise
         finally:
-            timer.cancel()
+            self._at_work = None
         if self._moving is None:
             return admitted, performed
         self._ended.set()
@@ -61,8 +68,22 @@ class LongSteps:
             self._moving = None
             self._ended.clear()
 
-    def _begin_to_move(self, admitted: Admitted, handle: StepHandle) -> None:
-        self._moving = asyncio.create_task(self._move(admitted, handle), name="floxide.long_step")
+    def end(self) -> None:
+        """The chain has ended: nothing rings any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        """The timer has rung: for the body at work, or for one before it; then it is set again."""
+        self._timer = None
+        if self._at_work is None:
+            return
+        loop, due = asyncio.get_running_loop(), self._began + self._services.timeouts.early_acknowledge
+        if loop.time() < due:
+            self._timer = loop.call_at(due, self._look)
+        else:
+            self._moving = asyncio.create_task(self._move(*self._at_work), name="floxide.long_step")
 
     async def _stop_moving(self) -> None:
         moving, self._moving = self._moving, None

@@ -44,15 +44,18 @@ def check_outcome(outcome: Outcome, limits: Limits, node: str) -> None:
     Raises:
         PayloadTooLargeError: It is.
     """
-    if not isinstance(outcome, Succeeded | Held):
+    if not isinstance(outcome, (Succeeded, Held)):
         return
-    delta = outcome.delta or b""
-    check_payload(delta, limits, change_of(node))
-    total = len(delta)
+    delta, total = outcome.delta, 0
+    if delta:
+        check_payload(delta, limits, change_of(node))
+        total = len(delta)
     if isinstance(outcome, Succeeded):
         for route in outcome.routes:
-            check_payload(route.payload, limits, value_of(node))
-            total += len(route.payload)
+            size = len(route.payload)
+            if size > limits.payload_bytes:
+                check_payload(route.payload, limits, value_of(node))
+            total += size
     if total > limits.step_bytes:
         raise PayloadTooLargeError(
             what=f"All that node {node!r} returned at once", size_bytes=total, limit_bytes=limits.step_bytes,

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from floxide_amqp.core.signals import Signal
 from floxide_amqp.logs import get_logger
+from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.control_actions import cancel_run
 from floxide_amqp.runtime.inflight import StepHandle
 from floxide_amqp.runtime.services import Services
@@ -16,15 +17,25 @@ T = TypeVar("T")
 
 
 class Powers:
-    """The runtime's side of one step's `WorkflowCtx`."""
+    """The runtime's side of one step's `WorkflowCtx`.
 
-    __slots__ = ("_attempt", "_handle", "_mail", "_services")
+    Args:
+        services: The process's parts.
+        handle: The step.
+        admitted: Its item.
+        mail: Its run's mailbox; None where that was not read, and is no concern of the step unless it sends a signal.
 
-    def __init__(self, services: Services, handle: StepHandle, attempt: int, mail: StepMail) -> None:
+    Attributes:
+        mail: What it has received and sent; None if it has not asked for any of it.
+    """
+
+    __slots__ = ("_admitted", "_handle", "_services", "mail")
+
+    def __init__(self, services: Services, handle: StepHandle, admitted: Admitted, mail: StepMail | None) -> None:
         self._services = services
         self._handle = handle
-        self._attempt = attempt
-        self._mail = mail
+        self._admitted = admitted
+        self.mail = mail
 
     def resource(self, kind: type[T]) -> T:
         """Return the lifespan's resource of a type."""
@@ -32,11 +43,11 @@ class Powers:
 
     def received(self, signal: Signal[T]) -> T | None:
         """Return the next value of a signal that was sent to the run."""
-        return self._mail.received(signal)
+        return self._own_mail().received(signal)
 
     def send(self, run_id: str, signal: Signal[T], value: T, signal_id: str) -> None:
         """Send a run a value, in the commit of the step."""
-        self._mail.send(run_id, signal, value, signal_id)
+        self._own_mail().send(run_id, signal, value, signal_id)
 
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled or is over."""
@@ -64,5 +75,10 @@ class Powers:
         """A logger with the step's ids bound."""
         handle = self._handle
         return get_logger("floxide_amqp.node").bind(
-            run_id=handle.run_id, item_id=handle.item_id, node=handle.node, attempt=self._attempt
+            run_id=handle.run_id, item_id=handle.item_id, node=handle.node, attempt=self._admitted.item.attempt + 1
         )
+
+    def _own_mail(self) -> StepMail:
+        if self.mail is None:
+            self.mail = StepMail(self._services, self._admitted, None)
+        return self.mail

@@ -170,7 +170,7 @@ async def events(
     position = LogPosition.parse(after)
     loop = asyncio.get_running_loop()
     ask_at, pause = loop.time(), ASKED_AGAIN_SECONDS
-    async with waiters.expecting(run_id) as heard:
+    with waiters.expecting(run_id) as heard:
         while True:
             if follow and loop.time() >= ask_at:
                 await services.broadcast(ControlKind.FOLLOW, run_id, key=waiters.key)

@@ -57,7 +57,7 @@ async def start_planned(services: Services, spec: ScheduleSpec, planned: Planned
     if first is None:
         return
     _log.info("schedule.started", schedule=spec.name, run_id=planned.run_id)
-    await services.news.tell_started(header.workflow, header.version, (header.run_id,))
+    services.news.tell_started(header.workflow, header.version, (header.run_id,))
     await publish(services, header, (first,), position=0)
 
 

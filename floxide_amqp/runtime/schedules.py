@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from floxide_amqp.core.instants import at
+from floxide_amqp.core.run_ids import check_run_id
 from floxide_amqp.core.schedules import (
     RunTemplate,
     ScheduleSpec,
@@ -28,7 +29,7 @@ from floxide_amqp.runtime.schedule_firing import begin_planned, fire_schedule, w
 from floxide_amqp.runtime.schedule_views import ScheduleInfo, schedule_info
 from floxide_amqp.runtime.scheduled_runs import template_of
 from floxide_amqp.runtime.services import Services
-from floxide_amqp.runtime.starting import check_run_id, encoded_start
+from floxide_amqp.runtime.starting import encoded_start
 from floxide_amqp.stores import schedule_keys
 from floxide_amqp.stores.encoding import encode_payload
 from floxide_amqp.stores.schedules import StoredSchedule, timer_of

@@ -237,7 +237,7 @@ class Services:
             kin = replace(kin, may_hold_keys=True)
         if kin is not ALONE:
             decision = with_kin(decision, writer.run_id, kin)
-        decision, releases = with_releases(decision, writer.run_id, self.session.beside(writer.run_id).now_ms)
+        decision, releases = with_releases(decision, writer.run_id, self.now_ms)
         token = self.session.new_token()
         first = decision.conditions[0] if decision.conditions else None
         item_id = first.item_id if isinstance(first, TurnIs) else None

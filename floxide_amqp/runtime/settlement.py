@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from floxide_amqp.core.attribute_moves import with_set
 from floxide_amqp.core.decide import decide
-from floxide_amqp.core.decisions import Decision, MessageAnchor, Step
+from floxide_amqp.core.decisions import Decision, MessageAnchor, Step, make_step
 from floxide_amqp.core.failure import describe_error
 from floxide_amqp.core.fast_dataclasses import replace
 from floxide_amqp.core.message_records import Envelope
@@ -15,7 +15,7 @@ from floxide_amqp.core.timers import TimerKind
 from floxide_amqp.exceptions import CodecError, InvalidBatchError
 from floxide_amqp.ports.key_value import CheckLength, Committed
 from floxide_amqp.runtime import step_notes
-from floxide_amqp.runtime.admission import Admissions, Admitted
+from floxide_amqp.runtime.admission import Admissions, Admitted, make_admitted
 from floxide_amqp.runtime.anchorage import Anchorage
 from floxide_amqp.runtime.collected import collected_failure
 from floxide_amqp.runtime.effects import effects_of
@@ -108,8 +108,8 @@ class Settlement:
     def _step_of(self, admitted: Admitted, performed: Performed, keep: frozenset[str]) -> Step:
         services, run = self._services, admitted.run
         node = run.graph.nodes[admitted.item.node]
-        return Step(
-            graph=run.graph, header=run.header, run=admitted.state, epoch=admitted.epoch, item=admitted.item,
+        return make_step(
+            run.graph, run.header, admitted.state, admitted.epoch, admitted.item,
             turn=admitted.turn, scope=admitted.scope, anchor=self._anchorage.anchor, worker=services.name,
             now_ms=services.now_ms(run.header.run_id), retry=policy_of(services, node),
             context_length=performed.position, is_isolated=node.options.isolated and run.has_context, keep=keep,
@@ -147,34 +147,33 @@ class Settlement:
     async def _follow(
         self, admitted: Admitted, performed: Performed, decision: Decision, committed: Committed
     ) -> Admitted | None:
-        run = admitted.run
+        run, delta = admitted.run, performed.delta
         effects = effects_of(run.header.run_id, decision, committed)
         step_notes.note_committed(self._services, admitted, performed, effects)
-        if performed.delta is not None:
-            run.advance(committed.positions.get(keys.context_log(run.header.run_id)), performed.delta)
+        if delta is not None:
+            run.advance(committed.positions.get(keys.context_log(run.header.run_id)), delta)
         if effects.timer is not None:
             self._services.on_timer(effects.timer)
             if effects.timer.kind is TimerKind.UNDO and decision.epoch_after != admitted.epoch:
                 await self._services.broadcast(ControlKind.STOP, run.header.run_id)
         if effects.cancelled:
             await self._services.stop_items(run.header.run_id, effects.cancelled)
-        await publish(self._services, run.header, effects.publish, position=run.position if run.has_context else 0)
+        if effects.publish:
+            await publish(self._services, run.header, effects.publish, position=run.position if run.has_context else 0)
         if effects.finished is not None:
             self._services.cache.forget(run.header.run_id)
             await self._services.announce_end(run.header, effects.finished)
-        elif performed.delta is not None:
+        elif delta is not None:
             await run.save(self._services.contexts)
         if effects.keep is None:
             return None
-        if performed.delta is not None or effects is not decision.effects:  # a join sees what all its causes wrote
+        if delta is not None or effects is not decision.effects:  # a join sees what all its causes wrote
             await run.refresh(self._services.contexts)
         state = admitted.state
         if decision.epoch_after != admitted.epoch:
             state = replace(state, status=RunStatus.RUNNING)
-        return replace(
-            admitted, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, verdict=None, anchor=None,
-            is_suspect=False, unread=None, scope=await self._admissions.scope_of(run, effects.keep),
-        )  # fmt: skip
+        scope = await self._admissions.scope_of(run, effects.keep) if effects.keep.scope else None
+        return make_admitted(run=run, state=state, epoch=decision.epoch_after, item=effects.keep, turn=1, scope=scope)
 
     async def _find_frontier(self, admitted: Admitted) -> Admitted | None:
         """After a commit whose reply was lost: whether it closed its scope is found by walking from the item."""

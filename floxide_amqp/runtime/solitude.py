@@ -9,8 +9,6 @@ store that it has company from now on, and the door opens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from floxide_amqp.core.ids import RunId, WorkItemId
@@ -27,16 +25,18 @@ class Solitude:
         self._is_closed = False
         self._changed = asyncio.Event()
 
-    @asynccontextmanager
-    async def at_work(self) -> AsyncGenerator[None]:
+    def at_work(self) -> Solitude:
         """Work a delivery off inside the block; entering waits while somebody is alone. Safe to cancel."""
+        return self
+
+    async def __aenter__(self) -> None:
         while self._is_closed:
             await self._changed.wait()
         self._at_work += 1
-        try:
-            yield
-        finally:
-            self._at_work -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._at_work -= 1
+        if self._is_closed:  # only then does anybody wait
             self._tell()
 
     def suspect(self, run_id: RunId, item_id: WorkItemId) -> bool:

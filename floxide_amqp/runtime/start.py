@@ -12,7 +12,7 @@ from floxide_amqp.core.attributes import Attributes
 from floxide_amqp.core.context import Context
 from floxide_amqp.core.priorities import Priority
 from floxide_amqp.runtime.dedupe import DedupeKey
-from floxide_amqp.runtime.start_times import StartTimes
+from floxide_amqp.runtime.start_times import AT_ONCE, StartTimes
 
 InT = TypeVar("InT")
 
@@ -40,4 +40,6 @@ class Start(Generic[InT]):
     @property
     def times(self) -> StartTimes:
         """When the run begins, and how long it may take."""
+        if self.delay is None and self.start_at is None and self.timeout is None:
+            return AT_ONCE
         return StartTimes(delay=self.delay, start_at=self.start_at, timeout=self.timeout)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TypeVar, cast
 
-from floxide_amqp.core.graph import GraphNode
 from floxide_amqp.core.letters import Letter
 from floxide_amqp.core.records import Mail
 from floxide_amqp.core.signals import Signal
@@ -96,14 +95,12 @@ class StepMail:
         return cast(T, decode_stored(signal.payload, payload, f"A value of signal {signal.name!r}"))
 
 
-async def read_mail(services: Services, admitted: Admitted, node: GraphNode) -> StepMail:
-    """Return what a step may receive; only for a node that may hold is anything read.
+async def read_mail(services: Services, admitted: Admitted) -> StepMail:
+    """Return what a step may receive whose node may hold.
 
     Raises:
         MissingKeyError: This process lacks a key or a codec for some of it: the step is left to one that has it.
     """
-    if not node.node.may_hold:
-        return StepMail(services, admitted, None)
     run_id = admitted.run.header.run_id
     unread = admitted.unread or await services.mailbox.unread(run_id)
     check_mail(services.sealing, run_id, unread.mail)

@@ -19,8 +19,8 @@ _log = get_logger("floxide_amqp.chain")
 def note_committed(services: Services, admitted: Admitted, performed: Performed, effects: Effects) -> None:
     """A step's result stands: it succeeded, holds, or failed."""
     item = admitted.item
-    facts = {"run_id": admitted.run.header.run_id, "item_id": item.item_id, "node": item.node}
-    figures = services.figures.node(admitted.run.header.workflow, item.node)
+    header = admitted.run.header
+    figures = services.figures.node(header.workflow, item.node)
     figures.durations.add(performed.duration_us / 1e6)
     if isinstance(performed.outcome, Failed):
         will_retry = effects.timer is not None and effects.timer.kind is TimerKind.RETRY
@@ -30,13 +30,17 @@ def note_committed(services: Services, admitted: Admitted, performed: Performed,
         log = _log.warning if effects.finished is RunStatus.FAILED else _log.info
         log(
             "work_item.attempt_failed", attempt=item.attempt + 1, error_type=error.error_type,
-            message=services.sealing.logged(error.message), will_retry=will_retry, **facts,
+            message=services.sealing.logged(error.message), will_retry=will_retry, run_id=header.run_id,
+            item_id=item.item_id, node=item.node,
         )  # fmt: skip
     else:
         figures.committed += 1
-        _log.debug("work_item.committed", duration_us=performed.duration_us, **facts)
+        _log.debug(
+            "work_item.committed", duration_us=performed.duration_us, run_id=header.run_id, item_id=item.item_id,
+            node=item.node,
+        )  # fmt: skip
     if effects.finished is not None:
-        _log.info("run.finished", run_id=facts["run_id"], status=effects.finished.value)
+        _log.info("run.finished", run_id=header.run_id, status=effects.finished.value)
 
 
 def note_late(services: Services, admitted: Admitted, check: Check) -> None:

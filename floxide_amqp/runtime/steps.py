@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from floxide_amqp.core.attributes import AttributeValue
@@ -13,15 +12,18 @@ from floxide_amqp.core.child_workflow import is_child
 from floxide_amqp.core.compensation import HOOK, Cancelled, Compensation, undone_by
 from floxide_amqp.core.context import Context, delta_of
 from floxide_amqp.core.failure import describe_error
-from floxide_amqp.core.fast_dataclasses import dataclass, replace
+from floxide_amqp.core.fast_dataclasses import dataclass, maker, replace
 from floxide_amqp.core.graph import Graph, GraphNode
 from floxide_amqp.core.ids import WorkItemId
+from floxide_amqp.core.instants import at
 from floxide_amqp.core.outcomes import CallsChild, Failed, Held, Outcome, Succeeded
-from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, Routed
+from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.core.records import OF_THE_ENGINE, InputKind, Routed, make_routed
 from floxide_amqp.core.reduce_node import Folding
 from floxide_amqp.core.retry import RetryPolicy
+from floxide_amqp.core.step_powers import make_facts
 from floxide_amqp.core.transition import Abort, Hold, Next, NextAll, Transition
-from floxide_amqp.core.workflow_ctx import StepFacts, WorkflowCtx
+from floxide_amqp.core.workflow_ctx import WorkflowCtx
 from floxide_amqp.exceptions import (
     CodecError,
     HoldTimeoutError,
@@ -51,14 +53,14 @@ from floxide_amqp.runtime.execution import (
 )
 from floxide_amqp.runtime.folds import next_values, so_far
 from floxide_amqp.runtime.inflight import StepHandle
-from floxide_amqp.runtime.interceptors import StepCall
 from floxide_amqp.runtime.joined_inputs import joined_input
 from floxide_amqp.runtime.pace import NotYet
 from floxide_amqp.runtime.payload_limits import change_of, check_outcome, check_payload, value_of
 from floxide_amqp.runtime.powers import Powers
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.step_mail import StepMail, read_mail
-from floxide_amqp.stores.encoding import encode_payload, pack
+from floxide_amqp.stores.encoding import encode_checked, encode_payload, pack
+from floxide_amqp.stores.fresh import NOTHING, Fresh
 from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_records import check_failure, given_of, input_of
 
@@ -92,8 +94,10 @@ class Performed:
     @property
     def delta(self) -> bytes | None:
         """What the node changed of the context, encoded."""
-        return self.outcome.delta if isinstance(self.outcome, Succeeded | Held) else None
+        return self.outcome.delta if isinstance(self.outcome, (Succeeded, Held)) else None
 
+
+_make_performed = maker(Performed)
 
 Performance: TypeAlias = Performed | Interrupted | NotYet
 
@@ -112,14 +116,14 @@ class _Ready:
         position: The length of its log by then.
         value: The node's input.
         folding: The values to fold, where the node folds what it gathers; the same as `value` then.
-        mail: The run's mailbox.
+        mail: The run's mailbox; None where the node may not hold.
     """
 
     view: Context
     position: int
     value: Any
     folding: Folding | None
-    mail: StepMail
+    mail: StepMail | None
 
 
 async def perform(services: Services, admitted: Admitted, handle: StepHandle) -> Performance:
@@ -146,8 +150,8 @@ async def _prepare(services: Services, admitted: Admitted, node: GraphNode) -> _
             return _given(services, admitted, node, position)
         folding = await next_values(services, admitted, node) if node.folds else None
         value = await input_value(services, admitted, node) if folding is None else folding
-        mail = await read_mail(services, admitted, node)
-        if mail.has_unread:  # a step of this run may have sent it: what that wrote is to be seen as well
+        mail = await read_mail(services, admitted) if node.node.may_hold else None
+        if mail is not None and mail.has_unread:  # a step of this run may have sent it: what that wrote is to be seen
             await run.refresh(services.contexts)
             view, position = run.view(f"{item.item_id}:{admitted.turn}")
     except (StoreError, UndecodableError):  # not the node's fault: the message is given back, or the item set aside
@@ -167,42 +171,39 @@ async def _prepare(services: Services, admitted: Admitted, node: GraphNode) -> _
 async def _perform_body(
     services: Services, admitted: Admitted, node: GraphNode, ready: _Ready, handle: StepHandle
 ) -> Performance:
-    run, item = admitted.run, admitted.item
-    ctx = _context(services, admitted, ready.view, Powers(services, handle, item.attempt + 1, ready.mail))
-    call = StepCall(
-        run_id=run.header.run_id, item_id=item.item_id, workflow=run.graph.workflow, node=item.node,
-        attempt=item.attempt + 1, input=ready.value,
-    )  # fmt: skip
+    powers = Powers(services, handle, admitted, ready.mail)
+    ctx = _context(services, admitted, node, ready.view, powers)
     loop = asyncio.get_running_loop()
     started = loop.time()
     if is_child(node.node):
         result: CallsChild | BodyResult = await call_child(services, admitted, node, node.node, ready.value)
     else:
-        result = await run_body(services, node, ctx, call, handle)
+        result = await run_body(services, node, ctx, ready.value, handle)
     duration_us = round((loop.time() - started) * 1_000_000)
     if handle.start is not None:
         duration_us = max(0, duration_us - handle.start.waited_us())
+    failure: BaseException
     aborted = False
     match result:
-        case Interrupted() | NotYet():
-            return result
-        case CallsChild():
-            return Performed(outcome=result, position=ready.position, duration_us=duration_us)
-        case Raised(UndecodableError() as error) if not node.options.at_most_once:
-            raise error  # a signal's value, a field of the context: what was to be read lazily
-        case Raised(failure):
-            pass
         case Returned(transition):
             try:
                 outcome = await _outcome(services, admitted, node, ready, transition)
                 if not isinstance(outcome, Abort):
-                    return Performed(
+                    return _make_performed(
                         outcome=outcome, position=ready.position, duration_us=duration_us,
-                        attributes=ctx.attributes_set, mail=ready.mail,
+                        attributes=ctx.attributes_set, mail=powers.mail,
                     )  # fmt: skip
                 failure, aborted = outcome.error, True
             except USER_ERRORS as raised:  # user guards, user types and context changes are checked here
                 failure = raised
+        case Raised(UndecodableError() as error) if not node.options.at_most_once:
+            raise error  # a signal's value, a field of the context: what was to be read lazily
+        case Raised(failure):
+            pass
+        case CallsChild():
+            return Performed(outcome=result, position=ready.position, duration_us=duration_us)
+        case Interrupted() | NotYet():
+            return result
     payload = await _join_payload(services, admitted, node)
     return _failed(services, admitted, node, failure, ready.position, duration_us, payload, aborted=aborted)
 
@@ -317,56 +318,53 @@ async def _gather_of(services: Services, admitted: Admitted) -> GraphNode:
         item = found.item
 
 
-def _context(services: Services, admitted: Admitted, view: Context, powers: Powers) -> WorkflowCtx[Any]:
-    item, header = admitted.item, admitted.run.header
-    options = admitted.run.graph.nodes[item.node].options
-    ends = [admitted.state.deadline_ms] if admitted.state.deadline_ms is not None else []
-    if options.timeout is not None:
-        ends.append(services.now_ms(header.run_id) + round(options.timeout.total_seconds() * 1000))
-    deadline = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(ends)) if ends else None
-    facts = StepFacts(
+def _context(
+    services: Services, admitted: Admitted, node: GraphNode, view: Context, powers: Powers
+) -> WorkflowCtx[Any]:
+    item, header, end_ms = admitted.item, admitted.run.header, admitted.state.deadline_ms
+    if node.options.timeout is not None:
+        timeout_ms = services.now_ms(header.run_id) + round(node.options.timeout.total_seconds() * 1000)
+        end_ms = timeout_ms if end_ms is None else min(end_ms, timeout_ms)
+    facts = make_facts(
         run_id=header.run_id, item_id=item.item_id, node=item.node, workflow=header.workflow,
-        worker_id=services.name, attempt=item.attempt + 1, failure=item.failure, deadline=deadline,
-        timed_out=item.timed_out,
+        worker_id=services.name, attempt=item.attempt + 1, failure=item.failure,
+        deadline=None if end_ms is None else at(end_ms), timed_out=item.timed_out,
     )  # fmt: skip
     return WorkflowCtx(facts, powers, view)
 
 
 async def _routed(
-    graph: Graph, node: GraphNode, transition: Transition[Any], view: Context, mail: StepMail
+    graph: Graph, node: GraphNode, transition: Transition[Any], view: Context, mail: StepMail | None
 ) -> Outcome | Abort:
-    is_undeclared = (isinstance(transition, NextAll) and not node.node.may_fan_out) or (
-        isinstance(transition, Hold) and not node.node.may_hold
-    )
-    if is_undeclared:
-        raise UndeclaredTransitionError(node=node.name, transition=type(transition).__name__)
     match transition:
+        case Next():
+            prefix = (0,) if graph.has_joins and node.node.may_fan_out else ()  # its element, for joins behind it
+            routed = tuple(route_value(graph, node, transition.value, prefix))
+            return Succeeded(routed, _packed(delta_of(view), node))
         case Abort():
             return transition
-        case Hold():
+        case Hold() if node.node.may_hold:
             return _held(transition, _packed(delta_of(view), node), mail)
-        case NextAll():
+        case NextAll() if node.node.may_fan_out:
             routes: list[Routed] = []
             for number, value in enumerate(transition.values):
                 if number % YIELD_EVERY == YIELD_EVERY - 1:
                     await asyncio.sleep(0)
                 routes += route_value(graph, node, value, (number,))
             return Succeeded(tuple(routes), _packed(delta_of(view), node))
-        case Next():
-            prefix = (0,) if graph.has_joins and node.node.may_fan_out else ()  # its element, for joins behind it
-            routed = tuple(route_value(graph, node, transition.value, prefix))
-            return Succeeded(routed, _packed(delta_of(view), node))
+        case Hold() | NextAll():
+            raise UndeclaredTransitionError(node=node.name, transition=type(transition).__name__)
         case _:
             raise TypeError(f"{type(transition).__name__} is not a transition this engine knows.")
 
 
-def _held(hold: Hold, delta: bytes | None, mail: StepMail) -> Held:
+def _held(hold: Hold, delta: bytes | None, mail: StepMail | None) -> Held:
     longest = hold.timeout if hold.until else hold.for_
     names = tuple(dict.fromkeys(signal.name for signal in hold.until))
     return Held(
         for_ms=None if longest is None else round(longest.total_seconds() * 1000), delta=delta,
         due_ms=None if hold.until_time is None else round(hold.until_time.timestamp() * 1000), until=names,
-        mail=mail.oldest(names) if names else None, left=mail.left(names),
+        mail=mail.oldest(names) if names and mail else None, left=mail.left(names) if mail else None,
     )  # fmt: skip
 
 
@@ -381,17 +379,28 @@ def unsealed(outcome: Outcome) -> Outcome:
 def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ...]) -> Sequence[Routed]:
     """Return one `Routed` per edge a value takes, or one without edge where its branch ends."""
     try:
-        payload = encode_payload(node.output, value)
+        payload, checked = encode_checked(node.output, value)
     except PayloadMismatchError as error:
         raise error.at(f"Node {node.name!r} returned a wrong value: it") from error
     except PayloadTooLargeError as error:
         raise error.at(value_of(node.name)) from error
     edges = graph.route(node.name, value)
     if not edges:
-        return (Routed(edge="", payload=payload, suffix=prefix),)
+        return (make_routed(edge="", payload=payload, suffix=prefix),)
     if len(edges) == 1:
-        return (Routed(edge=edges[0].id, payload=payload, suffix=prefix),)
-    return [Routed(edge=edge.id, payload=payload, suffix=(*prefix, edge.number)) for edge in edges]
+        if checked is not NOTHING and not any(prefix):  # of several successors the worker goes on with the first
+            payload = _handed_on(graph.nodes[edges[0].target], node.output, payload, checked)
+        return (make_routed(edge=edges[0].id, payload=payload, suffix=prefix),)
+    return [make_routed(edge=edge.id, payload=payload, suffix=(*prefix, edge.number)) for edge in edges]
+
+
+def _handed_on(target: GraphNode, kind: PayloadType, payload: bytes, value: object) -> bytes:
+    """Return a payload that holds its value for the node which reads it next, where that reads it as the same type."""
+    if target.input is not kind or target.is_gather or target.join is not None:
+        return payload
+    fresh = Fresh(payload)
+    fresh.hold(kind, value)
+    return fresh
 
 
 async def _join_payload(services: Services, admitted: Admitted, node: GraphNode) -> bytes:

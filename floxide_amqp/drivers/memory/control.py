@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -44,9 +45,8 @@ class MemoryControlBus:
 
     async def announce(self, routing_key: str, body: bytes) -> None:
         """Hand an event to whoever subscribed to its routing key."""
-        words = routing_key.split(".")
         for buffer, pattern in self._subscribers.items():
-            if matches(pattern, words):
+            if _is_for(pattern, routing_key):
                 buffer.put(body)
 
     def subscribe(self, pattern: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -72,6 +72,11 @@ class MemoryControlBus:
         finally:
             del self._subscribers[buffer]
             buffer.close()
+
+
+@functools.lru_cache(maxsize=1024)  # a process has few subscribers, and each run's end has one of few keys
+def _is_for(pattern: tuple[str, ...], routing_key: str) -> bool:
+    return matches(pattern, routing_key.split("."))
 
 
 def matches(pattern: Sequence[str], words: Sequence[str]) -> bool:

@@ -144,3 +144,36 @@ async def test_nothing_is_left_of_a_move_when_its_worker_ends(cluster: MakeClust
     await here.start_worker()
     assert await here.client().wait("run", 600)
     assert bodies.began == 2
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+async def test_each_body_of_a_chain_gets_its_own_time_before_its_chain_moves(
+    cluster: MakeCluster, share: float
+) -> None:
+    began: list[float] = []
+    moved: list[float] = []
+    short, long = share * QUICK.early_acknowledge, 3 * QUICK.early_acknowledge
+
+    @node
+    async def work(seconds: float) -> float:
+        began.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(seconds)
+        return short if len(began) < 5 else long
+
+    class Chain(Workflow[float, float]):
+        start = work
+        edges = (
+            work >> work.named("second") >> work.named("third") >> work.named("fourth") >> work.named("fifth")
+            >> work.named("sixth"),
+        )  # fmt: skip
+
+    async def note() -> None:
+        moved.append(asyncio.get_running_loop().time())
+
+    here = cluster(Chain)
+    member = await here.start_worker()
+    at_move(member, note)
+    run = await here.client().start(Chain, short)
+    await run.result(60)
+    assert len(began) == 6
+    assert moved == pytest.approx([began[5] + QUICK.early_acknowledge], abs=0.1)

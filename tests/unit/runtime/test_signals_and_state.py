@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from floxide_amqp import Context, Hold, Signal, Workflow, WorkflowCtx, all_of, node
-from floxide_amqp.core.graph import GraphNode
 from floxide_amqp.runtime import steps
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.services import Services
@@ -56,10 +55,11 @@ class Telling(Workflow[int, str, Board]):
 async def test_a_signal_that_comes_while_its_receiver_begins_is_not_older_than_what_its_sender_wrote(
     cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    async def read_late(services: Services, admitted: Admitted, node: GraphNode) -> StepMail:
-        while node.name == "hear" and not (await services.mailbox.unread(admitted.run.header.run_id)).mail:  # noqa: ASYNC110
+    async def read_late(services: Services, admitted: Admitted) -> StepMail:
+        run_id = admitted.run.header.run_id
+        while admitted.item.node == "hear" and not (await services.mailbox.unread(run_id)).mail:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        return await read_mail(services, admitted, node)
+        return await read_mail(services, admitted)
 
     monkeypatch.setattr(steps, "read_mail", read_late)
     here = cluster(Telling)
