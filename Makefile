@@ -34,7 +34,7 @@ FROM ?= 0
 
 COMPOSE := docker compose --file deploy/compose.yaml --project-name floxide-deploy-demo
 
-.PHONY: rolling-deploy help demo demo-cluster deploy-demo test check lint simulate fuzz bench chaos scenario soak docs format services clean bench-peers
+.PHONY: rolling-deploy help demo demo-cluster deploy-demo test coverage check lint simulate fuzz bench chaos scenario soak docs format services clean bench-peers
 
 help: ## Explain the targets
 	@echo "floxide_amqp: durable, typed workflows on RabbitMQ"
@@ -58,7 +58,10 @@ deploy-demo: ## Run the same in containers (deploy/README.md), once in one proce
 	echo "exit code 0, and both reports are the same, to the byte"
 
 test: $(VENV)/.made services lint ## Set everything up, check, then run all tests
-	$(PYTEST) -n 2 --dist loadgroup --cov --cov-report=term --durations=10 $(ARGS)
+	$(PYTEST) -n 2 --dist loadgroup --durations=10 $(ARGS)
+
+coverage: $(VENV)/.made services ## Run all tests, traced and so slower, and show which lines none of them reaches
+	$(PYTEST) -n 2 --dist loadgroup --cov --cov-report=term $(ARGS)
 
 check: lint ## Lint, formatting, types (mypy and pyright), architecture
 	$(PYTEST) -q tests/typing tests/unit/test_architecture.py
@@ -66,8 +69,7 @@ check: lint ## Lint, formatting, types (mypy and pyright), architecture
 lint: $(VENV)/.made ## The same without the tests, which are among all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@echo "mypy and pyright"; $(BIN)/mypy & mypy=$$!; $(BIN)/pyright; found=$$?; wait $$mypy && exit $$found
 
 chaos: $(VENV)/.made services ## Kill, cut, wipe and fill for DURATION=600 s with SEED=1 on STORE=sqlite, then check every run; SMOKE=1 takes 30 s
 	@$(BIN)/python -m tests.chaos --duration $(DURATION) --seed $(SEED) $(if $(STORE),--store $(STORE)) $(if $(SMOKE),--smoke) $(ARGS)
