@@ -11,7 +11,6 @@ Of a key that a dict has twice, which `pack` never writes, the last counts.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -22,7 +21,7 @@ from floxide_amqp.core.plain import flatten, type_name
 from floxide_amqp.exceptions import CodecError, NewerFormatError, PayloadTooLargeError
 from floxide_amqp.stores.extensions import DECODERS, ENCODERS
 from floxide_amqp.stores.fresh import NOTHING, Fresh
-from floxide_amqp.stores.packing import SCAN_FROM_BYTES, scan
+from floxide_amqp.stores.packing import SCAN_FROM_BYTES, KeptPacker, scan
 
 _msgpack: Any = msgpack
 
@@ -72,7 +71,7 @@ def pack(plain: object) -> bytes:
         CodecError: Something in it is not plain, or it is beyond a limit.
     """
     try:
-        packed = cast(bytes, _packer().pack(plain))
+        packed = _packer.pack(plain)
     except CodecError:
         raise
     except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError, UnicodeEncodeError
@@ -144,7 +143,7 @@ def encode_checked(payload_type: PayloadType, value: object) -> tuple[bytes, obj
     if not member.is_bare:
         return pack(parts), NOTHING
     try:
-        packed = cast(bytes, _bare_packer.pack(parts))
+        packed = _bare_packer.pack(parts)
     except Exception:  # noqa: BLE001 - what msgpack has no form for, such as a subclass of str, would come back changed
         return pack(parts), NOTHING
     if len(packed) > MAX_DEPTH:
@@ -176,29 +175,6 @@ def decode_payload(payload_type: PayloadType, data: bytes) -> object:
 # --- packing -----------------------------------------------------------------------------------------------------
 
 
-class _Packers(threading.local):
-    """A packer per thread: making one costs more than packing a small value, and one is not safe to share."""
-
-    packer: Any = None
-
-
-_packers: Final = _Packers()
-
-
-def _packer() -> Any:
-    if _packers.packer is None:
-        _packers.packer = _new_packer()
-    return _packers.packer
-
-
-_bare_packer: Final = _msgpack.Packer(strict_types=True)
-"""Packs what is made of msgpack's own types alone; it calls no Python, so that no other thread comes in between."""
-
-
-def _new_packer() -> Any:
-    return _msgpack.Packer(default=_extend, strict_types=True)
-
-
 def _extend(value: object) -> object:
     """Return something msgpack can pack for a value that it cannot."""
     for base in type(value).__mro__:
@@ -221,7 +197,7 @@ def _sorted(members: Iterable[object]) -> list[object]:
     found: list[Any] = list(members)
     if {type(member) for member in found} in _SORTED_AS_THEY_ARE:
         return sorted(found)
-    packer = _new_packer()  # the thread's own is in the middle of packing the set
+    packer = _msgpack.Packer(default=_extend, strict_types=True)  # the thread's own is in the middle of packing the set
     return sorted(found, key=packer.pack)
 
 
@@ -231,6 +207,11 @@ _ENCODERS: Final[dict[type, Callable[[Any], object]]] = {
     frozenset: _marked(_FROZENSET),
     **ENCODERS,
 }
+
+_packer: Final = KeptPacker(default=_extend, strict_types=True)
+
+_bare_packer: Final = KeptPacker(strict_types=True)
+"""Refuses what is not of msgpack's own types."""
 
 
 def _check_limits(packed: bytes) -> None:

@@ -11,6 +11,7 @@ reads it leaves the matter to a newer release.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Final, cast
 
@@ -113,16 +114,31 @@ class Shape:
         return values  # pyright: ignore[reportUnknownVariableType]
 
 
-_KEPT_BYTES: Final = 1024 * 1024
-"""A packer's buffer grows to the largest record; one that had to grow to more than this is not kept."""
-
-_packer: Any = _msgpack.Packer()
-"""For all: to make one costs as much as to pack a record. It calls no Python, so that no thread comes in between."""
+KEPT_BYTES: Final = 1024 * 1024
+"""A packer's buffer grows to the largest value; one that had to grow to more than this is not kept."""
 
 
-def _renew_packer() -> None:
-    global _packer  # noqa: PLW0603 - there is one
-    _packer = _msgpack.Packer()
+class KeptPacker(threading.local):
+    """A packer for each thread: to make one costs as much as to pack a record, and one is not safe to share.
+
+    Args:
+        options: As for msgpack's.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """Make this thread's."""
+        self._options = options
+        self._packer: Any = _msgpack.Packer(**options)
+
+    def pack(self, value: object) -> bytes:
+        """Return a value as bytes; raises what msgpack raises."""
+        packed: bytes = self._packer.pack(value)
+        if len(packed) > KEPT_BYTES:
+            self._packer = _msgpack.Packer(**self._options)
+        return packed
+
+
+_packer: Final = KeptPacker()
 
 
 def pack_record(shape: Shape, *values: Any) -> bytes:
@@ -137,11 +153,9 @@ def pack_record(shape: Shape, *values: Any) -> bytes:
 def pack_values(shape: Shape, values: tuple[Any, ...]) -> bytes:
     """The same, of values that are a tuple already."""
     try:
-        packed: bytes = _packer.pack((FORMAT, *values))
+        packed = _packer.pack((FORMAT, *values))
     except Exception as error:  # msgpack raises ValueError, TypeError, OverflowError, UnicodeEncodeError
         raise CodecError(f"A {shape.what} cannot be packed: {type(error).__name__}: {str(error)[:120]}.") from error
-    if len(packed) > _KEPT_BYTES:
-        _renew_packer()
     if len(packed) > shape.max_bytes:
         raise _too_long(shape, len(packed))
     if len(packed) > shape.max_length:
