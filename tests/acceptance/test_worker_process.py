@@ -7,10 +7,12 @@ import importlib.util
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,20 @@ class Mill:
         worker = await self.start_worker(name)
         await worker.until_logged("worker.started")
         return worker
+
+    async def stop_outside_of_a_write(self, worker: Worker) -> None:
+        """Stop a worker that does not hold the lock of the store's file: nobody else could write until it goes on."""
+        while True:
+            worker.process.send_signal(signal.SIGSTOP)
+            await asyncio.to_thread(os.waitpid, worker.process.pid, os.WUNTRACED)
+            try:
+                with closing(sqlite3.connect(self.folder / "runs.db", timeout=0.0, isolation_level=None)) as other:
+                    other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                worker.process.send_signal(signal.SIGCONT)
+                await asyncio.sleep(0.01)
+            else:
+                return
 
     def bodies(self) -> Counter[tuple[str, str]]:
         """How often which node of which run has begun."""
@@ -328,7 +344,7 @@ async def test_a_second_worker_of_a_name_is_refused_with_what_to_do_and_a_dead_o
 @pytest.mark.fault(6)
 async def test_a_worker_that_was_stopped_while_another_took_its_name_ends_when_it_goes_on(mill: Mill) -> None:
     zombie = await mill.worker_at_work("same")
-    zombie.process.send_signal(signal.SIGSTOP)
+    await mill.stop_outside_of_a_write(zombie)
     heir = await mill.worker_at_work("same")
     assert heir.logged("worker.name_watched")
     assert heir.logged("worker.name_taken_over")
