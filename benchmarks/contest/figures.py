@@ -18,6 +18,8 @@ FEW_ROUNDS = 3
 LEAST_CHANGE_OF_FEW = 0.5
 """Smaller changes are none where one side has few rounds."""
 
+RELAY = "relay, messages"
+"""The name of the limit that a run's one message is held against: a relay through the driver that carries it."""
 
 UNITS = {"us": "µs", "mib": "MiB", "kib": "KiB", "seconds": "s"}
 """Words in the names of a part's figures."""

@@ -60,8 +60,8 @@ files of results beyond their noise.
 
 _LIMITS = """\
 What the parts do without an engine, in the same rounds: a relay consumes a message, publishes it with a confirm and
-acknowledges it, on quorum queues, through the client library in use; a grouped commit writes 5 keys a step, 50 steps
-at once."""
+acknowledges it, on quorum queues, through the driver that carries this project's messages, and, to compare with it,
+through aiormq; a grouped commit writes 5 keys a step, 50 steps at once."""
 
 _BOUNDS = """\
 One message carries a run, however many steps it has, and each step is committed. So a chain of n steps can do no more

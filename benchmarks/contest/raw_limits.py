@@ -1,5 +1,8 @@
 """What the parts can do without an engine: a relay through the client library, and grouped commits in each store.
 
+The relay is measured twice: through this project's own driver, which is what its runs go through, and through aiormq,
+which is beneath aio-pika.
+
 They are measured in the same rounds as the contestants. No engine that publishes a message per run and commits each
 step can be faster than steps per run times the relay, or than the grouped commit.
 """
@@ -11,7 +14,7 @@ import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib import import_module
 from itertools import count
@@ -21,7 +24,11 @@ from typing import Any
 import aiormq
 from pamqp import commands
 
+from benchmarks.contest.figures import RELAY
 from benchmarks.peers.payload import new_order
+from floxide_amqp.drivers.amqp.topology import Names
+from floxide_amqp.drivers.amqp.work_queue import AmqpWorkQueue
+from floxide_amqp.ports.work_queue import Consumer, Message, PublishOutcome
 from floxide_amqp.testing.services import new_namespace
 
 PREFETCH = 100
@@ -35,7 +42,50 @@ _numbers = count()
 
 
 async def relay_rate(broker: str, messages: int) -> float:
-    """Consume a message, publish it with a confirm, acknowledge it: quorum queues, one process, a channel each way."""
+    """Consume a message, publish it with a confirm, acknowledge it: quorum queues, one process, our own driver."""
+    namespace = new_namespace("relay")
+    async with AmqpWorkQueue(broker, namespace=namespace) as queue:
+        bodies = [new_order(number).model_dump_json().encode() for number in range(messages)]
+        await _publish_own(queue, [Message(queue="here", body=body) for body in bodies])
+        async with queue.consume(["here"], prefetch=PREFETCH) as consumer:
+            left = iter(range(messages))
+            began = time.perf_counter()
+            async with asyncio.TaskGroup() as hands:
+                for _ in range(PREFETCH):
+                    hands.create_task(_hand_on(queue, consumer, left))
+            seconds = time.perf_counter() - began
+        relayed = await queue.depth("there")
+    if relayed != messages:
+        raise AssertionError(f"{relayed} of {messages} messages came through the relay")
+    await _delete(broker, [Names(namespace).work_queue(name) for name in ("here", "there")])
+    return messages / seconds
+
+
+async def _hand_on(queue: AmqpWorkQueue, consumer: Consumer, left: Iterator[int]) -> None:
+    for _ in left:
+        delivery = await consumer.receive()
+        await _publish_own(queue, [Message(queue="there", body=delivery.body)])
+        await delivery.acknowledge()
+
+
+async def _publish_own(queue: AmqpWorkQueue, messages: Sequence[Message]) -> None:
+    outcomes = set(await queue.publish(messages))
+    if outcomes != {PublishOutcome.CONFIRMED}:
+        raise AssertionError(f"messages of the relay were {sorted(outcome.value for outcome in outcomes)}")
+
+
+async def _delete(broker: str, names: Sequence[str]) -> None:
+    connection = await aiormq.connect(broker)
+    try:
+        channel = await connection.channel()
+        for name in names:
+            await channel.queue_delete(name)
+    finally:
+        await connection.close()
+
+
+async def aiormq_relay_rate(broker: str, messages: int) -> float:
+    """The same through aiormq, a channel each way."""
     connection = await aiormq.connect(broker)
     try:
         consuming, publishing = await connection.channel(), await connection.channel()
@@ -48,10 +98,9 @@ async def relay_rate(broker: str, messages: int) -> float:
         left = await publishing.queue_declare(names[1], passive=True)
         if left.message_count != messages:
             raise AssertionError(f"{left.message_count} of {messages} messages came through the relay")
-        for name in names:
-            await publishing.queue_delete(name)
     finally:
         await connection.close()
+    await _delete(broker, names)
     return messages / seconds
 
 
@@ -158,7 +207,8 @@ def measure_limits(broker: str, postgresql: str, redis: str, size: int) -> dict[
         Messages, and steps, per second.
     """
     measured: dict[str, Callable[[], Any]] = {
-        "relay, messages": lambda: relay_rate(broker, size),
+        RELAY: lambda: relay_rate(broker, size),
+        "relay through aiormq, messages": lambda: aiormq_relay_rate(broker, size),
         "grouped commit, PostgreSQL": lambda: postgresql_rate(postgresql, 10 * size),
         "grouped commit, Redis": lambda: redis_rate(redis, 10 * size),
         "grouped commit, SQLite": lambda: sqlite_rate(10 * size),

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.contest.figures import Change, machine_ratio
+from benchmarks.contest.figures import RELAY, Change, machine_ratio
 from benchmarks.contest.part_tables import parts_text
 from benchmarks.report import table
 
@@ -130,7 +130,7 @@ def shares_of_limits_table(data: Data) -> str:
             store = data["contestants"][row["contestant"]]["title"].rpartition(", ")[2]
             bounds = {"grouped commit": limits[f"grouped commit, {store}"]}
             if data["contestants"][row["contestant"]]["is_apart"]:
-                bounds[f"{row['steps']} times relay"] = row["steps"] * limits["relay, messages"]
+                bounds[f"{row['steps']} times relay"] = row["steps"] * limits[RELAY]
             which = min(bounds, key=lambda name: bounds[name])
             rate = statistics.median(row["steps_per_second"])
             reached = f"{rate / bounds[which]:.0%}"

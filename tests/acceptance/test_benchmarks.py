@@ -123,6 +123,7 @@ def test_a_graph_of_tasks_runs_each_once_and_in_order_on_rabbitmq(tmp_path: Path
 def test_a_contest_checks_its_outputs_and_prints_limits_and_syncs() -> None:
     printed = measure("peers")
     assert "| floxide_amqp, SQLite † |" in printed
-    assert "| relay, messages            |" in printed
+    assert "| relay, messages " in printed
+    assert "| relay through aiormq, messages " in printed
     assert "flushes of the disk, whole machine" in printed
     assert "Did not finish" not in printed
