@@ -128,13 +128,10 @@ class GroupState:
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the present state of everything the batches may ask about."""
         cells, counters, logs = list(self._versions), list(self._counters), list(self._log_addresses)
-        asked = ((statements.VERSION, cells), (statements.COUNTER, counters), (statements.LOG, logs))
-        versions, values, bounds = statements.look_up(connection, *asked)
-        self._versions = dict(zip(cells, statements.versions_of(versions), strict=True))
-        self._counters = dict(zip(counters, statements.versions_of(values), strict=True))
-        self._logs = {
-            at: _LogChanges(first, end) for at, (first, end) in zip(logs, statements.bounds_of(bounds), strict=True)
-        }
+        versions, values, bounds = statements.look_up_numbers(connection, cells, counters, logs)
+        self._versions = dict(zip(cells, versions, strict=True))
+        self._counters = dict(zip(counters, values, strict=True))
+        self._logs = {at: _LogChanges(first, end) for at, (first, end) in zip(logs, bounds, strict=True)}
 
     def apply(self, batch: Batch) -> Outcome:
         """Check a batch and apply it, in memory.

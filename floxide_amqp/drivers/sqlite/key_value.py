@@ -8,6 +8,7 @@ take turns by its lock, in no promised order.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -60,6 +61,7 @@ class SqliteKeyValueStore:
         self._read_threads = ThreadPoolExecutor(READER_COUNT, thread_name_prefix="floxide-sqlite-reader")
         self._closing = threading.Lock()
         self._is_closed = False
+        self._process = os.getpid()
 
     @classmethod
     async def open(
@@ -173,10 +175,11 @@ class SqliteKeyValueStore:
 
     async def aclose(self) -> None:
         """Wait for the calls under way, then close the file; a second call does nothing."""
-        await asyncio.to_thread(self._close)
+        if os.getpid() == self._process:
+            await asyncio.to_thread(self._close)
 
     async def _in_thread(self, threads: ThreadPoolExecutor, action: Callable[[], _ResultT]) -> _ResultT:
-        if self._is_closed:
+        if self._is_closed or os.getpid() != self._process:  # the threads are not in a forked process
             raise StoreClosedError(store=str(self._path))
         return await asyncio.get_running_loop().run_in_executor(threads, action)
 

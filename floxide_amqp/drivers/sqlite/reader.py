@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.sqlite import schema, statements
 from floxide_amqp.drivers.sqlite.errors import patiently, store_error
+from floxide_amqp.drivers.sqlite.forking import CALLS
 from floxide_amqp.drivers.sqlite.listing import record_page
 from floxide_amqp.drivers.sqlite.statements import address_of
 from floxide_amqp.ports.key_value import Cell, Entry, IndexRange, LogPage, LogRange, Read, RecordPage, Snapshot
@@ -29,7 +29,10 @@ class Readers:
         self._count = count
         self._store = store
         self._lock_timeout = lock_timeout
-        self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        self._idle: SimpleQueue[sqlite3.Connection | None] = SimpleQueue()
+        """Each a connection, or the room for one that is not open."""
+        for _ in range(count):
+            self._idle.put(None)
 
     def open(self) -> None:
         """Open the connections to a file that is a store.
@@ -37,27 +40,31 @@ class Readers:
         Raises:
             StoreError: It cannot be opened.
         """
-        try:
-            for _ in range(self._count):
-                connection = schema.connect(self._path)
-                self._idle.put(connection)
-                patiently(partial(_set_up, connection), timeout=self._lock_timeout)
-        except sqlite3.Error as error:
-            self.close()
-            raise store_error(error, store=self._store) from error
+        with CALLS:
+            CALLS.keeps(self)
+        for _ in range(self._count):
+            self._patiently(lambda _: None)
 
     def close(self) -> None:
         """Close the connections; none may be lent."""
-        while not self._idle.empty():
-            self._idle.get().close()
+        with CALLS:
+            self.suspend()
+
+    def suspend(self) -> None:
+        """Close the connections, each until it is next lent, while none is."""
+        for _ in range(self._count):
+            connection = self._idle.get()
+            if connection is not None:
+                connection.close()
+            self._idle.put(None)
 
     def read(self, reads: Sequence[Read]) -> tuple[Snapshot, ...]:
         """Answer all reads from one snapshot of the file."""
-        return self._lend(lambda connection: _in_one_snapshot(connection, reads))
+        return self._patiently(lambda connection: _in_one_snapshot(connection, reads))
 
     def scan(self, asked: IndexRange) -> tuple[Entry, ...]:
         """Read a range of an index over all slots."""
-        return self._lend(lambda connection: _index_range(connection, asked, None))
+        return self._patiently(lambda connection: _index_range(connection, asked, None))
 
     def records(self, slot: Slot, partition: str | None, after: bytes, limit: int) -> RecordPage:
         """List records of a slot, each page as of one moment."""
@@ -70,21 +77,32 @@ class Readers:
                 if connection.in_transaction:
                     connection.execute("COMMIT")
 
-        return self._lend(page)
+        return self._patiently(page)
 
-    def _lend(self, action: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:
-        connection = self._idle.get()
+    def _patiently(self, action: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:
         try:
-            return patiently(lambda: action(connection), timeout=self._lock_timeout)
+            return patiently(lambda: self._lend(action), timeout=self._lock_timeout)
         except _FOREIGN as error:
             raise store_error(error, store=self._store) from error
-        finally:
-            self._idle.put(connection)
 
+    def _lend(self, action: Callable[[sqlite3.Connection], _ResultT]) -> _ResultT:
+        with CALLS:
+            connection = self._idle.get()
+            try:
+                connection = connection or self._connect()
+                return action(connection)
+            finally:
+                self._idle.put(connection)
 
-def _set_up(connection: sqlite3.Connection) -> None:
-    schema.set_up_connection(connection, schema.Synchronous.NORMAL)
-    connection.execute("PRAGMA query_only=ON")
+    def _connect(self) -> sqlite3.Connection:
+        connection = schema.connect(self._path)
+        try:
+            schema.set_up_connection(connection, schema.Synchronous.NORMAL)
+            connection.execute("PRAGMA query_only=ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def _in_one_snapshot(connection: sqlite3.Connection, reads: Sequence[Read]) -> tuple[Snapshot, ...]:

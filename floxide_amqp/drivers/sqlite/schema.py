@@ -19,6 +19,7 @@ from contextlib import closing
 from enum import Enum
 from pathlib import Path
 
+from floxide_amqp.drivers.sqlite.forking import CALLS
 from floxide_amqp.exceptions import StoreError, StoreSchemaError
 
 SCHEMA_VERSION = 2
@@ -105,7 +106,7 @@ def version_of(path: Path) -> int:
     Raises:
         sqlite3.Error: It is no database, or cannot be read.
     """
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+    with CALLS, closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             return 0
         return int(connection.execute("PRAGMA user_version").fetchone()[0])

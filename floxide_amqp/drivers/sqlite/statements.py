@@ -5,11 +5,11 @@ The `sqlite3` module gives up the interpreter lock at every step of every statem
 So what a group asks about comes as few, wide rows of scalar subqueries, each kind of thing is written by one statement
 of many rows, and a range comes back folded into one row.
 
-Statements come in a few sizes, filled up by repeating the last row, so that their texts are few and stay prepared;
-reading twice, putting the same row twice and deleting twice change nothing.
+Statements come in a few sizes, filled up with rows of NULLs, so that their texts are few and stay prepared. Nothing is
+found at NULL, and nothing is put there: filling up with a row that is there, to put it twice, would cost as much as
+any other.
 
-Large values lie in a table of their own, and their rows have the id there (see `schema`). Such a row is written alone:
-put a second time, it would take its large value away.
+Large values lie in a table of their own, and their rows have the id there (see `schema`).
 """
 
 # ruff: noqa: S608 - every text is put together from constants of this module; all data goes through parameters
@@ -21,7 +21,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from floxide_amqp.drivers.sqlite.schema import LARGE_BYTES
 from floxide_amqp.ports.key_value import Clear, Key
@@ -42,8 +42,6 @@ MOST_ROWS = SIZES[-1]
 FEW_ROWS = 24
 """Lookups that share one statement, of whatever kinds; a statement of many more subqueries is slow to prepare."""
 
-_RowT = TypeVar("_RowT")
-
 _AT = "slot=? AND partition=? AND name=?"
 
 
@@ -58,29 +56,34 @@ def _any_of(condition: str, count: int) -> str:
     return " OR ".join([f"({condition})"] * count)
 
 
+@cache
+def _put(table: str, count: int, width: int) -> str:
+    return f"INSERT OR REPLACE INTO {table} SELECT * FROM (VALUES {_rows(count, width)}) WHERE column1 IS NOT NULL"
+
+
 def put_cells(count: int) -> str:
     """Rows of slot, partition, name, version, value."""
-    return f"INSERT OR REPLACE INTO cells VALUES {_rows(count, 5)}"
+    return _put("cells", count, 5)
 
 
 def put_counters(count: int) -> str:
     """Rows of slot, partition, name, value."""
-    return f"INSERT OR REPLACE INTO counters VALUES {_rows(count, 4)}"
+    return _put("counters", count, 4)
 
 
 def append_entries(count: int) -> str:
     """Rows of slot, partition, name, position, value."""
-    return f"INSERT OR REPLACE INTO log_entries VALUES {_rows(count, 5)}"
+    return _put("log_entries", count, 5)
 
 
 def put_log_starts(count: int) -> str:
     """Rows of slot, partition, name, start."""
-    return f"INSERT OR REPLACE INTO log_starts VALUES {_rows(count, 4)}"
+    return _put("log_starts", count, 4)
 
 
 def enter_index(count: int) -> str:
     """Rows of index, entry, slot, value."""
-    return f"INSERT OR REPLACE INTO index_entries VALUES {_rows(count, 4)}"
+    return _put("index_entries", count, 4)
 
 
 def leave_index(count: int) -> str:
@@ -113,12 +116,12 @@ COUNTER = Lookup(f"(SELECT value FROM counters WHERE {_AT})", 1)
 LOG = Lookup(f"(SELECT start FROM log_starts WHERE {_AT}),(SELECT max(position)+1 FROM log_entries WHERE {_AT})", 2)
 
 
-def filled(rows: Sequence[_RowT]) -> list[_RowT]:
-    """Return the rows (at most `MOST_ROWS`) and the last of them again, until one of the sizes is reached."""
+def filled(rows: Sequence[tuple[Any, ...]], sizes: Sequence[int] = SIZES) -> list[tuple[Any, ...]]:
+    """Return the rows (at most the last of the sizes) and rows of NULLs until one of the sizes is reached."""
     if not rows:
         return []
-    size = SIZES[bisect_left(SIZES, len(rows))]
-    return [*rows, *[rows[-1]] * (size - len(rows))]
+    size = sizes[bisect_left(sizes, len(rows))]
+    return [*rows, *[(None,) * len(rows[0])] * (size - len(rows))]
 
 
 def write_rows(
@@ -178,6 +181,45 @@ def _one_row(connection: sqlite3.Connection, asked: Sequence[tuple[Lookup, Seque
 @lru_cache(256)
 def _select(shape: tuple[tuple[Lookup, int], ...]) -> str:
     return "SELECT " + ",".join([kind.sql for kind, count in shape for _ in range(count)])
+
+
+NUMBER_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 240)
+"""Rows of such a statement: cheap to fill, and of the largest with less than the 999 parameters of older SQLites."""
+
+_THERE = "slot=column2 AND partition=column3 AND name=column4"
+_START = f"(SELECT start FROM log_starts WHERE {_THERE})"
+_NUMBERS = (
+    f"CASE column1 WHEN 0 THEN coalesce((SELECT version FROM cells WHERE {_THERE}),0) "
+    f"WHEN 1 THEN coalesce((SELECT value FROM counters WHERE {_THERE}),0) "
+    f"WHEN 2 THEN coalesce({_START},0)||','||"
+    f"coalesce((SELECT max(position)+1 FROM log_entries WHERE {_THERE}),{_START},0) END"
+)
+"""Of a row of kind, slot, partition and name: a version, a counter, or the bounds of a log; NULL of a filling row."""
+
+
+@cache
+def numbers(count: int) -> str:
+    """Rows of 0 for a cell, 1 for a counter or 2 for a log, slot, partition, name; all numbers come in one text."""
+    return f"SELECT group_concat({_NUMBERS}) FROM (VALUES {_rows(count, 4)})"
+
+
+def look_up_numbers(
+    connection: sqlite3.Connection, cells: Sequence[Address], counters: Sequence[Address], logs: Sequence[Address]
+) -> tuple[list[int], list[int], Iterator[tuple[int, int]]]:
+    """Return versions of cells, values of counters, and of each log the first kept position and the next one.
+
+    One statement for all kinds, of whose sizes each has one text: half as dear as subqueries for each address, and a
+    third as many statements, after each of which the event loop may have the interpreter lock.
+    """
+    rows = [(kind, *at) for kind, addresses in enumerate((cells, counters, logs)) for at in addresses]
+    found: list[int] = []
+    for first in range(0, len(rows), NUMBER_SIZES[-1]):
+        part = filled(rows[first : first + NUMBER_SIZES[-1]], NUMBER_SIZES)
+        text: str = connection.execute(numbers(len(part)), tuple(chain.from_iterable(part))).fetchone()[0]
+        found += map(int, text.split(","))
+    counters_at, logs_at = len(cells), len(cells) + len(counters)
+    bounds = zip(found[logs_at::2], found[logs_at + 1 :: 2], strict=True)
+    return found[:counters_at], found[counters_at:logs_at], bounds
 
 
 def versions_of(values: Sequence[Any]) -> Iterator[int]:

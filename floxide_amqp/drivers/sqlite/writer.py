@@ -9,8 +9,9 @@ from pathlib import Path
 from floxide_amqp.drivers.clearing import clear_of
 from floxide_amqp.drivers.sqlite import schema
 from floxide_amqp.drivers.sqlite.errors import is_busy, patiently, primary_code, store_error
+from floxide_amqp.drivers.sqlite.forking import CALLS
 from floxide_amqp.drivers.sqlite.group import GroupState
-from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreError, StoreUnavailableError
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch, Clear, Outcome
 
 _FOREIGN = (sqlite3.Error, UnicodeError, OverflowError, TypeError)
@@ -37,17 +38,28 @@ class Writer:
         Raises:
             StoreError: It is not, or cannot be opened or written.
         """
-        connection: sqlite3.Connection | None = None
         try:
-            connection = opened = schema.connect(self._path)
-            patiently(lambda: self._set_up(opened), timeout=self._lock_timeout)
-        except BaseException as error:
-            if connection is not None:
+            patiently(self._set_up, timeout=self._lock_timeout)
+        except _FOREIGN as error:
+            raise self._missing_folder() or store_error(error, store=self._store) from error
+
+    def _set_up(self) -> None:
+        with CALLS:
+            self._opened()
+            CALLS.keeps(self)
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the connection, opened if it is not, within a call."""
+        if self._connection is None:
+            connection = schema.connect(self._path)
+            try:
+                schema.set_up_connection(connection, self._synchronous)
+                schema.set_up_file(connection, store=self._store)
+            except BaseException:
                 connection.close()
-            if isinstance(error, _FOREIGN):
-                raise self._missing_folder() or store_error(error, store=self._store) from error
-            raise
-        self._connection = connection
+                raise
+            self._connection = connection
+        return self._connection
 
     def _missing_folder(self) -> StoreUnavailableError | None:
         """Return what to say where the file cannot be there because its folder is not."""
@@ -59,12 +71,13 @@ class Writer:
             cure=f"make the folder (mkdir -p {folder}) or name another path, then repeat.",
         )  # fmt: skip
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
-        schema.set_up_connection(connection, self._synchronous)
-        schema.set_up_file(connection, store=self._store)
-
     def close(self) -> None:
         """Close the connection; the last one of all processes empties the write-ahead log into the file."""
+        with CALLS:
+            self.suspend()
+
+    def suspend(self) -> None:
+        """Close the connection until the next commit, within a call or while there is none."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -76,12 +89,31 @@ class Writer:
             CommitOutcomeUnknownError: The disk failed while the commit was being synced.
             StoreError: Nothing was applied.
         """
-        connection = self._connection
-        if connection is None:
-            raise StoreError(f"The store {self._store} is not open.", store=self._store)
         try:
             parts = [(GroupState(part, store=self._store), part) for part in _apart(batches, store=self._store)]
-            patiently(lambda: connection.execute("BEGIN IMMEDIATE"), timeout=self._lock_timeout)
+            connection = patiently(self._begin, timeout=self._lock_timeout)
+        except _FOREIGN as error:
+            raise store_error(error, store=self._store) from error
+        try:
+            return self._apply_and_end(connection, parts)
+        finally:
+            CALLS.leave()
+
+    def _begin(self) -> sqlite3.Connection:
+        """Begin a call and a transaction in it, or neither."""
+        CALLS.enter()
+        try:
+            connection = self._opened()
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            CALLS.leave()
+            raise
+        return connection
+
+    def _apply_and_end(
+        self, connection: sqlite3.Connection, parts: Sequence[tuple[GroupState, Sequence[Batch]]]
+    ) -> tuple[Outcome, ...]:
+        try:
             outcomes = tuple([outcome for state, part in parts for outcome in _apply(connection, state, part)])
         except BaseException as error:
             self._roll_back(connection)

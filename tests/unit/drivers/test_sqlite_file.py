@@ -22,6 +22,9 @@ from floxide_amqp.ports.key_value import (
     Add,
     Append,
     Batch,
+    Check,
+    CheckLength,
+    Committed,
     Delete,
     Durability,
     Enter,
@@ -209,6 +212,7 @@ def every_statement() -> list[str]:
     ]
     return [
         *(statement(count) for statement in writes for count in (1, 2, statements.MOST_ROWS)),
+        *(statements.numbers(count) for count in statements.NUMBER_SIZES),
         *(f"SELECT {kind.sql}" for kind in (statements.VERSION, statements.CELL, statements.COUNTER, statements.LOG)),
         statements.TRIM_LOG,
         statements.LOG_QUERY,
@@ -223,8 +227,18 @@ def test_every_statement_searches_by_key_and_sorts_nothing(sql: str) -> None:
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", ("0",) * sql.count("?"))]
     connection.close()
     assert any(step.startswith("SEARCH") for step in plan)
-    assert not [step for step in plan if step.startswith("SCAN") and "CONSTANT ROW" not in step]
+    assert not [step for step in plan if step.startswith("SCAN") and not _is_given(step)]
     assert not [step for step in plan if "TEMP B-TREE" in step]
+
+
+def _is_given(step: str) -> bool:
+    """Whether the rows are those of the statement itself: no table is called a subquery."""
+    return "CONSTANT ROW" in step or "VALUES" in step or step.startswith("SCAN (subquery-")
+
+
+def test_no_statement_has_more_parameters_than_an_older_sqlite_takes() -> None:
+    widest = [statements.put_cells(statements.MOST_ROWS), statements.numbers(statements.NUMBER_SIZES[-1])]
+    assert max(sql.count("?") for sql in [*every_statement(), *widest]) <= 999
 
 
 @pytest.mark.parametrize(
@@ -247,16 +261,40 @@ def test_folding_rows_into_one_changes_nothing_about_how_they_are_found(sql: str
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7, 33, 127, 128])
-def test_rows_are_filled_up_to_few_sizes_with_the_last_of_them(count: int) -> None:
-    rows = list(range(count))
+def test_rows_are_filled_up_to_few_sizes_with_rows_of_nulls(count: int) -> None:
+    rows = [(number, "a") for number in range(count)]
     found = statements.filled(rows)
     assert len(found) in statements.SIZES
-    assert found == rows + [count - 1] * (len(found) - count)
+    assert found == rows + [(None, None)] * (len(found) - count)
     assert len(found) <= 1.5 * count
 
 
 def test_no_rows_are_filled_up_to_none() -> None:
     assert statements.filled([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 59, 60, 61, 119, 120, 121, 300])
+async def test_however_many_things_a_group_asks_about_each_gets_its_own_numbers(tmp_path: Path, count: int) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    keys = [Key("run-1", f"{number}") for number in range(count)]
+    trimmed = Key("run-1", "trimmed")
+
+    def batch(number: int, *, length: int) -> Batch:
+        checks = (Check(keys[number], length and number % 7 + 1), CheckLength(keys[number], length and number % 5 + 1))
+        puts = (Put(keys[number], b"x"),) * (number % 7 + 1)
+        appended = Append(keys[number], (b"x",) * (number % 5 + 1))
+        return Batch(slot=SLOT, checks=checks, writes=(*puts, Add(keys[number], number - 100), appended))
+
+    await store.commit([Batch(slot=SLOT, writes=(Append(trimmed, (b"x",) * 3), Trim(trimmed, 3)))])
+    for length in (0, 1):
+        reply = await store.commit([batch(number, length=length) for number in range(count)])
+        assert reply.outcomes == tuple(
+            Committed(positions={key: length * (n % 5 + 1)}, counters={key: (length + 1) * (n - 100)})
+            for n, key in enumerate(keys)
+        )
+    found = await store.commit([Batch(slot=SLOT, checks=(CheckLength(trimmed, 3), Check(trimmed, 0)))])
+    assert found.outcomes == (Committed(),)
+    await store.aclose()
 
 
 async def test_what_was_trimmed_deleted_or_left_takes_no_rows(tmp_path: Path) -> None:
