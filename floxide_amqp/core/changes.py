@@ -21,10 +21,15 @@ from floxide_amqp.core.statuses import RunStatus
 
 @dataclass(frozen=True, slots=True)
 class PutItem:
-    """Write an item; it stays in the run's list of live items while `is_listed`."""
+    """Write an item; it stays in the run's list of live items while `is_listed`.
+
+    Attributes:
+        dropped: The input that it had until now and keeps no longer; empty where it keeps it.
+    """
 
     item: WorkItem
     is_listed: bool
+    dropped: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

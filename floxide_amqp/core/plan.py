@@ -287,7 +287,8 @@ class Plan:
             parent=done.parent,
             context_length=step.context_length,
         )
-        self.changes += (PutItem(done, is_listed=False), AppendHistory(history))
+        dropped = step.item.input.payload if drops else b""
+        self.changes += (PutItem(done, is_listed=False, dropped=dropped), AppendHistory(history))
 
     def _first_kept(self, items: Sequence[WorkItem]) -> WorkItemId | None:
         for item in items:

@@ -14,7 +14,7 @@ from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
-from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.items import StoredItem, item_cells, stored_item
 from floxide_amqp.stores.mailbox import Unread
 from floxide_amqp.stores.runs import read_header
 from floxide_amqp.stores.sealed import Layer
@@ -66,7 +66,7 @@ class AdmissionReads:
         """
         services, run_id = self._services, envelope.run_id
         cached = services.cache.find(run_id)
-        cells: list[Key] = [keys.state(run_id), keys.item(run_id, envelope.item_id)]
+        cells: list[Key] = [keys.state(run_id), *item_cells(run_id, envelope.item_id)]
         if cached is None:
             cells.append(keys.header(run_id))
         logs: tuple[LogRange, ...] = ()
@@ -92,7 +92,7 @@ class AdmissionReads:
         if cached is not None:
             header = cached.header
         else:
-            header = read_header(run_id, snapshot.cells[2].value)
+            header = read_header(run_id, snapshot.cells[3].value)
             cached = self._remember(header, is_raised=bool(read_state.version))
         broken: CodecError | None = None
         lacked: Layer | None = None
@@ -104,7 +104,7 @@ class AdmissionReads:
         return Found(
             run=cached, header=header, epoch=state.version,
             state=read_state,
-            stored=stored_item(keys.item(run_id, envelope.item_id), snapshot.cells[1], services.sealing),
+            stored=stored_item(cells[1], snapshot.cells[1], snapshot.cells[2], services.sealing),
             broken=broken, lacked=lacked,
             unread=services.mailbox.told(run_id, snapshot.cells[-1].version, snapshot.indexes[0]) if indexes else None,
         )  # fmt: skip

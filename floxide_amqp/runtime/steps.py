@@ -61,6 +61,7 @@ from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.step_mail import StepMail, read_mail
 from floxide_amqp.stores.encoding import encode_checked, encode_payload, pack
 from floxide_amqp.stores.fresh import NOTHING, Fresh
+from floxide_amqp.stores.large_inputs import carried
 from floxide_amqp.stores.sealed import Unsealed
 from floxide_amqp.stores.sealed_records import check_failure, given_of, input_of
 
@@ -390,6 +391,8 @@ def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ..
     if len(edges) == 1:
         if checked is not NOTHING and not any(prefix):  # of several successors the worker goes on with the first
             payload = _handed_on(graph.nodes[edges[0].target], node.output, payload, checked)
+        else:
+            payload = carried(payload)
         return (make_routed(edge=edges[0].id, payload=payload, suffix=prefix),)
     return [make_routed(edge=edge.id, payload=payload, suffix=(*prefix, edge.number)) for edge in edges]
 
@@ -397,7 +400,7 @@ def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ..
 def _handed_on(target: GraphNode, kind: PayloadType, payload: bytes, value: object) -> bytes:
     """Return a payload that holds its value for the node which reads it next, where that reads it as the same type."""
     if target.input is not kind or target.is_gather or target.join is not None:
-        return payload
+        return carried(payload)
     fresh = Fresh(payload)
     fresh.hold(kind, value)
     return fresh

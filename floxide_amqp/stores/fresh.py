@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from floxide_amqp.core.payload import PayloadType
+from floxide_amqp.stores.large_inputs import Carried
 
 NOTHING: Final = object()
 """In place of a value where there is none to be had, or none any more."""
 
 
-class Fresh(bytes):
+class Fresh(Carried):
     """A payload that this process has just encoded, and a value of it for the first who reads it."""
 
     _kind: PayloadType | None = None

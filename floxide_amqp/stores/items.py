@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from floxide_amqp.core.fast_dataclasses import dataclass
+from floxide_amqp.core.fast_dataclasses import dataclass, replace
 from floxide_amqp.core.ids import RunId, ScopeId, WorkItemId, slot_of
 from floxide_amqp.core.log_records import ErrorRecord, HistoryEntry
 from floxide_amqp.core.records import Routed, Scope, WorkItem
@@ -14,6 +14,8 @@ from floxide_amqp.ports.key_value import Cell, IndexRange, Key, LogRange, Read
 from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.damage import read_record
+from floxide_amqp.stores.large_inputs import APART
+from floxide_amqp.stores.sealed import read_apart
 from floxide_amqp.stores.sealed_records import opened_page, readable_item, readable_record, readable_scope
 from floxide_amqp.stores.sealing import PLAIN, Sealing
 from floxide_amqp.stores.session import Session
@@ -46,9 +48,9 @@ class ItemStore:
         Raises:
             UnreadableRecordError: One of them cannot be read.
         """
-        cells = tuple(keys.item(run_id, item_id) for item_id in item_ids)
-        snapshot = await self._session.read(Read(slot=slot_of(run_id), cells=cells))
-        return [stored_item(key, cell, self._sealing) for key, cell in zip(cells, snapshot.cells, strict=True)]
+        cells = tuple([key for item_id in item_ids for key in item_cells(run_id, item_id)])
+        found = (await self._session.read(Read(slot=slot_of(run_id), cells=cells))).cells
+        return [stored_item(*each, self._sealing) for each in zip(cells[::2], found[::2], found[1::2], strict=True)]
 
     async def live_entries(
         self, run_id: RunId, *, after: str = "", limit: int = PAGE
@@ -146,15 +148,31 @@ class ItemStore:
         ]
 
 
-def stored_item(key: Key, cell: Cell, sealing: Sealing = PLAIN) -> StoredItem | None:
-    """Return what a cell holds as an item with its turn, its input still sealed; None where there is none.
+def item_cells(run_id: RunId, item_id: WorkItemId) -> tuple[Key, Key]:
+    """Return where an item is: the cells of its record and of its input, which is empty unless the input is large."""
+    return keys.item(run_id, item_id), keys.item_input(run_id, item_id)
+
+
+def stored_item(key: Key, cell: Cell, input_cell: Cell, sealing: Sealing = PLAIN) -> StoredItem | None:
+    """Return what two cells hold as an item with its turn, its input still sealed; None where there is none.
+
+    Args:
+        key: Where the item's record is.
+        cell: What is there.
+        input_cell: What the cell of its input holds, read at the same moment.
+        sealing: Opens its texts.
 
     Raises:
-        UnreadableRecordError: It cannot be read, or is another item's.
+        UnreadableRecordError: It cannot be read, is another item's, or its input is missing.
     """
     if not cell.version:
         return None
     item, run_id = read_record(codec.decode_item, cell.value, key), RunId(key.partition)
     if keys.item(run_id, item.item_id) != key:
         raise UnreadableRecordError(place="/".join(key), problem=f"It is the record of item {item.item_id!r}.")
+    if item.input.payload is APART:
+        if not input_cell.version:
+            missing = keys.item_input(run_id, item.item_id)
+            raise UnreadableRecordError(place="/".join(missing), problem="It is missing from the store.")
+        item = replace(item, input=replace(item.input, payload=read_apart(input_cell.value, item.item_id)))
     return StoredItem(readable_item(sealing, run_id, item), cell.version)

@@ -82,6 +82,11 @@ def item(run_id: RunId, item_id: WorkItemId) -> Key:
     return Key(run_id, f"{ITEM_PREFIX}{item_id}")
 
 
+def item_input(run_id: RunId, item_id: WorkItemId) -> Key:
+    """The cell of an item's input, where that is large."""
+    return Key(run_id, f"v:{item_id}")
+
+
 def dead_letter(run_id: RunId, item_id: WorkItemId) -> Key:
     """The cell of an item's dead letter."""
     return Key(run_id, f"{DEAD_LETTER_PREFIX}{item_id}")

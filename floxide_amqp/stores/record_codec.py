@@ -36,6 +36,7 @@ from floxide_amqp.core.statuses import RunStatus, WorkItemStatus
 from floxide_amqp.core.timers import TimerKind
 from floxide_amqp.core.worker_records import StuckBody, WorkerRecord
 from floxide_amqp.exceptions import CodecError, NewerFormatError
+from floxide_amqp.stores.large_inputs import APART
 from floxide_amqp.stores.packing import (
     ARRAY,
     BOOL,
@@ -218,6 +219,8 @@ def decode_state(data: bytes) -> RunState:
 
 _RUN_STATUSES = {status.value: status for status in RunStatus}
 _INPUT_KINDS = {kind.value: kind for kind in InputKind}
+_APART_KIND: Final = 100
+"""In place of the kind of a payload that lies apart, so that no older release takes the input for an empty one."""
 _TIMER_KINDS = {kind.value: kind for kind in TimerKind}
 _ITEM_STATUSES = dict(enumerate(WorkItemStatus))
 _ITEM_STATUS_NUMBER = {status: number for number, status in _ITEM_STATUSES.items()}
@@ -235,7 +238,10 @@ def _item_values(item: WorkItem, token: bytes) -> tuple[Any, ...]:
     failure, input_ = item.failure, item.input
     return (
         item.item_id, item.node, item.queue, _ITEM_STATUS_NUMBER[item.status],
-        (input_.kind.value, input_.payload, input_.opener, input_.number, input_.pages),
+        (
+            input_.kind.value if input_.payload is not APART else _APART_KIND,
+            input_.payload, input_.opener, input_.number, input_.pages,
+        ),
         item.scope, item.order, item.parent, item.attempt, item.owner, item.anchored, item.deaths, item.loops,
         None if failure is None else (failure.node, failure.error_type, text_out(failure.message), failure.attempts),
         item.due_ms, item.successors, item.kept, token or item.token, text_out(item.note), item.spared, item.lost,
@@ -257,6 +263,8 @@ def _item_from(values: Sequence[Any]) -> WorkItem:
         ticket,
     ) = values[: ITEM.length]  # fmt: skip
     kind, payload, opener, number, pages = INPUT.part(input_)
+    if kind == _APART_KIND:
+        kind, payload = InputKind.PAYLOAD.value, APART
     return make_item(
         item_id, node, queue, _known(_ITEM_STATUSES, status, ITEM, "status"),
         make_input(

@@ -17,7 +17,7 @@ from floxide_amqp.stores import keys
 from floxide_amqp.stores import record_codec as codec
 from floxide_amqp.stores.attributes import StoredAttributes, stored_attributes
 from floxide_amqp.stores.damage import read_record
-from floxide_amqp.stores.items import StoredItem, stored_item
+from floxide_amqp.stores.items import StoredItem, item_cells, stored_item
 from floxide_amqp.stores.sealed_places import arrival_place
 from floxide_amqp.stores.sealed_records import readable_state
 from floxide_amqp.stores.sealing import PLAIN, Sealing
@@ -94,9 +94,10 @@ class RunStore:
 
         Without its counts, which are zero then, it takes less to read: for whoever reads thousands.
         """
-        key = keys.item(run_id, item_id)
-        snapshot = await self._read(run_id, key, names=COUNT_NAMES if with_counts else ())
-        return self._run(run_id, snapshot), stored_item(key, snapshot.cells[2], self._sealing)
+        cells = item_cells(run_id, item_id)
+        snapshot = await self._read(run_id, *cells, names=COUNT_NAMES if with_counts else ())
+        found = stored_item(cells[0], snapshot.cells[2], snapshot.cells[3], self._sealing)
+        return self._run(run_id, snapshot), found
 
     async def find_with_attributes(self, run_id: RunId) -> tuple[StoredRun, StoredAttributes] | None:
         """Return a run and its attributes as of one moment, or None where there is none."""

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from floxide_amqp.exceptions import CodecError
 from floxide_amqp.ports.codec import MAX_KEY_ID_LENGTH, MAX_NAME_LENGTH
+from floxide_amqp.stores.large_inputs import Carried
 
 MARK: Final = b"\xc1"
 """What an envelope begins with: the one byte that msgpack never uses."""
@@ -48,7 +49,7 @@ class Layer(NamedTuple):
     body: bytes
 
 
-class Sealed(bytes):
+class Sealed(Carried):
     """A payload as the store has it, sealed for an item.
 
     Attributes:
@@ -58,7 +59,7 @@ class Sealed(bytes):
     item_id: str
 
 
-class Unsealed(bytes):
+class Unsealed(Carried):
     """A payload that this process made, with its envelope once there is one, so that it is made once.
 
     Attributes:
@@ -96,6 +97,14 @@ def sealed_payload(data: bytes, item_id: str) -> bytes:
     sealed = Sealed(data)
     sealed.item_id = item_id
     return sealed
+
+
+def read_apart(data: bytes, item_id: str) -> Carried:
+    """Return an item's input as read from the cell of its own, marked as lying there, and as sealed, if it is."""
+    payload = sealed_payload(data, item_id)
+    carried = payload if isinstance(payload, Carried) else Carried(payload)
+    carried.apart = item_id
+    return carried
 
 
 def sealed_text(envelope: bytes, item_id: str = "", shown: str = HIDDEN) -> SealedText:

@@ -16,6 +16,7 @@ from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.fresh import Fresh
+from floxide_amqp.stores.large_inputs import Carried
 from floxide_amqp.stores.sealed import Place, Sealed, SealedText, Unsealed, sealed_payload
 from floxide_amqp.stores.sealed_places import (
     CHILD,
@@ -73,7 +74,7 @@ def bytes_carried(changes: Iterable[c.Change]) -> int:
     return total
 
 
-_NEVER_SEALED: Final = frozenset({bytes, Fresh})
+_NEVER_SEALED: Final = frozenset({bytes, Carried, Fresh})
 """Classes of payloads that no codec has made anything of."""
 
 
@@ -81,7 +82,7 @@ def _put_item(sealing: Sealing, run_id: RunId, change: c.PutItem) -> c.Change:
     if not sealing.is_on and change.item.failure is None and type(change.item.input.payload) in _NEVER_SEALED:
         return change  # as of nearly all items where nothing is sealed
     item = _sealed_item(sealing, run_id, change.item)
-    return change if item is change.item else c.PutItem(item, change.is_listed)
+    return change if item is change.item else c.PutItem(item, change.is_listed, change.dropped)
 
 
 def _sealed_item(sealing: Sealing, run_id: RunId, item: WorkItem) -> WorkItem:
@@ -116,7 +117,9 @@ def _sealed_input(sealing: Sealing, run_id: RunId, item: WorkItem) -> bytes:
         return payload.envelope
     plain = sealing.open(payload, Place(run_id, INPUT, payload.item_id)) if isinstance(payload, Sealed) else payload
     sealed = sealed_payload(sealing.seal(plain, Place(run_id, INPUT, item_id)), item_id)
-    if isinstance(payload, Unsealed) and isinstance(sealed, Sealed):
+    if isinstance(payload, Unsealed):
+        if not isinstance(sealed, Sealed):
+            return payload  # no codec made anything of it
         payload.item_id, payload.envelope = item_id, sealed
     return sealed
 

@@ -44,8 +44,8 @@ EXACT: Final = {
     "source": "sources", "control": "sources", "problem": "sources", "latest": "sources", "position": "sources",
 }  # fmt: skip
 PREFIXES: Final = {
-    "i": "items", "s": "scopes", "n": "scopes", "c": "counters", "p": "pages of fan-outs", "d": "dead letters",
-    "k": "children", "g": "letters received", "xc": "context",
+    "i": "items", "v": "inputs of items", "s": "scopes", "n": "scopes", "c": "counters", "p": "pages of fan-outs",
+    "d": "dead letters", "k": "children", "g": "letters received", "xc": "context",
 }  # fmt: skip
 """What a record of a run is, by its name, or by what its name begins with before a colon."""
 

@@ -39,6 +39,7 @@ from floxide_amqp.stores.attributes import attribute_writes
 from floxide_amqp.stores.children import child_writes
 from floxide_amqp.stores.context_snapshots import moved_context
 from floxide_amqp.stores.dead_letters import encode_letter, encode_place
+from floxide_amqp.stores.large_inputs import is_put, lies_apart, mark_as_put, without_input
 from floxide_amqp.stores.letters import letter_writes
 from floxide_amqp.stores.limit_keys import ticket_write
 from floxide_amqp.stores.log_writes import Logged, log_write
@@ -79,6 +80,7 @@ class BatchWriter:
         self._history = keys.history(run_id)
         self._counts: dict[str, Key] = {}
         self._last_item, self._last_key = _NO_ITEM, self._state
+        self._conditions: tuple[is_so.Condition, ...] = ()
 
     def batch(
         self,
@@ -97,6 +99,7 @@ class BatchWriter:
             witness: The item by which a lost reply is settled; one that the changes put unconditionally.
         """
         checks = self._CHECKS
+        self._conditions = conditions = tuple(conditions)
         return _make_batch(
             slot=slot_of(self.run_id),
             checks=tuple([checks[type(condition)](self, condition) for condition in conditions]),
@@ -162,11 +165,25 @@ class BatchWriter:
     def _put_item(self, change: c.PutItem, token: bytes, out: list[Write]) -> None:
         item = change.item
         item_id = item.item_id
+        if lies_apart(item.input):
+            self._put_input(item_id, item.input.payload, out)
+            item = without_input(item)
+        elif change.dropped and is_put(change.dropped, item_id):
+            out.append(Put(keys.item_input(self.run_id, item_id), b""))
         out.append(Put(self._item(item_id), codec.encode_item(item, token)))
         if change.is_listed:
             out.append(Enter(self._live, item_id, STATUS_LETTERS[item.status]))
         else:
             out.append(Leave(self._live, item_id))
+
+    def _put_input(self, item_id: WorkItemId, payload: bytes, out: list[Write]) -> None:
+        """Put a large input apart, unless it is there: the item is put again, and its input is the same."""
+        if is_put(payload, item_id) and any(
+            isinstance(each, is_so.TurnIs) and each.item_id == item_id and each.turn for each in self._conditions
+        ):
+            return
+        mark_as_put(payload, item_id)
+        out.append(Put(keys.item_input(self.run_id, item_id), bytes(payload)))  # plain to a driver, which may keep it
 
     def _add(self, change: c.Count, token: bytes, out: list[Write]) -> None:
         del token

@@ -83,6 +83,32 @@ async def test_a_store_of_the_first_version_is_brought_to_this_one(postgresql_ur
         assert await counted(store) == (1, (b"first",))
 
 
+async def test_large_values_are_compressed_by_the_way_of_version_3_and_older_ones_stay(postgresql_url: str) -> None:
+    settings, large = settings_of(postgresql_url), b"large value " * 2_000
+    table, older = f"{settings.quoted_schema}.cells", {n: schema.migrations()[n] for n in (1, 2)}
+    async with connected(postgresql_url) as connection:
+        has_lz4 = await connection.fetchval(
+            "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+        )
+        await schema.migrate(connection, settings, older)
+        await connection.execute(f"INSERT INTO {table} VALUES (0, 'p', 'older', 1, $1)", large)
+        assert await schema.migrate(connection, settings) == 2
+        await connection.execute(f"INSERT INTO {table} VALUES (0, 'p', 'later', 1, $1)", large)
+        rows = await connection.fetch(f"SELECT value, pg_column_compression(value) AS way FROM {table} ORDER BY name")
+        assert [row["value"] for row in rows] == [large] * 2
+        assert [row["way"] for row in rows] == ["lz4" if has_lz4 else "pglz", "pglz"]
+        valued = await connection.fetch(
+            "SELECT c.relname, a.attcompression = 'l' AS is_lz4 FROM pg_attribute a "
+            "JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE n.nspname = $1 AND a.attname = 'value' AND c.relkind = 'r' "
+            "AND a.atttypid = 'bytea'::regtype ORDER BY c.relname",
+            settings.schema,
+        )
+    assert [tuple(row) for row in valued] == [
+        (name, bool(has_lz4)) for name in ("cells", "index_entries", "log_entries")
+    ]
+
+
 async def test_a_migration_that_fails_changes_nothing(postgresql_url: str) -> None:
     await migrate(postgresql_url)
     broken = {**FUTURE, NEXT + 1: "ALTER TABLE {schema}.no_such_table ADD COLUMN a integer"}
