@@ -118,8 +118,13 @@ class InFlight:
 
     def works_on(self, run_id: RunId, item: WorkItem) -> bool:
         """Whether this very try of an item is at work here, or about to be: not one that was given up."""
-        tries = ((step.item_id, step.attempt, step.lost) for step in self._by_run.get(run_id, ()))
-        return (run_id, item.item_id) in self._reserved or (item.item_id, item.attempt, item.lost) in tries
+        item_id = item.item_id
+        if (run_id, item_id) in self._reserved:
+            return True
+        for step in self._by_run.get(run_id, ()):  # every item of a fan-out asks, past all others of it at work here
+            if step.item_id == item_id and (step.attempt, step.lost) == (item.attempt, item.lost):
+                return True
+        return False
 
     def reserved(self, run_id: RunId, item_id: WorkItemId | None) -> Reservation:
         """Note, while the block lasts, that an item is being claimed here and will be at work at once.

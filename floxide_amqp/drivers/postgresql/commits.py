@@ -14,7 +14,7 @@ from floxide_amqp.drivers.postgresql.settings import Settings
 from floxide_amqp.ports.key_value import Batch, Clear, CommitReply, Committed, Outcome
 
 _GROUP = parameters(BIG_INTEGERS, *(INTEGERS, TEXTS, TEXTS) * 4, TEXTS, BIG_INTEGERS)
-_DISJOINT = parameters(BIG_INTEGERS, TEXTS, INTEGERS, *(BIG_INTEGERS,) * 3, *(INTEGERS,) * 4)
+_DISJOINT = parameters(BIG_INTEGERS, TEXTS, INTEGERS, *(BIG_INTEGERS,) * 4, *(INTEGERS,) * 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Group:
         self._batches = batches
         schema = settings.quoted_schema
         self._commit_group = f"SELECT {schema}.commit_group_1({_GROUP})"
-        self._commit_disjoint = f"SELECT {schema}.commit_disjoint_1({_DISJOINT})"
+        self._commit_disjoint = f"SELECT {schema}.commit_disjoint_2({_DISJOINT})"
         self._clear_partition = f"SELECT {schema}.clear_partition_1($1::integer, $2::bytea, $3::bytea[], $4::bigint)"
         self._disjoint: DisjointProgram | None = None
         self._parts: list[_Part] = []

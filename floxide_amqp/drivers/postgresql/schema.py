@@ -17,7 +17,7 @@ from floxide_amqp.drivers.postgresql.program import locks_of
 from floxide_amqp.drivers.postgresql.settings import Settings
 from floxide_amqp.exceptions import StoreSchemaError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 4
 
 Migrations = Mapping[int, str]
 """Version → the SQL that makes it of the version before; `{schema}` stands for the schema's quoted name."""

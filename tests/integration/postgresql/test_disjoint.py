@@ -21,6 +21,7 @@ from floxide_amqp.ports.key_value import (
     Check,
     Committed,
     Conflict,
+    Delete,
     Enter,
     IndexRange,
     Key,
@@ -37,6 +38,11 @@ from tests.integration.postgresql.support import opened
 PARTITIONS = [f"run-{number}" for number in range(12)]
 SLOTS = [Slot(-1), Slot(3)]
 CELLS, COUNTERS, LOGS, INDEXES = ["a", "b", "c"], ["n", "m"], ["log", "other"], ["i", "é"]
+DELETED = ["c", "other"]
+"""A cell and a log, of names that other batches write too."""
+
+ADDED_ON_BRANCHES = "live"
+"""A counter that no batch tests."""
 
 
 def _entry(dice: random.Random, partition: str) -> Write:
@@ -44,25 +50,62 @@ def _entry(dice: random.Random, partition: str) -> Write:
     return Enter(index, entry, dice.randbytes(3)) if dice.random() < 0.5 else Leave(index, entry)
 
 
-def _batch(dice: random.Random, partition: str) -> Batch:
+def _branches(dice: random.Random, partition: str, counter: Key) -> tuple[tuple[Write, ...], tuple[Write, ...]]:
+    """Return the two ways of a `When`; one of them may be what several batches share, as the item of a join."""
+    then: list[Write] = [Put(Key(partition, f"when {counter.name}"), dice.randbytes(3)), _entry(dice, partition)]
+    if dice.random() < 0.5:
+        then.append(Add(Key(partition, ADDED_ON_BRANCHES), dice.choice([-1, 1])))
+    ways: list[tuple[Write, ...]] = [tuple(then), ()]
+    if dice.random() < 0.2:
+        ways.reverse()
+    return ways[0], ways[1]
+
+
+def _batch(dice: random.Random, partition: str, cells: Sequence[str] = CELLS) -> Batch:
     """Return a batch that writes nothing twice, but where it enters what it takes out."""
-    writes: list[Write] = [Put(Key(partition, name), dice.randbytes(3)) for name in CELLS if dice.random() < 0.4]
+    writes: list[Write] = [Put(Key(partition, name), dice.randbytes(3)) for name in cells if dice.random() < 0.4]
+    writes += [Delete(Key(partition, name)) for name in DELETED if dice.random() < 0.1]
     added = [Key(partition, name) for name in COUNTERS if dice.random() < 0.5]
     writes += [Add(counter, dice.choice([-1, 1])) for counter in added]
+    if dice.random() < 0.5:
+        writes.append(Add(Key(partition, ADDED_ON_BRANCHES), dice.choice([-1, 0, 1])))
     writes += [
-        Append(Key(partition, name), tuple(dice.randbytes(2) for _ in range(dice.choice([1, 1, 3]))))
+        Append(Key(partition, name), tuple(dice.randbytes(2) for _ in range(dice.choice([1, 1, 3, 40]))))
         for name in LOGS
         if dice.random() < 0.5
     ]
-    writes += [_entry(dice, partition) for _ in range(dice.randrange(3))]
+    if dice.random() < 0.7:
+        writes.append(_entry(dice, partition))
     for counter in added[: dice.randrange(3)]:
-        branches = [(Put(Key(partition, f"when {counter.name}"), dice.randbytes(3)), _entry(dice, partition)), ()]
-        dice.shuffle(branches)
-        writes.append(When(counter, dice.randrange(-1, 2), *branches))
+        writes.append(When(counter, dice.randrange(-1, 2), *_branches(dice, partition, counter)))
     dice.shuffle(writes)
     version = dice.choice([ABSENT, PRESENT, 1, 2]) if dice.random() < 0.1 else None
     checks = () if version is None else (Check(Key(partition, dice.choice(CELLS)), version),)
     return Batch(slot=SLOTS[PARTITIONS.index(partition) % 2], checks=checks, writes=tuple(writes))
+
+
+def _step(dice: random.Random, partition: str, number: int) -> Batch:
+    """Return a batch like that of an element of a fan-out: its own cell, and the join's where it is the last."""
+    item, live, own = Key(partition, f"item {number}"), Key(partition, ADDED_ON_BRANCHES), Key(partition, "n")
+    join = (Put(Key(partition, "when n"), b"join"), Enter("i", f"{partition}:join", b"join"), Add(live, 1))
+    when = When(own, 0, join, (Leave("i", f"{partition}:{number}"),))
+    checks = (Check(item, PRESENT),) if dice.random() < 0.05 else ()
+    writes = (Put(item, b"done"), Append(Key(partition, "log"), (b"%d" % number,)), Add(own, -1), Add(live, -1), when)
+    return Batch(slot=SLOTS[PARTITIONS.index(partition) % 2], checks=checks, writes=writes)
+
+
+def _group(dice: random.Random) -> list[Batch]:
+    """Return a group of which several batches are of one partition, more often than not."""
+    if dice.random() < 0.3:
+        partition, steps = dice.choice(PARTITIONS), dice.choice([1, 3, 30])
+        opened = Batch(
+            slot=SLOTS[PARTITIONS.index(partition) % 2],
+            writes=(Add(Key(partition, "n"), dice.choice([0, 1, steps, steps])), Add(Key(partition, "live"), steps)),
+        )
+        return [opened, *(_step(dice, partition, number) for number in range(steps))]
+    partitions = dice.choices(PARTITIONS[: dice.choice([2, 12])], k=dice.choice([1, 2, 8]))
+    apart = dice.random() < 0.7
+    return [_batch(dice, each, CELLS[at % 3 : at % 3 + 1] if apart else CELLS) for at, each in enumerate(partitions)]
 
 
 async def _everything(store: PostgresqlKeyValueStore) -> object:
@@ -71,7 +114,7 @@ async def _everything(store: PostgresqlKeyValueStore) -> object:
         Read(
             slot=SLOTS[number % 2],
             cells=tuple(Key(partition, name) for name in [*CELLS, *(f"when {name}" for name in COUNTERS)]),
-            counters=tuple(Key(partition, name) for name in COUNTERS),
+            counters=tuple(Key(partition, name) for name in [*COUNTERS, ADDED_ON_BRANCHES]),
             logs=tuple(LogRange(Key(partition, name)) for name in LOGS),
         )
         for number, partition in enumerate(PARTITIONS)
@@ -79,6 +122,14 @@ async def _everything(store: PostgresqlKeyValueStore) -> object:
     listed = [(await store.records(slot)).records for slot in SLOTS]
     entries = [await store.scan(IndexRange(index)) for index in INDEXES]
     return (await store.read(reads)).snapshots, listed, entries
+
+
+def _partitions(batch: Batch) -> set[str]:
+    """Return where a batch is at home, as far as its cells, counters and logs tell."""
+    keys = [
+        write.key if isinstance(write, Put) else write.counter for write in batch.writes if isinstance(write, Put | Add)
+    ]
+    return {key.partition for key in keys}
 
 
 def _is_disjoint(group: Sequence[Batch]) -> bool:
@@ -99,16 +150,17 @@ async def _commit(store: PostgresqlKeyValueStore, group: Sequence[Batch]) -> tup
 
 async def test_both_ways_of_a_commit_come_to_the_same(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dice = random.Random(20)
-    one_way = {True: 0, False: 0}
+    one_way = {(is_disjoint, is_shared): 0 for is_disjoint in (True, False) for is_shared in (True, False)}
     async with opened(postgresql_url) as store, opened(f"{postgresql_url}-2") as other:
-        for _ in range(80):
-            group = [_batch(dice, partition) for partition in dice.sample(PARTITIONS, dice.choice([1, 2, 8]))]
+        for _ in range(300):
+            group = _group(dice)
             found = await _commit(store, group)
             with monkeypatch.context() as patch:
                 patch.setattr(commits, "DisjointProgram", _refuses)
                 assert await _commit(other, group) == found
             is_whole = all(isinstance(outcome, Committed) for outcome in found)
-            one_way[is_whole and _is_disjoint(group)] += 1
+            is_shared = len({check_key for batch in group for check_key in _partitions(batch)}) < len(group)
+            one_way[is_whole and _is_disjoint(group), is_shared] += 1
         assert await _everything(store) == await _everything(other)
     assert min(one_way.values()) > 20
 
@@ -159,3 +211,39 @@ async def test_commits_of_both_ways_at_once_lose_nothing(postgresql_url: str, mo
             assert found.logs[0].entries == tuple(name for name, *_ in committed)
             assert found.cells[0] == (len(committed), committed[-1][0])
         assert sorted(hit.entry for hit in hits) == sorted(each[2][0].decode() for each in done.values())
+
+
+@pytest.mark.parametrize("partition", PARTITIONS[:6])
+async def test_of_all_elements_of_a_fan_out_one_puts_its_join(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, partition: str
+) -> None:
+    """Workers of this release and of one before it end elements of one scope at the same time, many in a group."""
+    dice, slot = random.Random(partition), Slot(3)
+    own, live, log = Key(partition, "n"), Key(partition, "live"), Key(partition, "log")
+
+    def either(group: Sequence[Batch], *, space: bytes) -> DisjointProgram:
+        return _refuses() if dice.random() < 0.3 else DisjointProgram(group, space=space)
+
+    def element(number: int) -> Batch:
+        join = (Put(Key(partition, "join"), b"%d" % number), Add(live, 1))
+        writes = (Put(Key(partition, f"item {number}"), b""), Add(own, -1), Add(live, -1))
+        return Batch(slot=slot, writes=(*writes, Append(log, (b"%d" % number,)), When(own, 0, join)))
+
+    async def work(store: PostgresqlKeyValueStore, numbers: Sequence[int]) -> None:
+        for at in range(0, len(numbers), 5):
+            group = numbers[at : at + 5]
+            for number, outcome in zip(group, await _commit(store, [element(each) for each in group]), strict=True):
+                assert isinstance(outcome, Committed)
+                seen[number] = (outcome.counters[own], outcome.positions[log])
+
+    seen: dict[int, tuple[int, int]] = {}
+    async with opened(postgresql_url, pool_size=4) as store:
+        await store.commit([Batch(slot=slot, writes=(Add(own, 80), Add(live, 80)))])
+        monkeypatch.setattr(commits, "DisjointProgram", either)
+        await asyncio.gather(*(work(store, range(first, 80, 4)) for first in range(4)))
+        read = Read(slot=slot, cells=(Key(partition, "join"),), counters=(own, live))
+        (found,) = (await store.read([read])).snapshots
+    (last,) = [number for number, (left, _) in seen.items() if left == 0]
+    assert found.cells[0] == (1, b"%d" % last)
+    assert found.counters == (0, 1)
+    assert sorted(seen.values()) == [(left, 79 - left) for left in range(80)]
