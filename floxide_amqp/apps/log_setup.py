@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TextIO, cast
+from typing import Final, TextIO, cast
 
 import structlog
 
@@ -19,6 +19,9 @@ from floxide_amqp.core.failure import storable
 
 BROKER_LIBRARIES = ("aio_pika", "aiormq")
 """Loggers of libraries whose errors are reported here as events: their own lines are shown from level debug on."""
+
+
+_ENCODER: Final = json.JSONEncoder(default=str, ensure_ascii=False)  # `json.dumps` makes one for each line
 
 
 class LogFormat(StrEnum):
@@ -86,7 +89,7 @@ class JsonFormatter(logging.Formatter):
 def _as_one_line(facts: Mapping[str, object]) -> str:
     """Return facts as one line of JSON, whatever they are: logging must not fail for what it is given."""
     try:
-        text = json.dumps(facts, default=str, ensure_ascii=False)
+        text = _ENCODER.encode(facts)
     except (TypeError, ValueError, RecursionError):  # keys that JSON has not, or a value that holds itself
         text = json.dumps({name: repr(value) for name, value in facts.items()}, ensure_ascii=False)
     return storable(text)

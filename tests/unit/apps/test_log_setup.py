@@ -6,6 +6,7 @@ import logging
 import warnings
 
 import pytest
+import structlog
 
 from floxide_amqp.apps.log_setup import LogFormat, LogLevel, set_up_logging
 from floxide_amqp.logs import get_logger
@@ -71,3 +72,20 @@ def test_what_the_broker_libraries_say_is_for_debugging_only(level: LogLevel, *,
     logging.getLogger("aiormq.connection").error("Connection attempt failed")
     assert bool(stream.getvalue()) is is_shown
     set_up_logging(LogLevel.DEBUG, None, stream)
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "exception", "critical"])
+def test_a_record_names_the_line_that_logs(level: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="floxide_amqp.test")
+    getattr(get_logger("floxide_amqp.test"), level)("step.started")
+    (record,) = caplog.records
+    assert record.pathname == __file__
+    assert record.funcName == "test_a_record_names_the_line_that_logs"
+    assert record.levelname == ("ERROR" if level == "exception" else level.upper())
+
+
+def test_what_is_said_outweighs_what_is_bound_and_that_the_context(caplog: pytest.LogCaptureFixture) -> None:
+    with structlog.contextvars.bound_contextvars(tenant="a", run_id="of the context", node="of the context"):
+        get_logger("floxide_amqp.test").bind(run_id="bound", node="bound").warning("step.failed", node="said")
+    (record,) = caplog.records
+    assert record.__dict__["floxide"] == {"tenant": "a", "run_id": "bound", "node": "said"}

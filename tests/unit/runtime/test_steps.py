@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -486,3 +487,36 @@ async def test_a_long_step_lets_its_message_go_and_is_found_in_the_store(cluster
     assert len(here.store.leftovers("owned:")[f"owned:{member.name}"]) == 1
     assert await handle.result(100) == 1
     await here.check_completed("run")
+
+
+async def test_a_body_that_never_waits_has_a_task_and_variables_of_its_own(cluster: MakeCluster) -> None:
+    seen = contextvars.ContextVar[list[str]]("seen", default=[])  # noqa: B039 - only read, as every default here
+    tasks: list[Any] = []
+
+    @node
+    async def looks(x: int) -> int:
+        tasks.append(asyncio.current_task())
+        seen.set([*seen.get(), str(x)])
+        return len(seen.get())
+
+    class Twice(Workflow[int, int, Notes]):
+        start = looks.named("first")
+        edges = (start >> looks.named("second"),)
+
+    assert await play(cluster(Twice), Twice) == 1  # the second does not see what the first has set
+    assert [task.get_name() for task in tasks] == ["floxide.node.first", "floxide.node.second"]
+    assert seen.get() == []
+
+
+async def test_a_timeout_within_a_body_begins_before_it_first_waits(cluster: MakeCluster) -> None:
+    @node
+    async def hurries(x: int) -> int:
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return x + 1
+        return x
+
+    workflow = one_node(hurries)
+    assert await play(cluster(workflow), workflow) == 2
