@@ -23,8 +23,9 @@ from typing import Final, Protocol
 
 from floxide_amqp.exceptions import StoreError
 
-LONGEST_WAIT_SECONDS: Final = 30.0
-"""How long a fork waits for calls under way, which take milliseconds unless the disk hangs."""
+LONGEST_WAIT_SECONDS: Final = 10.0
+"""How long a fork waits for calls under way, which take milliseconds unless the disk hangs. No other call begins
+meanwhile, heartbeats among them, so it is less than others wait for those (`Timeouts.dead_after`)."""
 
 
 class Keeper(Protocol):
@@ -38,14 +39,15 @@ class Calls:
     """The calls of SQLite under way in this process: a context manager around each, which a fork waits for."""
 
     def __init__(self) -> None:
-        self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+        self._is_torn = False
         self._begin_anew()
 
     def _begin_anew(self) -> None:
+        self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
         self._changed = threading.Condition()
         self._threads: set[int] = set()
         self._forks = 0
-        self._is_torn = False
+        self._is_shut = False
 
     def keeps(self, keeper: Keeper) -> None:
         """Have a keeper's connections closed before a fork; from within a call, for as long as the keeper is there."""
@@ -84,29 +86,31 @@ class Calls:
     def before_fork(self) -> None:
         """Close what is open, as soon as no call is under way.
 
-        Where a call does not end (it is this thread's own, which forks within it, or the disk hangs), the process is
-        forked all the same, and the child refuses to open files.
+        Where a call does not end (it is this thread's own, which forks within it, or the disk hangs), or the handler of
+        a signal raises meanwhile, the process is forked all the same, and the child refuses to open files.
         """
         own = threading.get_ident()
         with self._changed:
             self._forks += 1
             if own in self._threads or not self._changed.wait_for(lambda: not self._threads, LONGEST_WAIT_SECONDS):
                 return
-        for keeper in list(self._keepers):
-            with suppress(sqlite3.Error):
-                keeper.suspend()
+            for keeper in list(self._keepers):  # under the lock: who forks meanwhile has to wait until all are closed
+                with suppress(sqlite3.Error):
+                    keeper.suspend()
+            self._is_shut = True
 
     def after_fork(self) -> None:
         """Let calls begin again, in the process that has forked."""
         with self._changed:
-            self._forks -= 1
+            self._forks = max(self._forks - 1, 0)  # what raised before the fork may have done so before it counted
+            if not self._forks:
+                self._is_shut = False
             self._changed.notify_all()
 
     def in_child(self) -> None:
-        """Forget the parent's threads, none of which is here, and its locks."""
-        is_torn = self._is_torn or bool(self._threads)
+        """Forget the parent's threads, none of which is here, its locks, and what it keeps open."""
+        self._is_torn = self._is_torn or not self._is_shut
         self._begin_anew()
-        self._is_torn = is_torn
 
 
 CALLS: Final = Calls()

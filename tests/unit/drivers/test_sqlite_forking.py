@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from copy import copy
 
 import pytest
 
@@ -63,3 +64,67 @@ def test_calls_begin_again_when_the_process_has_forked() -> None:
     calls.after_fork()
     assert done.wait(20)
     thread.join()
+
+
+def test_of_two_threads_that_fork_at_once_neither_does_before_all_is_closed() -> None:
+    begun, go_on, forked = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Keeping):
+        def suspend(self) -> None:
+            self.suspended += 1
+            if self.suspended == 1:  # the other thread finds closed what this one is closing
+                begun.set()
+                assert go_on.wait(20)
+
+    calls, slow = Calls(), Slow()
+    calls.keeps(slow)
+
+    def fork() -> None:
+        calls.before_fork()
+        forked.set()
+
+    threads = [threading.Thread(target=fork) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        assert begun.wait(20)
+    assert not forked.wait(0.05)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+        calls.after_fork()
+    with calls:
+        pass
+
+
+class HandlerError(Exception):
+    """What the handler of a signal raises."""
+
+
+def test_a_fork_that_a_signal_interrupts_leaves_a_child_that_opens_nothing_and_a_parent_that_goes_on() -> None:
+    class Interrupted(Keeping):
+        def suspend(self) -> None:
+            raise HandlerError
+
+    calls, interrupted = Calls(), Interrupted()
+    calls.keeps(interrupted)
+    with pytest.raises(HandlerError):
+        calls.before_fork()
+    child = copy(calls)
+    child.in_child()
+    with pytest.raises(StoreError, match="fork before the store is opened"):
+        child.enter()
+    calls.after_fork()
+    calls.after_fork()  # of a fork that was interrupted before it was counted
+    with calls:
+        pass
+
+
+def test_a_child_does_not_close_for_its_own_forks_what_its_parent_keeps() -> None:
+    calls, keeping = Calls(), Keeping()
+    calls.keeps(keeping)
+    calls.before_fork()
+    calls.in_child()
+    with calls:
+        pass
+    calls.before_fork()
+    assert keeping.suspended == 1
