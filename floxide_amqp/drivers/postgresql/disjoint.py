@@ -32,6 +32,10 @@ from floxide_amqp.ports.key_value import (
 ALWAYS: Final = 1
 """The number of the branch that is taken whatever the counters are."""
 
+LARGE: Final = 1 << 40
+"""What is added or asked for is less, or the group goes the general way: its sums might leave 64 bits where no batch
+does, or be within them where a batch leaves them."""
+
 _Target: TypeAlias = tuple[str, str]
 """A cell or an entry of an index."""
 
@@ -231,7 +235,7 @@ class DisjointProgram:
             at = self._counter_places[write.counter] = len(self._counters)
             self._counters.append((home, self._given[name]))
             self._amounts.append(0)
-        self._amounts[at] = more = self._amounts[at] + write.amount
+        self._amounts[at] = more = self._amounts[at] + _small(write.amount)
         return at, more
 
     def _append(self, write: Append) -> int:
@@ -283,7 +287,7 @@ class DisjointProgram:
         if when.counter not in counters:
             raise NotDisjointError
         at, more = counters[when.counter]
-        before = when.equals - more
+        before = _small(when.equals) - more
         branch = len(self._whens) + ALWAYS + 1
         self._whens += (at, before)
         self._tested.add(when.counter)
@@ -304,7 +308,7 @@ class DisjointProgram:
             partition, _ = write.counter
             at, _ = self._counter_places[write.counter], self._homes[partition]  # which refuses one of another slot
             self._moved.add(write.counter)
-            self._adds += (at + 1, write.amount, branch)
+            self._adds += (at + 1, _small(write.amount), branch)
             adds[_new(write.counter, adds)] = (at, self._amounts[at]), write.amount
         return adds
 
@@ -346,3 +350,9 @@ def _new(key: Key, keys: Container[Key]) -> Key:
     if key in keys:
         raise NotDisjointError
     return key
+
+
+def _small(number: int) -> int:
+    if not -LARGE < number < LARGE:
+        raise NotDisjointError
+    return number

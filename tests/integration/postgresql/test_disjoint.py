@@ -12,6 +12,7 @@ import pytest
 from floxide_amqp.core.ids import Slot
 from floxide_amqp.drivers.postgresql import PostgresqlKeyValueStore, commits
 from floxide_amqp.drivers.postgresql.disjoint import DisjointProgram, NotDisjointError
+from floxide_amqp.exceptions import InvalidBatchError
 from floxide_amqp.ports.key_value import (
     ABSENT,
     PRESENT,
@@ -175,6 +176,21 @@ async def test_a_group_of_which_one_check_fails_is_committed_but_for_that_batch(
         reply = await store.read([Read(slot=Slot(3), cells=(taken, Key("run-1", "a")))])
         assert reply.snapshots[0].cells == ((1, b"before"), (1, b"new"))
         assert await store.scan(IndexRange("i")) == ()
+
+
+async def test_counters_at_the_ends_of_64_bits_are_counted_batch_by_batch(postgresql_url: str) -> None:
+    """Whatever the sum is of what a group adds: it may be within 64 bits where a batch leaves them, and the reverse."""
+    slot, counter, most = Slot(3), Key("run-0", "n"), 2**63 - 1
+
+    def adds(*amounts: int) -> list[Batch]:
+        return [Batch(slot=slot, writes=(Add(counter, amount), When(counter, most, ()))) for amount in amounts]
+
+    async with opened(postgresql_url) as store:
+        found = await _commit(store, adds(-most, most, most, -most))
+        assert found == tuple(Committed(counters={counter: value}) for value in (-most, 0, most, 0))
+        with pytest.raises(InvalidBatchError):
+            await _commit(store, adds(5, most, -most))
+        assert (await store.read([Read(slot=slot, counters=(counter,))])).snapshots[0].counters == (0,)
 
 
 async def test_commits_of_both_ways_at_once_lose_nothing(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

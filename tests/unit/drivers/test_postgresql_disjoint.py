@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floxide_amqp.core.ids import Slot
-from floxide_amqp.drivers.postgresql.disjoint import DisjointProgram, NotDisjointError
+from floxide_amqp.drivers.postgresql.disjoint import LARGE, DisjointProgram, NotDisjointError
 from floxide_amqp.ports.key_value import (
     ABSENT,
     Add,
@@ -82,6 +82,10 @@ def numbers(parameter: object) -> list[int]:
         [batch(Add(N, 1), When(N, 0, (), (Add(N, 1),)))],
         [batch(Add(N, 1), When(N, 0, (When(N, 0, ()),)))],
         [batch(ENDS)],
+        [batch(Add(N, LARGE))],
+        [batch(Add(N, -LARGE))],
+        [batch(Add(N, 1), When(N, LARGE, ()))],
+        [batch(Add(N, 1), Add(B, 1), When(N, 0, (Add(B, LARGE),)))],
         [batch(checks=(CheckLength(LOG, 0),))],
         [batch(Trim(LOG, 1))],
         [batch(Clear("run", 1))],
