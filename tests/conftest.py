@@ -41,6 +41,9 @@ RERUNS = 2
 """Further tries of a test with real servers and processes: a busy machine can starve any of them for seconds. Each
 is listed at the end of the run (``RERUN``): a test that shows up there again and again has a bug, or is one."""
 
+RERUN_CHARACTERS = 4_000
+"""So much of the end of what a try said is shown that was followed by another."""
+
 # Wall-clock deadlines per example fail on busy machines only; the test's own timeout is the bound.
 settings.register_profile("dev", deadline=None, max_examples=100)
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, print_blob=True)
@@ -72,6 +75,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if room in ROOM_TIMEOUTS_SECONDS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(ROOM_TIMEOUTS_SECONDS[room]))
     items.sort(key=_place)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why tests needed a further try, which says nothing where that succeeded."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"why {report.nodeid} was tried again")
+        terminalreporter.write_line(report.longreprtext[-RERUN_CHARACTERS:])
 
 
 def _place(item: pytest.Item) -> int:
