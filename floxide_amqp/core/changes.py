@@ -24,7 +24,7 @@ class PutItem:
     """Write an item; it stays in the run's list of live items while `is_listed`.
 
     Attributes:
-        dropped: The input that it had until now and keeps no longer; empty where it keeps it.
+        dropped: The input that it had until now, where it may keep it no longer; empty where it does.
     """
 
     item: WorkItem

@@ -157,10 +157,11 @@ def reset(
     *,
     run_id: RunId,
     forget: Sequence[Change] = (),
+    dropped: bytes = b"",
 ) -> Decision:
     """An item of a run that is resumed becomes pending again; its attempts start from zero if it had failed.
 
-    `forget` takes it off the lists of parked items.
+    `forget` takes it off the lists of parked items; `dropped` is the input that it had, where it has another one now.
     """
     failed = item.status is WorkItemStatus.FAILED
     child = "" if failed or waits_for_child(item.waits_for) is None else item.waits_for  # it may have ended well
@@ -190,7 +191,7 @@ def reset(
     if item.owner:
         cleanup.append(LeaveOwner(item.owner, item.item_id))
     cleanup += leave_waits(item)
-    return repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup)
+    return repend(item, pending, turn, run, epoch, now_ms, publisher, cleanup=cleanup, dropped=dropped)
 
 
 def repend(
@@ -203,9 +204,10 @@ def repend(
     publisher: WorkerId,
     *,
     cleanup: Sequence[Change],
+    dropped: bytes = b"",
 ) -> Decision:
     """Put an item pending, with a message unless its run is paused (then resuming the run publishes it)."""
-    changes: list[Change] = [PutItem(pending, is_listed=True), *cleanup]
+    changes: list[Change] = [PutItem(pending, is_listed=True, dropped=dropped), *cleanup]
     publish: tuple[Outgoing, ...] = ()
     if run.is_at_work_on(pending):
         out = Outgoing(pending, turn + 1, message_entry(now_ms, item.item_id, turn + 1))

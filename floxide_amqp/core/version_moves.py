@@ -99,7 +99,7 @@ def _moved(
         after = replace(after, status=WorkItemStatus.PENDING, note="", parked_ms=0)
     if after is before:
         return []
-    changes: list[Change] = [PutItem(after, is_listed=True)]
+    changes: list[Change] = [PutItem(after, is_listed=True, dropped=before.input.payload)]
     if calls:
         changes.append(Count("waiting", -1))
     if moved.letter is not None:

@@ -208,7 +208,7 @@ async def _put(services: Services, found: _Found, edited: WorkItem, *more: Any) 
     forget = leave_parked(found.stored.item, run.header.workflow, run.header.version)
     decision = moves.reset(
         edited, found.stored.turn, run.state, run.epoch, services.now_ms(run_id), services.name, run_id=run_id,
-        forget=forget,
+        forget=forget, dropped=found.stored.item.input.payload,
     )  # fmt: skip
     decision = replace(decision, changes=(*decision.changes, *more))
     return not isinstance(await services.commit(run.writer, decision), Conflict)

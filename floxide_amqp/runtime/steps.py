@@ -394,7 +394,7 @@ def route_value(graph: Graph, node: GraphNode, value: Any, prefix: tuple[int, ..
         else:
             payload = carried(payload)
         return (make_routed(edge=edges[0].id, payload=payload, suffix=prefix),)
-    return [make_routed(edge=edge.id, payload=payload, suffix=(*prefix, edge.number)) for edge in edges]
+    return [make_routed(edge=edge.id, payload=carried(payload), suffix=(*prefix, edge.number)) for edge in edges]
 
 
 def _handed_on(target: GraphNode, kind: PayloadType, payload: bytes, value: object) -> bytes:

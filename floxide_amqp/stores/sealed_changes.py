@@ -16,7 +16,7 @@ from floxide_amqp.core.records import WorkItem
 from floxide_amqp.core.statuses import WorkItemStatus
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.fresh import Fresh
-from floxide_amqp.stores.large_inputs import Carried
+from floxide_amqp.stores.large_inputs import Carried, is_put
 from floxide_amqp.stores.sealed import Place, Sealed, SealedText, Unsealed, sealed_payload
 from floxide_amqp.stores.sealed_places import (
     CHILD,
@@ -81,8 +81,14 @@ _NEVER_SEALED: Final = frozenset({bytes, Carried, Fresh})
 def _put_item(sealing: Sealing, run_id: RunId, change: c.PutItem) -> c.Change:
     if not sealing.is_on and change.item.failure is None and type(change.item.input.payload) in _NEVER_SEALED:
         return change  # as of nearly all items where nothing is sealed
-    item = _sealed_item(sealing, run_id, change.item)
-    return change if item is change.item else c.PutItem(item, change.is_listed, change.dropped)
+    item, dropped, payload = _sealed_item(sealing, run_id, change.item), change.dropped, change.item.input.payload
+    if isinstance(dropped, Unsealed) and dropped.envelope is not None:
+        dropped = dropped.envelope  # as the store has it
+    elif item.input.payload is not payload and is_put(payload, item.item_id):
+        dropped = payload  # it lies there as it was before there was a codec
+    if item is change.item and dropped is change.dropped:
+        return change
+    return c.PutItem(item, change.is_listed, dropped)
 
 
 def _sealed_item(sealing: Sealing, run_id: RunId, item: WorkItem) -> WorkItem:

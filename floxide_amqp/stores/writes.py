@@ -10,7 +10,7 @@ from floxide_amqp.core import commit_conditions as is_so
 from floxide_amqp.core import log_changes as logged
 from floxide_amqp.core import place_changes as places
 from floxide_amqp.core import signal_changes as signals
-from floxide_amqp.core.fast_dataclasses import maker
+from floxide_amqp.core.fast_dataclasses import maker, replace
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
 from floxide_amqp.core.kin import ALONE, Kin
 from floxide_amqp.core.kin_changes import ChildIs, PutChild
@@ -168,7 +168,7 @@ class BatchWriter:
         if lies_apart(item.input):
             self._put_input(item_id, item.input.payload, out)
             item = without_input(item)
-        elif change.dropped and is_put(change.dropped, item_id):
+        elif change.dropped and lies_apart(replace(item.input, payload=change.dropped)):
             out.append(Put(keys.item_input(self.run_id, item_id), b""))
         out.append(Put(self._item(item_id), codec.encode_item(item, token)))
         if change.is_listed:

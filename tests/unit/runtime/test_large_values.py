@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
-from floxide_amqp import RetryPolicy, RunStatus, Workflow, WorkflowCtx, node
+from floxide_amqp import Encryption, RetryPolicy, RunFailedError, RunStatus, Workflow, WorkflowCtx, node
 from floxide_amqp.core.ids import RunId, WorkItemId, slot_of
+from floxide_amqp.core.migration import RunToMigrate
+from floxide_amqp.ports.codec import Codec
 from floxide_amqp.ports.key_value import Key
 from floxide_amqp.runtime.settings import Retention
+from floxide_amqp.runtime.upgrading import Raised
 from floxide_amqp.stores import keys
 from floxide_amqp.testing.faults import StoreFaults
 from tests.unit.runtime.cluster import Cluster
+from tests.unit.runtime.test_large_payloads_sealed import CodedCluster
+from tests.unit.runtime.test_raising_runs import raised
+from tests.unit.runtime.test_versions import AUTO
 
 MakeCluster = Callable[..., Cluster]
 
@@ -40,6 +46,31 @@ async def third(text: str) -> str:
 class Chain(Workflow[str, str], version="1"):
     start = first
     edges = (first >> second >> third,)
+
+
+@node
+async def fails(text: str) -> str:
+    raise ValueError("too long")
+
+
+class Branches(Workflow[str, list[str]], version="1"):
+    start = first
+    edges = (first >> (third, third.named("fourth")),)
+
+
+class Fallback(Workflow[str, str], version="1"):
+    start = first
+    edges = (first >> fails, fails.on_failure >> third)
+
+
+class Fails(Workflow[str, str], version="1"):
+    start = fails
+
+
+def sizes_apart(here: Cluster, run_id: str) -> list[int]:
+    """Return the sizes of what a run has in cells of inputs."""
+    cells = here.store._slots[slot_of(RunId(run_id))].cells
+    return [len(cell.value) for key, cell in cells.items() if key.partition == run_id and key.name.startswith("v:")]
 
 
 def watch_puts(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -92,10 +123,69 @@ async def test_what_is_not_kept_takes_no_room(cluster: MakeCluster, keeps: bool)
     await here.start_worker()
     run = await here.client().start(Chain, LARGE, run_id="run")
     assert await run.result(60) == f"{LARGE}123"
-    cells = here.store._slots[slot_of(RunId("run"))].cells
-    left = [len(cell.value) for key, cell in cells.items() if key.partition == "run" and key.name.startswith("v:")]
+    left = sizes_apart(here, "run")
     assert [size > len(LARGE) for size in left] == [keeps] * 3
     assert keeps or not any(left)
+
+
+@pytest.mark.parametrize("workflow", [Chain, Branches])
+@pytest.mark.parametrize("codecs", [(), (Encryption({"key": bytes(range(32))}),)])
+async def test_so_it_is_with_codecs_and_of_every_successor(workflow: Any, codecs: tuple[Codec, ...]) -> None:
+    here = CodedCluster(workflow, retention=Retention(keep_inputs=False))
+    here.codecs = codecs
+    try:
+        await here.start_worker()
+        run = await here.client().start(workflow, LARGE, run_id="run")
+        assert await run.wait(60) is RunStatus.COMPLETED
+    finally:
+        await here.close()
+    assert sizes_apart(here, "run") == [0, 0, 0]
+
+
+async def test_a_fallback_leaves_nothing_of_the_input_that_it_takes_over(cluster: MakeCluster) -> None:
+    here = cluster(Fallback, retention=Retention(keep_inputs=False))
+    await here.start_worker()
+    run = await here.client().start(Fallback, LARGE, run_id="run")
+    assert await run.result(60) == f"{LARGE}13"
+    assert sorted(size > 0 for size in sizes_apart(here, "run")) == [False, False, True]  # what failed keeps it
+
+
+async def test_of_several_successors_each_writes_its_input_once(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cluster(Branches)
+    put = watch_puts(here, monkeypatch)
+    await here.start_worker()
+    run = await here.client().start(Branches, LARGE, run_id="run")
+    assert await run.wait(60) is RunStatus.COMPLETED
+    assert len(put) == len(set(put)) == 3
+
+
+async def test_a_large_input_is_gone_once_somebody_gives_the_item_a_small_one(cluster: MakeCluster) -> None:
+    here = cluster(Fails)
+    await here.start_worker()
+    client = here.client()
+    run = await client.start(Fails, LARGE, run_id="run")
+    for text in ("small", LARGE[1:]):
+        with pytest.raises(RunFailedError):
+            await run.result(60)
+        await client.retry("run", input=text)
+        assert [size > 0 for size in sizes_apart(here, "run")] == [text != "small"]
+
+
+async def test_and_once_migrate_makes_a_small_one_of_it(cluster: MakeCluster) -> None:
+    class Newer(Workflow[str, str], name="Fails", version="2", versions=AUTO):
+        start = fails
+
+        @classmethod
+        def migrate(cls, run: RunToMigrate) -> None:
+            for step in run.steps:
+                step.plain = "small"
+
+    here = cluster(Fails)
+    await here.client().start(Fails, LARGE, run_id="run")
+    assert await raised(here, Newer) is Raised.DONE
+    assert sizes_apart(here, "run") == [0]
 
 
 async def test_an_input_that_is_missing_is_named_and_the_run_goes_on_once_it_is_back(cluster: MakeCluster) -> None:

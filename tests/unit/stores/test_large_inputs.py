@@ -139,6 +139,15 @@ def test_an_input_that_is_not_kept_leaves_nothing() -> None:
     assert cells_put((TurnIs(ITEM, 1),), small).keys() == {"i:a"}
 
 
+def test_an_input_that_is_short_once_it_is_sealed_leaves_nothing_of_it_as_it_was() -> None:
+    item = read_back(cells_put((), PutItem(an_item(LARGE), is_listed=True))).item
+    (sealed,) = sealed_changes(Sealing([Compression(above=0)]), RUN, (PutItem(item, is_listed=True),))
+    assert isinstance(sealed, PutItem)
+    cells = cells_put((TurnIs(ITEM, 1),), sealed)
+    assert cells["v:a"] == b""
+    assert read_back(cells).item == sealed.item
+
+
 @pytest.mark.parametrize(
     ("payload", "kind"),
     [(Random(1).randbytes(9_000) + bytes(9_000), Sealed), (Random(1).randbytes(9_000), Unsealed)],
