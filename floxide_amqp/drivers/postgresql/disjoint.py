@@ -29,6 +29,10 @@ from floxide_amqp.ports.key_value import (
     Write,
 )
 
+_COUNTER: Final = 3
+_AMOUNT: Final = 2
+"""Numbers of a row of counters, and which of them is the amount."""
+
 ALWAYS: Final = 1
 """The number of the branch that is taken whatever the counters are."""
 
@@ -54,13 +58,13 @@ class _Homes(dict[str, int]):
         NotDisjointError: A batch of another slot is at home in the partition that is asked for.
     """
 
-    __slots__ = ("_given", "_slot", "_slots", "rows")
+    __slots__ = ("_given", "_known", "_slot", "rows")
 
     def __init__(self, given: Given) -> None:
         super().__init__()
         self._given = given
         self._slot = 0
-        self._slots: dict[str, tuple[int, int]] = {}
+        self._known: dict[str, tuple[int, int]] = {}
         self.rows: list[int] = []
 
     def enter(self, slot: int) -> None:
@@ -70,19 +74,18 @@ class _Homes(dict[str, int]):
             self._slot = slot
 
     def __missing__(self, partition: str) -> int:
-        slot, home = self._slots.get(partition, (self._slot, 0))
-        if slot != self._slot:
+        known = self._known.get(partition)
+        if known is None:
+            known = self._known[partition] = self._slot, len(self.rows) + 1
+            self.rows += (self._slot, self._given[partition])
+        elif known[0] != self._slot:
             raise NotDisjointError
-        if not home:
-            home = len(self.rows) + 1
-            self._slots[partition] = slot, home
-            self.rows += (slot, self._given[partition])
-        self[partition] = home
+        home = self[partition] = known[1]
         return home
 
     def partitions(self) -> list[tuple[int, bytes]]:
         """Return the homes of all batches, as `locks_of` takes them."""
-        return [(slot, partition.encode()) for partition, (slot, _) in self._slots.items()]
+        return [(slot, partition.encode()) for partition, (slot, _) in self._known.items()]
 
 
 _Tally: TypeAlias = tuple[int, int]
@@ -137,9 +140,8 @@ class DisjointProgram:
     def __init__(self, batches: Sequence[Batch], *, space: bytes) -> None:
         self._given = Given()
         self._homes = _Homes(self._given)
-        self._checks: dict[tuple[Key, int], tuple[int, int, int]] = {}
-        self._counters: list[tuple[int, int]] = []
-        self._amounts: list[int] = []
+        self._checks: dict[tuple[int, int, int], None] = {}
+        self._counters: list[int] = []
         self._whens: list[int] = []
         self._adds: list[int] = []
         self._puts: list[int] = []
@@ -166,19 +168,14 @@ class DisjointProgram:
 
     def arguments(self) -> tuple[object, ...]:
         """Return what the server's function takes."""
-        checks = [number for row in self._checks.values() for number in row]
-        counters = [
-            number
-            for (home, name), amount in zip(self._counters, self._amounts, strict=True)
-            for number in (home, name, amount)
-        ]
-        before = self._homes.rows, checks, counters, self._asked(), self._adds
+        checks = [number for row in self._checks for number in row]
+        before = self._homes.rows, checks, self._counters, self._asked(), self._adds
         after = self._puts, self._logs, self._appends, self._deletes, self._leaves, self._enters
         return (integers(self.locks), self._given.all, *map(integers, before + after))
 
     def outcomes(self, answer: Sequence[int]) -> tuple[Outcome, ...]:
         """Return what became of each batch, from what the server's function answered behind the time."""
-        counts = [after - amount for after, amount in zip(answer, self._amounts, strict=False)]
+        counts = [after - amount for after, amount in zip(answer, self._counters[_AMOUNT::_COUNTER], strict=False)]
         positions = answer[len(counts) :]
         outcomes: list[Outcome] = []
         for logs, counters, turns in self._answers:
@@ -195,7 +192,7 @@ class DisjointProgram:
         """Return the rows of whens: what each counter is in the end, where it was so before."""
         asked: list[int] = []
         for at, before in zip(self._whens[0::2], self._whens[1::2], strict=True):
-            asked += (at + 1, before + self._amounts[at])
+            asked += (at + 1, before + self._counters[at * _COUNTER + _AMOUNT])
         return asked
 
     def _add_checks(self, checks: Iterable[Precondition]) -> None:
@@ -204,7 +201,7 @@ class DisjointProgram:
             if not isinstance(check, Check) or check.key in self._written:
                 raise NotDisjointError
             partition, name = check.key
-            self._checks[check.key, check.version] = homes[partition], given[name], check.version
+            self._checks[homes[partition], given[name], check.version] = None  # of batches that share one, once
 
     def _add_batch(self, batch: Batch) -> None:
         logs: dict[Key, int] = {}
@@ -223,20 +220,25 @@ class DisjointProgram:
                 self._delete(write)
             else:
                 raise NotDisjointError
-        turns = [turn for when in whens if (turn := self._add_when(batch.slot, when, counters)) is not None]
+        turns: list[_Turn] = []
+        for when in whens:
+            turn = self._add_when(batch.slot, when, counters)
+            if turn is not None:
+                turns.append(turn)
         self._answers.append((logs, counters, turns))
 
     def _add(self, write: Add) -> _Tally:
         """Add to a counter, on no branch."""
+        counters, amount = self._counters, _small(write.amount)
         partition, name = write.counter
         home = self._homes[partition]
         at = self._counter_places.get(write.counter)
         if at is None:
-            at = self._counter_places[write.counter] = len(self._counters)
-            self._counters.append((home, self._given[name]))
-            self._amounts.append(0)
-        self._amounts[at] = more = self._amounts[at] + _small(write.amount)
-        return at, more
+            at = self._counter_places[write.counter] = len(counters) // _COUNTER
+            counters += (home, self._given[name], amount)
+            return at, amount
+        counters[at * _COUNTER + _AMOUNT] += amount
+        return at, counters[at * _COUNTER + _AMOUNT]
 
     def _append(self, write: Append) -> int:
         """Append to a log; return the place of the first entry among those of all logs."""
@@ -248,10 +250,12 @@ class DisjointProgram:
             at = self._log_places[write.log] = len(self._lengths)
             self._logs += (home, given[name])
             self._lengths.append(0)
-        first = len(self._appends) // 3
-        for place, entry in enumerate(write.entries, self._lengths[at]):
-            self._appends += (at + 1, given.value(entry), place)
-        self._lengths[at] += len(write.entries)
+        appends, length = self._appends, self._lengths[at]
+        first = len(appends) // 3
+        for entry in write.entries:
+            appends += (at + 1, given.value(entry), length)
+            length += 1
+        self._lengths[at] = length
         return first
 
     def _delete(self, write: Delete) -> None:
@@ -309,7 +313,8 @@ class DisjointProgram:
             at, _ = self._counter_places[write.counter], self._homes[partition]  # which refuses one of another slot
             self._moved.add(write.counter)
             self._adds += (at + 1, _small(write.amount), branch)
-            adds[_new(write.counter, adds)] = (at, self._amounts[at]), write.amount
+            more = self._counters[at * _COUNTER + _AMOUNT]
+            adds[_new(write.counter, adds)] = (at, more), write.amount
         return adds
 
     def _refuse_dependent(self) -> None:
