@@ -59,15 +59,23 @@ class RedisCluster(UsableInBlock):
         Raises:
             ConfigurationError: They did not become a cluster.
         """
-        with ThreadPoolExecutor(len(self.nodes)) as pool:
-            list(pool.map(PrivateRedis.start, self.nodes))
+        try:
+            with ThreadPoolExecutor(len(self.nodes)) as pool:
+                list(pool.map(PrivateRedis.start, self.nodes))
+            self._form()
+            self.wait_until_whole()
+        except BaseException:
+            for node in self.nodes:  # those that have started would live on with nobody to end them
+                node.kill()
+            raise
+
+    def _form(self) -> None:
         client = shutil.which("redis-cli") or shutil.which("valkey-cli") or "redis-cli"
         places = [f"127.0.0.1:{node.port}" for node in self.nodes]
         command = [client, "--cluster", "create", *places, "--cluster-yes"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SETTLE_SECONDS)
         if done.returncode != 0:
             raise ConfigurationError(f"The private Redis Cluster could not be made: {done.stdout[-1000:]}")
-        self.wait_until_whole()
 
     def wait_until_whole(self) -> None:
         """Wait until every node finds that all hash slots are served.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from floxide_amqp.exceptions import ConfigurationError
-from floxide_amqp.testing.amqp_handshake import free_ports
+from floxide_amqp.testing.amqp_handshake import SERVER_PORTS, free_ports
 from floxide_amqp.testing.named_servers import NamedServer
 from floxide_amqp.testing.private_servers import PrivateServer
 from floxide_amqp.testing.server import Server
@@ -20,6 +22,9 @@ URL_VARIABLE: Final = "FLOXIDE_TEST_REDIS_URL"
 """Names a running server to use instead of launching one; it must write an append-only file."""
 
 IMAGE: Final = "redis:7"
+
+BUS_DISTANCE: Final = 10_000
+"""How far above a node's port is the one on which it talks with the other nodes of its cluster; fixed by Redis."""
 
 START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 10.0
@@ -161,10 +166,16 @@ def find_program() -> str:
 
 
 def client_ports(count: int) -> list[int]:
-    """Return free ports of which the number 10,000 higher is one too, for that is where a cluster's nodes talk."""
+    """Return free ports of which the number 10,000 higher is one too, for that is where a cluster's nodes talk.
+
+    The system gives neither to a client by itself (`free_ports`).
+    """
     found: list[int] = []
     while len(found) < count:
-        found += [port for port in free_ports(count) if port < 55_000 and port not in found]
+        for port in free_ports(count):
+            with socket.socket() as bus, suppress(OSError):
+                bus.bind(("127.0.0.1", port + BUS_DISTANCE))
+                found += [port] if port + BUS_DISTANCE in SERVER_PORTS and port not in found else []
     return found[:count]
 
 

@@ -111,7 +111,9 @@ def wait_until_ready(answers: Callable[[], bool], has_ended: Callable[[], bool],
     """
     deadline = time.monotonic() + seconds
     while not answers():
-        if has_ended() or time.monotonic() > deadline:
+        if has_ended():
+            raise ConfigurationError(f"{what} ended before it answered.")
+        if time.monotonic() > deadline:
             raise ConfigurationError(f"{what} did not start within {seconds:g} s.")
         time.sleep(POLL_SECONDS)
 
