@@ -110,8 +110,7 @@ VALUE = "CASE typeof(value) WHEN 'blob' THEN value ELSE (SELECT data FROM large_
 """A row's value, wherever it lies."""
 SIZE = f"length({VALUE})"
 
-VERSION = Lookup(f"(SELECT version FROM cells WHERE {_AT})", 1)
-CELL = Lookup(f"{VERSION.sql},(SELECT {VALUE} FROM cells WHERE {_AT})", 2)
+CELL = Lookup(f"(SELECT version FROM cells WHERE {_AT}),(SELECT {VALUE} FROM cells WHERE {_AT})", 2)
 COUNTER = Lookup(f"(SELECT value FROM counters WHERE {_AT})", 1)
 LOG = Lookup(f"(SELECT start FROM log_starts WHERE {_AT}),(SELECT max(position)+1 FROM log_entries WHERE {_AT})", 2)
 

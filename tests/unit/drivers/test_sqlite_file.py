@@ -213,7 +213,7 @@ def every_statement() -> list[str]:
     return [
         *(statement(count) for statement in writes for count in (1, 2, statements.MOST_ROWS)),
         *(statements.numbers(count) for count in statements.NUMBER_SIZES),
-        *(f"SELECT {kind.sql}" for kind in (statements.VERSION, statements.CELL, statements.COUNTER, statements.LOG)),
+        *(f"SELECT {kind.sql}" for kind in (statements.CELL, statements.COUNTER, statements.LOG)),
         statements.TRIM_LOG,
         statements.LOG_QUERY,
         *ranges,
