@@ -15,7 +15,8 @@ class Envelope:
 
     Attributes:
         turn: The turn of the item when the message was written.
-        position: Length of the context log after the commit that caused the message; None forces a read.
+        position: How far into the context log its sender had read; None where it had not. Nobody decides by it: whoever
+            takes the message reads on from where he stands.
         entry: The message's own entry in the index of messages, deleted when its chain ends.
         store: Id of the store that knows the item; empty where nobody said.
         recovered: Whether it replaces a message that was lost, so that somebody may have died running the item.

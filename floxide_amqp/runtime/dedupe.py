@@ -13,6 +13,7 @@ from floxide_amqp.core.ids import RunId, derive_item_id
 from floxide_amqp.core.timers import Timer
 from floxide_amqp.exceptions import DefinitionError
 from floxide_amqp.runtime.services import Services
+from floxide_amqp.runtime.side_by_side import raise_first
 from floxide_amqp.runtime.starting import StartRequest, is_taken
 from floxide_amqp.stores.claims import claim_place
 
@@ -100,10 +101,17 @@ async def claim_all(services: Services, starts: Sequence[KeyedStart]) -> list[Cl
     """Return which runs these starts are about, and which of them are there already.
 
     One whose id is taken by another run claims nothing: it is about to be refused.
+
+    Raises:
+        Exception: What went wrong with one of them, such as a store that is away, once nothing is under way any more.
     """
     places = [_place_of(start.request, start.key) for start in starts if start.key is not None]
+    if not places:
+        return [Claimed(start.request.header.run_id) for start in starts]
     await services.session.learn_times(places)
-    return await asyncio.gather(*(_claim(services, start) for start in starts))
+    claims = await asyncio.gather(*(_claim(services, start) for start in starts), return_exceptions=True)
+    raise_first(claims)
+    return [claim for claim in claims if isinstance(claim, Claimed)]
 
 
 def _place_of(request: StartRequest, key: DedupeKey) -> RunId:

@@ -12,10 +12,13 @@ from floxide_amqp.exceptions import CodecError
 from floxide_amqp.stores.packing import ARRAY, STR, Shape, pack_record, texts, unpack_record
 
 MAX_CONTROL_BYTES: Final = 512 * 1024
-"""Longest message that is decoded at all: the ids of 500 runs, the most that one start announces, fit into it."""
+"""Longest message that is decoded at all: the longest ids of as many runs as one names fit into it."""
 
 MAX_CONTROL_RUNS: Final = 1_000
-"""Runs that one message names at most."""
+"""Runs that a message may name; a longer one is not decoded."""
+
+TOLD_AT_ONCE: Final = 256
+"""Runs that a message of this release names at most."""
 
 CONTROL = Shape(
     "control message", 4, max_bytes=MAX_CONTROL_BYTES, max_length=MAX_CONTROL_RUNS, kind=STR, runs=ARRAY, workflow=STR,

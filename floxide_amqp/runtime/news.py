@@ -14,8 +14,15 @@ from floxide_amqp.core.ids import RunId
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.control import ControlBus
-from floxide_amqp.runtime.messages import ControlKind, ControlMessage, RunNews, encode_control, encode_event
-from floxide_amqp.stores.session import MAX_GROUP, Grouper
+from floxide_amqp.runtime.messages import (
+    TOLD_AT_ONCE,
+    ControlKind,
+    ControlMessage,
+    RunNews,
+    encode_control,
+    encode_event,
+)
+from floxide_amqp.stores.session import Grouper
 
 _log = get_logger("floxide_amqp.news")
 
@@ -64,7 +71,7 @@ class _Together(Generic[AboutT]):
 
     def __init__(self, send: Callable[[AboutT, tuple[RunId, ...]], Awaitable[None]]) -> None:
         self._send = send
-        self._told: Grouper[tuple[AboutT, Sequence[RunId]], None] = Grouper(self._send_group)
+        self._told: Grouper[tuple[AboutT, Sequence[RunId]], None] = Grouper(self._send_group, name="floxide.news")
 
     def tell(self, about: AboutT, runs: Sequence[RunId]) -> asyncio.Future[None]:
         return self._told.submit((about, runs))
@@ -76,8 +83,8 @@ class _Together(Generic[AboutT]):
         errors: dict[AboutT, Exception] = {}
         for about, runs in together.items():
             try:
-                for first in range(0, len(runs), MAX_GROUP):
-                    await self._send(about, tuple(runs[first : first + MAX_GROUP]))
+                for first in range(0, len(runs), TOLD_AT_ONCE):
+                    await self._send(about, tuple(runs[first : first + TOLD_AT_ONCE]))
             except Exception as error:  # noqa: BLE001 - those who told of this get it; the others are told
                 errors[about] = error
         return [errors.get(about) for about, _ in told]

@@ -7,7 +7,7 @@ runs.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,12 +24,12 @@ from floxide_amqp.core.signals import Signal
 from floxide_amqp.core.statuses import RunStatus
 from floxide_amqp.core.workflow import WorkflowDefinition
 from floxide_amqp.exceptions import UnknownWorkflowError
-from floxide_amqp.runtime import control_actions, resuming, retention, signals, starting
-from floxide_amqp.runtime.dedupe import KeyedStart, claim_all, note_started, renamed
+from floxide_amqp.runtime import control_actions, resuming, retention, signals
 from floxide_amqp.runtime.letter_kinds import KINDS
 from floxide_amqp.runtime.letters import delivering
 from floxide_amqp.runtime.limit_views import LimitKeys
 from floxide_amqp.runtime.looking import Looking
+from floxide_amqp.runtime.many_starts import check_all, store_parts
 from floxide_amqp.runtime.registry import graph_of
 from floxide_amqp.runtime.run_handle import RunHandle
 from floxide_amqp.runtime.salvaging import Salvaging
@@ -39,7 +39,6 @@ from floxide_amqp.runtime.set_aside_items import SetAsideItems
 from floxide_amqp.runtime.signals import SignalReport
 from floxide_amqp.runtime.sources import Sources
 from floxide_amqp.runtime.start import Start
-from floxide_amqp.runtime.starting import StartRequest
 from floxide_amqp.runtime.steering import Steering
 from floxide_amqp.runtime.waiting import Waiters
 from floxide_amqp.stores.exporting import RunExport
@@ -155,50 +154,32 @@ class Orchestrator(Steering, Looking, Salvaging):
     ) -> list[RunHandle[OutT]]:
         """Store many runs in grouped commits and send their first messages; each start is idempotent on its own.
 
+        Ids, inputs, contexts, attributes and times are checked first: where one of them cannot be one, no run is
+        stored. Then the runs are stored a few thousand at a time.
+
+        Args:
+            workflow: The workflow of all of them.
+            starts: Taken once. What is made as it is taken, by a generator, is let go as soon as it is encoded.
+
+        Returns:
+            A handle for each start, in their order.
+
         Raises:
             RunConflictError: One of the ids is taken by another run; the others are started all the same.
             RunDeletedError: One of the runs ended and was deleted not long ago; the others are started all the same.
             UnknownWorkflowError: The application, which has neither broker nor lasting store, lacks the workflow.
+            InvalidRunIdError, CodecError, InvalidAttributeError, DefinitionError: As `start`, for the first that cannot
+                be started; nothing is stored.
+            StoreUnavailableError: The store went away; some of the runs may be started, those behind them are not.
         """
         services, graph = self.services, graph_of(workflow)
         if self._is_alone and not services.registry.has(graph.workflow, graph.version):
             raise UnknownWorkflowError(workflow=f"{graph.workflow}@{graph.version}", known=services.registry.names())
-        named = [(RunId(each.run_id or self._new_run_id()), each) for each in starts]
-        await services.session.learn_times(run_id for run_id, _ in named)
-        requests = [
-            starting.prepare(
-                services,
-                graph,
-                each.input,
-                each.context,
-                run_id,
-                self._waiters.key,
-                attributes=each.attributes,
-                times=each.times,
-                priority=each.priority,
-            )
-            for run_id, each in named
-        ]
-        keys = [each.dedupe for _, each in named]
-        if not any(keys):
-            await self._store(graph, requests)
-            return [self.handle_of(graph, run_id) for run_id, _ in named]
-        keyed = [
-            KeyedStart(request, key, is_named=bool(each.run_id))
-            for request, key, (_, each) in zip(requests, keys, named, strict=True)
-        ]
-        claimed = await claim_all(services, keyed)
-        requests = [renamed(*each) for each in zip(requests, claimed, strict=True)]
-        new = [request for request, claim in zip(requests, claimed, strict=True) if not claim.is_there]
-        await self._store(graph, new)
-        await note_started(services, claimed)
+        checked = await check_all(services, graph, starts, self._new_run_id)
+        claimed = await store_parts(services, graph, checked, self._waiters.key)
         return [
             RunHandle(services, self._waiters, claim.run_id, graph, deduplicated=claim.is_earlier) for claim in claimed
         ]
-
-    async def _store(self, graph: Graph, requests: Sequence[StartRequest]) -> None:
-        await self.services.told_versions.tell(graph, [request.header.run_id for request in requests])
-        await starting.store_all(self.services, graph, requests)
 
     def _new_run_id(self) -> RunId:
         run_id = RunId(secrets.token_hex(16))

@@ -51,7 +51,7 @@ async def publish(
         services: The process's parts.
         header: The run.
         outgoing: Items, already pending in the store.
-        position: Length of the context log after the commit that caused them.
+        position: How far into the run's context log this process has read; None where it has not.
     """
     if not outgoing:
         return

@@ -6,7 +6,7 @@ What cannot be read is shown as such, beside what can.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from floxide_amqp.core.ids import RunId, WorkItemId
 from floxide_amqp.core.statuses import RunStatus
@@ -17,6 +17,7 @@ from floxide_amqp.runtime.run_filter import RunFilter
 from floxide_amqp.runtime.searching import find_runs
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.runtime.settings import Timeouts
+from floxide_amqp.runtime.side_by_side import side_by_side
 from floxide_amqp.runtime.waits import what_it_waits_for
 from floxide_amqp.stores.runs import StoredRun
 
@@ -30,8 +31,11 @@ MAX_PAGE = 1_000
 async def list_runs(services: Services, where: RunFilter, *, limit: int, cursor: str) -> views.RunPage:
     """Return runs, newest first, one page at a time; see `Orchestrator.list_runs`."""
     found = await find_runs(services, where, limit=max(1, min(limit, MAX_PAGE)), cursor=cursor)
+    waits = await _waits_of(services, [each.run for each in found.runs if each.run.status is RunStatus.WAITING])
     return views.RunPage(
-        runs=[showing.run_info(each.run, await _waits_of(services, each.run), each.attributes) for each in found.runs],
+        runs=[
+            showing.run_info(each.run, waits.get(each.run.header.run_id, ()), each.attributes) for each in found.runs
+        ],
         next_cursor=found.next_cursor,
         unreadable=[views.UnreadableRun(run_id=run_id, problem=problem) for run_id, problem in found.unreadable],
     )
@@ -91,8 +95,15 @@ def _liveness(timeouts: Timeouts, silent_ms: int, *, gone: bool) -> views.Livene
     return views.Liveness.STALE if silent_ms >= STALE_BEATS * timeouts.heartbeat * 1000 else views.Liveness.ALIVE
 
 
-async def _waits_of(services: Services, run: StoredRun) -> tuple[views.WaitInfo, ...]:
-    return await what_it_waits_for(services, run) if run.status is RunStatus.WAITING else ()
+async def _waits_of(services: Services, runs: Sequence[StoredRun]) -> Mapping[RunId, tuple[views.WaitInfo, ...]]:
+    """Return what runs wait for; they are looked at side by side, since each alone would be several round trips."""
+    waits: dict[RunId, tuple[views.WaitInfo, ...]] = {}
+
+    async def look(run: StoredRun) -> None:
+        waits[run.header.run_id] = await what_it_waits_for(services, run)
+
+    await side_by_side(look, runs)
+    return waits
 
 
 async def _live_or_why(services: Services, run: StoredRun, item_id: WorkItemId, letters: bytes) -> views.WorkItemInfo:

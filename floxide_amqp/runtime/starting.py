@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, Final
 
 from floxide_amqp.core import run_moves
 from floxide_amqp.core.attribute_moves import started_with
@@ -46,8 +46,8 @@ from floxide_amqp.stores.runs import StoredRun
 from floxide_amqp.stores.sealed_records import start_of
 from floxide_amqp.stores.writes import BatchWriter
 
-STORED_AT_ONCE = 2_000
-"""Runs of one call that are stored at once: several groups of commits, so that one is always on its way."""
+REFUSED: Final = (RunConflictError, RunDeletedError)
+"""Errors of one start that keep no other one from its run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +68,53 @@ class StartRequest:
     is_claimed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedStart:
+    """What a run is started with, checked and encoded: all that is kept of it until it is stored (`request_of`).
+
+    Attributes:
+        payload: Its input, encoded.
+        state: Its initial context, encoded.
+        attributes: What it may be found by; None for nothing.
+    """
+
+    run_id: RunId
+    payload: bytes
+    state: bytes
+    attributes: Attributes | None = None
+    times: StartTimes = AT_ONCE
+    priority: Priority = Priority.NORMAL
+
+
 def prepare(
     services: Services, graph: Graph, input_: Any, context: Context | None, run_id: RunId, reply_to: str,
+    *, attributes: Attributes | None = None, priority: Priority = Priority.NORMAL,
+) -> StartRequest:  # fmt: skip
+    """Return the header and the first item of a run that begins at once; nothing is stored yet.
+
+    Raises:
+        InvalidRunIdError, CodecError, DefinitionError: As `check_start`.
+    """
+    start = check_start(services, graph, input_, context, run_id, attributes=attributes, priority=priority)
+    return request_of(services, graph, start, reply_to)
+
+
+def check_start(
+    services: Services, graph: Graph, input_: Any, context: Context | None, run_id: RunId,
     *, attributes: Attributes | None = None, times: StartTimes = AT_ONCE,
     priority: Priority = Priority.NORMAL,
-) -> StartRequest:  # fmt: skip
-    """Return the header and the first item of a run; nothing is stored yet.
+) -> CheckedStart:  # fmt: skip
+    """Check what a run is to be started with, and encode it.
+
+    Args:
+        services: The process's parts.
+        graph: The workflow, compiled.
+        input_: Its input.
+        context: Its initial context; None where every field has a default.
+        run_id: Its id.
+        attributes: What it may be found by.
+        times: When it begins, and how long it may take.
+        priority: The level of its steps.
 
     Raises:
         InvalidRunIdError: The id cannot be one.
@@ -87,22 +128,37 @@ def prepare(
             f"Let them serve all: class {graph.workflow}(Workflow[...], priorities=True)."
         )
     payload, state = encoded_start(services, graph, input_, context)
-    now = services.now_ms(run_id)
+    return CheckedStart(
+        run_id=run_id, payload=payload, state=state, times=times, priority=priority,
+        attributes=checked_attributes(attributes) if attributes else None,
+    )  # fmt: skip
+
+
+def request_of(services: Services, graph: Graph, start: CheckedStart, reply_to: str) -> StartRequest:
+    """Return the header and the first item of a run, which is there from now on; nothing is stored yet.
+
+    Args:
+        services: The process's parts.
+        graph: The workflow, compiled.
+        start: What it is started with.
+        reply_to: Where its end is told.
+    """
+    run_id, payload, times, now = start.run_id, start.payload, start.times, services.now_ms(start.run_id)
     timeout, starts_at_ms = times.longest(graph.options.timeout), times.begins_at_ms(now)
     start_item = derive_item_id(run_id, "", "start")
     header = RunHeader(
         run_id=run_id, workflow=graph.workflow, version=graph.version, input=payload,
-        input_digest=digest_of(services, graph, payload, state), context=state,
+        input_digest=digest_of(services, graph, payload, start.state), context=start.state,
         created_at_ms=now,
         deadline_ms=None if timeout is None else (starts_at_ms or now) + round(timeout.total_seconds() * 1000),
-        reply_to=reply_to, start_item=start_item, starts_at_ms=starts_at_ms, priority=priority.number,
+        reply_to=reply_to, start_item=start_item, starts_at_ms=starts_at_ms, priority=start.priority.number,
     )  # fmt: skip
     item = WorkItem(
         item_id=start_item, node=graph.start, queue=graph.queue_of(graph.start, header),
         status=WorkItemStatus.HELD if starts_at_ms else WorkItemStatus.PENDING, input=ItemInput(payload=payload),
         due_ms=starts_at_ms, note=its_start() if starts_at_ms else "",
     )  # fmt: skip
-    return StartRequest(header=header, item=item, attributes=checked_attributes(attributes or {}), hook=hook_of(graph))
+    return StartRequest(header=header, item=item, attributes=start.attributes or {}, hook=hook_of(graph))
 
 
 def encoded_start(services: Services, graph: Graph, input_: Any, context: Context | None) -> tuple[bytes, bytes]:
@@ -173,28 +229,20 @@ async def store(services: Services, request: StartRequest) -> Outgoing | None:
 async def store_all(services: Services, graph: Graph, requests: Sequence[StartRequest]) -> None:
     """Store runs of one workflow in grouped commits, and send their first messages.
 
-    So many at a time that the commits and messages of a hundred thousand do not fill the memory.
-
     Raises:
         RunConflictError, RunDeletedError: As `store` does, for one of them; the others are started all the same.
-        Exception: What else went wrong with one, such as a store that is away; those behind it may not be started.
+        Exception: What else went wrong with one, such as a store that is away; others may not be started either.
     """
-    refused: BaseException | None = None
-    for first in range(0, len(requests), STORED_AT_ONCE):
-        some = requests[first : first + STORED_AT_ONCE]
-        stored = await _stored(services, some)
-        outgoing = [
-            (request.header, out)
-            for request, out in zip(some, stored, strict=True)
-            if out is not None and not isinstance(out, BaseException)
-        ]
-        await send_first(services, graph, outgoing)
-        errors = [each for each in stored if isinstance(each, BaseException)]
-        refused = next(iter(errors), None) if refused is None else refused
-        if any(not isinstance(error, RunConflictError | RunDeletedError) for error in errors):
-            break
-    if refused is not None:
-        raise refused
+    stored = await _stored(services, requests)
+    outgoing = [
+        (request.header, out)
+        for request, out in zip(requests, stored, strict=True)
+        if out is not None and not isinstance(out, BaseException)
+    ]
+    await send_first(services, graph, outgoing)
+    errors = [each for each in stored if isinstance(each, BaseException)]
+    if errors:  # a refused id says that the others were started: what says otherwise goes before it
+        raise min(errors, key=lambda error: isinstance(error, REFUSED))
 
 
 async def _stored(services: Services, requests: Sequence[StartRequest]) -> Sequence[Outgoing | BaseException | None]:

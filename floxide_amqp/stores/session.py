@@ -61,12 +61,20 @@ R = TypeVar("R")
 
 
 class Grouper(Generic[A, R]):
-    """Sends what arrives while a round trip is in flight together in the next."""
+    """Sends what arrives while a round trip is in flight together in the next.
+
+    Args:
+        send: Sends a group; returns a reply, or an error, for each request.
+        limit: Requests in a group at most.
+        name: Of the task that sends.
+    """
 
     def __init__(
-        self, send: Callable[[list[A]], Awaitable[Sequence[R | BaseException]]], *, limit: int = MAX_GROUP
-    ) -> None:
+        self, send: Callable[[list[A]], Awaitable[Sequence[R | BaseException]]], *, limit: int = MAX_GROUP,
+        name: str = "floxide.store.group",
+    ) -> None:  # fmt: skip
         self._send = send
+        self._name = name
         self._limit = limit
         self._waiting: list[tuple[A, asyncio.Future[R]]] = []
         self._pump: asyncio.Task[None] | None = None
@@ -80,7 +88,7 @@ class Grouper(Generic[A, R]):
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((request, future))
         if self._pump is None:
-            self._pump = loop.create_task(self._run(), name="floxide.store.group")
+            self._pump = loop.create_task(self._run(), name=self._name)
         return future
 
     async def _run(self) -> None:

@@ -22,7 +22,7 @@ from floxide_amqp import (
 )
 from floxide_amqp.core.ids import RunId, slot_of
 from floxide_amqp.ports.key_value import Batch, Leave, Put
-from floxide_amqp.runtime import orchestrator, starting
+from floxide_amqp.runtime import many_starts
 from floxide_amqp.stores import keys
 from floxide_amqp.stores.claims import Claim, claim_place, copy_claim, decode_claim, encode_claim
 from floxide_amqp.stores.place_timers import removals
@@ -91,7 +91,7 @@ async def test_a_start_that_died_after_its_claim_is_made_good_by_the_next(
         raise RuntimeError("dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr(starting, "store_all", dies)
+        patch.setattr(many_starts, "store_all", dies)
         with pytest.raises(RuntimeError, match="dead"):
             await client.start(Twice, 1, run_id="first", dedupe_key="k")
     again = await client.start(Twice, 5, dedupe_key="k")
@@ -111,7 +111,7 @@ async def test_a_key_stands_for_its_run_though_the_start_died_before_it_noted_so
         raise RuntimeError("dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr(orchestrator, "note_started", dies)
+        patch.setattr(many_starts, "note_started", dies)
         with pytest.raises(RuntimeError, match="dead"):
             await client.start(Twice, 1, run_id="first", dedupe_key="k", dedupe_for=timedelta(hours=1))
     await asyncio.sleep(1500)

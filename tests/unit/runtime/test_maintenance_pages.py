@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-
 from floxide_amqp import Floxide, NextAll, Workflow, gather, node
-from floxide_amqp.drivers.memory.key_value import MemoryKeyValueStore
-from floxide_amqp.ports.key_value import Batch, CommitReply, Read, ReadReply
+from tests.unit.runtime.counting_store import CountingStore
 
 WIDTH = 300
 
@@ -30,22 +26,6 @@ async def add(squares: list[int]) -> int:
 class Squares(Workflow[int, int]):
     start = spread
     edges = (spread >> square >> gather(add),)
-
-
-class CountingStore(MemoryKeyValueStore):
-    """A memory store that counts round trips, each of which takes a turn of the loop or two."""
-
-    trips = 0
-
-    async def commit(self, batches: Sequence[Batch]) -> CommitReply:
-        self.trips += 1
-        await asyncio.sleep(0)
-        return await super().commit(batches)
-
-    async def read(self, reads: Sequence[Read]) -> ReadReply:
-        self.trips += 1
-        await asyncio.sleep(0)
-        return await super().read(reads)
 
 
 async def test_the_lost_messages_of_a_wide_fan_out_are_found_in_few_round_trips() -> None:

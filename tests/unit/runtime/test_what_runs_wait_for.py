@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from floxide_amqp import Hold, Next, RetryPolicy, RunStatus, Workflow, WorkItemStatus, node
+from floxide_amqp import Floxide, Hold, Next, RetryPolicy, RunStatus, Start, Workflow, WorkItemStatus, node
 from floxide_amqp.exceptions import InvalidRunStateError
 from floxide_amqp.runtime.views import RunInfo, WaitInfo
 from tests.unit.runtime.cluster import Cluster
+from tests.unit.runtime.counting_store import CountingStore
 
 MakeCluster = Callable[..., Cluster]
 
@@ -87,7 +88,7 @@ async def test_a_run_of_which_nothing_but_the_first_item_is_parked_is_listed_as_
         await client.start(Holding, n, run_id=f"held-{n}")
         await asyncio.sleep(5)
     both = {f"{kind}-{n}" for n in range(3) for kind in ("parked", "held")}
-    assert {run.run_id for run in (await client.list_runs(status=RunStatus.WAITING)).runs} == both
+    assert {run.run_id for run in (await client.list_runs(status=RunStatus.WAITING, limit=100)).runs} == both
     assert (await client.list_runs(status=RunStatus.PENDING)).runs == []
     seen: list[str] = []
     cursor = ""
@@ -143,3 +144,15 @@ async def test_what_a_run_is_told_to_be_when_it_cannot_be_deleted_is_what_its_st
     await client.cancel("run")
     assert await client.delete("run") is True
     assert await client.delete("run") is False
+
+
+async def test_what_many_runs_wait_for_is_read_in_few_round_trips() -> None:
+    store = CountingStore()
+    app = Floxide(store=store, workflows=[Holding])
+    async with app.orchestrator() as client:
+        await client.start_many(Holding, [Start(number) for number in range(100)])
+        await asyncio.sleep(10)
+        before = store.trips
+        page = await client.list_runs(status=RunStatus.WAITING, limit=100)
+        assert store.trips - before < 20
+    assert [of(info).what for info in page.runs] == ["the end of the hold of node 'hold_on'"] * 100
