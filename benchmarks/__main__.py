@@ -3,7 +3,8 @@
 ``throughput`` and ``flatness`` measure steps; without a name, both are measured. ``growth``, ``context`` and
 ``codecs`` measure what is stored, ``waking`` how long it takes to wake many at once, ``fan-in`` a very large fan-out
 and its join, ``traces`` graphs of tasks that wait for each other, ``cancelling`` how long it takes to stop many steps
-in flight, ``limits`` whether a concurrency key and a rate limit hold over several worker processes. ``peers`` measures
+in flight, ``limits`` whether a concurrency key and a rate limit hold over several worker processes, ``profile`` where
+the processor time of a step goes. ``peers`` measures
 chains here and with what else one could have chosen, and fan-outs, long contexts, starts, waiting runs and recovery
 here (`make bench-peers`), ``compare`` says what changed between two
 files of results beyond their noise, and ``page`` makes docs/benchmarks.md. ``scaling`` predicts what more workers,
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cancelling, codecs, context, fan_in, growth, limits, traces, waking
+from benchmarks import cancelling, codecs, context, fan_in, growth, limits, profiling, traces, waking
 from benchmarks.contest.command import COMMANDS, add_commands, run_command
 from benchmarks.flatness import CONCURRENCY, LIMIT, measure_flatness, ratios
 from benchmarks.machine import describe_machine
@@ -38,7 +39,7 @@ SIZES = (1_000, 10_000)
 STEPS = ("all", "throughput", "flatness")
 """What is measured of steps."""
 
-OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling", "limits", "traces")
+OTHERS = ("growth", "context", "codecs", "waking", "fan-in", "cancelling", "limits", "traces", "profile")
 """What else is measured."""
 
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = {
         "growth": measure_growth, "context": measure_context, "codecs": measure_codecs, "waking": measure_waking,
         "fan-in": measure_fan_in, "cancelling": measure_cancelling,
-        "limits": measure_limits, "traces": measure_traces,
+        "limits": measure_limits, "traces": measure_traces, "profile": measure_profile,
     }  # fmt: skip
     return asyncio.run(measured.get(options.which, measure)(options))
 
@@ -110,6 +111,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("--tasks", type=int, default=2_000, help="of the generated graph (default: 2,000)")
     one.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
+    one = which.add_parser("profile", parents=[common, stored], help="where the processor time of a step goes (py-spy)")
+    one.add_argument("--store", action="append", choices=profiling.STORES, help="may be repeated (default: postgresql)")
+    one.add_argument("--steps", type=int, choices=(3, 10), default=10, help="of each run (default: 10)")
+    one.add_argument("--runs", type=int, default=8_000, help="how many (default: 8,000)")
+    one.add_argument("--seconds", type=float, default=8.0, help="how long to look (default: 8)")
     add_commands(which)
     add_scaling(which)
     return parser
@@ -242,6 +248,20 @@ async def measure_traces(options: argparse.Namespace) -> int:
         print_json(machine, [each.plain() for each in found])
     else:
         print(f"\n{text}")
+    return 0
+
+
+async def measure_profile(options: argparse.Namespace) -> int:
+    machine = begin(options)
+    runs, seconds = (300, 1.0) if options.smoke else (options.runs, options.seconds)
+    for store in options.store or ["postgresql"]:
+        found = await asyncio.to_thread(profiling.measure_profile, store, options.steps, runs, seconds)
+        text = profiling.profile_table(found)
+        keep(options, f"profile of {store}", machine, [each.plain() for each in found], text)
+        if options.json:
+            print_json(machine, [each.plain() for each in found])
+        else:
+            print(f"\n{store}, chains of {options.steps} steps\n\n{text}")
     return 0
 
 
