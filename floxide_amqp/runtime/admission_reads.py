@@ -98,7 +98,7 @@ class AdmissionReads:
         lacked: Layer | None = None
         if cached is not None and cached.has_context:
             try:
-                broken = await self._bring_up(cached, snapshot.logs[0] if logs else None)
+                broken = await bring_up(services, cached, snapshot.logs[0] if logs else None)
             except MissingKeyError as error:
                 lacked = Layer(error.codec, error.key_id, b"")
         return Found(
@@ -114,31 +114,43 @@ class AdmissionReads:
         node = None if graph is None else graph.nodes.get(envelope.node)
         return node is not None and node.node.may_hold
 
-    async def _bring_up(self, run: CachedRun, tail: LogPage | None) -> CodecError | None:
-        """Bring a run's context up to date; return why it cannot be, which sets its items aside."""
-        try:
-            if tail is None or not run.absorb(tail):
-                await run.refresh(self._services.contexts)
-        except UnreadableRecordError:
-            self._services.cache.forget(run.header.run_id)  # it may be its header; once repaired it is read again
-            raise
-        except StoreError:
-            raise
-        except NewerFormatError as error:
-            place = "/".join(keys.context_log(run.header.run_id))
-            raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
-        except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
-            broken = CodecError(
-                f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
-                "Deploy code that reads it, or give a context whose fields or reducers changed a new workflow version; "
-                "then requeue its items."
-            )
-            broken.__cause__ = error
-            return broken
-        return None
-
     def _remember(self, header: RunHeader, *, is_raised: bool) -> CachedRun | None:
         graph = self._services.registry.find(header.workflow, header.version)
         if graph is None:
             return None
         return self._services.cache.add(CachedRun(header, graph, self._services.sealing, is_raised=is_raised))
+
+
+async def bring_up(services: Services, run: CachedRun, tail: LogPage | None = None) -> CodecError | None:
+    """Bring a run's context up to date; return why it cannot be put together, which sets its items aside.
+
+    Args:
+        services: The process's parts.
+        run: The run.
+        tail: What its log has from where it stands, if that was read.
+
+    Raises:
+        MissingKeyError: This process lacks a key or a codec for some of it.
+        UnreadableRecordError: What the store has of it is damaged, or a newer release wrote it.
+        StoreError: It cannot be read now.
+    """
+    try:
+        if tail is None or not run.absorb(tail):
+            await run.refresh(services.contexts)
+    except UnreadableRecordError:
+        services.cache.forget(run.header.run_id)  # it may be its header; once repaired it is read again
+        raise
+    except StoreError:
+        raise
+    except NewerFormatError as error:
+        place = "/".join(keys.context_log(run.header.run_id))
+        raise UnreadableRecordError(place=place, problem=str(error), is_newer=True) from error
+    except Exception as error:  # noqa: BLE001 - the user's types decode and the user's reducers merge here
+        broken = CodecError(
+            f"The context of run {run.header.run_id!r} cannot be put together: {type(error).__name__}: {error} "
+            "Deploy code that reads it, or give a context whose fields or reducers changed a new workflow version; "
+            "then requeue its items."
+        )
+        broken.__cause__ = error
+        return broken
+    return None

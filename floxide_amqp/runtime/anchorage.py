@@ -15,16 +15,12 @@ from floxide_amqp.core.ids import WorkItemId
 from floxide_amqp.core.message_records import Envelope
 from floxide_amqp.core.place_changes import LeaveMessage, LeaveOwner
 from floxide_amqp.core.statuses import WorkItemStatus
-from floxide_amqp.logs import get_logger
 from floxide_amqp.ports.key_value import Check, Conflict
 from floxide_amqp.ports.work_queue import Delivery
 from floxide_amqp.runtime.admission import Admitted
 from floxide_amqp.runtime.services import Services
 from floxide_amqp.stores import keys
-from floxide_amqp.stores.session import WAITED_FOR
 from floxide_amqp.stores.writes import BatchWriter
-
-_log = get_logger("floxide_amqp.chain")
 
 
 class Anchorage:
@@ -81,17 +77,17 @@ class Anchorage:
         """Put an owner entry in the message's place, and acknowledge the message; the step runs meanwhile.
 
         Returns:
-            The item with its new turn; as it was, where that did not succeed.
+            The item with its new turn; as it was, where somebody else has touched it.
+
+        Raises:
+            StoreError: The store did not take it, or did not say so; the message goes on holding the chain. After what
+                `WAITED_FOR` names this may be repeated.
         """
         message = self.anchor
         if not isinstance(message, MessageAnchor):
             return admitted
         decision = moves.anchor(admitted.item, admitted.turn, self._services.name, message)
-        try:
-            outcome = await self._services.commit(admitted.run.writer, decision)
-        except WAITED_FOR as error:  # the message goes on holding the chain, as long as the broker lets it
-            _log.warning("step.not_anchored", run_id=admitted.run.header.run_id, error=str(error))
-            return admitted
+        outcome = await self._services.commit(admitted.run.writer, decision)
         if isinstance(outcome, Conflict):
             again = await self.look_again(admitted, outcome.check) if isinstance(outcome.check, Check) else None
             if again is None or not again.item.anchored:
@@ -128,9 +124,9 @@ class Anchorage:
 
     async def _let_message_go(self) -> None:
         """Another copy of the message has put an owner entry in its place, which holds the chain from here on."""
-        message, self.anchor = self.anchor, OwnerAnchor()
-        if isinstance(message, MessageAnchor):
-            await self.forget_message(message)
+        if isinstance(self.anchor, MessageAnchor):
+            await self.forget_message(self.anchor)
+        self.anchor = OwnerAnchor()  # not before: where the store is away, all this is done again
 
     async def _forget(self, change: Change) -> None:
         await self._services.session.commit(BatchWriter(self._run_id, 0).batch((), (change,)))

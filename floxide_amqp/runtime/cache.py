@@ -83,7 +83,7 @@ class CachedRun:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the context was read at all."""
+        """Whether the context was read, and not forgotten since because another step could not merge a delta."""
         return self._context is not None
 
     def scope(self, scope_id: ScopeId) -> Scope | None:
@@ -154,7 +154,10 @@ class CachedRun:
             raise
 
     def view(self, origin: str) -> tuple[Context, int]:
-        """Return a copy of the context for one step, and the log position it reaches."""
+        """Return a copy of the context for one step, and the log position it reaches.
+
+        Where the run has a context, it must be loaded: it is asked for before anything else is awaited.
+        """
         if self._context is None:
             return _NOTHING.view(origin), 0
         state: Context = self._context.view(origin)

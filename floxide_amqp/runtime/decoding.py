@@ -25,10 +25,10 @@ def decode_stored(kind: PayloadType, payload: bytes, what: str) -> object:
     except (NewerFormatError, StoreError, UndecodableError):
         raise
     except USER_ERRORS as error:  # user types decode here
-        raise UndecodableError(what=what, problem=_sentence(error)) from error
+        raise UndecodableError(what=what, problem=sentence_of(error)) from error
 
 
-def _sentence(error: BaseException) -> str:
+def sentence_of(error: BaseException) -> str:
     """Return an error as a sentence, with its class where it says nothing else."""
     text = str(error) if isinstance(error, Exception) and str(error) else type(error).__name__
     return text if text.endswith((".", "!", "?")) else f"{text}."

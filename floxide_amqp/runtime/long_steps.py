@@ -19,6 +19,9 @@ from floxide_amqp.stores.session import WAITED_FOR
 
 _log = get_logger("floxide_amqp.chain")
 
+MOVE_AGAIN_SECONDS = 5.0
+"""Pause before the store is asked again to hold a chain that it did not take for as long as it was waited for."""
+
 
 class LongSteps:
     """Runs the bodies of one chain.
@@ -99,11 +102,27 @@ class LongSteps:
         if self._ended.is_set():
             return admitted
         try:
-            admitted = await self._anchorage.move_to_store(admitted)
+            admitted = await self._anchor(admitted)
             return await self._have_company(admitted) if admitted.is_suspect else admitted
         except BaseException:
             handle.interrupt()
             raise
+
+    async def _anchor(self, admitted: Admitted) -> Admitted:
+        """Have the store hold the chain, or ask it again until the body has ended.
+
+        The message holds it meanwhile, and that only as long as the broker lets it: then another worker gets it, though
+        the body is at work.
+        """
+        while True:
+            try:
+                return await self._anchorage.move_to_store(admitted)
+            except WAITED_FOR as error:
+                _log.warning("step.not_anchored", run_id=admitted.run.header.run_id, error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MOVE_AGAIN_SECONDS):
+                    await self._ended.wait()
+                    return admitted
 
     async def _have_company(self, admitted: Admitted) -> Admitted:
         """A suspected item has run alone for long: let others begin, once its owner's death is not counted any more."""

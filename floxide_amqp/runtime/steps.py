@@ -38,9 +38,11 @@ from floxide_amqp.exceptions import (
 )
 from floxide_amqp.logs import get_logger
 from floxide_amqp.runtime.admission import Admitted
+from floxide_amqp.runtime.admission_reads import bring_up
+from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.children import call_child
 from floxide_amqp.runtime.collected import collected_failure
-from floxide_amqp.runtime.decoding import decode_stored
+from floxide_amqp.runtime.decoding import decode_stored, sentence_of
 from floxide_amqp.runtime.engine_steps import perform_own
 from floxide_amqp.runtime.execution import (
     USER_ERRORS,
@@ -144,6 +146,8 @@ async def perform(services: Services, admitted: Admitted, handle: StepHandle) ->
 async def _prepare(services: Services, admitted: Admitted, node: GraphNode) -> _Ready | Performed:
     """Read what the body is to see, or return what the step comes to without it."""
     run, item = admitted.run, admitted.item
+    if run.has_context and not run.is_loaded:  # forgotten since the admission: another step could not merge a delta
+        await _read_context(services, run)
     view, position = run.view(f"{item.item_id}:{admitted.turn}")
     try:
         check_failure(services.sealing, run.header.run_id, item)
@@ -153,7 +157,7 @@ async def _prepare(services: Services, admitted: Admitted, node: GraphNode) -> _
         value = await input_value(services, admitted, node) if folding is None else folding
         mail = await read_mail(services, admitted) if node.node.may_hold else None
         if mail is not None and mail.has_unread:  # a step of this run may have sent it: what that wrote is to be seen
-            await run.refresh(services.contexts)
+            await _read_context(services, run)
             view, position = run.view(f"{item.item_id}:{admitted.turn}")
     except (StoreError, UndecodableError):  # not the node's fault: the message is given back, or the item set aside
         raise
@@ -167,6 +171,20 @@ async def _prepare(services: Services, admitted: Admitted, node: GraphNode) -> _
         payload = await _join_payload(services, admitted, node)
         return _failed(services, admitted, node, late, position, 0, payload, aborted=True)
     return _Ready(view, position, value, folding, mail)
+
+
+async def _read_context(services: Services, run: CachedRun) -> None:
+    """Bring a run's context up to date for a step that was admitted; what is wrong with it is not the node's fault.
+
+    Raises:
+        UndecodableError: It cannot be put together; the item is to be set aside.
+        StoreError: As `bring_up`.
+    """
+    broken = await bring_up(services, run)
+    if broken is not None:
+        raise UndecodableError(
+            what=f"The context of run {run.header.run_id!r}", problem=sentence_of(broken.__cause__ or broken)
+        ) from broken
 
 
 async def _perform_body(

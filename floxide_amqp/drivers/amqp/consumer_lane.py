@@ -18,6 +18,7 @@ from pamqp.commands import Basic
 
 from floxide_amqp.drivers.amqp._errors import describe, is_internal
 from floxide_amqp.drivers.amqp.channel_wire import Arrival
+from floxide_amqp.drivers.amqp.keeper import SILENT_PROBES
 from floxide_amqp.drivers.amqp.session import Session, UnansweredCallError, when_closed
 from floxide_amqp.drivers.amqp.topology import (
     Names,
@@ -31,9 +32,6 @@ from floxide_amqp.exceptions import BrokerConnectionLostError, BrokerError
 from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
-
-SILENT_PROBES: Final = 2
-"""So many probes may find messages that are not delivered to a consumer with room; it is replaced at the next."""
 
 IDLE_PROBES: Final = 8
 """A consumer that heard nothing during so many probes is replaced, although nothing seems to be wrong. RabbitMQ (3.10,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from floxide_amqp.drivers.amqp.complaints import Complaints
 from floxide_amqp.drivers.amqp.connection import STABLE_SECONDS, Link, full_jitter, without_locals
@@ -14,6 +14,10 @@ from floxide_amqp.exceptions import BrokerError, BrokerUnavailableError
 from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
+
+SILENT_PROBES: Final = 2
+"""So many probes of a lane may find messages that are not delivered to a consumer with room; it is replaced at the
+next."""
 
 
 class Lane(Protocol):

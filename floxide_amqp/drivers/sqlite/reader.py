@@ -106,8 +106,8 @@ class Readers:
 
 
 def _in_one_snapshot(connection: sqlite3.Connection, reads: Sequence[Read]) -> tuple[Snapshot, ...]:
-    # One statement alone is a snapshot of its own.
-    if not any(read.logs or read.indexes for read in reads):
+    # One statement alone is a snapshot of its own, without two more for whose sake the event loop may have the lock.
+    if _is_one_statement(reads):
         return _snapshots(connection, reads)
     connection.execute("BEGIN")
     try:
@@ -115,6 +115,13 @@ def _in_one_snapshot(connection: sqlite3.Connection, reads: Sequence[Read]) -> t
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
+
+
+def _is_one_statement(reads: Sequence[Read]) -> bool:
+    if any(read.logs or read.indexes for read in reads):
+        return False
+    cells, counters = sum(len(read.cells) for read in reads), sum(len(read.counters) for read in reads)
+    return statements.is_one_statement(cells, counters)
 
 
 def _snapshots(connection: sqlite3.Connection, reads: Sequence[Read]) -> tuple[Snapshot, ...]:

@@ -146,9 +146,18 @@ def write_values(
             connection.execute(statement(1), (*row[:-1], number))
 
 
+def is_one_statement(*counts: int) -> bool:
+    """Tell whether `look_up` makes one statement at most of so many addresses of each kind."""
+    together = sum(counts)
+    return together <= FEW_ROWS or (together <= MOST_ROWS and together in counts)
+
+
 def look_up(connection: sqlite3.Connection, *asked: tuple[Lookup, Sequence[Address]]) -> list[list[Any]]:
-    """Return, for each kind of lookup, the values of its columns for all its addresses, one after the other."""
-    if sum(len(addresses) for _, addresses in asked) <= FEW_ROWS:
+    """Return, for each kind of lookup, the values of its columns for all its addresses, one after the other.
+
+    Not all are of one moment where these are several statements and the connection is in no transaction.
+    """
+    if is_one_statement(*[len(addresses) for _, addresses in asked]):
         return _one_row(connection, asked)
     return [
         [

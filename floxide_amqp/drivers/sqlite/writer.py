@@ -133,12 +133,16 @@ class Writer:
             raise CommitOutcomeUnknownError(store=self._store, reason=str(error)) from error
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
-        """End the transaction, if SQLite has not already done so."""
+        """End the transaction, if SQLite has not already done so; the caller has an error to raise that says more.
+
+        Where the disk fails here too, the connection is given up, which ends the transaction: it would be in the way of
+        every later group's.
+        """
         if connection.in_transaction:
             try:
                 connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                raise store_error(error, store=self._store) from error
+            except sqlite3.Error:
+                self.suspend()
 
 
 def _apart(batches: Sequence[Batch], *, store: str) -> list[list[Batch]]:

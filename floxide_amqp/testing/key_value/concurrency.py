@@ -128,6 +128,25 @@ class ReadTests(StoreTests):
         assert all(agrees(found) for found in seen)
         assert seen[-1].counters[0] == 180
 
+    @pytest.mark.parametrize("count", [100, 400])
+    async def test_a_snapshot_of_many_things_never_shows_half_a_batch(self, store: KeyValueStore, count: int) -> None:
+        keys = tuple(Key(f"run-{n}", "x") for n in range(count))
+        writes: tuple[Write, ...] = (*(Put(one, b"x") for one in keys), *(Add(one, 1) for one in keys))
+
+        async def write() -> None:
+            for _ in range(20):
+                await commit(store, *writes)
+
+        writer = asyncio.create_task(write())
+        seen: list[Snapshot] = []
+        while not writer.done():
+            seen += (await store.read([Read(slot=SLOT, cells=keys, counters=keys)])).snapshots
+            await asyncio.sleep(0)
+        await writer
+        seen += (await store.read([Read(slot=SLOT, cells=keys, counters=keys)])).snapshots
+        assert all(len({*(one.version for one in found.cells), *found.counters}) == 1 for found in seen)
+        assert seen[-1].counters[0] == 20
+
     async def test_what_was_committed_is_seen_by_every_later_read(self, store: KeyValueStore) -> None:
         for number in range(1, 101):
             await commit(store, Put(key("a"), b"%d" % number), Enter("i", f"{number:03d}"))

@@ -30,6 +30,7 @@ from floxide_amqp.core.versions import VersionPolicy
 from floxide_amqp.ports.key_value import Committed, Outcome, Read
 from floxide_amqp.runtime import (
     admission,
+    admission_reads,
     engine_steps,
     frontier,
     left_items,
@@ -39,7 +40,6 @@ from floxide_amqp.runtime import (
     settlement,
     upgrading,
 )
-from floxide_amqp.runtime.admission_reads import AdmissionReads
 from floxide_amqp.runtime.cache import CachedRun
 from floxide_amqp.runtime.limit_letters import ReleaseKeys
 from floxide_amqp.runtime.services import Services
@@ -266,12 +266,12 @@ def context_overwritten(patch: Patch) -> None:
 
 def stale_context_cache(patch: Patch) -> None:
     """A context that a worker remembers is taken for the present one when a message comes."""
-    bring_up = AdmissionReads._bring_up
+    bring_up = admission_reads.bring_up
 
-    async def only_once(self: Any, run: CachedRun, tail: Any) -> Any:
-        return None if run.is_loaded else await bring_up(self, run, tail)
+    async def only_once(services: Any, run: CachedRun, tail: Any) -> Any:
+        return None if run.is_loaded else await bring_up(services, run, tail)
 
-    patch.setattr(AdmissionReads, "_bring_up", only_once)
+    patch.setattr(admission_reads, "bring_up", only_once)
 
 
 def walk_stops_at_the_first(patch: Patch) -> None:

@@ -180,14 +180,15 @@ async def test_a_damaged_file_is_corrupt_to_whoever_reads_it(tmp_path: Path) -> 
 
 
 class FailingCommit:
-    """A connection whose next COMMIT fails as SQLite would report it."""
+    """A connection whose COMMIT fails as SQLite would report it, and what else is told to."""
 
-    def __init__(self, connection: sqlite3.Connection, code: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, code: int, *others: str) -> None:
         self.connection = connection
         self.code = code
+        self.failing = ("COMMIT", *others)
 
     def execute(self, sql: str, parameters: object = ()) -> sqlite3.Cursor:
-        if sql == "COMMIT":
+        if sql in self.failing:
             raise sqlite_error(self.code)
         return self.connection.execute(sql, parameters)  # type: ignore[arg-type]
 
@@ -218,6 +219,28 @@ async def test_only_a_disk_that_fails_in_the_sync_leaves_the_outcome_unknown(
     assert (await store.commit([Batch(slot=SLOT, checks=(Check(KEY, 0),), writes=(Put(KEY, b"y"),))])).outcomes == (
         Committed(),
     )
+    await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(1, CommitOutcomeUnknownError), (1 << 63, InvalidBatchError)], ids=["at commit", "before"]
+)
+async def test_a_disk_that_fails_in_the_rollback_too_changes_nothing_of_what_is_said_and_of_what_comes_after(
+    tmp_path: Path, number: int, kind: type[StoreError]
+) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db", lock_timeout=0)
+    connection = store._writer._connection
+    assert connection is not None
+    failing = FailingCommit(connection, sqlite3.SQLITE_IOERR_FSYNC, "ROLLBACK")
+    store._writer._connection = failing  # type: ignore[assignment]
+    with pytest.raises(StoreError) as caught:
+        await store.commit([put(b"x"), Batch(slot=SLOT, writes=(Add(KEY, number),))])
+    assert type(caught.value) is kind
+    for version in (0, 1):
+        check = Check(KEY, version)
+        assert (await store.commit([Batch(slot=SLOT, checks=(check,), writes=(Put(KEY, b"y"),))])).outcomes == (
+            Committed(),
+        )
     await store.aclose()
 
 

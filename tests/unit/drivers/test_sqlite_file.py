@@ -5,6 +5,7 @@ import re
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,62 @@ async def test_however_many_things_a_group_asks_about_each_gets_its_own_numbers(
         )
     found = await store.commit([Batch(slot=SLOT, checks=(CheckLength(trimmed, 3), Check(trimmed, 0)))])
     assert found.outcomes == (Committed(),)
+    await store.aclose()
+
+
+class RaisedBetween:
+    """A connection after each of whose SELECTs another one raises all cells and counters, in one commit."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.connection = connection
+        self.path = path
+        self.statements: list[str] = []
+
+    def execute(self, sql: str, parameters: object = ()) -> sqlite3.Cursor:
+        self.statements.append(sql)
+        found = self.connection.execute(sql, parameters)  # type: ignore[arg-type]
+        if sql.startswith("SELECT"):
+            with closing(sqlite3.connect(self.path)) as other, other:
+                other.execute("UPDATE cells SET version=version+1")
+                other.execute("UPDATE counters SET value=value+1")
+        return found
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+
+@pytest.mark.parametrize(
+    ("cells", "counters", "is_one_statement"),
+    [
+        (statements.FEW_ROWS, 0, True),
+        (12, statements.FEW_ROWS - 12, True),
+        (12, statements.FEW_ROWS - 11, False),
+        (statements.MOST_ROWS, 0, True),
+        (0, statements.MOST_ROWS, True),
+        (statements.MOST_ROWS + 1, 0, False),
+        (0, 3 * statements.MOST_ROWS, False),
+    ],
+)
+@pytest.mark.parametrize("is_one_read", [True, False])
+async def test_all_that_a_read_finds_is_of_one_commit_however_much_it_asks_for(
+    tmp_path: Path, cells: int, counters: int, is_one_statement: bool, is_one_read: bool
+) -> None:
+    store = await SqliteKeyValueStore.open(tmp_path / "s.db")
+    put, added = ([Key("run-1", f"{kind}{n}") for n in range(count)] for kind, count in (("c", cells), ("n", counters)))
+    writes = (*(Put(key, b"x") for key in put), *(Add(key, 1) for key in added))
+    await store.commit([Batch(slot=SLOT, writes=writes)])
+    readers = [RaisedBetween(store._readers._idle.get(), tmp_path / "s.db") for _ in range(2)]  # type: ignore[arg-type]
+    for reader in readers:
+        store._readers._idle.put(reader)  # type: ignore[arg-type]
+    asked = [Read(slot=SLOT, cells=(key,)) for key in put] + [Read(slot=SLOT, counters=(key,)) for key in added]
+    if is_one_read:
+        asked = [Read(slot=SLOT, cells=tuple(put), counters=tuple(added))]
+    for _ in range(2):
+        found = (await store.read(asked)).snapshots
+        numbers = [number for each in found for number in (*(cell.version for cell in each.cells), *each.counters)]
+        assert len(numbers) == cells + counters
+        assert len(set(numbers)) == 1
+    assert ("BEGIN" not in readers[0].statements) is is_one_statement
     await store.aclose()
 
 

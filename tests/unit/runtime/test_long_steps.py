@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from floxide_amqp import Workflow, node
-from floxide_amqp.exceptions import StoreReadOnlyError
+from floxide_amqp.exceptions import CommitOutcomeUnknownError, StoreReadOnlyError, StoreUnavailableError
 from floxide_amqp.ports.key_value import Batch, Enter
+from floxide_amqp.runtime.long_steps import MOVE_AGAIN_SECONDS
 from floxide_amqp.stores import keys
 from tests.unit.runtime.cluster import QUICK, Cluster, Member
 
@@ -177,3 +179,92 @@ async def test_each_body_of_a_chain_gets_its_own_time_before_its_chain_moves(
     await run.result(60)
     assert len(began) == 6
     assert moved == pytest.approx([began[5] + QUICK.early_acknowledge], abs=0.1)
+
+
+class Refusals:
+    """A store that takes no chain of a worker's for a while, and has been waited for by then.
+
+    Attributes:
+        at: When the chain's own worker asked it to, by the event loop's clock.
+    """
+
+    def __init__(self, member: Member, seconds: float, patch: pytest.MonkeyPatch) -> None:
+        self.at: list[float] = []
+        self._owned = keys.owned(member.name)
+        self._seconds = seconds
+        self._commit = member.services.session.commit
+        patch.setattr(member.services.session, "commit", self._look)
+
+    async def _look(self, batch: Batch) -> Any:
+        if any(isinstance(write, Enter) and write.index == self._owned for write in batch.writes):
+            now, task = asyncio.get_running_loop().time(), asyncio.current_task()
+            if task is not None and task.get_name() == "floxide.long_step":  # and no copy of the message
+                self.at.append(now)
+            if now < self.at[0] + self._seconds:
+                raise StoreUnavailableError(store="memory", reason="for this test")
+        return await self._commit(batch)
+
+
+def held(here: Cluster) -> int:
+    """How many messages workers have and have not acknowledged."""
+    return sum(len(consumer._held) for consumer in here.queue._consumers)
+
+
+async def test_a_chain_that_the_store_does_not_take_moves_as_soon_as_it_does(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = Bodies(LONG + 600)
+    here = cluster(bodies.workflow)
+    member = await here.start_worker()
+    refusals = Refusals(member, 100, monkeypatch)
+    await here.client().start(bodies.workflow, 1, run_id="run")
+    while not refusals.at or held(here):  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(1)
+    between = [later - sooner for sooner, later in itertools.pairwise(refusals.at)]
+    assert between == pytest.approx([MOVE_AGAIN_SECONDS] * len(between), abs=1)
+    assert 100 <= refusals.at[-1] - refusals.at[0] <= 100 + 2 * MOVE_AGAIN_SECONDS
+    assert (bodies.began, bodies.ended) == (1, 0)
+    assert await here.client().wait("run", 1000)
+    assert bodies.began == 1
+    await here.check_completed("run")
+
+
+async def test_a_body_that_ends_while_the_store_does_not_take_its_chain_waits_for_nothing(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = Bodies(QUICK.early_acknowledge + MOVE_AGAIN_SECONDS / 2)
+    here = cluster(bodies.workflow)
+    member = await here.start_worker()
+    refusals = Refusals(member, 1000, monkeypatch)
+    assert await outcome(here, bodies.workflow) == 20
+    assert bodies.began == len(refusals.at) == 1
+    assert asyncio.get_running_loop().time() < refusals.at[0] + MOVE_AGAIN_SECONDS
+    assert "floxide.long_step" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_a_chain_of_which_the_store_did_not_say_that_it_took_it_is_held_once(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = Bodies(LONG + 100)
+    here = cluster(bodies.workflow)
+    member = await here.start_worker()
+    services, commit = member.services, member.services.session.commit
+    unanswered: list[Batch] = []
+
+    async def lose_reply(batch: Batch) -> Any:
+        outcome = await commit(batch)
+        holds = any(isinstance(write, Enter) and write.index == keys.owned(member.name) for write in batch.writes)
+        if holds and not unanswered:
+            unanswered.append(batch)
+            raise CommitOutcomeUnknownError(store="memory", reason="for this test")
+        return outcome
+
+    monkeypatch.setattr(services.session, "commit", lose_reply)
+    await here.client().start(bodies.workflow, 1, run_id="run")
+    while not unanswered:  # noqa: ASYNC110 - time is virtual
+        await asyncio.sleep(1)
+    await asyncio.sleep(3 * MOVE_AGAIN_SECONDS)
+    assert not held(here)
+    assert await here.client().wait("run", 1000)
+    assert (bodies.began, bodies.cancelled) == (1, 0)
+    await here.check_completed("run")
