@@ -186,15 +186,28 @@ async def until_held(client: Orchestrator, workflow: str, runs: int, due: dateti
     while True:
         if due is not None and datetime.now(UTC) > due:
             raise RuntimeError(f"{runs:,} runs cannot be held here before they are due: give fewer with --runs")
-        waiting, cursor, began = 0, "", time.monotonic()
-        while True:
-            page = await client.list_runs(status=RunStatus.WAITING, workflow=workflow, limit=1_000, cursor=cursor)
-            waiting, cursor = waiting + len(page.runs), page.next_cursor
-            if not cursor:
-                break
-        if waiting == runs:
+        began = time.monotonic()
+        # All are counted only once none is on its way: with 100,000 of them, a count takes long.
+        if not await _any_on_its_way(client, workflow) and await _count_waiting(client, workflow) == runs:
             return
         await asyncio.sleep(max(0.5, time.monotonic() - began))
+
+
+async def _any_on_its_way(client: Orchestrator, workflow: str) -> bool:
+    for status in (RunStatus.PENDING, RunStatus.RUNNING):
+        page = await client.list_runs(status=status, workflow=workflow, limit=1)
+        if page.runs:
+            return True
+    return False
+
+
+async def _count_waiting(client: Orchestrator, workflow: str) -> int:
+    waiting, cursor = 0, ""
+    while True:
+        page = await client.list_runs(status=RunStatus.WAITING, workflow=workflow, limit=1_000, cursor=cursor)
+        waiting, cursor = waiting + len(page.runs), page.next_cursor
+        if not cursor:
+            return waiting
 
 
 async def until_ended(handles: Sequence[RunHandle[T]], name: str, expected: Sequence[T]) -> tuple[float, float]:

@@ -124,12 +124,18 @@ def hold_contest(options: argparse.Namespace) -> int:
 
 
 def as_data(plan: Plan, machine: dict[str, object], measured: Measured) -> dict[str, Any]:
-    """Return everything that came of a contest as plain data; a workload that nobody finished once has no row."""
+    """Return everything that came of a contest as plain data; a workload that nobody finished once has no row.
+
+    Everything is in the order of the plan, whatever that of the rounds was.
+    """
+    names, workloads = list(plan.contestants), [each.name for each in plan.workloads]
     rows = [row for row in measured.rows.values() if row["processor_seconds"]]
+    rows.sort(key=lambda row: (row["workers"], names.index(row["contestant"]), workloads.index(row["workload"])))
+    syncs = sorted(measured.syncs, key=lambda each: (each["workers"], names.index(each["contestant"])))
     return {
         "machine": machine, "servers": measured.servers, "plan": asdict(plan) | {"rounds": measured.rounds},
-        "contestants": measured.facts,
-        "limits": measured.limits, "results": rows, "syncs": measured.syncs,
+        "contestants": {name: measured.facts[name] for name in names if name in measured.facts},
+        "limits": measured.limits, "results": rows, "syncs": syncs,
         "parts": list(measured.parts.values()), "failures": measured.failures,
     }  # fmt: skip
 

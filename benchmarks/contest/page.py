@@ -9,6 +9,7 @@ from textwrap import fill
 from typing import Any
 
 from benchmarks.contest.part_tables import measured_parts, part_table
+from benchmarks.contest.sizing import LONGEST_SECONDS, SHORTENED_TIMES, SLOW_TIMES
 from benchmarks.contest.tables import (
     MARKS,
     ahead_table,
@@ -44,14 +45,24 @@ files of results beyond their noise.
 ## How it was measured
 
 - A run is a chain of 3 or of 10 steps. From step to step goes an order of about 300 bytes as JSON, validated by
-  pydantic. A step's body does next to nothing, or sleeps for 10 ms where that is said.
-- A client in a process of its own starts runs and keeps 100 or 1,000 of them in flight. The clock runs from its first
-  start to the last result that it has in hand. Where there is no worker apart (†), that process runs the steps too.
+  pydantic; where 64 KiB are told, as much base64 besides, of random bytes, which does not compress. A step's body does
+  next to nothing, or sleeps for 10 ms where that is said.
+- A client in a process of its own, the same program for all, starts runs and keeps 100 or 1,000 of them in flight. The
+  clock runs from its first start to the last result that it has in hand. Before, and outside of the clock, goes about a
+  tenth as many runs, so that connections are there. Where there is no worker apart (†), that process runs the steps
+  too. A client that blocks has as many threads as its contestant is fastest with, which are told below; one that must
+  ask for a result again and again does so after 0.5 ms for each run in flight, and after 1 ms at least.
+- Steps that sleep would only count the threads or processes of a worker. So Celery and Dramatiq, whose steps block,
+  have 100 threads in a worker for those: as many as others have in flight.
 - After each measurement every output is compared with what it must be, and the bodies of steps that ran are counted,
   in every process. One that is missing fails the contestant; repeated ones: {repeated}.
 - Each contestant is configured as its manual recommends for durability: `benchmarks/peers/`, one short file for each,
-  with the reasons. Results are stored. A measurement takes about {seconds:g} s; slow ones have fewer runs, and fewer in
-  flight where even those would take too long: the tables say so.
+  with the reasons. Results are stored. A measurement takes about {seconds:g} s, and has at least twice as many runs as
+  are in flight. Where those would take more than {slow} times as long, there are as many runs as are in flight,
+  measured from filling to draining; where even they would take more than {longest:g} s, there are as many as take
+  about {shortened:g} s, and fewer in flight: the tables say so.
+- In each round the contestants have another order. Between them, the database that was used is dropped, and PostgreSQL
+  brought to a checkpoint. PostgreSQL has the settings that it comes with.
 - Idle latency is that of one run at a time, {idle} of them; fewer where those would take too long.
 - The client, the workers, the broker and the databases share the machine, whose load before is told below.
 - What comes behind chains is of this project alone, in the same rounds and on the same servers; cases of 100,000 in
@@ -59,13 +70,14 @@ files of results beyond their noise.
 """
 
 _LIMITS = """\
-What the parts do without an engine, in the same rounds: a relay consumes a message, publishes it with a confirm and
-acknowledges it, on quorum queues, through the driver that carries this project's messages, and, to compare with it,
-through aiormq; a grouped commit writes 5 keys a step, 50 steps at once."""
+To compare with: what bare loops reach in one process without an engine, in the same rounds, on uvloop as workers are.
+They prove no bound, for several processes or larger groups may reach more. A relay consumes a message, publishes it
+with a confirm and acknowledges it, on quorum queues, through the driver that carries this project's messages, and
+through aiormq besides; a grouped commit writes 5 keys a step, 50 steps at once."""
 
 _BOUNDS = """\
-One message carries a run, however many steps it has, and each step is committed. So a chain of n steps can do no more
-than n times the relay, and no more than the grouped commit."""
+One message carries a run, however many steps it has, and each step is committed. So the rate of a chain of n steps is
+held against n times the relay or against the grouped commit, whichever is less."""
 
 
 _FURTHER = """\
@@ -79,7 +91,8 @@ flushes. Those are of the whole machine, the broker's among them."""
 
 _PROCESSORS = """\
 Processor time of all processes of each part, in user and kernel mode (`/proc/PID/stat`), for each step; and how much of
-the machine's processors all of them had together, while it was measured."""
+the machine's processors all of them had together, while it was measured. The client tells its own, without what making
+and checking orders takes."""
 
 
 def write_page(data: Mapping[str, Any], source: Path, page: Path = PAGE) -> Path:
@@ -94,7 +107,8 @@ def page_text(data: Mapping[str, Any], source: Path, page: Path = PAGE) -> str:
     repeated = sum(row["repeated_steps"] for row in data["results"])
     begin = _BEGIN.format(
         source=_from(source, ROOT), rounds=plan["rounds"], seconds=plan["seconds"], idle=plan["idle_runs"],
-        repeated=repeated or "none", large=plan["large_rounds"] or "none",
+        repeated=repeated or "none", large=plan["large_rounds"] or "none", slow=SLOW_TIMES, longest=LONGEST_SECONDS,
+        shortened=plan["seconds"] * SHORTENED_TIMES,
     )  # fmt: skip
     pictures = source.with_suffix("")
     parts = [

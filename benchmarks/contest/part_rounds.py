@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from benchmarks.contest.parts import EMBEDDED, PARTS, Part, measure_once
-from benchmarks.contest.plan import Measured, Plan, Servers
-from floxide_amqp.testing.postgresql_servers import new_database
+from benchmarks.contest.plan import Measured, Plan, Servers, shuffled
 from floxide_amqp.testing.services import new_namespace
 
 
@@ -23,10 +23,10 @@ class PartRounds:
         self._failed: set[tuple[str, str, str]] = set()
 
     def hold(self, number: int) -> None:
-        """Measure everything once; every second round goes the other way."""
+        """Measure everything once, in an order of this round's own."""
         for part in (each for each in PARTS if each.name in self._plan.parts):
             began = time.monotonic()
-            for contestant in self._contestants(part)[:: -1 if number % 2 else 1]:
+            for contestant in shuffled(self._contestants(part), number):
                 self._measure(part, contestant, number)
             self._tell(f"  round {number} of {self._plan.rounds}: {part.name} in {time.monotonic() - began:.0f} s")
 
@@ -61,14 +61,17 @@ class PartRounds:
         return part.cases(with_large=number <= self._plan.large_rounds)
 
     def _once(self, part: Part, store: str, size: int, kind: str) -> dict[str, float]:
-        locations = {"postgresql": lambda: new_database(self._shared.postgresql.url), "redis": self._redis}
-        location = locations[store]() if store in locations else ""
-        return measure_once(part, self._shared.broker.url, new_namespace("bench"), store, location, size, kind)
+        with self._location(store) as location:
+            return measure_once(part, self._shared.broker.url, new_namespace("bench"), store, location, size, kind)
 
-    def _redis(self) -> str:
-        """Return its address; what others left in it is gone."""
-        self._shared.redis.command("FLUSHALL")
-        return self._shared.redis.url
+    def _location(self, store: str) -> AbstractContextManager[str]:
+        """Return where an empty store is; nothing where one makes a file of its own."""
+        if store == "postgresql":
+            return self._shared.database()
+        if store == "redis":
+            self._shared.redis.command("FLUSHALL")
+            return nullcontext(self._shared.redis.url)
+        return nullcontext("")
 
 
 def _new_row(part: Part, contestant: str, size: int, kind: str) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from benchmarks.contest.parts import PART_NAMES
+from floxide_amqp.testing.postgresql_servers import execute, new_database
 from floxide_amqp.testing.services import (
     PostgreSQL,
+    PrivatePostgreSQL,
     RabbitMQ,
     Redis,
     launch_own_postgresql,
@@ -17,8 +21,24 @@ from floxide_amqp.testing.services import (
     launch_own_redis,
 )
 
+T = TypeVar("T")
+
 OURS = ("ours-postgresql", "ours-redis", "ours-sqlite")
 PEERS = ("celery", "dramatiq", "taskiq", "dbos", "dbos-queue", "langgraph", "restate", "prefect")
+
+QUORUM_HOST = "quorum"
+"""The virtual host in which queues are quorum queues, for who has no setting for that.
+
+Source:
+    RabbitMQ's manual, "Virtual Hosts", default queue type.
+"""
+
+POSTGRESQL_DEFAULTS = "shared_buffers = 128MB\nmax_wal_size = 1GB"
+"""What the server has by default; one that is launched for tests has less.
+
+Source:
+    PostgreSQL's manual, "Resource Consumption" and "Write Ahead Log".
+"""
 
 CHAINS = "chains"
 """What is measured of all; the other parts are of this project alone."""
@@ -129,12 +149,40 @@ class Servers:
     postgresql: PostgreSQL
     redis: Redis
 
+    @property
+    def quorum_broker(self) -> str:
+        """The URL of the broker's virtual host whose queues are quorum queues by default."""
+        return f"{self.broker.url.rstrip('/')}/{QUORUM_HOST}"
+
+    @contextmanager
+    def database(self) -> Generator[str]:
+        """Have an empty database in PostgreSQL while the block is open; afterwards the server has nothing left to do.
+
+        Whoever is measured next shall not pay for what was written before.
+        """
+        url = new_database(self.postgresql.url)
+        try:
+            yield url
+        finally:
+            execute(self.postgresql.url, f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
+            execute(self.postgresql.url, "CHECKPOINT")
+
+
+def shuffled(names: Sequence[T], number: int) -> list[T]:
+    """Return the same in the order of a round, so that nobody is always measured behind the same one."""
+    return random.Random(number).sample(names, len(names))
+
 
 @contextmanager
 def servers() -> Generator[Servers]:
     """Have servers of one's own while the block is open."""
     broker, postgresql, redis = launch_own_rabbitmq(), launch_own_postgresql(), launch_own_redis()
     try:
+        broker.ctl("add_vhost", QUORUM_HOST, "--default-queue-type", "quorum")
+        broker.ctl("set_permissions", "--vhost", QUORUM_HOST, "guest", ".*", ".*", ".*")
+        if isinstance(postgresql, PrivatePostgreSQL):  # what comes in a container has the server's defaults
+            postgresql.reconfigure(POSTGRESQL_DEFAULTS)
+            postgresql.restart()
         yield Servers(broker, postgresql, redis)
     finally:
         for each in (redis, postgresql, broker):

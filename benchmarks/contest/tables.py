@@ -117,9 +117,9 @@ def limits_table(data: Data) -> str:
 
 
 def shares_of_limits_table(data: Data) -> str:
-    """Return, for this project's rates, the smaller of two limits and how much of it they reach.
+    """Return this project's rates beside the smaller of two raw limits, and how much of it they reach.
 
-    One message carries a run, so a run of n steps cannot do more than n times the relay; each step is committed.
+    One message carries a run of n steps, so n times the relay is what to compare with; and each step is committed.
     """
     header = ("one worker", "workload", "steps per second", "smaller limit", "which", "reached")
     limits = {name: statistics.median(rates) for name, rates in data["limits"].items()}

@@ -33,6 +33,8 @@ class Arena:
         workers: How many worker processes shall work; what a process is, each contestant's `Facts` say.
         folder: Empty; gets logs and files.
         tools: The environment of the other projects, with npm's packages in its folder ``npm``.
+        quorum_broker: The broker's virtual host in which queues are quorum queues unless they are declared otherwise.
+        is_waiting: Whether steps will mostly wait, for which some are set up in another way.
     """
 
     broker: str
@@ -42,6 +44,8 @@ class Arena:
     name: str
     workers: int
     tools: str
+    quorum_broker: str = ""
+    is_waiting: bool = False
 
     @classmethod
     def given(cls) -> Arena:
@@ -66,6 +70,7 @@ class Facts:
         processes: How many processes of it run steps, for each worker.
         is_apart: Whether the client is another process than the one that runs the steps.
         manual: Pages of its manual that its configuration follows.
+        has_waiting_form: Whether it is set up in another way for steps that wait: `Arena.is_waiting`.
     """
 
     title: str
@@ -76,6 +81,7 @@ class Facts:
     processes: int = 1
     is_apart: bool = True
     manual: Sequence[str] = ()
+    has_waiting_form: bool = False
 
 
 @runtime_checkable
@@ -99,9 +105,15 @@ class Awaiting(Protocol):
 
 @runtime_checkable
 class Blocking(Protocol):
-    """A contestant whose client blocks."""
+    """A contestant whose client blocks.
+
+    Attributes:
+        client_threads: How many threads of the client start runs and wait for them, each for its share of those in
+            flight.
+    """
 
     facts: Facts
+    client_threads: int
 
     def open(self) -> None:
         """Start its processes, and connect."""
@@ -166,7 +178,7 @@ class Processes:
 
 def asking_seconds(in_flight: int) -> float:
     """Return how long to wait between two questions for the same result, with so many runs in flight."""
-    return max(0.005, in_flight / ASKS_PER_SECOND)
+    return max(0.001, in_flight / ASKS_PER_SECOND)
 
 
 def free_port() -> int:

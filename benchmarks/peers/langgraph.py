@@ -2,7 +2,7 @@
 
 Its manual offers three modes of durability; only ``sync`` has a step's checkpoint written before the next step starts.
 Graphs run in the process that calls them: there are no workers. The pool's connections are set up as the checkpointer's
-page tells.
+page tells, and are as many as in its examples; one saver is what they have, too.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ class LangGraph:
     facts = Facts(
         title="LangGraph",
         packages=("langgraph", "langgraph-checkpoint-postgres", "psycopg"),
-        setting=f"PostgreSQL checkpointer, durability='sync', {CONNECTIONS} connections, in the client's own process",
+        setting=f"PostgreSQL checkpointer, durability='sync', in the client's own process; one saver, whose lock"
+        f" lets one statement through its pool ({CONNECTIONS} connections) at a time",
         is_synced=True,
         durability="Each step's checkpoint is committed in PostgreSQL before the next one starts.",
         is_apart=False,
         manual=(
             "https://docs.langchain.com/oss/python/langgraph/durable-execution.md",
-            "https://pypi.org/project/langgraph-checkpoint-postgres/1.0.8",
+            "https://pypi.org/project/langgraph-checkpoint-postgres/",
         ),
     )
 

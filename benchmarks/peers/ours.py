@@ -75,8 +75,9 @@ class Ours:
         self._open = AsyncExitStack()
         self.facts = Facts(
             title=f"floxide_amqp, {TITLES[store]}",
-            packages=("floxide-amqp", "aiormq", "asyncpg", "redis"),
-            setting=f"RabbitMQ (quorum queue) and {TITLES[store]}, {AT_ONCE} steps in flight a worker"
+            packages=("floxide-amqp", "aiormq", "asyncpg", "redis", "hiredis"),
+            setting=f"RabbitMQ (quorum queue) and {TITLES[store]}, {AT_ONCE} steps in flight a worker, which freezes"
+            " and throttles the garbage collector, as its command does by itself"
             if is_apart
             else "SQLite, a worker in the client's own process, no broker",
             is_synced=is_synced,

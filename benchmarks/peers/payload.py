@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from base64 import b64encode
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -42,12 +44,16 @@ def new_order(number: int, note_bytes: int = 0, pause: float = 0.0) -> Order:
         Line(article=f"article {number + line:06}", quantity=1 + (number + line) % 9, price=number % 97 + line / 4)
         for line in range(3)
     ]
-    note = f"{number:08} " * (note_bytes // 9 + 1) if note_bytes else ""
     return Order(
         number=number, customer=f"customer {number:08}", email=f"customer.{number}@example.org", lines=lines,
-        total=round(sum(line.quantity * line.price for line in lines), 2), note=note[:note_bytes], pause=pause,
-        advanced=0,
+        total=round(sum(line.quantity * line.price for line in lines), 2), note=_note(number, note_bytes),
+        pause=pause, advanced=0,
     )  # fmt: skip
+
+
+def _note(number: int, size: int) -> str:
+    """Return a text that does not compress: base64 of random bytes, the same ones for the same number."""
+    return b64encode(random.Random(number).randbytes(size)).decode()[:size]
 
 
 def advance(order: Order) -> Order:

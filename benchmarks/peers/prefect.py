@@ -1,7 +1,7 @@
 """Prefect, with its own server on PostgreSQL.
 
 Its manual recommends PostgreSQL for production, and persisted results for what must survive. A flow runs in the process
-that calls it and reports each state to the server.
+that calls it; the engine there keeps the states of tasks, and sends them to the server as events.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class Prefect:
         title="Prefect",
         packages=("prefect", "asyncpg"),
         setting="its server on PostgreSQL, results persisted, flows in the client's own process",
-        is_synced=True,
-        durability="States are committed in PostgreSQL by its server; results are files.",
+        is_synced=False,
+        durability="Its client's engine keeps the states of tasks and sends them as events, which its server commits"
+        " later; results are files that are not synced.",
         is_apart=False,
-        manual=("https://docs.prefect.io/v3/concepts/server",),
+        manual=("https://docs.prefect.io/v3/concepts/server", "https://docs.prefect.io/v3/advanced/results"),
     )
 
     def __init__(self, arena: Arena) -> None:

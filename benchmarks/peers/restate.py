@@ -1,7 +1,8 @@
 """Restate: one server of npm's package, and its Python SDK.
 
-The service is served by Hypercorn with the settings of its manual's page on serving; each step is a `ctx.run`, whose
-result the server has in its log, synced, before the next step starts. The client calls its ingress over HTTP.
+The service is served by Hypercorn, on uvloop, with the settings of its manual's page on serving; each step is a
+`ctx.run`, whose result the server has in its log, synced, before the next step starts. The client calls its ingress
+over HTTP.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ class Restate:
     facts = Facts(
         title="Restate",
         packages=("restate-sdk", "hypercorn", "aiohttp"),
-        setting="one server of its own with its default configuration, ctx.run for each step, called over HTTP",
+        setting="one server of its own with its default configuration, ctx.run for each step, called over HTTP;"
+        " Hypercorn on uvloop",
         is_synced=True,
         durability="Its server syncs its log (rocksdb-disable-wal-fsync is false by default).",
         manual=(
             "https://docs.restate.dev/develop/python/serving",
             "https://pypi.org/project/restate-sdk/1.3.0/",
+            "https://docs.restate.dev/references/server-config",
         ),
     )
 
@@ -75,7 +78,8 @@ class Restate:
         settings = folder / "hypercorn.toml"
         settings.write_text(
             f'bind = "127.0.0.1:{port}"\nh2_max_concurrent_streams = {STREAMS}\nkeep_alive_max_requests = {STREAMS}\n'
-            f"keep_alive_timeout = {STREAMS}\nworkers = {max(1, self._arena.workers)}\n",
+            f"keep_alive_timeout = {STREAMS}\nworkers = {max(1, self._arena.workers)}\n"
+            'worker_class = "uvloop"\n',
             encoding="utf-8",
         )
         self._processes.python("-m", "hypercorn", "--config", str(settings), "benchmarks.peers.restate:app")

@@ -45,7 +45,7 @@ if VARIABLE in os.environ:
 class Taskiq:
     facts = Facts(
         title="Taskiq",
-        packages=("taskiq", "taskiq-aio-pika", "taskiq-redis", "taskiq-pipelines", "aio-pika", "redis"),
+        packages=("taskiq", "taskiq-aio-pika", "taskiq-redis", "taskiq-pipelines", "aio-pika", "redis", "hiredis"),
         setting=f"RabbitMQ (quorum queue, acked once saved), results in Redis, {AT_ONCE} tasks at once, pipeline",
         is_synced=False,
         durability="Results are in Redis as its appendfsync says; the quorum queue syncs.",

@@ -3,22 +3,31 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import zlib
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from benchmarks import waking
 from benchmarks.__main__ import main, parser
-from benchmarks.contest import part_rounds
+from benchmarks.contest import chain_rounds, part_rounds, watching
+from benchmarks.contest.chain_rounds import ChainRounds
 from benchmarks.contest.command import as_data, plan_of
 from benchmarks.contest.figures import Reading, compare, machine_ratio, percentile, reading, readings
 from benchmarks.contest.page import page_text
 from benchmarks.contest.part_rounds import PartRounds
 from benchmarks.contest.part_tables import part_table
 from benchmarks.contest.parts import PART_NAMES, PARTS
-from benchmarks.contest.plan import ALONE, CHAINS, OURS, PEERS, Measured, Plan, Servers
+from benchmarks.contest.plan import ALONE, CHAINS, OURS, PEERS, WORKLOADS, Measured, Plan, Servers, shuffled
 from benchmarks.contest.plots import draw
-from benchmarks.contest.rounds import sized, sized_idle
+from benchmarks.contest.sizing import sized, sized_idle, warm_up_runs
 from benchmarks.contest.tables import (
     ahead_table,
     changes_text,
@@ -30,9 +39,12 @@ from benchmarks.contest.tables import (
     shares_of_limits_table,
     syncs_table,
 )
+from benchmarks.contest.watching import PREFECT, Moment, part_of
+from benchmarks.peers.arena import Arena, asking_seconds
 from benchmarks.peers.client import drive
 from benchmarks.peers.payload import Order, advance_plain, check, new_order
 from benchmarks.peers.tally import FOLDER_VARIABLE, Tally, counted
+from floxide_amqp import RunStatus
 from floxide_amqp.exceptions import ConfigurationError
 
 RATE = {
@@ -233,6 +245,8 @@ def test_the_page_is_made_of_the_results_alone(tmp_path: Path) -> None:
     assert "median of 3 rounds" in text
     assert "https://example.org/manual" in text
     assert "repeated ones: none" in text
+    assert "there are as many as take\n  about 15 s, and fewer in flight" in text
+    assert max(map(len, text.split("## Chains")[0].splitlines()[4:])) <= 120
 
 
 @pytest.mark.parametrize(
@@ -240,7 +254,9 @@ def test_the_page_is_made_of_the_results_alone(tmp_path: Path) -> None:
     [
         (1000.0, 100, 3000),  # three seconds' worth
         (50.0, 100, 200),  # at least twice what shall be in flight
-        (20.0, 1000, 240),  # but not more than four times as long
+        (100.0, 1000, 1000),  # once where that takes more than four times as long
+        (25.0, 1000, 1000),  # 40 s for all of them
+        (20.0, 1000, 300),  # longer: five times as long as planned
         (0.1, 100, 10),
     ],
 )
@@ -251,6 +267,20 @@ def test_the_number_of_runs_follows_from_a_rate(rate: float, in_flight: int, run
 @pytest.mark.parametrize(("seconds", "most", "runs"), [(0.005, 200, 200), (1.0, 200, 30), (9.0, 200, 20), (9.0, 5, 5)])
 def test_the_number_of_idle_runs_follows_from_how_long_one_takes(seconds: float, most: int, runs: int) -> None:
     assert sized_idle(seconds, most) == runs
+
+
+@pytest.mark.parametrize(
+    ("runs", "in_flight", "before"), [(3000, 1000, 300), (3000, 100, 100), (50, 100, 10), (200, 0, 1)]
+)
+def test_a_tenth_of_the_runs_go_before_the_clock(runs: int, in_flight: int, before: int) -> None:
+    assert warm_up_runs(runs, in_flight) == before
+
+
+def test_each_round_has_an_order_of_its_own_which_is_the_same_every_time() -> None:
+    orders = [shuffled(PEERS, number) for number in range(6)]
+    assert all(sorted(order) == sorted(PEERS) for order in orders)
+    assert len({tuple(order) for order in orders}) == 6
+    assert orders == [shuffled(PEERS, number) for number in range(6)]
 
 
 def test_who_runs_steps_in_the_clients_process_is_measured_with_one_number_of_workers_only() -> None:
@@ -269,6 +299,13 @@ def test_a_payload_is_of_about_300_bytes_and_differs_from_every_other() -> None:
 def test_a_payload_is_as_much_larger_as_is_asked_for() -> None:
     small, large = (len(new_order(5, note_bytes).model_dump_json()) for note_bytes in (0, 65536))
     assert large - small == 65536
+
+
+def test_a_large_payload_does_not_compress_and_is_the_same_for_the_same_number() -> None:
+    note = new_order(5, 65536).note
+    assert len(zlib.compress(note.encode())) > 0.74 * len(note)  # base64 has six bits of eight
+    assert note == new_order(5, 65536).note
+    assert note != new_order(6, 65536).note
 
 
 def test_a_wrong_output_is_told_and_so_is_a_missing_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +334,9 @@ class Counting:
 
     facts: Any = None
 
-    def __init__(self) -> None:
+    def __init__(self, client_threads: int = 1) -> None:
+        self.client_threads = client_threads
+        self.in_flight = 0
         self.flying = 0
         self.most = 0
 
@@ -323,6 +362,141 @@ async def test_so_many_runs_are_kept_in_flight(in_flight: int, most: int) -> Non
     assert (contestant.most, contestant.flying) == (most, 0)
 
 
+class Meeting(Counting):
+    """One whose first runs are over only once every thread has started one."""
+
+    def __init__(self, client_threads: int) -> None:
+        super().__init__(client_threads)
+        self.all_here = threading.Barrier(client_threads, timeout=30)
+        self.of_thread = threading.local()
+        self.numbers: dict[int, list[int]] = {}
+
+    def start(self, order: Order, steps: int) -> Order:
+        self.numbers.setdefault(threading.get_ident(), []).append(order.number)
+        return order.model_copy(update={"advanced": steps})
+
+    def result(self, started: Order) -> Order:
+        if not hasattr(self.of_thread, "has_met"):
+            self.all_here.wait()
+            self.of_thread.has_met = True
+        return started
+
+
+async def test_each_thread_of_a_client_has_its_share_and_the_outputs_are_in_order() -> None:
+    contestant = Meeting(3)
+    with ThreadPoolExecutor(3) as threads:
+        outputs = await drive(contestant, [new_order(number) for number in range(20)], 3, 9, threads)
+    assert [output.number for output in outputs] == list(range(20))
+    assert sorted(map(len, contestant.numbers.values())) == [6, 7, 7]
+
+
+@pytest.mark.parametrize(("in_flight", "told"), [(1, 1), (10, 10), (1000, 20)])
+async def test_who_asks_for_results_is_told_how_many_runs_there_can_be_in_flight(in_flight: int, told: int) -> None:
+    contestant = Counting()
+    await drive(contestant, [new_order(number) for number in range(20)], 3, in_flight)
+    assert contestant.in_flight == told
+
+
+def test_results_are_asked_for_so_much_less_often_the_more_there_are() -> None:
+    assert [asking_seconds(count) for count in (1, 10, 1000)] == [0.001, 0.005, 0.5]
+
+
+class Listing:
+    """Lists three runs that wait, one of which is on its way when it is first asked for those that are."""
+
+    def __init__(self) -> None:
+        self.asked: list[RunStatus] = []
+
+    async def list_runs(self, *, status: RunStatus, **_: object) -> Any:
+        self.asked.append(status)
+        found = {RunStatus.WAITING: 3, RunStatus.PENDING: 1 if len(self.asked) == 1 else 0}
+        return SimpleNamespace(runs=[None] * found.get(status, 0), next_cursor="")
+
+
+async def test_runs_that_wait_are_counted_only_once_none_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(seconds: float) -> None:
+        assert seconds >= 0.5
+
+    monkeypatch.setattr(waking.asyncio, "sleep", sleep)
+    client: Any = Listing()
+    await waking.until_held(client, "Waiting", 3)
+    assert client.asked == [RunStatus.PENDING, RunStatus.PENDING, RunStatus.RUNNING, RunStatus.WAITING]
+
+
+class AnsweringClient:
+    """A client that answers at once; its facts are those of a contestant with another form for steps that wait."""
+
+    pid = 1
+    facts = facts("Celery", is_synced=False) | {"has_waiting_form": True}
+
+    def __init__(self, asked: list[Mapping[str, Any]]) -> None:
+        self.asked = asked
+
+    def ask(self, question: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        self.asked.append(question)
+        took = [0.01] * question["runs"] if question["kind"] == "idle" else 1.0
+        return {"seconds": took, "processor_seconds": 0.125, "bodies": question["runs"] * question["steps"]}
+
+
+class Stores(Servers):
+    """Servers whose databases are names."""
+
+    @contextmanager
+    def database(self) -> Generator[str]:
+        yield "database"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, list[Mapping[str, Any]]]]:
+    """The clients that are opened: whether for steps that wait, and what each is asked."""
+    opened: list[tuple[bool, list[Mapping[str, Any]]]] = []
+
+    @contextmanager
+    def client_process(name: str, python: Path, arena: Arena) -> Generator[AnsweringClient]:
+        opened.append((arena.is_waiting, []))
+        yield AnsweringClient(opened[-1][1])
+
+    def look(*_: object) -> Moment:
+        return Moment(wal_syncs=0, flushes=0, processor={"workers": 1.0})
+
+    monkeypatch.setattr(chain_rounds, "client_process", client_process)
+    monkeypatch.setattr(chain_rounds, "look", look)
+    return opened
+
+
+def test_steps_that_wait_are_measured_in_a_client_of_their_own_where_a_contestant_has_a_form_for_them(
+    asked: list[tuple[bool, list[Mapping[str, Any]]]],
+) -> None:
+    server: Any = Unused()
+    measured = Measured()
+    rounds = ChainRounds(planned("--only", "celery", "--workers", "1"), Stores(server, server, server), measured, str)
+    rounds.hold(0)
+    rounds.hold(1)
+    assert [is_waiting for is_waiting, _ in asked] == [False, True, False, True]
+    for is_waiting, questions in asked:
+        assert {bool(each.get("pause")) for each in questions} == {is_waiting}
+    assert {name for _, _, name in measured.rows} == {each.name for each in WORKLOADS}
+    assert not measured.failures
+
+
+def test_runs_go_before_the_clock_and_the_client_tells_its_own_processor_time(
+    asked: list[tuple[bool, list[Mapping[str, Any]]]],
+) -> None:
+    server: Any = Unused()
+    measured = Measured()
+    plan = replace(planned("--only", "celery", "--workers", "1"), workloads=WORKLOADS[:1])
+    rounds = ChainRounds(plan, Stores(server, server, server), measured, str)
+    rounds.hold(0)
+    rounds.hold(1)
+    (_, sizing), (_, taken) = asked
+    (row,) = measured.rows.values()
+    assert [each["runs"] for each in taken] == [warm_up_runs(row["runs"], 100), row["runs"]]
+    assert row["processor_seconds"] == [{"client": 0.12}]
+    assert row["steps_per_second"] == [3.0 * row["runs"]]
+    assert measured.syncs[0]["steps"] == 3 * sum(each["runs"] for each in taken)
+    assert sizing
+
+
 def test_a_contestant_that_never_finished_a_workload_has_no_row_and_is_named() -> None:
     plan = Plan(contestants=["celery"], workers=[1], rounds=1, seconds=1.0, idle_runs=1, limit_messages=1)
     unfinished = RATE | {"contestant": "celery", "workers": 1, "steps_per_second": [], "processor_seconds": []}
@@ -334,6 +508,40 @@ def test_a_contestant_that_never_finished_a_workload_has_no_row_and_is_named() -
     data = as_data(plan, {"cores": 2}, measured)
     assert data["results"] == []
     assert "celery, 1 worker, round 1: it is ill\n" in contest_text(data) + "\n"
+
+
+def test_results_are_in_the_order_of_the_plan_whatever_that_of_the_rounds_was() -> None:
+    plan = Plan(contestants=list(PEERS), workers=[1, 2], rounds=1, seconds=1.0, idle_runs=1, limit_messages=1)
+    keys = [(name, workers, each.name) for workers in (1, 2) for name in PEERS for each in WORKLOADS]
+    rows = {
+        key: {"contestant": key[0], "workers": key[1], "workload": key[2], "processor_seconds": [{}]} for key in keys
+    }
+    of_rounds = {key: rows[key] for key in shuffled(keys, 1)}
+    told = {name: facts(name, is_synced=True) for name in shuffled(PEERS, 2)}
+    data = as_data(plan, {"cores": 2}, Measured(facts=told, rows=of_rounds))
+    assert [(row["contestant"], row["workers"], row["workload"]) for row in data["results"]] == keys
+    assert list(data["contestants"]) == list(PEERS)
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        ("python -m prefect server start --port 4200", PREFECT),
+        ("python -m uvicorn prefect.server.api.server:create_app --factory", PREFECT),
+        ("python -m celery --app benchmarks.peers.celery worker", "workers"),
+        ("python -m benchmarks.peers.client prefect", "workers"),
+    ],
+)
+def test_the_server_of_prefect_is_no_worker(command: str, part: str) -> None:
+    assert part_of(command.split()) == part
+
+
+def test_it_is_told_how_the_schedulers_of_the_broker_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = ["/usr/lib/erlang/beam.smp", "-W", "w", "-sbwt", "none", "-sbwtdcpu", "none", "-sbwt", "none", "--"]
+    commands = {1: ["python", "-m", "benchmarks"], 2: broker}
+    monkeypatch.setattr(watching, "descendants", lambda _: list(commands))
+    monkeypatch.setattr(watching, "arguments_of", commands.__getitem__)
+    assert watching.erlang_flags() == "+sbwt none, +sbwtdcpu none"
 
 
 def test_plots_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
