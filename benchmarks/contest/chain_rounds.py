@@ -36,7 +36,7 @@ Entry = tuple[str, int]
 
 
 class ChainRounds:
-    """Measures what is planned, and writes down what comes of it; who fails is left out from then on."""
+    """Measures what is planned, and writes down what comes of it; who fails twice in a row is left out from then on."""
 
     def __init__(self, plan: Plan, shared: Servers, measured: Measured, tell: Callable[[str], None]) -> None:
         self._plan = plan
@@ -50,16 +50,23 @@ class ChainRounds:
         """Measure everybody once; in round 0, find out how many runs each shall have."""
         for name, workers in shuffled(self._waiting, number):
             began = time.monotonic()
-            try:
-                self._measure((name, workers), number)
-            except ContestantError as error:
-                self._waiting.remove((name, workers))
-                failure = {"contestant": name, "workers": workers, "round": number, "error": str(error)}
-                self._measured.failures.append(failure)
-                self._tell(f"  {name}, {workers}: failed: {error}")
-            else:
+            if self._try((name, workers), number) or self._try((name, workers), number):
                 took = time.monotonic() - began
                 self._tell(f"  round {number} of {self._plan.rounds}: {name}, {workers} in {took:.0f} s")
+            else:
+                self._waiting.remove((name, workers))
+
+    def _try(self, entry: Entry, number: int) -> bool:
+        """Measure a contestant; return whether it finished."""
+        name, workers = entry
+        try:
+            self._measure(entry, number)
+        except ContestantError as error:
+            failure = {"contestant": name, "workers": workers, "round": number, "error": str(error)}
+            self._measured.failures.append(failure)
+            self._tell(f"  {name}, {workers}: failed: {error}")
+            return False
+        return True
 
     def _measure(self, entry: Entry, number: int) -> None:
         """Measure all workloads of one contestant: those of steps that wait apart, if it has a form for them."""

@@ -128,7 +128,7 @@ class Measured:
         syncs: What reached the disk for each contestant in each round, all workloads together.
         servers: Their versions and settings.
         rounds: How many rounds are complete.
-        failures: Who did not finish, and why; such a contestant is left out of the rounds that follow.
+        failures: Who did not finish, and why; who does not twice in a row is left out from then on.
     """
 
     facts: dict[str, dict[str, Any]] = field(default_factory=dict[str, Any])

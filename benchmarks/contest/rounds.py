@@ -12,7 +12,7 @@ from benchmarks.contest.watching import describe_servers
 
 
 def hold(plan: Plan, shared: Servers, tell: Callable[[str], None], keep: Callable[[Measured], None]) -> Measured:
-    """Hold all rounds; who fails is left out from then on, and told of. What there is is kept after each round."""
+    """Hold all rounds; who fails is told of. What there is is kept after each round."""
     version, postgresql = shared.broker.ctl("version").strip(), shared.postgresql.url
     measured = Measured(servers=describe_servers(version, postgresql, shared.redis.url))
     chains, parts = ChainRounds(plan, shared, measured, tell), PartRounds(plan, shared, measured, tell)

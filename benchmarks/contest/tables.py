@@ -216,7 +216,7 @@ def failures_text(data: Data) -> str:
         + each["error"].splitlines()[0]
         for each in data["failures"]
     ]
-    return "\n".join(["Did not finish:", *lines])
+    return "\n".join(["Did not finish, and was tried again once:", *lines])
 
 
 def changes_text(changes: Sequence[Change], *, everything: bool = False) -> str:
