@@ -57,6 +57,7 @@ def add_commands(which: Any) -> None:
     one.add_argument("--everything", action="store_true", help="show what is within its noise too")
     one = which.add_parser("page", help="make docs/benchmarks.md, and tables and plots, of a file of results")
     one.add_argument("results", type=Path, nargs="?", default=LATEST)
+    one.add_argument("--parts", type=Path, help="take what is besides chains from a contest that was of that alone")
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -67,9 +68,17 @@ def run_command(options: argparse.Namespace) -> int:
         return compare_files(options)
     source: Path = options.results
     data = json.loads(source.read_text(encoding="utf-8"))
+    if options.parts:
+        data = with_parts(data, json.loads(options.parts.read_text(encoding="utf-8")))
     write_results(source, data)
     print(f"written to {write_page(data, source)}")
     return 0
+
+
+def with_parts(data: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of one contest with what another one measured besides chains, and how often it did."""
+    how = {name: other["plan"][name] for name in ("rounds", "large_rounds")}
+    return data | {"parts": other["parts"], "parts_plan": how, "failures": data["failures"] + other["failures"]}
 
 
 def plan_of(options: argparse.Namespace) -> Plan:

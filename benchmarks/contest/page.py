@@ -65,8 +65,8 @@ files of results beyond their noise.
   brought to a checkpoint. PostgreSQL has the settings that it comes with.
 - Idle latency is that of one run at a time, {idle} of them; fewer where those would take too long.
 - The client, the workers, the broker and the databases share the machine, whose load before is told below.
-- What comes behind chains is of this project alone, in the same rounds and on the same servers; cases of 100,000 in
-  {large} of the rounds. Where a figure stands without a range, there was one round of it.
+- What comes behind chains is of this project alone, measured {of_parts}. Where a figure stands
+  without a range, there was one round of it.
 """
 
 _LIMITS = """\
@@ -107,7 +107,7 @@ def page_text(data: Mapping[str, Any], source: Path, page: Path = PAGE) -> str:
     repeated = sum(row["repeated_steps"] for row in data["results"])
     begin = _BEGIN.format(
         source=_from(source, ROOT), rounds=plan["rounds"], seconds=plan["seconds"], idle=plan["idle_runs"],
-        repeated=repeated or "none", large=plan["large_rounds"] or "none", slow=SLOW_TIMES, longest=LONGEST_SECONDS,
+        repeated=repeated or "none", of_parts=_rounds_of_parts(data), slow=SLOW_TIMES, longest=LONGEST_SECONDS,
         shortened=plan["seconds"] * SHORTENED_TIMES,
     )  # fmt: skip
     pictures = source.with_suffix("")
@@ -145,6 +145,13 @@ def page_text(data: Mapping[str, Any], source: Path, page: Path = PAGE) -> str:
     parts += ["## The contestants", _contestants(data)]
     parts += [failures_text(data)] if data["failures"] else []
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _rounds_of_parts(data: Mapping[str, Any]) -> str:
+    """Return in which rounds the parts besides chains were measured."""
+    own = data.get("parts_plan")
+    where = f"in {own['rounds']} rounds of their own on the same machine" if own else "in the same rounds"
+    return f"{where};\n  cases of 100,000 in {(own or data['plan'])['large_rounds'] or 'none'} of them"
 
 
 def _picture(text: str, file: Path, page: Path) -> str:

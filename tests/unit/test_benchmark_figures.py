@@ -19,7 +19,8 @@ from benchmarks import waking
 from benchmarks.__main__ import main, parser
 from benchmarks.contest import chain_rounds, part_rounds, watching
 from benchmarks.contest.chain_rounds import ChainRounds
-from benchmarks.contest.command import as_data, plan_of
+from benchmarks.contest.client_process import ContestantError
+from benchmarks.contest.command import as_data, plan_of, with_parts
 from benchmarks.contest.figures import Reading, compare, machine_ratio, percentile, reading, readings
 from benchmarks.contest.page import page_text
 from benchmarks.contest.part_rounds import PartRounds
@@ -497,6 +498,33 @@ def test_runs_go_before_the_clock_and_the_client_tells_its_own_processor_time(
     assert sizing
 
 
+@pytest.mark.parametrize(("failing", "rounds_left"), [(1, 2), (2, 0)])
+def test_who_fails_is_tried_again_at_once_and_left_out_if_that_fails_too(
+    asked: list[tuple[bool, list[Mapping[str, Any]]]],
+    monkeypatch: pytest.MonkeyPatch,
+    failing: int,
+    rounds_left: int,
+) -> None:
+    opened = chain_rounds.client_process
+    errors = iter([ContestantError("it is ill")] * failing)
+
+    @contextmanager
+    def client_process(name: str, python: Path, arena: Arena) -> Generator[Any]:
+        for error in errors:
+            raise error
+        with opened(name, python, arena) as client:
+            yield client
+
+    monkeypatch.setattr(chain_rounds, "client_process", client_process)
+    server: Any = Unused()
+    measured = Measured()
+    rounds = ChainRounds(planned("--only", "taskiq", "--workers", "1"), Stores(server, server, server), measured, str)
+    for number in range(3):
+        rounds.hold(number)
+    assert [each["error"] for each in measured.failures] == ["it is ill"] * failing
+    assert {len(row["processor_seconds"]) for row in measured.rows.values()} == ({rounds_left} - {0})
+
+
 def test_a_contestant_that_never_finished_a_workload_has_no_row_and_is_named() -> None:
     plan = Plan(contestants=["celery"], workers=[1], rounds=1, seconds=1.0, idle_runs=1, limit_messages=1)
     unfinished = RATE | {"contestant": "celery", "workers": 1, "steps_per_second": [], "processor_seconds": []}
@@ -567,6 +595,16 @@ def test_the_page_and_the_printed_text_have_every_part_that_was_measured(tmp_pat
     assert part_table(data, PARTS[0]) in page
     assert part_table(data, PARTS[0]) in contest_text(data)
     assert PARTS[1].said not in page.replace("\n", " ")
+
+
+def test_parts_of_a_contest_of_their_own_are_put_beside_the_chains_and_said_to_be(tmp_path: Path) -> None:
+    chains, parts = contest([3000.0, 3100.0, 2900.0], [4000.0]) | {"parts": []}, contest([1.0] * 7, [1.0])
+    assert "in the same rounds;\n  cases of 100,000 in 1 of them" in page_text(chains, tmp_path / "peers.json")
+    both = with_parts(chains, parts)
+    page = page_text(both, tmp_path / "peers.json")
+    assert "in 7 rounds of their own on the same machine;\n  cases of 100,000 in 1 of them" in page
+    assert part_table(both, PARTS[0]) in page
+    assert max(map(len, page.split("## Chains")[0].splitlines()[4:])) <= 120
 
 
 def test_parts_alone_make_a_text_without_tables_of_chains() -> None:
